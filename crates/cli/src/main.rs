@@ -1,0 +1,2 @@
+//! The `hypeman` command.
+fn main() {}

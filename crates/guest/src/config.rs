@@ -1,0 +1,35 @@
+//! The configuration that the host hands to init.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Size of the configuration disk in bytes; the JSON document must fit.
+pub const DISK_SIZE: u64 = 1024 * 1024;
+
+/// How init hands over to the image's command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Init stays PID 1, runs the command as its child, reports how it ended and powers the VM off.
+    Exec,
+    /// The command is an init system itself and becomes PID 1.
+    Systemd,
+}
+
+/// All that init needs to know, written by the host before boot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuestConfig {
+    /// Host name of the guest.
+    pub hostname: String,
+    /// Exec or systemd mode.
+    pub mode: Mode,
+    /// The command and its arguments (entrypoint followed by cmd); never empty.
+    pub argv: Vec<String>,
+    /// The whole environment of the command.
+    pub env: BTreeMap<String, String>,
+    /// Absolute working directory; made when it is missing, as docker does.
+    pub workdir: String,
+    /// `user[:group]` by name or number as in an OCI image's config; empty is root.
+    pub user: String,
+}

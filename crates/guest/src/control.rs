@@ -1,0 +1,14 @@
+//! Requests of the host to init over the control port.
+
+use serde::{Deserialize, Serialize};
+
+/// One line of JSON on the control port, host to guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "lowercase")]
+pub enum Request {
+    /// Send a signal to the command (exec mode only).
+    Signal {
+        /// The signal's number.
+        signal: i32,
+    },
+}

@@ -1,0 +1,24 @@
+//! What a VM's init and the host tell each other: the configuration disk, the status disk and the names of the devices.
+//!
+//! Both disks are raw block devices whose first bytes are one JSON document, padded with NULs. The guest is hostile: the
+//! host parses what it finds on the status disk with a size limit and believes no word of it beyond this module's types.
+
+pub mod config;
+pub mod status;
+
+/// Serial numbers of the virtio-blk disks, by which init finds them (`/sys/block/*/serial`).
+pub mod disk {
+    /// The image's read-only root filesystem (ext4).
+    pub const ROOT: &str = "root";
+    /// The instance's writable overlay (ext4, made by the host).
+    pub const OVERLAY: &str = "overlay";
+    /// [`crate::config::GuestConfig`] as JSON, read-only.
+    pub const CONFIG: &str = "config";
+    /// [`crate::status::Status`] as JSON, written by init.
+    pub const STATUS: &str = "status";
+}
+
+/// Name of the virtio-serial port on which init takes [`control::Request`]s, one JSON object a line.
+pub const CONTROL_PORT: &str = "hypeman.control";
+
+pub mod control;

@@ -1,0 +1,103 @@
+//! The trait each hypervisor implements, in the order in which a supervisor calls it.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use async_trait::async_trait;
+
+use crate::spec::VmSpec;
+
+/// Where a hypervisor's program is and what it says of its version.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Program {
+    /// Absolute path of the program.
+    pub path: PathBuf,
+    /// Version as the program prints it, for example `7.2.22`.
+    pub version: String,
+}
+
+/// The end of the guest's serial line that we own: a non-blocking descriptor to read from.
+#[derive(Debug)]
+pub struct Console {
+    /// What the guest prints.
+    pub output: OwnedFd,
+    /// What the guest reads as typed input; the same file for a socket.
+    pub input: OwnedFd,
+}
+
+/// Why a VM ended, as far as the VMM told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ShutdownReason {
+    /// The guest powered itself off.
+    GuestShutdown,
+    /// The guest reset itself: a reboot, a panic with `panic=-1`, a triple fault.
+    GuestReset,
+    /// We asked the VMM to quit.
+    HostRequest,
+    /// The VMM was ended by a signal.
+    HostSignal,
+}
+
+/// Errors of the VMM drivers.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The hypervisor's program is not there or cannot be executed.
+    #[error("{0}")]
+    Program(String),
+    /// A file, FIFO or socket in the VM's directory could not be made, opened or removed.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The VMM refused a request, or its API broke off.
+    #[error("{request}: {message}")]
+    Api {
+        /// The request.
+        request: String,
+        /// The VMM's words, outermost cause first.
+        message: String,
+    },
+}
+
+/// Result of the drivers.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A hypervisor: makes VMs of its kind. Stateless.
+#[async_trait(?Send)]
+pub trait Hypervisor {
+    /// Finds the program (explicit path, `HYPEMAN_*` variable, `PATH`) and reads its version by running it.
+    fn discover(&self) -> Result<Program>;
+
+    /// Prepares `directory` (FIFOs, no stale sockets) and gives the command that starts the VMM there. The VMM must
+    /// start with the guest stopped.
+    fn command(&self, program: &Program, directory: &Path, spec: &VmSpec) -> Result<Command>;
+
+    /// Connects to the API of the VMM that was just started from [`Hypervisor::command`], and creates the VM there when
+    /// the VMM wants that as a step of its own. The guest has not run yet. The caller drops this future when the VMM's
+    /// process ends. `directory` must be the current directory of the process (for short socket paths).
+    async fn create(&self, directory: &Path, spec: &VmSpec) -> Result<Box<dyn Vm>>;
+}
+
+/// A VM that was created and is connected to.
+#[async_trait(?Send)]
+pub trait Vm {
+    /// Opens the console. Called once, before [`Vm::boot`].
+    async fn console(&mut self) -> Result<Console>;
+    /// Lets the guest run its first instruction.
+    async fn boot(&mut self) -> Result<()>;
+    /// Presses the power button; the guest may ignore it.
+    async fn power_button(&mut self) -> Result<()>;
+    /// Ends the VMM at once, without asking the guest.
+    async fn quit(&mut self) -> Result<()>;
+    /// Stops the vCPUs.
+    async fn pause(&mut self) -> Result<()>;
+    /// Lets the vCPUs go on.
+    async fn resume(&mut self) -> Result<()>;
+    /// What the VMM has said of why the VM ended; asked after the VMM's process has ended.
+    fn shutdown_reason(&self) -> Option<ShutdownReason>;
+}
