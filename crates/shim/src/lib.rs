@@ -1,1 +1,40 @@
-//! TODO
+//! The supervisor of one VM: parent of the VMM, owner of the console, and nothing else.
+//!
+//! It runs as a process of its own (`hypeman shim DIR`), in its own session, so that whoever started it may die. It is
+//! single-threaded and keeps no more in memory than what is on its way from the guest to the disk.
+
+mod ending;
+mod error;
+mod journal;
+mod process;
+mod server;
+mod supervisor;
+mod vm;
+
+use std::io::Write;
+use std::path::Path;
+
+use hypeman_instance::protocol::Started;
+
+pub use error::{Error, Result};
+
+/// Supervises the VM that the launch order in `directory` describes until it has ended. Standard input is the listening
+/// socket on which to answer; standard output takes one line, [`Started`], as soon as it is known.
+///
+/// # Errors
+/// When the VM could not be started; whoever reads standard output has been told then.
+pub fn run(directory: &Path) -> Result<()> {
+    let result = process::become_shim(directory).and_then(supervisor::supervise);
+    if let Err(Error::Start(reason)) = &result {
+        say(&Started::Failed { message: reason.clone() });
+    }
+    result
+}
+
+/// Tells whoever started us, who may be gone: then there is nobody to tell.
+fn say(word: &Started) {
+    if let Ok(mut line) = serde_json::to_vec(word) {
+        line.push(b'\n');
+        let _ = std::io::stdout().write_all(&line).and_then(|()| std::io::stdout().flush());
+    }
+}

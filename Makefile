@@ -1,0 +1,46 @@
+# From a fresh clone: `make demo` shows what hypeman does, `make test` proves it. Both install what is missing.
+
+TARGET := target/x86_64-unknown-linux-gnu
+
+# What a VM needs.
+RUN_PACKAGES := qemu-system-x86 e2fsprogs squashfs-tools-ng dpkg zstd xz-utils
+# What building needs beside Rust: a linker, and the assembler of the test guest.
+BUILD_PACKAGES := gcc libc6-dev
+# What the demo shows it with, and the tests prove it with.
+DEMO_PACKAGES := busybox-static mmdebstrap logrotate
+TEST_PACKAGES := docker-registry skopeo apache2-utils squashfs-tools socat
+
+.PHONY: build demo test lint bench install clean
+
+build:
+	cargo build --release --bins
+
+demo:
+	@scripts/install.sh $(BUILD_PACKAGES) $(RUN_PACKAGES) $(DEMO_PACKAGES)
+	@cargo build --release --bins
+	@scripts/demo.sh $(TARGET)/release/hypeman
+
+test:
+	@scripts/install.sh $(BUILD_PACKAGES) $(RUN_PACKAGES) $(DEMO_PACKAGES) $(TEST_PACKAGES)
+	cargo build --workspace --bins
+	cargo test --workspace
+
+# What CI asks beside the tests.
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+	scripts/deny.sh
+
+bench:
+	@scripts/install.sh $(BUILD_PACKAGES) $(RUN_PACKAGES) $(DEMO_PACKAGES) $(TEST_PACKAGES)
+	cargo build --release --workspace --bins
+	cargo bench --workspace
+
+# Puts the two binaries side by side, where hypeman looks for its init.
+PREFIX ?= /usr/local
+install: build
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(TARGET)/release/hypeman $(TARGET)/release/hypeman-init
+
+clean:
+	cargo clean

@@ -1,0 +1,315 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use hypeman_vmm::spec::{Accelerator, HypervisorKind};
+
+use crate::size;
+
+/// OCI images as microVMs, whose console logs are whole.
+#[derive(Debug, Parser)]
+#[command(name = "hypeman", version, propagate_version = true)]
+pub(crate) struct Arguments {
+    /// Where images, kernels and instances are kept [default: /var/lib/hypeman as root, else ~/.local/share/hypeman]
+    #[arg(long, global = true, value_name = "DIR", env = "HYPEMAN_DATA_DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Tell what this machine has, lacks, and how to mend it
+    Doctor {
+        #[command(flatten)]
+        format: FormatArgument,
+    },
+    /// Kernels for the VMs
+    #[command(subcommand)]
+    Kernel(KernelCommand),
+    /// Fetch an image from a registry
+    Pull {
+        /// Image, as in `debian:12` or `127.0.0.1:5000/app@sha256:...`
+        reference: String,
+    },
+    /// Images
+    #[command(subcommand)]
+    Image(ImageCommand),
+    /// Create an instance, start it, and show what it prints
+    Run(RunArguments),
+    /// Create an instance without starting it
+    Create(CreateArguments),
+    /// Start instances
+    Start(Names),
+    /// Stop instances: power button, then by force
+    Stop(StopArguments),
+    /// End instances at once, or send their program a signal
+    Kill {
+        /// Signal for the program; without it the VM is ended
+        #[arg(short, long)]
+        signal: Option<String>,
+        #[command(flatten)]
+        names: Names,
+    },
+    /// Stop and start instances
+    Restart(StopArguments),
+    /// Wait until instances have ended, and print their exit codes
+    Wait(Names),
+    /// List instances
+    Ps {
+        /// Also those that do not run
+        #[arg(short, long)]
+        all: bool,
+        /// Only the ids
+        #[arg(short, long)]
+        quiet: bool,
+        #[command(flatten)]
+        format: FormatArgument,
+    },
+    /// Print all that is known of instances, as JSON
+    Inspect(Names),
+    /// Show what an instance printed
+    Logs {
+        /// Go on with what it prints
+        #[arg(short, long)]
+        follow: bool,
+        /// Only the last lines; `all` for all
+        #[arg(short = 'n', long, default_value = "all", value_parser = tail)]
+        tail: Tail,
+        /// Which log
+        #[arg(long, value_enum, default_value_t = Source::App)]
+        source: Source,
+        /// Name, or the beginning of an id
+        name: String,
+    },
+    /// Remove instances with their disks and logs
+    Rm {
+        /// Also those that run
+        #[arg(short, long)]
+        force: bool,
+        #[command(flatten)]
+        names: Names,
+    },
+    /// Print a completion script for a shell
+    Completion {
+        shell: clap_complete::Shell,
+    },
+    /// Supervise one VM
+    #[command(hide = true)]
+    Shim { directory: PathBuf },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KernelCommand {
+    /// Take the distribution's cloud kernel, without touching /boot
+    Pull,
+    /// Take a kernel from a file
+    Import {
+        /// bzImage or PVH ELF
+        vmlinuz: PathBuf,
+        /// Directory of its modules, as in /lib/modules/VERSION
+        #[arg(long)]
+        modules: Option<PathBuf>,
+        /// Version to call it by
+        #[arg(long)]
+        name: String,
+    },
+    /// List kernels
+    Ls {
+        #[command(flatten)]
+        format: FormatArgument,
+    },
+    /// Remove kernels
+    Rm {
+        #[arg(required = true)]
+        versions: Vec<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImageCommand {
+    /// Take an image from an OCI layout, an OCI or docker archive, or a root filesystem in a tar file
+    Import {
+        /// Directory or file
+        source: PathBuf,
+        /// Name for the image; needed when the source has none
+        #[arg(long)]
+        name: Option<String>,
+        /// Command of an image made from a root filesystem, split as a shell does
+        #[arg(long)]
+        cmd: Option<String>,
+    },
+    /// List images
+    Ls {
+        /// Only the digests
+        #[arg(short, long)]
+        quiet: bool,
+        #[command(flatten)]
+        format: FormatArgument,
+    },
+    /// Print all that is known of images, as JSON
+    Inspect(Names),
+    /// Remove images that no instance uses
+    Rm(Names),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Names {
+    /// Names, or beginnings of ids
+    #[arg(required = true, value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StopArguments {
+    /// Seconds until it is ended by force
+    #[arg(short, long, default_value_t = 10)]
+    pub(crate) time: u64,
+    #[command(flatten)]
+    pub(crate) names: Names,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArguments {
+    /// Leave it running, and print its id
+    #[arg(short, long)]
+    pub(crate) detach: bool,
+    #[command(flatten)]
+    pub(crate) create: CreateArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CreateArguments {
+    /// Name for the instance [default: made up]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Remove the instance when it has ended
+    #[arg(long)]
+    pub(crate) rm: bool,
+    /// Set a variable, or pass on ours when no value is given
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub(crate) env: Vec<String>,
+    /// Set the variables in a file of NAME=VALUE lines
+    #[arg(long, value_name = "FILE")]
+    pub(crate) env_file: Vec<PathBuf>,
+    /// Program to run instead of the image's
+    #[arg(long)]
+    pub(crate) entrypoint: Option<String>,
+    /// Working directory in the guest
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) workdir: Option<String>,
+    /// User in the guest
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    pub(crate) user: Option<String>,
+    /// Number of vCPUs
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub(crate) cpus: u32,
+    /// Memory
+    #[arg(short, long, default_value = "512m", value_parser = size::parse, value_name = "SIZE")]
+    pub(crate) memory: u64,
+    /// Size of the writable disk; takes room only as it fills
+    #[arg(long, default_value = "10g", value_parser = size::parse, value_name = "SIZE")]
+    pub(crate) disk_size: u64,
+    /// Virtual machine monitor
+    #[arg(long, value_enum, default_value_t = Hypervisor::Qemu, env = "HYPEMAN_HYPERVISOR")]
+    pub(crate) hypervisor: Hypervisor,
+    /// How the guest's instructions are executed; auto takes KVM when it really works
+    #[arg(long, value_enum, default_value_t = Accel::Auto, env = "HYPEMAN_ACCEL")]
+    pub(crate) accel: Accel,
+    /// Kernel: a file (bzImage or PVH ELF), or a version from `hypeman kernel ls` [default: the newest]
+    #[arg(long, value_name = "FILE|VERSION")]
+    pub(crate) kernel: Option<PathBuf>,
+    /// Initramfs to use instead of ours
+    #[arg(long, value_name = "FILE")]
+    pub(crate) initrd: Option<PathBuf>,
+    /// Words for the kernel's command line
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "WORDS")]
+    pub(crate) cmdline: String,
+    /// Also show what the kernel and init print
+    #[arg(long)]
+    pub(crate) show_boot: bool,
+    /// Rotate a log before it passes this size
+    #[arg(long, default_value = "50MB", value_parser = size::parse, value_name = "SIZE")]
+    pub(crate) log_max_size: u64,
+    /// Rotated files to keep
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    pub(crate) log_max_files: u32,
+    /// Image; optional when a kernel file is given
+    pub(crate) image: Option<String>,
+    /// Program's arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARG")]
+    pub(crate) arguments: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FormatArgument {
+    /// A table for people, or one JSON object a line
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Table,
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Source {
+    /// What the guest printed on its console
+    App,
+    /// What the VMM printed
+    Vmm,
+    /// What hypeman did, and why
+    Hypeman,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Hypervisor {
+    Qemu,
+    QemuMicrovm,
+    CloudHypervisor,
+}
+
+impl From<Hypervisor> for HypervisorKind {
+    fn from(hypervisor: Hypervisor) -> HypervisorKind {
+        match hypervisor {
+            Hypervisor::Qemu => HypervisorKind::Qemu,
+            Hypervisor::QemuMicrovm => HypervisorKind::QemuMicrovm,
+            Hypervisor::CloudHypervisor => HypervisorKind::CloudHypervisor,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Accel {
+    Auto,
+    Kvm,
+    Tcg,
+}
+
+impl Accel {
+    /// The accelerator that was asked for by name.
+    pub(crate) fn chosen(self) -> Option<Accelerator> {
+        match self {
+            Accel::Auto => None,
+            Accel::Kvm => Some(Accelerator::Kvm),
+            Accel::Tcg => Some(Accelerator::Tcg),
+        }
+    }
+}
+
+/// How much of a log to show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tail {
+    All,
+    Lines(usize),
+}
+
+fn tail(text: &str) -> Result<Tail, String> {
+    match text {
+        "all" => Ok(Tail::All),
+        _ => text.parse().map(Tail::Lines).map_err(|_| "give a number of lines, or `all`".to_owned()),
+    }
+}

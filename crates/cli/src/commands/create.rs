@@ -1,0 +1,72 @@
+//! create: from flags to an instance.
+
+use std::path::{Component, Path};
+
+use anyhow::{Context as _, Result};
+use hypeman_instance::create::{self, Wish};
+use hypeman_instance::record::{KernelUse, LogLimits};
+use hypeman_instance::store::Instance;
+
+use crate::args::CreateArguments;
+use crate::context::Context;
+use crate::progress::Terminal;
+use crate::{env_file, output};
+
+/// Makes the instance; an image that is not here is pulled first, as docker does.
+pub(crate) fn create(context: &Context, arguments: &CreateArguments) -> Result<Instance> {
+    if let Some(name) = &arguments.name {
+        hypeman_instance::name::check(name)?; // before a long pull
+    }
+    let image = arguments.image.as_deref().map(|reference| image(context, reference)).transpose()?;
+    let wish = Wish {
+        name: arguments.name.clone(),
+        image,
+        entrypoint: arguments.entrypoint.as_ref().map(|program| {
+            if program.is_empty() { Vec::new() } else { vec![program.clone()] }
+        }),
+        arguments: arguments.arguments.clone(),
+        env: env_file::collect(&arguments.env_file, &arguments.env)?,
+        workdir: arguments.workdir.clone(),
+        user: arguments.user.clone(),
+        kernel: arguments.kernel.as_deref().map(|kernel| kernel_use(context, kernel)),
+        initrd: arguments.initrd.clone(),
+        cmdline: arguments.cmdline.clone(),
+        show_boot: arguments.show_boot,
+        hypervisor: arguments.hypervisor.into(),
+        accelerator: arguments.accel.chosen(),
+        vcpus: arguments.cpus,
+        memory: arguments.memory,
+        disk_size: arguments.disk_size,
+        log: LogLimits { max_size: arguments.log_max_size, max_files: arguments.log_max_files },
+        auto_remove: arguments.rm,
+    };
+    Ok(create::create(&context.instances, &wish)?)
+}
+
+/// Prints the id, for scripts.
+pub(crate) fn print_id(instance: &Instance) -> Result<()> {
+    output::line(&instance.record.id)
+}
+
+fn image(context: &Context, reference: &str) -> Result<(String, hypeman_image::Image)> {
+    let image = match context.images.get(reference) {
+        Err(hypeman_image::Error::NotFound { .. }) => context
+            .images
+            .pull(reference, &Terminal::new())
+            .with_context(|| format!("no image {reference:?} is here (`hypeman image ls`), and it could not be pulled"))?,
+        other => other?,
+    };
+    Ok((reference.to_owned(), image))
+}
+
+/// A known version, or else a file.
+fn kernel_use(context: &Context, kernel: &Path) -> KernelUse {
+    let mut components = kernel.components();
+    if let (Some(Component::Normal(version)), None) = (components.next(), components.next())
+        && let Some(version) = version.to_str()
+        && context.kernels.get(Some(version)).is_ok()
+    {
+        return KernelUse::Version(version.to_owned());
+    }
+    KernelUse::Own { source: kernel.to_owned() }
+}

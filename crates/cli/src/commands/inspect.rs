@@ -1,0 +1,62 @@
+//! inspect: the record and the truth, as JSON.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use hypeman_instance::end::End;
+use hypeman_instance::layout::names;
+use hypeman_instance::record::Record;
+use hypeman_instance::run::Run;
+use hypeman_instance::state::State;
+use hypeman_instance::store::Instance;
+use serde::Serialize;
+
+use crate::args::Names;
+use crate::context::Context;
+use crate::output;
+
+/// All that is known of an instance.
+#[derive(Debug, Serialize)]
+struct Document {
+    #[serde(flatten)]
+    record: Record,
+    state: State,
+    /// Whether a shim keeps its console.
+    supervised: bool,
+    /// The last run: pids, VMM, accelerator in use, times.
+    run: Option<Run>,
+    /// How the last run ended, also when no shim was left to record it.
+    end: Option<End>,
+    directory: PathBuf,
+    logs: Logs,
+}
+
+#[derive(Debug, Serialize)]
+struct Logs {
+    app: PathBuf,
+    vmm: PathBuf,
+    hypeman: PathBuf,
+}
+
+pub(crate) fn inspect(context: &Context, names: &Names) -> Result<()> {
+    let documents = names.names.iter().map(|name| document(context.instances.find(name)?)).collect::<Result<Vec<_>>>()?;
+    output::documents(&documents)
+}
+
+fn document(instance: Instance) -> Result<Document> {
+    let seen = instance.observe()?;
+    let directory = instance.directory;
+    Ok(Document {
+        record: instance.record,
+        state: seen.state,
+        supervised: seen.supervised,
+        run: seen.run,
+        end: seen.end,
+        logs: Logs {
+            app: directory.join(names::APP_LOG),
+            vmm: directory.join(names::VMM_LOG),
+            hypeman: directory.join(names::HYPEMAN_LOG),
+        },
+        directory,
+    })
+}

@@ -1,0 +1,65 @@
+//! start, stop, kill, restart, wait and rm: each for several instances.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use hypeman_instance::command::signal_number;
+use hypeman_instance::store::Instance;
+use hypeman_instance::{delete, start, stop};
+
+use super::each;
+use crate::args::{Names, StopArguments};
+use crate::context::{Context, programs};
+use crate::output;
+
+/// SIGKILL's number: it ends the VM, whatever runs in it.
+const KILL: i32 = 9;
+
+pub(crate) fn start(context: &Context, names: &Names) -> Result<ExitCode> {
+    let programs = programs()?;
+    Ok(each(&names.names, |name| {
+        start::start(&context.instances, &context.instances.find(name)?, &programs)?;
+        output::line(name)
+    }))
+}
+
+pub(crate) fn stop(context: &Context, arguments: &StopArguments) -> Result<ExitCode> {
+    Ok(each(&arguments.names.names, |name| {
+        stop::stop(&context.instances.find(name)?, Duration::from_secs(arguments.time))?;
+        output::line(name)
+    }))
+}
+
+pub(crate) fn kill(context: &Context, signal: Option<&str>, names: &Names) -> Result<ExitCode> {
+    let signal = signal.map_or(Ok(KILL), signal_number)?;
+    Ok(each(&names.names, |name| {
+        let instance = context.instances.find(name)?;
+        if signal == KILL { stop::kill(&instance)? } else { stop::signal(&instance, signal)? }
+        output::line(name)
+    }))
+}
+
+pub(crate) fn restart(context: &Context, arguments: &StopArguments) -> Result<ExitCode> {
+    let programs = programs()?;
+    Ok(each(&arguments.names.names, |name| {
+        let instance: Instance = context.instances.find(name)?;
+        stop::stop(&instance, Duration::from_secs(arguments.time))?;
+        start::start(&context.instances, &instance, &programs)?;
+        output::line(name)
+    }))
+}
+
+pub(crate) fn wait(context: &Context, names: &Names) -> Result<ExitCode> {
+    Ok(each(&names.names, |name| {
+        let end = stop::wait(&context.instances.find(name)?)?;
+        output::line(&end.exit_code.to_string())
+    }))
+}
+
+pub(crate) fn remove(context: &Context, force: bool, names: &Names) -> Result<ExitCode> {
+    Ok(each(&names.names, |name| {
+        delete::remove(&context.instances.find(name)?, force)?;
+        output::line(name)
+    }))
+}

@@ -1,0 +1,72 @@
+//! The commands, one a file, and their dispatch.
+
+mod create;
+mod doctor;
+mod image;
+mod inspect;
+mod kernel;
+mod lifecycle;
+mod logs;
+mod ps;
+mod run;
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::CommandFactory;
+
+use crate::args::{Arguments, Command};
+use crate::context::Context;
+
+/// Carries out a command.
+pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
+    // Neither of these wants a data directory.
+    match &arguments.command {
+        Command::Shim { directory } => {
+            hypeman_shim::run(directory)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::Completion { shell } => {
+            clap_complete::generate(*shell, &mut Arguments::command(), "hypeman", &mut std::io::stdout().lock());
+            return Ok(ExitCode::SUCCESS);
+        }
+        _ => {}
+    }
+    let context = Context::new(arguments.data_dir)?;
+    match arguments.command {
+        Command::Doctor { format } => return doctor::doctor(&context, format.format),
+        Command::Kernel(command) => kernel::kernel(&context, command)?,
+        Command::Pull { reference } => image::pull(&context, &reference)?,
+        Command::Image(command) => return image::image(&context, command),
+        Command::Run(arguments) => return run::run(&context, &arguments),
+        Command::Create(arguments) => create::print_id(&create::create(&context, &arguments)?)?,
+        Command::Start(names) => return lifecycle::start(&context, &names),
+        Command::Stop(arguments) => return lifecycle::stop(&context, &arguments),
+        Command::Kill { signal, names } => return lifecycle::kill(&context, signal.as_deref(), &names),
+        Command::Restart(arguments) => return lifecycle::restart(&context, &arguments),
+        Command::Wait(names) => return lifecycle::wait(&context, &names),
+        Command::Ps { all, quiet, format } => ps::ps(&context, all, quiet, format.format)?,
+        Command::Inspect(names) => inspect::inspect(&context, &names)?,
+        Command::Logs { follow, tail, source, name } => logs::logs(&context, &name, source, tail, follow)?,
+        Command::Rm { force, names } => return lifecycle::remove(&context, force, &names),
+        Command::Completion { .. } | Command::Shim { .. } => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Does something to each of several things; one that fails is told and does not keep the others from it.
+fn each(names: &[String], mut action: impl FnMut(&str) -> Result<()>) -> ExitCode {
+    let mut code = ExitCode::SUCCESS;
+    for name in names {
+        if let Err(error) = action(name) {
+            eprintln!("hypeman: {error:#}");
+            code = ExitCode::FAILURE;
+        }
+    }
+    code
+}
+
+/// A runtime for the commands that wait for several things at once.
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")
+}

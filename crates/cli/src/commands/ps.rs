@@ -1,0 +1,76 @@
+//! ps: the instances and their states.
+
+use anyhow::Result;
+use hypeman_instance::state::State;
+use hypeman_instance::store::Instance;
+use serde::Serialize;
+
+use crate::args::Format;
+use crate::context::Context;
+use crate::output;
+
+/// What a listing tells of an instance.
+#[derive(Debug, Serialize)]
+struct Row {
+    id: String,
+    name: String,
+    image: Option<String>,
+    command: Option<String>,
+    created: jiff::Timestamp,
+    state: State,
+    status: String,
+    exit_code: Option<i32>,
+}
+
+pub(crate) fn ps(context: &Context, all: bool, quiet: bool, format: Format) -> Result<()> {
+    let (instances, damaged) = context.instances.list()?;
+    for error in damaged {
+        eprintln!("hypeman: {error}");
+    }
+    let mut rows = Vec::new();
+    for instance in &instances {
+        match row(instance) {
+            Ok(row) if all || row.state.is_active() || row.state == State::Unknown => rows.push(row),
+            Ok(_) => {}
+            Err(error) => eprintln!("hypeman: {error:#}"),
+        }
+    }
+    if quiet {
+        return rows.iter().try_for_each(|row| output::line(&row.id));
+    }
+    let header = ["ID", "NAME", "IMAGE", "COMMAND", "CREATED", "STATUS"];
+    output::list(format, &header, &rows, |row| {
+        vec![
+            output::short(&row.id, 12).trim_end_matches('…').to_owned(),
+            row.name.clone(),
+            output::short(row.image.as_deref().unwrap_or("-"), 40),
+            output::short(row.command.as_deref().unwrap_or("-"), 30),
+            format!("{} ago", output::ago(row.created)),
+            row.status.clone(),
+        ]
+    })
+}
+
+fn row(instance: &Instance) -> Result<Row> {
+    let seen = instance.observe()?;
+    let run = seen.run.as_ref();
+    let status = match (&seen.end, run) {
+        (Some(end), _) => {
+            let since = run.and_then(|run| run.end.as_ref()).map(|ended| format!(" {} ago", output::ago(ended.at)));
+            format!("{} ({}){}", seen.state, end.exit_code, since.unwrap_or_default())
+        }
+        (None, Some(run)) if seen.state.is_active() => format!("{} for {}", seen.state, output::ago(run.started)),
+        _ => seen.state.to_string(),
+    };
+    let record = &instance.record;
+    Ok(Row {
+        id: record.id.clone(),
+        name: record.name.clone(),
+        image: record.image.as_ref().map(|image| image.reference.clone()),
+        command: record.command.as_ref().map(|command| command.argv.join(" ")),
+        created: record.created,
+        state: seen.state,
+        status,
+        exit_code: seen.end.map(|end| end.exit_code),
+    })
+}

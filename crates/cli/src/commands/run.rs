@@ -1,0 +1,122 @@
+//! run: create, start, and in the foreground be the program's terminal.
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use hypeman_console::reader::{Follower, Start};
+use hypeman_guest::config::Mode;
+use hypeman_instance::client::Client;
+use hypeman_instance::end::{End, Reason};
+use hypeman_instance::layout::names;
+use hypeman_instance::protocol::Request;
+use hypeman_instance::store::Instance;
+use hypeman_instance::{delete, start, stop};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::{create, runtime};
+use crate::args::RunArguments;
+use crate::context::{Context, programs};
+
+pub(crate) fn run(context: &Context, arguments: &RunArguments) -> Result<ExitCode> {
+    let programs = programs()?;
+    runtime()?.block_on(async {
+        // From here on an interrupt is ours to handle, also while the VM is still being made.
+        let mut interrupts = if arguments.detach { None } else { Some(Interrupts::new()?) };
+        let instance = create::create(context, &arguments.create)?;
+        let started = start::start(&context.instances, &instance, &programs);
+        let client = match started {
+            Ok(client) => client,
+            Err(error) => {
+                let error = explain(&instance, error);
+                let _ = delete::remove(&instance, true); // what never ran is not left behind
+                return Err(error);
+            }
+        };
+        match &mut interrupts {
+            None => create::print_id(&instance).map(|()| ExitCode::SUCCESS),
+            Some(interrupts) => foreground(&instance, client, interrupts).await,
+        }
+    })
+}
+
+/// The reason of a failed start lies in logs that go with the instance.
+fn explain(instance: &Instance, error: hypeman_instance::Error) -> anyhow::Error {
+    anyhow::Error::new(error).context(format!("instance {} was removed again", instance.record.name))
+}
+
+/// Shows what the program prints, passes signals on, and ends as it does.
+async fn foreground(instance: &Instance, mut client: Client, interrupts: &mut Interrupts) -> Result<ExitCode> {
+    let mut follower = Follower::open(&instance.directory.join(names::APP_LOG), Start::Beginning)?;
+    let mut ended = tokio::task::spawn_blocking(move || {
+        let end = client.ask_for_end(&Request::Wait);
+        (end, client) // as long as the client lives, the logs of an instance that removes itself do too
+    });
+    let mut stdout = std::io::stdout().lock();
+    let mut interrupted = 0;
+    let (end, _client) = loop {
+        follower.read_available(&mut stdout)?;
+        tokio::select! {
+            changed = follower.changed() => changed?,
+            number = interrupts.next() => {
+                interrupted += 1;
+                pass_on(instance, number, interrupted)?;
+            }
+            joined = &mut ended => break joined.context("wait for the VM")?,
+        }
+    };
+    follower.read_available(&mut stdout)?;
+    let end = end.or_else(|_| stop::wait(instance))?;
+    Ok(exit_code(&end))
+}
+
+fn exit_code(end: &End) -> ExitCode {
+    if !matches!(end.reason, Reason::Exited | Reason::Signaled | Reason::GuestShutdown) || end.exit_code == 125 {
+        eprintln!("hypeman: {}", end.message);
+    }
+    ExitCode::from(u8::try_from(end.exit_code).unwrap_or(u8::MAX))
+}
+
+/// The first signal is the program's (or the power button, where no init of ours is); from the second on it is the VM's
+/// end.
+fn pass_on(instance: &Instance, number: i32, times: u32) -> Result<()> {
+    let exec = instance.record.command.as_ref().is_some_and(|command| command.mode == Mode::Exec);
+    let result = match (times, exec) {
+        (1, true) => stop::signal(instance, number),
+        (1, false) => stop::power_button(instance),
+        _ => stop::kill(instance),
+    };
+    match result {
+        // It has ended meanwhile: we shall hear of that next.
+        Err(hypeman_instance::Error::State { .. } | hypeman_instance::Error::NotFound(_)) => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// The signals that a terminal or a supervisor sends to end a program.
+struct Interrupts {
+    signals: [(i32, Signal); 4],
+}
+
+impl Interrupts {
+    fn new() -> Result<Interrupts> {
+        let listen = |kind: SignalKind| Ok::<_, std::io::Error>((kind.as_raw_value(), signal(kind)?));
+        let signals = [
+            listen(SignalKind::hangup())?,
+            listen(SignalKind::interrupt())?,
+            listen(SignalKind::quit())?,
+            listen(SignalKind::terminate())?,
+        ];
+        Ok(Interrupts { signals })
+    }
+
+    /// The number of the next one.
+    async fn next(&mut self) -> i32 {
+        let [hangup, interrupt, quit, terminate] = &mut self.signals;
+        tokio::select! {
+            _ = hangup.1.recv() => hangup.0,
+            _ = interrupt.1.recv() => interrupt.0,
+            _ = quit.1.recv() => quit.0,
+            _ = terminate.1.recv() => terminate.0,
+        }
+    }
+}

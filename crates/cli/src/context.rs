@@ -1,0 +1,56 @@
+//! What every command works with: the data directory and our own programs.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+use hypeman_image::kernel::Kernels;
+use hypeman_instance::layout;
+use hypeman_instance::start::Programs;
+use hypeman_instance::store::Store;
+
+/// Where things are.
+#[derive(Debug)]
+pub(crate) struct Context {
+    /// The data directory.
+    pub(crate) data_dir: PathBuf,
+    /// Its instances.
+    pub(crate) instances: Store,
+    /// Its images.
+    pub(crate) images: hypeman_image::Store,
+    /// Its kernels.
+    pub(crate) kernels: Kernels,
+}
+
+impl Context {
+    /// The data directory by flag, environment or default.
+    pub(crate) fn new(data_dir: Option<PathBuf>) -> Result<Context> {
+        let data_dir = layout::data_dir(data_dir)?;
+        Ok(Context {
+            instances: Store::new(&data_dir),
+            images: hypeman_image::Store::new(&data_dir),
+            kernels: Kernels::new(&data_dir),
+            data_dir,
+        })
+    }
+}
+
+/// Our own binary, and the init beside it.
+pub(crate) fn programs() -> Result<Programs> {
+    let hypeman = std::env::current_exe().context("find the hypeman binary")?;
+    Ok(Programs { init: init(&hypeman)?, hypeman })
+}
+
+fn init(hypeman: &std::path::Path) -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("HYPEMAN_INIT").map(PathBuf::from) {
+        if !path.is_file() {
+            bail!("HYPEMAN_INIT names {}, which is no file", path.display());
+        }
+        return Ok(path);
+    }
+    let beside = hypeman.with_file_name("hypeman-init");
+    if !beside.is_file() {
+        let way_out = "build it with `cargo build -p hypeman-guest`, or set HYPEMAN_INIT";
+        bail!("hypeman-init, which becomes PID 1 in the guest, is not at {}; {way_out}", beside.display());
+    }
+    Ok(beside)
+}

@@ -1,0 +1,55 @@
+//! Listings: a table for people or JSON for programs. A reader that hangs up is no error of ours.
+
+use std::io::Write;
+
+use anyhow::Result;
+use comfy_table::{Table, presets};
+use serde::Serialize;
+
+use crate::args::Format;
+
+/// Prints a listing; each row is what a table shows of an item.
+pub(crate) fn list<T: Serialize>(
+    format: Format,
+    header: &[&str],
+    items: &[T],
+    row: impl Fn(&T) -> Vec<String>,
+) -> Result<()> {
+    match format {
+        Format::Json => items.iter().try_for_each(|item| line(&serde_json::to_string(item)?)),
+        Format::Table => {
+            let mut table = Table::new();
+            table.load_preset(presets::NOTHING).set_header(header).add_rows(items.iter().map(row));
+            for column in table.column_iter_mut() {
+                column.set_padding((0, 3));
+            }
+            table.trim_fmt().lines().try_for_each(line)
+        }
+    }
+}
+
+/// Prints documents as one JSON array, as `docker inspect` does.
+pub(crate) fn documents<T: Serialize>(documents: &[T]) -> Result<()> {
+    line(&serde_json::to_string_pretty(documents)?)
+}
+
+/// Prints a line.
+pub(crate) fn line(text: &str) -> Result<()> {
+    Ok(writeln!(std::io::stdout().lock(), "{text}")?)
+}
+
+/// Text of unknown origin, made safe for a terminal and cut to `width` characters.
+pub(crate) fn short(text: &str, width: usize) -> String {
+    let clean: String = text.chars().filter(|c| !c.is_control()).collect();
+    if clean.chars().count() <= width {
+        return clean;
+    }
+    clean.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// How long ago, in its two largest units.
+pub(crate) fn ago(time: jiff::Timestamp) -> String {
+    let seconds = jiff::Timestamp::now().duration_since(time).as_secs().max(0).unsigned_abs();
+    let text = humantime::format_duration(std::time::Duration::from_secs(seconds)).to_string();
+    text.split(' ').take(2).collect::<Vec<_>>().join(" ")
+}

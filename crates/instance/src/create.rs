@@ -1,0 +1,200 @@
+//! Creation: everything is made in a hidden directory, which gets its name when it is whole.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use hypeman_guest::status;
+use hypeman_image::Image;
+use hypeman_vmm::spec::{Accelerator, HypervisorKind};
+use jiff::Timestamp;
+
+use crate::command;
+use crate::delete;
+use crate::error::{AtPath, Error, Result};
+use crate::files::{sync_directory, write_disk, write_json};
+use crate::layout::{self, names};
+use crate::lock::Lock;
+use crate::name;
+use crate::record::{ImageUse, KernelUse, LogLimits, Record};
+use crate::store::{Instance, Store};
+
+const MIB: u64 = 1024 * 1024;
+
+/// What the user wants; the counterpart of `docker create`'s flags.
+#[derive(Debug, Clone)]
+pub struct Wish {
+    /// Name; made up when absent.
+    pub name: Option<String>,
+    /// The image and what the user called it.
+    pub image: Option<(String, Image)>,
+    /// Replaces the image's entrypoint and command.
+    pub entrypoint: Option<Vec<String>>,
+    /// Replaces the image's command.
+    pub arguments: Vec<String>,
+    /// Added to the image's environment.
+    pub env: BTreeMap<String, String>,
+    /// Replaces the image's working directory.
+    pub workdir: Option<String>,
+    /// Replaces the image's user.
+    pub user: Option<String>,
+    /// A kernel of the user's own, or a version of `hypeman kernel ls`.
+    pub kernel: Option<KernelUse>,
+    /// An initramfs of the user's own.
+    pub initrd: Option<PathBuf>,
+    /// Added to the kernel's command line.
+    pub cmdline: String,
+    /// Show the kernel's and init's messages.
+    pub show_boot: bool,
+    /// The VMM.
+    pub hypervisor: HypervisorKind,
+    /// KVM, TCG or whichever works.
+    pub accelerator: Option<Accelerator>,
+    /// Number of vCPUs.
+    pub vcpus: u32,
+    /// Memory in bytes.
+    pub memory: u64,
+    /// Size of the overlay in bytes.
+    pub disk_size: u64,
+    /// Limits of each log.
+    pub log: LogLimits,
+    /// Remove the instance when its VM has ended.
+    pub auto_remove: bool,
+}
+
+/// Makes an instance.
+///
+/// # Errors
+/// When a wish cannot be granted or the disk is full; nothing is left behind then.
+pub fn create(store: &Store, wish: &Wish) -> Result<Instance> {
+    check(wish)?;
+    let record = record(store, wish)?;
+    let (hidden, _lock) = begin(store, &record.id)?;
+    let made = furnish(&hidden, wish, &record).and_then(|()| publish(store, &hidden, record, wish));
+    if made.is_err() {
+        let _ = std::fs::remove_dir_all(&hidden); // else the next creator sweeps it away
+    }
+    made
+}
+
+fn check(wish: &Wish) -> Result<()> {
+    let invalid = |what, value: String, reason: &str| {
+        Err(Error::Invalid { what, value, reason: reason.to_owned() })
+    };
+    if let Some(name) = &wish.name {
+        name::check(name)?;
+    }
+    if wish.vcpus == 0 || wish.vcpus > 255 {
+        return invalid("the number of vCPUs", wish.vcpus.to_string(), "give --cpus 1 to 255");
+    }
+    if wish.memory < 16 * MIB || !wish.memory.is_multiple_of(MIB) {
+        let reason = "give --memory as whole MiB, at least 16m (Linux guests need some 128m)";
+        return invalid("the memory size", wish.memory.to_string(), reason);
+    }
+    if wish.log.max_size < 4096 {
+        return invalid("the log size", wish.log.max_size.to_string(), "give --log-max-size 4k or more");
+    }
+    if wish.log.max_files > 1000 {
+        return invalid("the number of log files", wish.log.max_files.to_string(), "give --log-max-files 0 to 1000");
+    }
+    // Linux cuts the command line at COMMAND_LINE_SIZE, 2048 on x86 (arch/x86/include/asm/setup.h).
+    if wish.cmdline.len() > 1500 || wish.cmdline.contains(|c: char| c.is_control()) {
+        let reason = "it is longer than 1500 bytes or has control characters";
+        return invalid("the kernel command line", wish.cmdline.clone(), reason);
+    }
+    if wish.image.is_none() && !matches!(wish.kernel, Some(KernelUse::Own { .. })) {
+        return invalid("the image", String::new(), "give an image, or a kernel to boot alone: --kernel FILE");
+    }
+    if wish.hypervisor == HypervisorKind::CloudHypervisor && wish.accelerator == Some(Accelerator::Tcg) {
+        return invalid("the accelerator", "tcg".to_owned(), "Cloud Hypervisor has only kvm; TCG is QEMU's");
+    }
+    Ok(())
+}
+
+fn record(store: &Store, wish: &Wish) -> Result<Record> {
+    let kernels = hypeman_image::kernel::Kernels::new(store.data_dir());
+    let kernel = match &wish.kernel {
+        None => KernelUse::Version(kernels.get(None)?.version),
+        Some(KernelUse::Version(version)) => KernelUse::Version(kernels.get(Some(version))?.version),
+        Some(KernelUse::Own { source }) => {
+            hypeman_image::kernel::kernel_kind(source)?;
+            KernelUse::Own { source: std::path::absolute(source).at(source)? }
+        }
+    };
+    Ok(Record {
+        id: name::new_id()?,
+        name: wish.name.clone().map_or_else(name::random_name, Ok)?,
+        created: Timestamp::now(),
+        image: wish
+            .image
+            .as_ref()
+            .map(|(reference, image)| ImageUse { reference: reference.clone(), digest: image.digest.clone() }),
+        command: wish.image.as_ref().map(|(_, image)| command::resolve(wish, &image.config)).transpose()?,
+        kernel,
+        own_initrd: wish.initrd.is_some(),
+        cmdline: wish.cmdline.clone(),
+        show_boot: wish.show_boot,
+        hypervisor: wish.hypervisor,
+        accelerator: wish.accelerator,
+        vcpus: wish.vcpus,
+        memory: wish.memory,
+        disk_size: wish.disk_size,
+        log: wish.log,
+        auto_remove: wish.auto_remove,
+    })
+}
+
+/// Makes the hidden directory, held by its lock from its first moment that anyone else can see it.
+fn begin(store: &Store, id: &str) -> Result<(PathBuf, Lock)> {
+    let held = store.lock()?;
+    delete::sweep(store, &held)?;
+    let hidden = layout::instances(store.data_dir()).join(format!(".new-{id}"));
+    std::fs::DirBuilder::new().mode(0o700).create(&hidden).at(&hidden)?;
+    let lock = Lock::acquire(&hidden.join(names::LOCK))?;
+    Ok((hidden, lock))
+}
+
+fn furnish(directory: &Path, wish: &Wish, record: &Record) -> Result<()> {
+    for name in ["disks", "logs"] {
+        let path = directory.join(name);
+        std::fs::create_dir(&path).at(&path)?;
+    }
+    if let KernelUse::Own { source } = &record.kernel {
+        std::fs::copy(source, directory.join(names::KERNEL)).at(source)?;
+    }
+    if let Some(initrd) = &wish.initrd {
+        std::fs::copy(initrd, directory.join(names::INITRD)).at(initrd)?;
+    }
+    if record.image.is_some() {
+        hypeman_image::create_overlay(&directory.join(names::OVERLAY), record.disk_size)?;
+        write_disk(&directory.join(names::STATUS), &[], status::DISK_SIZE)?;
+    }
+    write_json(&directory.join(names::RECORD), record)
+}
+
+/// Gives the directory its name, when the instance's name is free and its image still there.
+fn publish(store: &Store, hidden: &Path, mut record: Record, wish: &Wish) -> Result<Instance> {
+    let _held = store.lock()?;
+    let (others, _) = store.list()?;
+    let holder = |name: &str| others.iter().find(|other| other.record.name == name);
+    while let Some(other) = holder(&record.name) {
+        if wish.name.is_some() {
+            return Err(Error::NameTaken { name: record.name, id: other.record.id.clone() });
+        }
+        record.name = name::random_name()?;
+        write_json(&hidden.join(names::RECORD), &record)?;
+    }
+    if let Some((reference, image)) = &wish.image
+        && !image.rootfs().exists()
+    {
+        return Err(Error::Invalid {
+            what: "the image",
+            value: reference.clone(),
+            reason: "it was removed meanwhile; pull or import it again".to_owned(),
+        });
+    }
+    let directory = layout::instances(store.data_dir()).join(&record.id);
+    std::fs::rename(hidden, &directory).at(hidden)?;
+    sync_directory(&layout::instances(store.data_dir()))?;
+    Ok(Instance { record, directory })
+}

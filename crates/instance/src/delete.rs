@@ -1,0 +1,67 @@
+//! Removal: a directory that is renamed out of sight first, so that nobody meets half an instance.
+
+use std::path::Path;
+
+use crate::error::{AtPath, Error, Result};
+use crate::layout;
+use crate::lock::Lock;
+use crate::stop;
+use crate::store::{Instance, Store};
+
+/// Removes an instance with its disks and logs.
+///
+/// # Errors
+/// When its VM runs and `force` is not given, or its files cannot be removed.
+pub fn remove(instance: &Instance, force: bool) -> Result<()> {
+    let lock = instance.lock()?;
+    let state = instance.observe()?.state;
+    if state.is_active() || state == crate::state::State::Unknown {
+        if !force {
+            return Err(Error::State {
+                name: instance.record.name.clone(),
+                state: state.to_string(),
+                way_out: format!(
+                    "stop it first (`hypeman stop {0}`), or remove it by force: `hypeman rm -f {0}`",
+                    instance.record.name
+                ),
+            });
+        }
+        stop::discard(instance, &lock)?;
+    }
+    match remove_directory(&instance.directory) {
+        // One that removes itself at its end was quicker.
+        Err(Error::Io { source, .. }) if force && source.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Removes the directory of an instance that does not run. The caller holds its lock.
+///
+/// # Errors
+/// When it cannot be renamed or removed.
+pub fn remove_directory(directory: &Path) -> Result<()> {
+    let name = directory.file_name().unwrap_or_default().to_string_lossy();
+    let hidden = directory.with_file_name(format!(".removed-{name}"));
+    std::fs::rename(directory, &hidden).at(directory)?;
+    std::fs::remove_dir_all(&hidden).at(&hidden)
+}
+
+/// Removes what creators and removers that were killed have left. The caller holds the store's lock.
+///
+/// # Errors
+/// When the directory of the instances cannot be read.
+pub fn sweep(store: &Store, _held: &Lock) -> Result<()> {
+    let instances = layout::instances(store.data_dir());
+    for entry in std::fs::read_dir(&instances).at(&instances)? {
+        let entry = entry.at(&instances)?;
+        let name = entry.file_name();
+        let bytes = name.as_encoded_bytes();
+        if !bytes.starts_with(b".new-") && !bytes.starts_with(b".removed-") {
+            continue;
+        }
+        // Whoever works in there holds its lock.
+        let Ok(Some(_lock)) = Lock::try_acquire(&entry.path().join(layout::names::LOCK)) else { continue };
+        let _ = std::fs::remove_dir_all(entry.path()); // tried again by the next creator
+    }
+    Ok(())
+}

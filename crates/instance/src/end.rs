@@ -1,0 +1,184 @@
+//! How a run ended, told from what the guest reported, what the VMM said, and what we did.
+
+use hypeman_guest::status::Status;
+use hypeman_vmm::hypervisor::ShutdownReason;
+use serde::{Deserialize, Serialize};
+
+use crate::launch::Guest;
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    /// Why.
+    pub reason: Reason,
+    /// Exit code in docker's sense: the program's, 128 + signal, 125 to 127 for a program that could not be started, 137
+    /// for a VM that was killed.
+    pub exit_code: i32,
+    /// One sentence for people.
+    pub message: String,
+}
+
+/// Why a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// The program ended by itself.
+    Exited,
+    /// The program was ended by a signal.
+    Signaled,
+    /// Init could not start the program.
+    Failed,
+    /// The guest powered itself off.
+    GuestShutdown,
+    /// The guest reset itself: a reboot or a panic.
+    GuestReset,
+    /// We ended the VM by force, as we were told.
+    Killed,
+    /// The VMM ended without being asked.
+    VmmExited,
+    /// The VM could not be started.
+    StartFailed,
+    /// The host was rebooted under the VM.
+    HostRebooted,
+    /// Both the VMM and the shim were ended from outside.
+    Vanished,
+}
+
+/// How the VMM's process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VmmExit {
+    /// By itself, with this code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+/// The witnesses of an end.
+#[derive(Debug, Clone, Copy)]
+pub struct Evidence<'a> {
+    /// What kind of guest it was.
+    pub guest: Guest,
+    /// The status disk.
+    pub status: Option<&'a Status>,
+    /// What the VMM said.
+    pub shutdown: Option<ShutdownReason>,
+    /// How the VMM's process ended.
+    pub vmm: VmmExit,
+    /// Whether we ended it by force.
+    pub forced: bool,
+}
+
+/// Weighs the witnesses: a final report of init comes first, then our own deed, then the VMM's word.
+#[must_use]
+pub fn judge(evidence: Evidence<'_>) -> End {
+    if evidence.guest == Guest::Exec
+        && let Some(end) = evidence.status.and_then(reported)
+    {
+        return end;
+    }
+    // A failure before the handover is reported in systemd mode too.
+    if let (Guest::Systemd, Some(status @ Status::Failed { .. })) = (evidence.guest, evidence.status)
+        && let Some(end) = reported(status)
+    {
+        return end;
+    }
+    if evidence.forced {
+        return end(Reason::Killed, 137, "the VM was ended by force, as asked".to_owned());
+    }
+    match (evidence.shutdown, evidence.vmm) {
+        (_, VmmExit::Signal(signal)) => {
+            end(Reason::VmmExited, 128 + signal, format!("the VMM was ended from outside by signal {signal}"))
+        }
+        (Some(ShutdownReason::GuestShutdown), _) if evidence.guest == Guest::Exec => {
+            end(Reason::GuestShutdown, 125, "the guest powered off before its program had ended".to_owned())
+        }
+        (Some(ShutdownReason::GuestShutdown), _) => {
+            end(Reason::GuestShutdown, 0, "the guest powered off".to_owned())
+        }
+        (Some(ShutdownReason::GuestReset), _) => {
+            let message = "the guest reset itself (reboot or kernel panic; app.log may say which)".to_owned();
+            end(Reason::GuestReset, 125, message)
+        }
+        (Some(ShutdownReason::HostSignal), _) => {
+            end(Reason::VmmExited, 143, "the VMM was asked to end from outside".to_owned())
+        }
+        (Some(ShutdownReason::HostRequest), _) => {
+            end(Reason::VmmExited, 137, "the VMM was told to quit over its API from outside".to_owned())
+        }
+        (None, VmmExit::Code(code)) => {
+            end(Reason::VmmExited, 125, format!("the VMM ended with code {code}; vmm.log may say why"))
+        }
+    }
+}
+
+/// The end that init reported, if it reported one.
+#[must_use]
+pub fn reported(status: &Status) -> Option<End> {
+    // The guest is hostile: its numbers are cut to what an exit code can be.
+    match status {
+        Status::Running => None,
+        Status::Exited { code } => {
+            let code = code & 0xff;
+            Some(end(Reason::Exited, code, format!("the program ended with exit code {code}")))
+        }
+        Status::Signaled { signal } => {
+            let signal = signal & 0x7f;
+            Some(end(Reason::Signaled, 128 + signal, format!("the program was ended by signal {signal}")))
+        }
+        Status::Failed { code, message } => Some(end(Reason::Failed, code & 0xff, printable(message))),
+    }
+}
+
+/// Whoever wrote the message may be hostile, and it goes to a terminal: no control characters, and not without end.
+fn printable(message: &str) -> String {
+    message.chars().filter(|c| !c.is_control()).take(500).collect()
+}
+
+/// An end from its parts.
+#[must_use]
+pub fn end(reason: Reason, exit_code: i32, message: String) -> End {
+    End { reason, exit_code, message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUIET: Evidence<'static> = Evidence {
+        guest: Guest::Exec,
+        status: None,
+        shutdown: Some(ShutdownReason::GuestShutdown),
+        vmm: VmmExit::Code(0),
+        forced: false,
+    };
+
+    #[test]
+    fn the_program_s_own_code_wins_over_everything() {
+        let status = Status::Exited { code: 7 };
+        let end = judge(Evidence { status: Some(&status), forced: true, ..QUIET });
+        assert_eq!((end.reason, end.exit_code), (Reason::Exited, 7));
+    }
+
+    #[test]
+    fn a_guest_that_powers_off_behind_init_s_back_is_no_success() {
+        let end = judge(Evidence { status: Some(&Status::Running), ..QUIET });
+        assert_eq!((end.reason, end.exit_code), (Reason::GuestShutdown, 125));
+        assert_eq!(judge(Evidence { guest: Guest::Systemd, ..QUIET }).exit_code, 0);
+    }
+
+    #[test]
+    fn a_vmm_killed_from_outside_is_told_from_one_killed_by_us() {
+        let killed = Evidence { shutdown: None, vmm: VmmExit::Signal(9), ..QUIET };
+        assert_eq!(judge(killed).reason, Reason::VmmExited);
+        assert_eq!(judge(Evidence { forced: true, ..killed }).reason, Reason::Killed);
+    }
+
+    #[test]
+    fn a_hostile_report_neither_overflows_nor_drives_a_terminal() {
+        assert_eq!(reported(&Status::Signaled { signal: i32::MAX }).unwrap().exit_code, 128 + 127);
+        assert_eq!(reported(&Status::Exited { code: -1 }).unwrap().exit_code, 255);
+        let failed = Status::Failed { code: 127, message: "\x1b[2Jx".repeat(1000) };
+        let message = reported(&failed).unwrap().message;
+        assert!(!message.contains('\x1b') && message.len() <= 500);
+    }
+}

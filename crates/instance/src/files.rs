@@ -1,0 +1,97 @@
+//! Records as JSON files that a reader never sees half-written.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{AtPath, Error, Result};
+
+/// Writes `value` beside `path`, syncs it and renames it into place. One writer at a time.
+///
+/// # Errors
+/// When the disk is full or the directory gone; the old record is then untouched.
+pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+    let mut text = serde_json::to_vec_pretty(value).map_err(std::io::Error::from).at(path)?;
+    text.push(b'\n');
+    let temporary = path.with_extension("json.tmp");
+    let written = write_synced(&temporary, &text).and_then(|()| std::fs::rename(&temporary, path).at(path));
+    if written.is_err() {
+        // The error that matters is the first one.
+        let _ = std::fs::remove_file(&temporary);
+        return written;
+    }
+    sync_directory(path.parent().unwrap_or(Path::new(".")))
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path).at(path)?;
+    file.write_all(bytes).at(path)?;
+    file.sync_all().at(path)
+}
+
+/// Makes a rename in `directory` survive a power cut.
+///
+/// # Errors
+/// When the directory cannot be opened or synced.
+pub fn sync_directory(directory: &Path) -> Result<()> {
+    let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+    File::open(directory).and_then(|d| d.sync_all()).at(directory)
+}
+
+/// Reads a record; `None` when there is none.
+///
+/// # Errors
+/// When the file cannot be read or is no such record.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    let text = match std::fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).at(path),
+    };
+    serde_json::from_slice(&text).map(Some).map_err(|source| Error::Damaged { path: path.to_owned(), source })
+}
+
+/// Writes a raw disk of `size` bytes that begins with `content` and is NUL from there on.
+///
+/// # Errors
+/// When the disk is full or `content` is larger than `size`.
+pub fn write_disk(path: &Path, content: &[u8], size: u64) -> Result<()> {
+    if content.len() as u64 > size {
+        return Err(Error::Invalid {
+            what: "configuration of",
+            value: path.display().to_string(),
+            reason: format!("it has {} bytes and only {size} fit; pass less in the environment", content.len()),
+        });
+    }
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path).at(path)?;
+    file.write_all(content).at(path)?;
+    file.set_len(size).at(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_that_cannot_be_written_leaves_the_old_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("record.json");
+        write_json(&path, &1).unwrap();
+        // A directory in the temporary file's place makes the write fail.
+        std::fs::create_dir(dir.path().join("record.json.tmp")).unwrap();
+        assert!(write_json(&path, &2).is_err());
+        assert_eq!(read_json::<i32>(&path).unwrap(), Some(1));
+    }
+
+    #[test]
+    fn a_damaged_record_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("record.json");
+        std::fs::write(&path, "{").unwrap();
+        assert!(read_json::<i32>(&path).unwrap_err().to_string().contains("record.json"));
+    }
+}

@@ -1,0 +1,50 @@
+//! What a record came to for one start: all that the shim needs, and nothing it would have to look up.
+
+use hypeman_guest::config::Mode;
+use hypeman_vmm::spec::{HypervisorKind, VmSpec};
+use serde::{Deserialize, Serialize};
+
+use crate::record::LogLimits;
+
+/// The order to the shim, `launch.json`. Paths are relative to the instance's directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Launch {
+    /// Name of the instance, for the log.
+    pub name: String,
+    /// The VMM.
+    pub hypervisor: HypervisorKind,
+    /// The VM.
+    pub spec: VmSpec,
+    /// Who is PID 1 in the guest.
+    pub guest: Guest,
+    /// What the user should know about this start, for hypeman.log.
+    pub note: Option<String>,
+    /// Limits of each log.
+    pub log: LogLimits,
+    /// Remove the instance when its VM has ended.
+    pub auto_remove: bool,
+}
+
+/// What the host may expect of the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Guest {
+    /// Our init runs a command, and reports.
+    Exec,
+    /// Our init hands over to an init system, and reports no more from then on.
+    Systemd,
+    /// A kernel of the user's, without our init.
+    Bare,
+}
+
+impl Guest {
+    /// The kind of guest for a command; without one it is [`Guest::Bare`].
+    #[must_use]
+    pub fn of(mode: Option<Mode>) -> Guest {
+        match mode {
+            Some(Mode::Exec) => Guest::Exec,
+            Some(Mode::Systemd) => Guest::Systemd,
+            None => Guest::Bare,
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Advisory locks (flock): released by the kernel when their holder dies, however it dies.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use crate::error::{AtPath, Result};
+
+/// A held lock; dropping it lets go.
+#[derive(Debug)]
+pub struct Lock {
+    file: File,
+}
+
+impl Lock {
+    /// Waits for the lock on `path`, making the file when it is missing.
+    ///
+    /// # Errors
+    /// When the file cannot be opened: its directory is gone, or there is no permission.
+    pub fn acquire(path: &Path) -> Result<Lock> {
+        let file = open(path)?;
+        file.lock().at(path)?;
+        Ok(Lock { file })
+    }
+
+    /// Takes the lock when it is free; `None` when someone holds it.
+    ///
+    /// # Errors
+    /// As [`Lock::acquire`].
+    pub fn try_acquire(path: &Path) -> Result<Option<Lock>> {
+        let file = open(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Lock { file })),
+            Err(std::fs::TryLockError::WouldBlock) => Ok(None),
+            Err(std::fs::TryLockError::Error(error)) => Err(error).at(path),
+        }
+    }
+
+    /// The locked file, to keep a word in it for people.
+    #[must_use]
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+}
+
+/// Whether someone holds the lock on `path`. A missing file is held by no one.
+///
+/// # Errors
+/// When the file is there and cannot be opened.
+pub fn is_held(path: &Path) -> Result<bool> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error).at(path),
+    };
+    // A shared lock, so that two who look at the same time do not take each other for the holder.
+    match file.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(std::fs::TryLockError::WouldBlock) => Ok(true),
+        Err(std::fs::TryLockError::Error(error)) => Err(error).at(path),
+    }
+}
+
+fn open(path: &Path) -> Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path).at(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn held_while_the_holder_lives_and_free_after() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        assert!(!is_held(&path).unwrap());
+        let lock = Lock::acquire(&path).unwrap();
+        assert!(is_held(&path).unwrap());
+        assert!(Lock::try_acquire(&path).unwrap().is_none());
+        drop(lock);
+        assert!(!is_held(&path).unwrap());
+    }
+}

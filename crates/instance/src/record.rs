@@ -1,0 +1,94 @@
+//! What the user asked for.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use hypeman_guest::config::Mode;
+use hypeman_vmm::spec::{Accelerator, HypervisorKind};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// The record of an instance, `instance.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// 24 hexadecimal digits; also the name of the directory.
+    pub id: String,
+    /// Unique among the instances of a data directory.
+    pub name: String,
+    /// When it was created.
+    pub created: Timestamp,
+    /// The image, unless only a kernel is booted.
+    pub image: Option<ImageUse>,
+    /// What runs in the image; present exactly when `image` is.
+    pub command: Option<CommandSpec>,
+    /// The kernel.
+    pub kernel: KernelUse,
+    /// Whether the user gave an initramfs of their own, kept in the directory.
+    pub own_initrd: bool,
+    /// Added to the kernel's command line; all of it when there is no image.
+    pub cmdline: String,
+    /// Show the kernel's and init's messages on the console.
+    pub show_boot: bool,
+    /// The VMM.
+    pub hypervisor: HypervisorKind,
+    /// KVM, TCG or (`None`) whichever works at each start.
+    pub accelerator: Option<Accelerator>,
+    /// Number of vCPUs.
+    pub vcpus: u32,
+    /// Memory in bytes.
+    pub memory: u64,
+    /// Size of the writable overlay in bytes.
+    pub disk_size: u64,
+    /// Limits of each log.
+    pub log: LogLimits,
+    /// Remove the instance when its VM has ended.
+    pub auto_remove: bool,
+}
+
+/// An image by what the user called it and by what it was at that time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageUse {
+    /// The reference given by the user.
+    pub reference: String,
+    /// Digest of the image; the instance keeps it even if the reference moves on.
+    pub digest: String,
+}
+
+/// What init starts in the guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandSpec {
+    /// Exec or systemd mode.
+    pub mode: Mode,
+    /// Entrypoint and arguments.
+    pub argv: Vec<String>,
+    /// The whole environment.
+    pub env: BTreeMap<String, String>,
+    /// Working directory.
+    pub workdir: String,
+    /// `user[:group]`; empty is root.
+    pub user: String,
+    /// Number of the signal that asks the program to end; `None` is SIGTERM.
+    pub stop_signal: Option<i32>,
+}
+
+/// Where the kernel comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KernelUse {
+    /// One of `hypeman kernel ls`, by version.
+    Version(String),
+    /// A file of the user's, copied into the instance's directory.
+    Own {
+        /// Where it was when the instance was created; for people only.
+        source: PathBuf,
+    },
+}
+
+/// Limits of a log: it never takes more than `max_size * (max_files + 1)` bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLimits {
+    /// Largest size of one file in bytes.
+    pub max_size: u64,
+    /// Number of rotated files beside the current one.
+    pub max_files: u32,
+}

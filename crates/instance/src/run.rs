@@ -1,0 +1,37 @@
+//! The record of the last run, written by the shim alone.
+
+use hypeman_vmm::spec::Accelerator;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::end::End;
+use crate::process::Process;
+
+/// The last run of an instance, `run.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// The boot of the host in which it ran.
+    pub boot_id: String,
+    /// The shim.
+    pub shim: Process,
+    /// The VMM.
+    pub vmm: Process,
+    /// The VMM's program and version, for example `/usr/bin/qemu-system-x86_64 7.2.22`.
+    pub hypervisor: String,
+    /// KVM or TCG, as it was started.
+    pub accelerator: Accelerator,
+    /// When the VMM was started.
+    pub started: Timestamp,
+    /// When and how it ended; absent while it runs, and for ever if the shim was killed first.
+    pub end: Option<Ended>,
+}
+
+/// The end of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// When the VMM's process was gone.
+    pub at: Timestamp,
+    /// How it ended.
+    #[serde(flatten)]
+    pub end: End,
+}

@@ -1,0 +1,202 @@
+//! Starting: the record is resolved to a launch order, and a shim of its own is started to carry it out.
+
+use std::fs::OpenOptions;
+use std::io::{BufRead, BufReader, Read};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use hypeman_guest::config::{self, GuestConfig};
+use hypeman_guest::{CONTROL_PORT, disk, status};
+use hypeman_image::kernel::Kernels;
+use hypeman_vmm::kvm::{KvmState, probe_kvm};
+use hypeman_vmm::spec::{Accelerator, Disk, HypervisorKind, VmSpec};
+
+use crate::client::Client;
+use crate::cmdline;
+use crate::error::{AtPath, Error, Result};
+use crate::files::{write_disk, write_json};
+use crate::launch::{Guest, Launch};
+use crate::layout::names;
+use crate::protocol::Started;
+use crate::record::{CommandSpec, KernelUse, Record};
+use crate::store::{Instance, Store};
+
+/// The programs of ours that a start needs.
+#[derive(Debug, Clone)]
+pub struct Programs {
+    /// The `hypeman` binary, which is also the shim.
+    pub hypeman: PathBuf,
+    /// The static `hypeman-init` that becomes PID 1 in the guest.
+    pub init: PathBuf,
+}
+
+/// Starts an instance; returns when its guest runs and its console is being kept. The returned client was connected
+/// before the guest ran: an instance that removes itself stays as long as the client does, so no end is missed.
+///
+/// # Errors
+/// When it runs already, or cannot be started; its logs are kept in both cases.
+pub fn start(store: &Store, instance: &Instance, programs: &Programs) -> Result<Client> {
+    let _lock = instance.lock()?;
+    let state = instance.observe()?.state;
+    if state.is_active() || state == crate::state::State::Unknown {
+        return Err(Error::State {
+            name: instance.record.name.clone(),
+            state: state.to_string(),
+            way_out: format!("stop it first: `hypeman stop {}`", instance.record.name),
+        });
+    }
+    let launch = prepare(store, instance, programs)?;
+    write_json(&instance.directory.join(names::LAUNCH), &launch)?;
+    start_shim(instance, &programs.hypeman)
+}
+
+/// Resolves a record to what holds on this host now, and writes the disks of this start.
+fn prepare(store: &Store, instance: &Instance, programs: &Programs) -> Result<Launch> {
+    let record = &instance.record;
+    let (accelerator, note) = accelerator(record);
+    let (kernel, initramfs) = boot_files(store, record, programs)?;
+    let spec = VmSpec {
+        name: record.name.clone(),
+        vcpus: record.vcpus,
+        memory: record.memory,
+        kernel,
+        initramfs,
+        cmdline: cmdline::of(record),
+        disks: disks(store, record)?,
+        accelerator,
+        control_port: record.command.is_some().then(|| CONTROL_PORT.to_owned()),
+    };
+    if let Some(command) = &record.command {
+        let text = serde_json::to_vec(&guest_config(record, command)).map_err(std::io::Error::from);
+        let path = instance.directory.join(names::CONFIG);
+        write_disk(&path, &text.at(&path)?, config::DISK_SIZE)?;
+        write_disk(&instance.directory.join(names::STATUS), &[], status::DISK_SIZE)?;
+    }
+    Ok(Launch {
+        name: record.name.clone(),
+        hypervisor: record.hypervisor,
+        spec,
+        guest: Guest::of(record.command.as_ref().map(|command| command.mode)),
+        note,
+        log: record.log,
+        auto_remove: record.auto_remove,
+    })
+}
+
+/// The accelerator, and why when it was not the user's choice.
+fn accelerator(record: &Record) -> (Accelerator, Option<String>) {
+    match (record.accelerator, record.hypervisor) {
+        (Some(accelerator), _) => (accelerator, None),
+        (None, HypervisorKind::CloudHypervisor) => (Accelerator::Kvm, None),
+        (None, HypervisorKind::Qemu | HypervisorKind::QemuMicrovm) => match probe_kvm() {
+            KvmState::Works => (Accelerator::Kvm, None),
+            KvmState::Missing(why) | KvmState::Broken(why) => {
+                (Accelerator::Tcg, Some(format!("running on TCG, which is slow, because KVM does not work: {why}")))
+            }
+        },
+    }
+}
+
+fn boot_files(store: &Store, record: &Record, programs: &Programs) -> Result<(PathBuf, Option<PathBuf>)> {
+    let own_initrd = record.own_initrd.then(|| PathBuf::from(names::INITRD));
+    let kernels = Kernels::new(store.data_dir());
+    match &record.kernel {
+        KernelUse::Own { .. } => {
+            // An image needs our init; with a kernel of the user's own, the modules of the newest known kernel would
+            // not fit, so its drivers must be built in or come with the user's initramfs.
+            let initramfs = match (&own_initrd, &record.image) {
+                (Some(path), _) => Some(path.clone()),
+                (None, Some(_)) => Some(relative(store, &kernels.initramfs_without_modules(&programs.init)?)),
+                (None, None) => None,
+            };
+            Ok((PathBuf::from(names::KERNEL), initramfs))
+        }
+        KernelUse::Version(version) => {
+            let kernel = kernels.get(Some(version))?;
+            let initramfs = match own_initrd {
+                Some(path) => path,
+                None => relative(store, &kernels.initramfs(&kernel, &programs.init)?),
+            };
+            Ok((relative(store, &kernel.vmlinuz()), Some(initramfs)))
+        }
+    }
+}
+
+fn disks(store: &Store, record: &Record) -> Result<Vec<Disk>> {
+    let Some(image) = &record.image else { return Ok(Vec::new()) };
+    let image = hypeman_image::Store::new(store.data_dir()).get(&image.digest)?;
+    let disk = |path: PathBuf, serial: &str, read_only| Disk { path, serial: serial.to_owned(), read_only };
+    Ok(vec![
+        disk(relative(store, &image.rootfs()), disk::ROOT, true),
+        disk(names::OVERLAY.into(), disk::OVERLAY, false),
+        disk(names::CONFIG.into(), disk::CONFIG, true),
+        disk(names::STATUS.into(), disk::STATUS, false),
+    ])
+}
+
+/// A path below the data directory as seen from the directory of an instance.
+fn relative(store: &Store, path: &Path) -> PathBuf {
+    path.strip_prefix(store.data_dir()).map_or_else(|_| path.to_owned(), |below| Path::new("../..").join(below))
+}
+
+fn guest_config(record: &Record, command: &CommandSpec) -> GuestConfig {
+    let mut env = command.env.clone();
+    env.entry("HOSTNAME".to_owned()).or_insert_with(|| record.name.clone());
+    GuestConfig {
+        hostname: record.name.clone(),
+        mode: command.mode,
+        argv: command.argv.clone(),
+        env,
+        workdir: command.workdir.clone(),
+        user: command.user.clone(),
+        stop_signal: command.stop_signal,
+    }
+}
+
+/// Starts the shim and waits for its word. Its socket is made here and handed over as standard input, so that from the
+/// shim's first moment a request waits in the backlog instead of being refused.
+fn start_shim(instance: &Instance, hypeman: &Path) -> Result<Client> {
+    let listener = listen(&instance.directory)?;
+    let client = Client::connect(&instance.record.name, &instance.directory)?;
+    let (word, shim_end) = std::io::pipe().at(&instance.directory)?;
+    let log = instance.directory.join(names::HYPEMAN_LOG);
+    let stderr = OpenOptions::new().append(true).create(true).mode(0o600).open(&log).at(&log)?;
+    let mut child = Command::new(hypeman)
+        .arg("shim")
+        .arg(&instance.directory)
+        .stdin(OwnedFd::from(listener))
+        .stdout(Stdio::from(shim_end))
+        .stderr(stderr)
+        .spawn()
+        .at(hypeman)?;
+    let mut line = String::new();
+    // Ends with the line, or with the shim.
+    BufReader::new(word).take(64 * 1024).read_line(&mut line).at(&instance.directory)?;
+    let failed = |reason: String| Error::Start { name: instance.record.name.clone(), reason };
+    match serde_json::from_str(&line) {
+        Ok(Started::Ready) => Ok(client),
+        Ok(Started::Failed { message }) => {
+            let _ = child.wait(); // it has said its last word
+            Err(failed(message))
+        }
+        Err(_) => {
+            let how = child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
+            Err(failed(format!("the shim ended without a word ({how}); {} may say more", log.display())))
+        }
+    }
+}
+
+fn listen(directory: &Path) -> Result<UnixListener> {
+    let socket = directory.join(names::SHIM_SOCKET);
+    match std::fs::remove_file(&socket) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error).at(&socket),
+        _ => {}
+    }
+    // By the handle of the directory, because the path of a socket has only 108 bytes (unix(7)).
+    let handle = std::fs::File::open(directory).at(directory)?;
+    let path = format!("/proc/self/fd/{}/{}", handle.as_raw_fd(), names::SHIM_SOCKET);
+    UnixListener::bind(path).at(&socket)
+}

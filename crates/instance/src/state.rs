@@ -1,0 +1,161 @@
+//! The state of an instance, told from the shim, the VMM and the disk; never from a word in a record.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::client::Client;
+use crate::end::{self, End, Reason};
+use crate::error::Result;
+use crate::files::read_json;
+use crate::layout::names;
+use crate::lock;
+use crate::process;
+use crate::protocol::{Request, Response};
+use crate::run::{Ended, Run};
+use crate::status;
+
+/// The states of upstream's API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum State {
+    /// Never started.
+    Created,
+    /// The VM runs; its program does not yet.
+    Initializing,
+    /// The program runs.
+    Running,
+    /// The vCPUs are stopped.
+    Paused,
+    /// The VMM runs without a running VM.
+    Shutdown,
+    /// There is no VMM.
+    Stopped,
+    /// There is no VMM, and a snapshot to go on from.
+    Standby,
+    /// The truth cannot be found out.
+    Unknown,
+}
+
+impl State {
+    /// Whether a VMM is there.
+    #[must_use]
+    pub fn is_active(self) -> bool {
+        matches!(self, State::Initializing | State::Running | State::Paused | State::Shutdown)
+    }
+}
+
+impl std::fmt::Display for State {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.pad(match self {
+            State::Created => "Created",
+            State::Initializing => "Initializing",
+            State::Running => "Running",
+            State::Paused => "Paused",
+            State::Shutdown => "Shutdown",
+            State::Stopped => "Stopped",
+            State::Standby => "Standby",
+            State::Unknown => "Unknown",
+        })
+    }
+}
+
+/// What is true of an instance now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Observation {
+    /// The state.
+    pub state: State,
+    /// Whether a shim supervises it.
+    pub supervised: bool,
+    /// The last run as its shim recorded it.
+    pub run: Option<Run>,
+    /// How the last run ended, also when no shim was left to record it.
+    pub end: Option<End>,
+}
+
+/// Observes the instance `name` in `directory`.
+///
+/// # Errors
+/// When the directory cannot be read. A shim that does not answer is no error but [`State::Unknown`].
+pub fn observe(name: &str, directory: &Path) -> Result<Observation> {
+    if lock::is_held(&directory.join(names::SHIM_PID))? {
+        let state = ask_shim(name, directory);
+        // The shim may have ended between the two looks; then its record is the truth.
+        if state.is_some() || lock::is_held(&directory.join(names::SHIM_PID))? {
+            let run = read_json(&directory.join(names::RUN))?;
+            return Ok(Observation { state: state.unwrap_or(State::Unknown), supervised: true, run, end: None });
+        }
+    }
+    let run: Option<Run> = read_json(&directory.join(names::RUN))?;
+    let (state, end) = match &run {
+        None => (State::Created, None),
+        Some(run) => unsupervised(run, directory),
+    };
+    Ok(Observation { state, supervised: false, run, end })
+}
+
+fn ask_shim(name: &str, directory: &Path) -> Option<State> {
+    match Client::connect(name, directory).and_then(|mut client| client.ask(&Request::State)) {
+        Ok(Response::State { state }) => Some(state),
+        _ => None,
+    }
+}
+
+/// Without a shim: its record of the end, or else what the host and the disks say.
+fn unsupervised(run: &Run, directory: &Path) -> (State, Option<End>) {
+    if let Some(Ended { end, .. }) = &run.end {
+        return (State::Stopped, Some(end.clone()));
+    }
+    if run.boot_id != process::boot_id() {
+        let message = "the host was rebooted while the VM ran".to_owned();
+        return (State::Stopped, Some(end::end(Reason::HostRebooted, 137, message)));
+    }
+    if run.vmm.is_alive() {
+        return (State::Running, None);
+    }
+    let end = status::read(&directory.join(names::STATUS)).as_ref().and_then(end::reported).unwrap_or_else(|| {
+        let message = "the shim was killed, and the VMM has ended since; app.log holds what was kept".to_owned();
+        end::end(Reason::Vanished, 137, message)
+    });
+    (State::Stopped, Some(end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::write_json;
+    use crate::process::Process;
+    use hypeman_vmm::spec::Accelerator;
+
+    fn run(vmm: Process, boot_id: String) -> Run {
+        let hypervisor = "qemu 1".to_owned();
+        let started = jiff::Timestamp::UNIX_EPOCH;
+        Run { boot_id, shim: vmm, vmm, hypervisor, accelerator: Accelerator::Tcg, started, end: None }
+    }
+
+    fn observed(run: &Run) -> Observation {
+        let dir = tempfile::tempdir().unwrap();
+        write_json(&dir.path().join(names::RUN), run).unwrap();
+        observe("x", dir.path()).unwrap()
+    }
+
+    #[test]
+    fn a_record_that_says_running_is_not_believed() {
+        let gone = Process { pid: std::process::id(), start_ticks: 1 };
+        let seen = observed(&run(gone, process::boot_id()));
+        assert_eq!((seen.state, seen.end.unwrap().reason), (State::Stopped, Reason::Vanished));
+    }
+
+    #[test]
+    fn a_reboot_of_the_host_is_told() {
+        let me = Process::find(std::process::id()).unwrap();
+        let seen = observed(&run(me, "another boot".to_owned()));
+        assert_eq!((seen.state, seen.end.unwrap().reason), (State::Stopped, Reason::HostRebooted));
+    }
+
+    #[test]
+    fn a_vmm_without_its_shim_still_runs() {
+        let me = Process::find(std::process::id()).unwrap();
+        let seen = observed(&run(me, process::boot_id()));
+        assert_eq!((seen.state, seen.supervised), (State::Running, false));
+    }
+}

@@ -1,0 +1,155 @@
+//! Stopping, by the shim where there is one, and by the VMM's process where there is none.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::client::Client;
+use crate::end::End;
+use crate::error::{AtPath, Error, Result};
+use crate::layout::names;
+use crate::lock::{self, Lock};
+use crate::process::Process;
+use crate::protocol::Request;
+use crate::state::Observation;
+use crate::store::Instance;
+
+/// Time a VMM without a shim is given to end after a signal.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Presses the power button, and ends the VM by force when it has not ended within `timeout`. Returns when it has ended.
+/// An instance that does not run is left as it is.
+///
+/// # Errors
+/// When the shim breaks off.
+pub fn stop(instance: &Instance, timeout: Duration) -> Result<()> {
+    let _lock = instance.lock()?;
+    let seen = instance.observe()?;
+    if let Some(vmm) = unsupervised(&seen) {
+        return end_process(instance, vmm, Signal::TERM);
+    }
+    if !seen.supervised {
+        return Ok(());
+    }
+    let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+    end_by_shim(instance, &Request::Stop { timeout_ms })
+}
+
+/// Ends the VM at once.
+///
+/// # Errors
+/// When it does not run, or the shim breaks off.
+pub fn kill(instance: &Instance) -> Result<()> {
+    let _lock = instance.lock()?;
+    require_active(instance, &instance.observe()?)?;
+    end_now(instance, &Request::Kill)
+}
+
+/// Ends the VM of an instance that is about to be removed. The caller holds its lock.
+pub(crate) fn discard(instance: &Instance, _held: &Lock) -> Result<()> {
+    end_now(instance, &Request::Discard)
+}
+
+fn end_now(instance: &Instance, request: &Request) -> Result<()> {
+    let seen = instance.observe()?;
+    match unsupervised(&seen) {
+        Some(vmm) => end_process(instance, vmm, Signal::KILL),
+        None if seen.supervised => end_by_shim(instance, request),
+        None => Ok(()),
+    }
+}
+
+/// Sends the program in the guest a signal.
+///
+/// # Errors
+/// When it does not run, or has no init of ours to pass the signal on.
+pub fn signal(instance: &Instance, signal: i32) -> Result<()> {
+    require_active(instance, &instance.observe()?)?;
+    client(instance)?.ask(&Request::Signal { signal }).map(|_| ())
+}
+
+/// Presses the power button and leaves the rest to the guest.
+///
+/// # Errors
+/// When it does not run.
+pub fn power_button(instance: &Instance) -> Result<()> {
+    require_active(instance, &instance.observe()?)?;
+    client(instance)?.ask(&Request::PowerButton).map(|_| ())
+}
+
+/// Waits for the end of the VM and tells it; at once when it has ended already.
+///
+/// # Errors
+/// When the instance was never started, or its shim is killed meanwhile and nothing can be told.
+pub fn wait(instance: &Instance) -> Result<End> {
+    let seen = instance.observe()?;
+    if seen.supervised
+        && let Ok(end) = client(instance).and_then(|mut shim| shim.ask_for_end(&Request::Wait))
+    {
+        return Ok(end);
+    }
+    // The shim has ended between the two questions, or was killed: the VMM's process is what is left to wait for.
+    if let Some(run) = instance.observe()?.run {
+        while run.vmm.is_alive() && !run.vmm.wait_gone(Duration::from_secs(3600)) {}
+    }
+    instance.observe()?.end.ok_or_else(|| Error::State {
+        name: instance.record.name.clone(),
+        state: "not running".to_owned(),
+        way_out: format!("start it first: `hypeman start {}`", instance.record.name),
+    })
+}
+
+fn client(instance: &Instance) -> Result<Client> {
+    Client::connect(&instance.record.name, &instance.directory)
+}
+
+fn require_active(instance: &Instance, seen: &Observation) -> Result<()> {
+    if seen.state.is_active() || seen.supervised {
+        return Ok(());
+    }
+    Err(Error::State {
+        name: instance.record.name.clone(),
+        state: seen.state.to_string(),
+        way_out: format!("start it first: `hypeman start {}`", instance.record.name),
+    })
+}
+
+fn unsupervised(seen: &Observation) -> Option<Process> {
+    (seen.state.is_active() && !seen.supervised).then(|| seen.run.as_ref().map(|run| run.vmm)).flatten()
+}
+
+/// Has the shim end its VM, and waits until the shim is gone too, so that the instance can be started again at once.
+fn end_by_shim(instance: &Instance, request: &Request) -> Result<()> {
+    let asked = client(instance).and_then(|mut shim| shim.ask_for_end(request).map(|_| ()));
+    let shim_pid = instance.directory.join(names::SHIM_PID);
+    if asked.is_ok() {
+        return match Lock::acquire(&shim_pid) {
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(()), // removed itself
+            other => other.map(drop),
+        };
+    }
+    if !lock::is_held(&shim_pid)? {
+        // It ended by itself while we asked, or its shim did and left the VMM to us.
+        return match unsupervised(&instance.observe()?) {
+            Some(vmm) => end_process(instance, vmm, Signal::KILL),
+            None => Ok(()),
+        };
+    }
+    asked
+}
+
+/// Ends a VMM that has lost its shim.
+fn end_process(instance: &Instance, vmm: Process, signal: Signal) -> Result<()> {
+    vmm.signal(signal).at(&instance.directory)?;
+    if vmm.wait_gone(PATIENCE) {
+        return Ok(());
+    }
+    vmm.signal(Signal::KILL).at(&instance.directory)?;
+    if vmm.wait_gone(PATIENCE) {
+        return Ok(());
+    }
+    Err(Error::Shim {
+        name: instance.record.name.clone(),
+        reason: format!("its VMM (pid {}) did not end after SIGKILL; look for a stuck disk or device", vmm.pid),
+    })
+}

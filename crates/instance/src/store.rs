@@ -1,0 +1,136 @@
+//! The instances of a data directory.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::{AtPath, Error, Result};
+use crate::files::read_json;
+use crate::layout::{self, names};
+use crate::lock::Lock;
+use crate::record::Record;
+use crate::state::{self, Observation};
+
+/// An instance on disk.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Instance {
+    /// What the user asked for.
+    pub record: Record,
+    /// Absolute path of its directory.
+    pub directory: PathBuf,
+}
+
+impl Instance {
+    /// What is true of it now.
+    ///
+    /// # Errors
+    /// As [`state::observe`].
+    pub fn observe(&self) -> Result<Observation> {
+        state::observe(&self.record.name, &self.directory)
+    }
+
+    /// Waits for the instance's lock, for a change.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when it has been removed meanwhile.
+    pub fn lock(&self) -> Result<Lock> {
+        let gone = || Error::NotFound(self.record.name.clone());
+        let lock = match Lock::acquire(&self.directory.join(names::LOCK)) {
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => return Err(gone()),
+            other => other?,
+        };
+        // Whoever held it before us may have removed the instance.
+        if self.directory.join(names::RECORD).exists() { Ok(lock) } else { Err(gone()) }
+    }
+}
+
+/// The instances of one data directory.
+#[derive(Debug, Clone)]
+pub struct Store {
+    data_dir: PathBuf,
+}
+
+impl Store {
+    /// The instances below `data_dir`, which need not exist yet.
+    #[must_use]
+    pub fn new(data_dir: &Path) -> Store {
+        Store { data_dir: data_dir.to_owned() }
+    }
+
+    /// The data directory.
+    #[must_use]
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// Waits for the lock under which instances and images appear and disappear.
+    ///
+    /// # Errors
+    /// When the data directory cannot be made or written.
+    pub fn lock(&self) -> Result<Lock> {
+        let instances = layout::instances(&self.data_dir);
+        std::fs::create_dir_all(&instances).at(&instances)?;
+        Lock::acquire(&instances.join(".lock"))
+    }
+
+    /// All instances, oldest first, and with them the records that could not be read.
+    ///
+    /// # Errors
+    /// When the directory of the instances cannot be read. That it is not there is no error.
+    pub fn list(&self) -> Result<(Vec<Instance>, Vec<Error>)> {
+        let mut instances = Vec::new();
+        let mut damaged = Vec::new();
+        for directory in self.directories()? {
+            match read_json::<Record>(&directory.join(names::RECORD)) {
+                Ok(Some(record)) => instances.push(Instance { record, directory }),
+                Ok(None) => {} // being removed
+                Err(error) => damaged.push(error),
+            }
+        }
+        instances.sort_by(|a, b| (a.record.created, &a.record.id).cmp(&(b.record.created, &b.record.id)));
+        Ok((instances, damaged))
+    }
+
+    /// The instance with this name, or else the only one whose id begins with `query`.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Ambiguous`], or [`Error::Damaged`] when the only candidate cannot be read.
+    pub fn find(&self, query: &str) -> Result<Instance> {
+        let (instances, damaged) = self.list()?;
+        if let Some(instance) = instances.iter().find(|i| i.record.name == query) {
+            return Ok(instance.clone());
+        }
+        let mut matching = instances.into_iter().filter(|i| !query.is_empty() && i.record.id.starts_with(query));
+        match (matching.next(), matching.next()) {
+            (Some(instance), None) => Ok(instance),
+            (Some(first), Some(second)) => {
+                let ids: Vec<String> = [first, second].into_iter().chain(matching).map(|i| i.record.id).collect();
+                Err(Error::Ambiguous { query: query.to_owned(), ids: ids.join(", ") })
+            }
+            (None, _) => Err(damaged
+                .into_iter()
+                .find(|error| matches!(error, Error::Damaged { path, .. } if id_of(path).starts_with(query)))
+                .unwrap_or_else(|| Error::NotFound(query.to_owned()))),
+        }
+    }
+
+    fn directories(&self) -> Result<Vec<PathBuf>> {
+        let instances = layout::instances(&self.data_dir);
+        let entries = match std::fs::read_dir(&instances) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error).at(&instances),
+        };
+        let mut directories = Vec::new();
+        for entry in entries {
+            let entry = entry.at(&instances)?;
+            // Hidden ones are being made or removed.
+            if !entry.file_name().as_encoded_bytes().starts_with(b".") {
+                directories.push(entry.path());
+            }
+        }
+        Ok(directories)
+    }
+}
+
+fn id_of(record: &Path) -> String {
+    record.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned()
+}

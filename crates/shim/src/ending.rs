@@ -1,0 +1,37 @@
+//! The end of a VM: what to call it, and what to leave.
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::ExitStatus;
+
+use hypeman_instance::end::{self, End, Evidence, VmmExit};
+use hypeman_instance::layout::names;
+use hypeman_instance::{delete, status};
+
+use crate::supervisor::Shared;
+
+/// How the VM ended, by all that is known after its VMM is gone.
+pub(crate) async fn judge(shared: &Shared, exit: &std::io::Result<ExitStatus>) -> End {
+    let vmm = match exit {
+        Ok(status) => status.signal().map_or(VmmExit::Code(status.code().unwrap_or(-1)), VmmExit::Signal),
+        Err(_) => VmmExit::Code(-1),
+    };
+    let status = status::read(Path::new(names::STATUS));
+    end::judge(Evidence {
+        guest: shared.launch.guest,
+        status: status.as_ref(),
+        shutdown: shared.vm.lock().await.shutdown_reason(),
+        vmm,
+        forced: shared.forced.get(),
+    })
+}
+
+/// Removes the instance that wished to be removed at its end.
+pub(crate) fn remove(shared: &Shared) {
+    let removed = std::env::current_dir().map_err(|error| error.to_string()).and_then(|directory| {
+        delete::remove_directory(&directory).map_err(|error| error.to_string())
+    });
+    if let Err(error) = removed {
+        shared.journal.note(format_args!("not removed: {error}"));
+    }
+}

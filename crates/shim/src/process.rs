@@ -1,0 +1,54 @@
+//! The shim as a process: its session, its directory, its locks and its descriptors.
+
+use std::io::{Seek, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+
+use hypeman_instance::layout::names;
+use hypeman_instance::lock::Lock;
+
+use crate::error::{Result, StartContext};
+
+/// What makes this process the shim of an instance.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    /// Where to answer.
+    pub(crate) listener: UnixListener,
+    /// Held as long as the process lives: others see by it that there is a shim.
+    pub(crate) _alive: Lock,
+}
+
+/// Leaves the starter's session, makes `directory` the current one and takes the shim's lock.
+pub(crate) fn become_shim(directory: &Path) -> Result<Identity> {
+    // Fails only for a leader of a process group, which a freshly started child is not; then the session is ours anyway.
+    let _ = rustix::process::setsid();
+    std::env::set_current_dir(directory).start(&format!("enter {}", directory.display()))?;
+    let alive = Lock::try_acquire(Path::new(names::SHIM_PID))
+        .start("lock shim.pid")?
+        .ok_or("another shim supervises this instance")
+        .start("lock shim.pid")?;
+    let mut file = alive.file();
+    let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
+    written.start("write shim.pid")?;
+    Ok(Identity { listener: take_listener()?, _alive: alive })
+}
+
+/// Takes the socket from standard input, and leaves /dev/null there.
+fn take_listener() -> Result<UnixListener> {
+    let socket: OwnedFd = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).start("take the socket")?;
+    if rustix::net::sockopt::socket_acceptconn(&socket) != Ok(true) {
+        return Err("standard input is no listening socket; the shim is started by `hypeman start`, not by hand")
+            .start("take the socket");
+    }
+    let null = std::fs::File::open("/dev/null").start("open /dev/null")?;
+    rustix::stdio::dup2_stdin(null).start("let go of standard input")?;
+    Ok(UnixListener::from(socket))
+}
+
+/// Lets go of the pipe to our starter, so that it sees the end of what we have to say.
+pub(crate) fn close_stdout() {
+    if let Ok(null) = std::fs::OpenOptions::new().write(true).open("/dev/null") {
+        let _ = rustix::stdio::dup2_stdout(null);
+    }
+}

@@ -1,0 +1,157 @@
+//! The life of a VM from its start to the record of its end.
+
+use std::cell::{Cell, RefCell};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::rc::Rc;
+
+use hypeman_console::capture::{Event, capture};
+use hypeman_console::log::{Limits, Log};
+use hypeman_instance::end::{End, Reason, end};
+use hypeman_instance::files::{read_json, write_json};
+use hypeman_instance::launch::Launch;
+use hypeman_instance::layout::names;
+use hypeman_instance::protocol::Started;
+use hypeman_instance::run::{Ended, Run};
+use hypeman_vmm::hypervisor::Vm;
+use jiff::Timestamp;
+use tokio::net::UnixStream;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Mutex, watch};
+use tokio::task::{JoinHandle, LocalSet, spawn_local};
+use tokio_util::sync::CancellationToken;
+
+use crate::ending;
+use crate::error::{Error, Result, StartContext};
+use crate::journal::Journal;
+use crate::process::{self, Identity};
+use crate::server;
+use crate::vm::{self, Created};
+
+/// What the tasks of one shim share.
+pub(crate) struct Shared {
+    /// The order.
+    pub(crate) launch: Launch,
+    /// Our own log.
+    pub(crate) journal: Journal,
+    /// The VMM's API.
+    pub(crate) vm: Mutex<Box<dyn Vm>>,
+    /// The record of this run; without its end as long as it runs.
+    pub(crate) run: Run,
+    /// Whether we have ended the VM by force.
+    pub(crate) forced: Cell<bool>,
+    /// The VMM's process has ended: keep what it left in the pipes, and stop.
+    pub(crate) vmm_gone: CancellationToken,
+    /// The instance is to be removed: do not wait for room for what cannot be written.
+    pub(crate) discard: CancellationToken,
+    /// How it ended, once everything is on disk.
+    pub(crate) end: watch::Sender<Option<End>>,
+    /// The connection to init's control port, made at the first use.
+    pub(crate) control: RefCell<Option<UnixStream>>,
+}
+
+/// Carries out the launch order in the current directory.
+pub(crate) fn supervise(identity: Identity) -> Result<()> {
+    let launch: Launch = read_json(Path::new(names::LAUNCH))
+        .start("read the launch order")?
+        .ok_or("there is none")
+        .start("read the launch order")?;
+    let journal = Journal::open(Path::new(names::HYPEMAN_LOG), limits(&launch)).start("open hypeman.log")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().start("start the runtime")?;
+    LocalSet::new().block_on(&runtime, async {
+        let result = live(identity, launch, &journal).await;
+        if let Err(error) = &result {
+            journal.note(format_args!("not started: {error}"));
+        }
+        result
+    })
+}
+
+fn limits(launch: &Launch) -> Limits {
+    Limits { max_size: launch.log.max_size, max_files: launch.log.max_files }
+}
+
+async fn live(identity: Identity, launch: Launch, journal: &Journal) -> Result<()> {
+    outlive_signals()?;
+    if let Some(note) = &launch.note {
+        journal.note(note);
+    }
+    let Created { mut child, vm, console, vmm_output, run } = vm::create(&launch, journal).await?;
+    write_json(Path::new(names::RUN), &run).start("record the run")?;
+    let own_journal = Journal::open(Path::new(names::HYPEMAN_LOG), limits(&launch)).start("open hypeman.log")?;
+    let shared = Rc::new(Shared {
+        launch,
+        journal: own_journal,
+        vm: Mutex::new(vm),
+        run,
+        forced: Cell::new(false),
+        vmm_gone: CancellationToken::new(),
+        discard: CancellationToken::new(),
+        end: watch::Sender::new(None),
+        control: RefCell::new(None),
+    });
+    let logs = [keep(&shared, console.output, names::APP_LOG)?, keep(&shared, vmm_output, names::VMM_LOG)?];
+    if let Err(error) = shared.vm.lock().await.boot().await {
+        let _ = child.kill().await; // it may have ended already
+        record(&shared, end(Reason::StartFailed, 125, error.to_string())).await;
+        return Err(Error::Start(format!("boot the VM: {error}")));
+    }
+    shared.journal.note("the guest runs");
+    crate::say(&Started::Ready);
+    process::close_stdout();
+    let server = spawn_local(server::serve(identity.listener, shared.clone()));
+
+    let status = child.wait().await;
+    shared.vmm_gone.cancel();
+    for log in logs {
+        let _ = log.await; // a log that failed has said so in the journal
+    }
+    let end = ending::judge(&shared, &status).await;
+    shared.journal.note(format_args!("ended: {}", end.message));
+    record(&shared, end.clone()).await;
+    shared.end.send_replace(Some(end));
+    let _ = server.await; // ends when everyone has been answered
+    if shared.launch.auto_remove {
+        ending::remove(&shared);
+    }
+    Ok(())
+}
+
+/// The VM is stopped by requests, not by signals to its shim: a closed terminal or a careless `kill` must not end it.
+fn outlive_signals() -> Result<()> {
+    for kind in [SignalKind::hangup(), SignalKind::interrupt(), SignalKind::quit(), SignalKind::terminate()] {
+        // tokio's handler stays installed for the life of the process, also when nobody listens (tokio::signal).
+        drop(signal(kind).start("set a signal handler")?);
+    }
+    Ok(())
+}
+
+/// Starts a task that brings what comes from `source` into the log `name`, until the VMM has ended and all is written.
+fn keep(shared: &Rc<Shared>, source: OwnedFd, name: &'static str) -> Result<JoinHandle<()>> {
+    let mut log = Log::open(Path::new(name), limits(&shared.launch)).start(name)?;
+    let shared = shared.clone();
+    Ok(spawn_local(async move {
+        let mut noted = |event: Event| shared.journal.note(format_args!("{name}: {event}"));
+        tokio::select! {
+            result = capture(source, &mut log, &shared.vmm_gone, &mut noted) => {
+                if let Err(error) = result {
+                    shared.journal.note(format_args!("{name}: {error}"));
+                }
+            }
+            () = shared.discard.cancelled() => {}
+        }
+    }))
+}
+
+/// Records the end; on a full disk, as soon as there is room.
+async fn record(shared: &Shared, end: End) {
+    let ended = Ended { at: Timestamp::now(), end };
+    let run = Run { end: Some(ended), ..shared.run.clone() };
+    while let Err(error) = write_json(Path::new(names::RUN), &run) {
+        shared.journal.note(format_args!("the end cannot be recorded yet: {error}"));
+        tokio::select! {
+            () = tokio::time::sleep(std::time::Duration::from_secs(1)) => {}
+            () = shared.discard.cancelled() => return,
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! create, start, stop, restart, kill, wait, logs, rm.
+
+use hypeman_tests::fixtures::{bed, busybox};
+use hypeman_tests::needs::{BUSYBOX, QEMU};
+use hypeman_tests::vm::Instance;
+
+use crate::Test;
+
+pub(crate) const TESTS: &[Test] = &[
+    ("lifecycle::stop_lets_the_program_end", &[QEMU, BUSYBOX], stop_lets_the_program_end),
+    ("lifecycle::stop_forces_the_one_that_does_not", &[QEMU, BUSYBOX], stop_forces_the_one_that_does_not),
+    ("lifecycle::a_restarted_instance_keeps_its_disk_and_log", &[QEMU, BUSYBOX], a_restart_keeps_disk_and_log),
+    ("lifecycle::a_signal_by_name", &[QEMU, BUSYBOX], a_signal_by_name),
+    ("lifecycle::logs_tail", &[QEMU, BUSYBOX], logs_tail),
+    ("lifecycle::inspect_tells_all", &[QEMU, BUSYBOX], inspect_tells_all),
+];
+
+const PATIENT: &str = "trap 'echo bye; exit 4' TERM; echo ready; while :; do sleep 1; done";
+
+fn stop_lets_the_program_end() {
+    let vm = Instance::run(bed(), "patient", &[busybox(), "sh", "-c", PATIENT]);
+    let _ = vm.read_until("ready");
+    bed().ok(&["stop", "-t", "60", "patient"]);
+    assert_eq!(bed().ok(&["logs", "patient"]), "ready\nbye");
+    let inspected = bed().inspect("patient");
+    assert_eq!((&inspected["state"], &inspected["end"]["exit_code"]), (&"Stopped".into(), &4.into()));
+}
+
+fn stop_forces_the_one_that_does_not() {
+    let vm = Instance::run(bed(), "deaf", &[busybox(), "sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1; done"]);
+    let _ = vm.read_until("ready");
+    bed().ok(&["stop", "-t", "1", "deaf"]);
+    let inspected = bed().inspect("deaf");
+    assert_eq!((&inspected["end"]["reason"], &inspected["end"]["exit_code"]), (&"killed".into(), &137.into()));
+}
+
+fn a_restart_keeps_disk_and_log() {
+    let vm = Instance::run(bed(), "twice", &[busybox(), "sh", "-c", "echo run >>/count; wc -l </count"]);
+    assert_eq!(vm.wait(), 0);
+    bed().ok(&["start", "twice"]);
+    assert_eq!(vm.wait(), 0);
+    assert_eq!(bed().ok(&["logs", "twice"]), "1\n2");
+    bed().ok(&["restart", "twice"]);
+    assert_eq!(vm.wait(), 0);
+    assert_eq!(bed().ok(&["logs", "--tail", "1", "twice"]), "3");
+}
+
+fn a_signal_by_name() {
+    let script = "trap 'echo usr1; exit 6' USR1; echo ready; while :; do sleep 1; done";
+    let vm = Instance::run(bed(), "usr1", &[busybox(), "sh", "-c", script]);
+    let _ = vm.read_until("ready");
+    bed().ok(&["kill", "-s", "SIGUSR1", "usr1"]);
+    assert_eq!(vm.wait(), 6);
+    bed().fails(&["kill", "-s", "NOPE", "usr1"], &["NOPE"]);
+    bed().fails(&["kill", "usr1"], &["usr1", "Stopped"]);
+}
+
+fn logs_tail() {
+    let vm = Instance::run(bed(), "tail", &[busybox(), "seq", "100"]);
+    assert_eq!(vm.wait(), 0);
+    assert_eq!(bed().ok(&["logs", "--tail", "2", "tail"]), "99\n100");
+    assert_eq!(bed().ok(&["logs", "-f", "tail"]).lines().count(), 100);
+    assert!(bed().ok(&["logs", "--source", "hypeman", "tail"]).contains("the guest runs"));
+    assert_eq!(bed().ok(&["logs", "--source", "vmm", "tail"]), "");
+    bed().fails(&["logs", "no-such-instance"], &["no-such-instance"]);
+}
+
+fn inspect_tells_all() {
+    let vm = Instance::run(bed(), "inspected", &[busybox(), "sh", "-c", PATIENT]);
+    let _ = vm.read_until("ready");
+    let inspected = bed().inspect("inspected");
+    assert_eq!(inspected["state"], "Running");
+    assert!(["kvm", "tcg"].contains(&inspected["run"]["accelerator"].as_str().expect("an accelerator")));
+    for path in ["app", "vmm", "hypeman"] {
+        assert!(std::path::Path::new(inspected["logs"][path].as_str().expect("a path")).is_file(), "{path}");
+    }
+    let id = inspected["id"].as_str().expect("an id");
+    assert_eq!(bed().inspect(&id[..8])["name"], "inspected");
+    bed().fails(&["start", "inspected"], &["inspected", "Running"]);
+    bed().fails(&["rm", "inspected"], &["inspected", "hypeman stop"]);
+}

@@ -1,0 +1,34 @@
+//! What lies on disk of a console.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// All files of the log, oldest first.
+#[must_use]
+pub fn files(app_log: &Path) -> Vec<PathBuf> {
+    let rotated = |n: usize| PathBuf::from(format!("{}.{n}", app_log.display()));
+    let mut files: Vec<PathBuf> = (1..).map(rotated).take_while(|path| path.exists()).collect();
+    files.reverse();
+    files.push(app_log.to_owned());
+    files
+}
+
+/// The whole log, oldest byte first.
+///
+/// # Panics
+/// When a file cannot be read.
+#[must_use]
+pub fn whole(app_log: &Path) -> Vec<u8> {
+    files(app_log).iter().flat_map(|file| std::fs::read(file).expect("read a log")).collect()
+}
+
+/// A file has no hole: it has blocks for all its bytes, and none of them is NUL.
+///
+/// # Panics
+/// When it has one.
+pub fn assert_no_hole(file: &Path) {
+    let bytes = std::fs::read(file).expect("read a log");
+    assert!(!bytes.contains(&0), "{} has NULs", file.display());
+    let metadata = std::fs::metadata(file).expect("metadata");
+    assert!(metadata.blocks() * 512 >= metadata.len(), "{}: {metadata:?} has a hole", file.display());
+}
