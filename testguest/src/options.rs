@@ -1,0 +1,50 @@
+//! The guest's orders.
+
+use std::fmt;
+
+/// What the guest shall do; its `Display` is the kernel command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// Number of lines; 0 for no end.
+    pub count: u64,
+    /// Bytes of a line without its newline, at least 11.
+    pub length: u64,
+    /// Turns of an empty loop between two lines.
+    pub pause: u64,
+    /// Fill the lines with bytes from 0x80 to 0xbf, which are no UTF-8.
+    pub wide: bool,
+    /// After the lines, give back what is typed, up to an EOT (Ctrl-D).
+    pub echo: bool,
+    /// What to do at the end.
+    pub finish: Finish,
+}
+
+/// The end of the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finish {
+    /// ACPI power off.
+    PowerOff,
+    /// Reset.
+    Reset,
+    /// Halt with the VM running.
+    Halt,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { count: 0, length: 64, pause: 0, wide: false, echo: false, finish: Finish::PowerOff }
+    }
+}
+
+impl fmt::Display for Options {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let finish = match self.finish {
+            Finish::PowerOff => "poweroff",
+            Finish::Reset => "reset",
+            Finish::Halt => "halt",
+        };
+        let Options { count, length, pause, .. } = self;
+        let (wide, echo) = (u8::from(self.wide), u8::from(self.echo));
+        write!(formatter, "count={count} length={length} pause={pause} wide={wide} echo={echo} finish={finish}")
+    }
+}

@@ -1,0 +1,131 @@
+//! From `hypeman run` to the VMM's process and to the guest's first byte on disk, beside starting the same QEMU by hand
+//! on the same test guest; and what a shim weighs while it captures. Prints a table for docs/performance.md.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use hypeman_tests::bed::Bed;
+use hypeman_tests::fixtures::testguest;
+use hypeman_tests::needs::{Need, QEMU, find};
+use hypeman_tests::vm::Instance;
+use testguest::Options;
+
+const ROUNDS: usize = 20;
+
+/// What one start took.
+struct Times {
+    process: Duration,
+    first_byte: Duration,
+}
+
+fn main() {
+    if let Some(lacking) = QEMU.lacking() {
+        println!("SKIPPED start: {lacking}");
+        return;
+    }
+    let accelerators: &[&str] = if Need::Kvm.lacking().is_none() { &["tcg", "kvm"] } else { &["tcg"] };
+    println!("| start, median of {ROUNDS} | by hand | hypeman run -d | ratio |\n|---|---|---|---|");
+    for accel in accelerators {
+        let scratch = tempfile::tempdir().expect("a directory");
+        let bed = Bed::new(scratch.path());
+        // One after the other in turn, so that both meet the same weather.
+        let (mut hand, mut ours) = (Vec::new(), Vec::new());
+        for round in 0..ROUNDS {
+            hand.push(by_hand(scratch.path(), accel));
+            ours.push(by_hypeman(&bed, accel, round));
+        }
+        row(&format!("to the VMM's process ({accel})"), &hand, &ours, |times| times.process);
+        row(&format!("to the first byte on disk ({accel})"), &hand, &ours, |times| times.first_byte);
+    }
+    weight();
+}
+
+fn row(name: &str, hand: &[Times], ours: &[Times], pick: impl Fn(&Times) -> Duration) {
+    let median = |times: &[Times]| {
+        let mut sorted: Vec<Duration> = times.iter().map(&pick).collect();
+        sorted.sort();
+        sorted[sorted.len() / 2].as_secs_f64() * 1000.0
+    };
+    let (hand, ours) = (median(hand), median(ours));
+    println!("| {name} | {hand:.1} ms | {ours:.1} ms | {:.2} |", ours / hand);
+}
+
+fn cmdline() -> String {
+    Options { count: 0, ..Options::default() }.to_string()
+}
+
+fn by_hand(scratch: &Path, accel: &str) -> Times {
+    let out = scratch.join("by-hand.log");
+    let _ = std::fs::remove_file(&out);
+    let begin = Instant::now();
+    let mut qemu = Command::new(find("qemu-system-x86_64").expect("QEMU"))
+        .args(["-machine", "q35", "-accel", accel, "-cpu", if accel == "kvm" { "qemu64" } else { "max" }])
+        .args(["-nodefaults", "-no-user-config", "-display", "none", "-m", "32", "-kernel", testguest(), "-append"])
+        .arg(cmdline())
+        .arg("-serial")
+        .arg(format!("file:{}", out.display()))
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("QEMU");
+    let process = begin.elapsed();
+    wait_for_byte(&out);
+    let first_byte = begin.elapsed();
+    end(&mut qemu);
+    Times { process, first_byte }
+}
+
+fn by_hypeman(bed: &Bed, accel: &str, round: usize) -> Times {
+    let name = format!("start-{accel}-{round}");
+    let cmdline = cmdline();
+    let arguments =
+        ["run", "-d", "--name", &name, "--accel", accel, "--memory", "32m", "--kernel", testguest(), "--cmdline", &cmdline];
+    let begin = Instant::now();
+    let mut cli = bed.command(&arguments).stdout(Stdio::null()).spawn().expect("hypeman run");
+    while !has_descendant(cli.id(), "qemu-system") {}
+    let process = begin.elapsed();
+    let instance = Instance { bed, name };
+    let logs = instances(bed);
+    wait_for_byte(&logs.join("logs/app.log"));
+    let first_byte = begin.elapsed();
+    cli.wait().expect("hypeman run");
+    Times { process, first_byte }
+}
+
+/// The directory of the only instance.
+fn instances(bed: &Bed) -> std::path::PathBuf {
+    let names = bed.instance_directories();
+    bed.data_dir.join("instances").join(&names[0])
+}
+
+/// Whether a process below `pid` has this name.
+fn has_descendant(pid: u32, name: &str) -> bool {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    children.split_ascii_whitespace().filter_map(|child| child.parse().ok()).any(|child: u32| {
+        let comm = std::fs::read_to_string(format!("/proc/{child}/comm")).unwrap_or_default();
+        comm.starts_with(name) || has_descendant(child, name)
+    })
+}
+
+fn wait_for_byte(file: &Path) {
+    while !file.metadata().is_ok_and(|metadata| metadata.len() > 0) {
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}
+
+fn end(child: &mut Child) {
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+/// Memory of a shim that captures at full speed: its proportional set size.
+fn weight() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let bed = Bed::new(scratch.path());
+    let cmdline = cmdline();
+    let vm = Instance::run(&bed, "weight", &["--memory", "32m", "--kernel", testguest(), "--cmdline", &cmdline]);
+    std::thread::sleep(Duration::from_secs(2));
+    let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", vm.pid("shim"))).expect("smaps_rollup");
+    let pss = rollup.lines().find(|line| line.starts_with("Pss:")).unwrap_or("Pss: ?");
+    println!("\nA shim that captures at full speed: {}", pss.split_ascii_whitespace().collect::<Vec<_>>().join(" "));
+}
