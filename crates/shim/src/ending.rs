@@ -17,10 +17,11 @@ pub(crate) async fn judge(shared: &Shared, exit: &std::io::Result<ExitStatus>) -
         Err(_) => VmmExit::Code(-1),
     };
     let status = status::read(Path::new(names::STATUS));
+    let shutdown = shared.vm.lock().await.shutdown_reason().await;
     end::judge(Evidence {
         guest: shared.launch.guest,
         status: status.as_ref(),
-        shutdown: shared.vm.lock().await.shutdown_reason(),
+        shutdown,
         vmm,
         forced: shared.forced.get(),
     })

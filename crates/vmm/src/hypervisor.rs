@@ -99,5 +99,5 @@ pub trait Vm {
     /// Lets the vCPUs go on.
     async fn resume(&mut self) -> Result<()>;
     /// What the VMM has said of why the VM ended; asked after the VMM's process has ended.
-    fn shutdown_reason(&self) -> Option<ShutdownReason>;
+    async fn shutdown_reason(&mut self) -> Option<ShutdownReason>;
 }

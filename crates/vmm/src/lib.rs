@@ -4,4 +4,21 @@
 //! for `sun_path` and a directory can be copied without rewriting anything in it.
 
 pub mod hypervisor;
+pub mod kvm;
+pub mod program;
+mod qemu;
 pub mod spec;
+mod unsupported;
+
+use hypervisor::Hypervisor;
+use spec::HypervisorKind;
+
+/// The driver of a kind of hypervisor.
+#[must_use]
+pub fn hypervisor(kind: HypervisorKind) -> Box<dyn Hypervisor> {
+    match kind {
+        HypervisorKind::Qemu => Box::new(qemu::Qemu { machine: qemu::Machine::Q35 }),
+        HypervisorKind::QemuMicrovm => Box::new(qemu::Qemu { machine: qemu::Machine::Microvm }),
+        HypervisorKind::CloudHypervisor => Box::new(unsupported::CloudHypervisor),
+    }
+}

@@ -1,0 +1,120 @@
+//! QEMU's command line.
+
+use super::Machine;
+use crate::spec::{Accelerator, Disk, VmSpec};
+
+/// Where QEMU finds its QMP socket among its descriptors.
+pub(crate) const QMP_FD: i32 = 3;
+/// Where QEMU finds the socket of the control port.
+pub(crate) const CONTROL_FD: i32 = 4;
+
+/// The arguments for a VM that starts stopped (`-S`).
+pub(crate) fn of(machine: Machine, spec: &VmSpec) -> Vec<String> {
+    let mut arguments = Arguments::default();
+    arguments.flags(&["-S", "-nodefaults", "-no-user-config"]);
+    arguments.pair("-display", "none");
+    arguments.pair("-name", format!("guest={}", escaped(&spec.name)));
+    arguments.pair("-machine", machine_name(machine));
+    arguments.pair("-accel", accelerator(spec.accelerator));
+    // On KVM `max` is the host's CPU, on TCG all that TCG can do (docs/system/cpu-models-x86.rst.inc).
+    arguments.pair("-cpu", "max");
+    arguments.pair("-smp", spec.vcpus.to_string());
+    arguments.pair("-m", format!("size={}B", spec.memory));
+    arguments.pair("-kernel", spec.kernel.display().to_string());
+    if let Some(initramfs) = &spec.initramfs {
+        arguments.pair("-initrd", initramfs.display().to_string());
+    }
+    arguments.pair("-append", spec.cmdline.clone());
+    // A guest that resets or powers off ends QEMU, whose SHUTDOWN event tells which of the two it was.
+    arguments.pair("-action", "reboot=shutdown,shutdown=poweroff");
+    arguments.pair("-chardev", format!("socket,id=qmp,fd={QMP_FD},server=on,wait=off"));
+    arguments.pair("-mon", "chardev=qmp,mode=control");
+    arguments.pair("-chardev", "pipe,id=console,path=console");
+    arguments.pair("-serial", "chardev:console");
+    // For the guest's random numbers at boot, which has no other source under TCG.
+    arguments.pair("-device", format!("virtio-rng-{}", bus(machine)));
+    for (index, disk) in spec.disks.iter().enumerate() {
+        arguments.disk(machine, index, disk);
+    }
+    if let Some(port) = &spec.control_port {
+        arguments.pair("-chardev", format!("socket,id=control,fd={CONTROL_FD},server=on,wait=off"));
+        arguments.pair("-device", format!("virtio-serial-{}", bus(machine)));
+        arguments.pair("-device", format!("virtserialport,chardev=control,name={}", escaped(port)));
+    }
+    arguments.0
+}
+
+#[derive(Default)]
+struct Arguments(Vec<String>);
+
+impl Arguments {
+    fn flags(&mut self, flags: &[&str]) {
+        self.0.extend(flags.iter().map(ToString::to_string));
+    }
+
+    fn pair(&mut self, option: &str, value: impl Into<String>) {
+        self.0.extend([option.to_owned(), value.into()]);
+    }
+
+    fn disk(&mut self, machine: Machine, index: usize, disk: &Disk) {
+        let path = escaped(&disk.path.display().to_string());
+        let read_only = if disk.read_only { "on" } else { "off" };
+        // discard=unmap lets the guest's fstrim make the sparse file small again.
+        let drive = format!("if=none,id=disk{index},format=raw,file={path},readonly={read_only},discard=unmap");
+        self.pair("-drive", drive);
+        let serial = escaped(&disk.serial);
+        self.pair("-device", format!("virtio-blk-{},drive=disk{index},serial={serial}", bus(machine)));
+    }
+}
+
+fn machine_name(machine: Machine) -> &'static str {
+    match machine {
+        Machine::Q35 => "q35,graphics=off",
+        // Without a real-time clock Linux starts in 1970.
+        Machine::Microvm => "microvm,graphics=off,rtc=on",
+    }
+}
+
+fn accelerator(accelerator: Accelerator) -> &'static str {
+    match accelerator {
+        Accelerator::Kvm => "kvm",
+        Accelerator::Tcg => "tcg",
+    }
+}
+
+/// The ending of virtio devices' names.
+fn bus(machine: Machine) -> &'static str {
+    match machine {
+        Machine::Q35 => "pci",
+        Machine::Microvm => "device",
+    }
+}
+
+/// A comma in a value is written twice (qemu(1), `-drive file`).
+fn escaped(value: &str) -> String {
+    value.replace(',', ",,")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_comma_in_a_name_or_path_starts_no_option() {
+        let disk = Disk { path: "a,readonly=off".into(), serial: "s".into(), read_only: true };
+        let spec = VmSpec {
+            name: "x,debug-threads=on".into(),
+            vcpus: 1,
+            memory: 1 << 20,
+            kernel: "k".into(),
+            initramfs: None,
+            cmdline: String::new(),
+            disks: vec![disk],
+            accelerator: Accelerator::Tcg,
+            control_port: None,
+        };
+        let arguments = of(Machine::Q35, &spec);
+        assert!(arguments.contains(&"guest=x,,debug-threads=on".to_owned()));
+        assert!(arguments.iter().any(|argument| argument.contains("file=a,,readonly=off,readonly=on")));
+    }
+}

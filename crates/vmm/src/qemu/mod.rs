@@ -1,0 +1,91 @@
+//! QEMU, driven over QMP, with the console on a pair of FIFOs.
+//!
+//! QEMU opens both FIFOs for reading and writing (chardev/char-pipe.c), so the pipe lives as long as QEMU: a reader that
+//! dies and comes back has lost nothing, and when the pipe is full the guest's UART waits.
+
+mod arguments;
+mod events;
+mod vm;
+
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::Command;
+
+use async_trait::async_trait;
+use command_fds::{CommandFdExt, FdMapping};
+use rustix::fs::{CWD, Mode};
+
+use crate::hypervisor::{Error, Hypervisor, Program, Result, Vm};
+use crate::program;
+use crate::spec::VmSpec;
+
+/// QMP's socket.
+const QMP_SOCKET: &str = "qmp.sock";
+/// The socket of the virtio-serial port that the specification asks for.
+const CONTROL_SOCKET: &str = "control.sock";
+/// FIFO that QEMU reads: what the guest gets as input.
+const CONSOLE_IN: &str = "console.in";
+/// FIFO that QEMU writes: what the guest prints.
+const CONSOLE_OUT: &str = "console.out";
+
+/// The machine that QEMU emulates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Machine {
+    /// PCI and ACPI.
+    Q35,
+    /// virtio-mmio and hardly anything else (docs/system/i386/microvm.rst).
+    Microvm,
+}
+
+/// The driver.
+#[derive(Debug)]
+pub(crate) struct Qemu {
+    /// Which machine.
+    pub(crate) machine: Machine,
+}
+
+#[async_trait(?Send)]
+impl Hypervisor for Qemu {
+    fn discover(&self) -> Result<Program> {
+        program::discover("qemu-system-x86_64", "HYPEMAN_QEMU", "apt-get install qemu-system-x86, or set HYPEMAN_QEMU")
+    }
+
+    fn command(&self, program: &Program, directory: &Path, spec: &VmSpec) -> Result<Command> {
+        for name in [CONSOLE_IN, CONSOLE_OUT] {
+            make_fifo(&directory.join(name))?;
+        }
+        // Both sockets listen before QEMU starts, and QEMU inherits them: a connect never fails and never has to be
+        // tried again.
+        let mut sockets = vec![FdMapping { parent_fd: listen(&directory.join(QMP_SOCKET))?, child_fd: arguments::QMP_FD }];
+        if spec.control_port.is_some() {
+            let parent_fd = listen(&directory.join(CONTROL_SOCKET))?;
+            sockets.push(FdMapping { parent_fd, child_fd: arguments::CONTROL_FD });
+        }
+        let mut command = Command::new(&program.path);
+        command.current_dir(directory).args(arguments::of(self.machine, spec));
+        command.fd_mappings(sockets).map_err(|error| Error::Program(error.to_string()))?;
+        Ok(command)
+    }
+
+    async fn create(&self, directory: &Path, _spec: &VmSpec) -> Result<Box<dyn Vm>> {
+        Ok(Box::new(vm::QemuVm::connect(directory).await?))
+    }
+}
+
+/// Makes a FIFO, or takes the one that is there. What an earlier run left in it went with that run's QEMU.
+fn make_fifo(path: &Path) -> Result<()> {
+    match rustix::fs::mkfifoat(CWD, path, Mode::RUSR | Mode::WUSR) {
+        Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
+        Err(error) => Err(Error::Io { path: path.to_owned(), source: error.into() }),
+    }
+}
+
+fn listen(path: &Path) -> Result<OwnedFd> {
+    let at = |source| Error::Io { path: path.to_owned(), source };
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(at(error)),
+        _ => {}
+    }
+    UnixListener::bind(path).map(OwnedFd::from).map_err(at)
+}

@@ -1,0 +1,99 @@
+//! A VM in a running QEMU.
+
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use qapi::futures::{QapiService, QmpStreamTokio};
+use qapi::qmp::{self, Event, QmpCommand};
+use rustix::fs::{Mode, OFlags};
+use tokio::io::WriteHalf;
+use tokio::net::UnixStream;
+use tokio::task::JoinHandle;
+
+use super::{CONSOLE_IN, CONSOLE_OUT, QMP_SOCKET, events};
+use crate::hypervisor::{Console, Error, Result, ShutdownReason, Vm};
+
+/// Capacity asked for the console's pipe, in bytes: the most an ordinary user may have (`/proc/sys/fs/pipe-max-size`,
+/// pipe(7)). While no one reads, so much is kept before the guest has to wait.
+const PIPE_SIZE: usize = 1024 * 1024;
+
+/// A connection to a QEMU.
+pub(crate) struct QemuVm {
+    directory: PathBuf,
+    service: QapiService<QmpStreamTokio<WriteHalf<UnixStream>>>,
+    reason: Rc<Cell<Option<ShutdownReason>>>,
+    events: Option<JoinHandle<()>>,
+}
+
+impl QemuVm {
+    /// Connects to QMP and listens to its events from then on. Needs a tokio `LocalSet`.
+    pub(crate) async fn connect(directory: &Path) -> Result<QemuVm> {
+        let path = directory.join(QMP_SOCKET);
+        let failed = |source| Error::Io { path: path.clone(), source };
+        let negotiation = QmpStreamTokio::open_uds(&path).await.map_err(failed)?;
+        let (service, mut stream) = negotiation.negotiate().await.map_err(failed)?.into_parts();
+        let reason = Rc::new(Cell::new(None));
+        let heard = reason.clone();
+        // Reads to the very end: the SHUTDOWN event is the last thing QEMU says.
+        let events = tokio::task::spawn_local(async move {
+            while let Some(Ok(event)) = stream.next().await {
+                if let Event::SHUTDOWN { data, .. } = event {
+                    heard.set(events::reason(data.reason));
+                }
+            }
+        });
+        Ok(QemuVm { directory: directory.to_owned(), service, reason, events: Some(events) })
+    }
+
+    async fn execute<C: QmpCommand>(&self, command: C) -> Result<C::Ok> {
+        self.service
+            .execute(command)
+            .await
+            .map_err(|error| Error::Api { request: C::NAME.to_owned(), message: error.to_string() })
+    }
+}
+
+#[async_trait(?Send)]
+impl Vm for QemuVm {
+    async fn console(&mut self) -> Result<Console> {
+        let open = |name: &str, flags: OFlags| {
+            let path = self.directory.join(name);
+            rustix::fs::open(&path, flags | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
+                .map_err(|error| Error::Io { path, source: error.into() })
+        };
+        let output = open(CONSOLE_OUT, OFlags::RDONLY)?;
+        // More room is a kindness, not a need: a user who has used up what users may have (pipe(7)) gets less.
+        let _ = rustix::pipe::fcntl_setpipe_size(&output, PIPE_SIZE);
+        Ok(Console { output, input: open(CONSOLE_IN, OFlags::WRONLY)? })
+    }
+
+    async fn boot(&mut self) -> Result<()> {
+        self.execute(qmp::cont {}).await.map(drop)
+    }
+
+    async fn power_button(&mut self) -> Result<()> {
+        self.execute(qmp::system_powerdown {}).await.map(drop)
+    }
+
+    async fn quit(&mut self) -> Result<()> {
+        self.execute(qmp::quit {}).await.map(drop)
+    }
+
+    async fn pause(&mut self) -> Result<()> {
+        self.execute(qmp::stop {}).await.map(drop)
+    }
+
+    async fn resume(&mut self) -> Result<()> {
+        self.boot().await
+    }
+
+    async fn shutdown_reason(&mut self) -> Option<ShutdownReason> {
+        if let Some(events) = self.events.take() {
+            let _ = events.await; // the stream has ended with QEMU
+        }
+        self.reason.get()
+    }
+}
