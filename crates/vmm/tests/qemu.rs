@@ -9,7 +9,7 @@ use hypeman_vmm::hypervisor;
 use hypeman_vmm::spec::{Accelerator, HypervisorKind, VmSpec};
 use testguest::check::Sequence;
 use testguest::{Finish, Options};
-use tokio::io::unix::AsyncFd;
+use tokio::net::unix::pipe::Receiver;
 use tokio::process::Child;
 
 /// A VM as a shim would have it.
@@ -67,19 +67,19 @@ fn lines(accelerator: Accelerator) -> u64 {
 
 /// Reads until `enough` says so, or the VM has ended and its pipe is empty.
 async fn read(bed: &mut Bed, enough: impl Fn(&[u8]) -> bool) -> Vec<u8> {
-    let output = AsyncFd::register(bed.console.output.try_clone().unwrap()).unwrap();
+    let output = Receiver::from_owned_fd(bed.console.output.try_clone().unwrap()).unwrap();
     let mut bytes = Vec::new();
-    let mut ended = false;
+    let mut ended = false; // QEMU was the last writer: then an empty pipe reads as its end
     while !enough(&bytes) {
-        if drain(output.get_ref(), &mut bytes) {
-            continue;
-        }
-        if ended {
-            break;
-        }
-        tokio::select! {
-            guard = output.readable() => guard.unwrap().clear_ready(),
-            _ = bed.child.wait() => ended = true,
+        let mut buffer = [0; 65536];
+        match output.try_read(&mut buffer) {
+            Ok(0) => break,
+            Ok(length) => bytes.extend_from_slice(&buffer[..length]),
+            Err(_) if ended => break,
+            Err(_) => tokio::select! {
+                ready = output.readable() => ready.unwrap(),
+                _ = bed.child.wait() => ended = true,
+            },
         }
     }
     bytes
