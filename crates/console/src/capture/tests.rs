@@ -1,0 +1,113 @@
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+
+use super::*;
+use crate::log::Limits;
+
+const LIMITS: Limits = Limits { max_size: 1 << 20, max_files: 3 };
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+fn pipe() -> (OwnedFd, File) {
+    let (reader, writer) = rustix::pipe::pipe().unwrap();
+    (reader, writer.into())
+}
+
+#[test]
+fn all_that_was_written_is_kept_when_the_writer_closes() {
+    for (source, mut writer) in [
+        { let (reader, writer) = pipe(); (reader, Box::new(writer) as Box<dyn Write>) },
+        { let (reader, writer) = UnixStream::pair().unwrap(); (reader.into(), Box::new(writer) as Box<dyn Write>) },
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("app.log");
+        writer.write_all(b"one\ntwo\nno end").unwrap();
+        drop(writer);
+        let mut log = Log::open(&path, LIMITS).unwrap();
+        run(capture(source, &mut log, &CancellationToken::new(), &mut |_| {})).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"one\ntwo\nno end");
+    }
+}
+
+#[test]
+fn all_that_had_come_is_kept_when_it_is_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.log");
+    let (source, mut writer) = pipe();
+    writer.write_all(b"a\nb").unwrap();
+    let stop = CancellationToken::new();
+    stop.cancel();
+    let mut log = Log::open(&path, LIMITS).unwrap();
+    run(capture(source, &mut log, &stop, &mut |_| {})).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), b"a\nb");
+    drop(writer);
+}
+
+#[test]
+fn a_prompt_without_a_newline_appears() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.log");
+    let (source, mut writer) = pipe();
+    writer.write_all(b"login: ").unwrap();
+    let stop = CancellationToken::new();
+    let mut log = Log::open(&path, LIMITS).unwrap();
+    let mut ignore = |_| {};
+    run(async {
+        tokio::select! {
+            _ = capture(source, &mut log, &stop, &mut ignore) => unreachable!("the writer is open"),
+            () = async { while std::fs::read(&path).unwrap() != b"login: " { sleep(TICK).await } } => {}
+        }
+    });
+    drop(writer);
+}
+
+/// A full disk: a tmpfs of one page, which is given more room while the capture waits.
+#[test]
+fn a_full_disk_loses_and_doubles_nothing() {
+    let Some(disk) = SmallDisk::new("16k") else { return };
+    let path = disk.0.path().join("app.log");
+    let (source, mut writer) = pipe();
+    let input: Vec<u8> = (0..5000).flat_map(|n| format!("line {n}\n").into_bytes()).collect();
+    writer.write_all(&input).unwrap();
+    drop(writer);
+    let mut log = Log::open(&path, LIMITS).unwrap();
+    let mut events = Vec::new();
+    run(capture(source, &mut log, &CancellationToken::new(), &mut |event| {
+        if matches!(event, Event::Stalled(_)) {
+            disk.resize("1m");
+        }
+        events.push(event.to_string());
+    }))
+    .unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), input);
+    assert_eq!(events.len(), 2, "{events:?}");
+}
+
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn new(size: &str) -> Option<SmallDisk> {
+        let dir = tempfile::tempdir().unwrap();
+        let mut mount = std::process::Command::new("mount");
+        let status = mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "none"]).arg(dir.path()).output();
+        if !status.is_ok_and(|output| output.status.success()) {
+            eprintln!("SKIPPED: a small disk cannot be mounted; run as root");
+            return None;
+        }
+        Some(SmallDisk(dir))
+    }
+
+    fn resize(&self, size: &str) {
+        let options = format!("remount,size={size}");
+        std::process::Command::new("mount").args(["-o", &options]).arg(self.0.path()).status().unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("--lazy").arg(self.0.path()).status();
+    }
+}

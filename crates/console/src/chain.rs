@@ -1,0 +1,62 @@
+//! The files of one log: `app.log`, and before it `app.log.1`, `.2` and so on, the higher the older.
+
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+/// What tells a file from every other, however it is renamed, and from one that got its inode later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Identity {
+    device: u64,
+    inode: u64,
+    born: Option<SystemTime>,
+}
+
+impl Identity {
+    pub(crate) fn of(metadata: &Metadata) -> Identity {
+        Identity { device: metadata.dev(), inode: metadata.ino(), born: metadata.created().ok() }
+    }
+
+    /// The identity of the file at `path`, if there is one.
+    pub(crate) fn at(path: &Path) -> Option<Identity> {
+        std::fs::metadata(path).ok().map(|metadata| Identity::of(&metadata))
+    }
+}
+
+/// The name of rotated file `number`; 0 is the log itself.
+#[must_use]
+pub fn rotated(path: &Path, number: u32) -> PathBuf {
+    if number == 0 {
+        return path.to_owned();
+    }
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{number}"));
+    PathBuf::from(name)
+}
+
+/// The numbers of the rotated files that are there, the oldest first. A rotation that was killed leaves a gap in them.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn numbers(path: &Path) -> std::io::Result<Vec<u32>> {
+    let prefix = [path.file_name().unwrap_or_default().as_encoded_bytes(), b"."].concat();
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut numbers = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let name = entry?.file_name();
+        let number = name.as_encoded_bytes().strip_prefix(&prefix[..]).and_then(|rest| std::str::from_utf8(rest).ok());
+        numbers.extend(number.and_then(|number| number.parse().ok()).filter(|number: &u32| *number > 0));
+    }
+    numbers.sort_unstable_by(|a: &u32, b| b.cmp(a));
+    Ok(numbers)
+}
+
+/// All files of the log that are there, the oldest first.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn files(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let rotated = numbers(path)?.into_iter().map(|number| rotated(path, number));
+    Ok(rotated.chain([path.to_owned()].into_iter().filter(|path| path.exists())).collect())
+}

@@ -1,0 +1,144 @@
+//! The append-only log that rotates itself.
+//!
+//! Every write goes through an O_APPEND descriptor, so a file that someone truncates goes on at its new end and never
+//! gets a hole. The file's size and identity are asked of the system before each write and never remembered, so what
+//! others do to the files is noticed by itself.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::chain::{self, Identity};
+
+/// Limits of a log: its files never take more than `max_size * (max_files + 1)` bytes in all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest size of one file in bytes; at least 1.
+    pub max_size: u64,
+    /// Number of rotated files that are kept beside the current one.
+    pub max_files: u32,
+}
+
+/// A write that could not be finished: a full disk, most often.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {source}", path.display())]
+pub struct Error {
+    /// The log.
+    pub path: PathBuf,
+    /// How many bytes of the write are in the log; the others are not.
+    pub written: usize,
+    /// What the system said.
+    pub source: std::io::Error,
+}
+
+/// Result of the log.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A log and its rotated files. There must be only one writer.
+#[derive(Debug)]
+pub struct Log {
+    path: PathBuf,
+    limits: Limits,
+    file: File,
+}
+
+impl Log {
+    /// Opens the log at `path`, or makes it.
+    ///
+    /// # Errors
+    /// When the file cannot be opened.
+    pub fn open(path: &Path, limits: Limits) -> Result<Log> {
+        let file = open(path).map_err(|source| Error { path: path.to_owned(), written: 0, source })?;
+        Ok(Log { path: path.to_owned(), limits, file })
+    }
+
+    /// Adds bytes, rotating as often as the limits ask for. A line is not split between two files unless it is larger
+    /// than a file may be.
+    ///
+    /// # Errors
+    /// When the disk is full or fails. The error tells how much was written: try again with the rest.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        let mut written = 0;
+        while written < bytes.len() {
+            written += self
+                .append_some(&bytes[written..])
+                .map_err(|source| Error { path: self.path.clone(), written, source })?;
+        }
+        Ok(())
+    }
+
+    /// Writes a part of `bytes`, or rotates and writes nothing.
+    fn append_some(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.follow_path()?;
+        let size = self.file.metadata()?.len();
+        match fitting(bytes, self.limits.max_size, size) {
+            0 => self.rotate().map(|()| 0),
+            fitting => match self.file.write(&bytes[..fitting]) {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Ok(0),
+                other => other,
+            },
+        }
+    }
+
+    /// Opens the file again when someone has renamed or deleted it.
+    fn follow_path(&mut self) -> std::io::Result<()> {
+        if Identity::at(&self.path) != Some(Identity::of(&self.file.metadata()?)) {
+            self.file = open(&self.path)?;
+        }
+        Ok(())
+    }
+
+    /// Moves each file to the next number, the oldest out, and begins a new one. Every step leaves all bytes in files
+    /// whose order is right, so a rotation that is killed is simply gone on with by the next.
+    fn rotate(&mut self) -> std::io::Result<()> {
+        for number in chain::numbers(&self.path)?.into_iter().filter(|&number| number >= self.limits.max_files) {
+            // The last one would move beyond the limit. Those that are beyond it already come from larger limits.
+            if number > self.limits.max_files || self.is_full()? {
+                std::fs::remove_file(chain::rotated(&self.path, number))?;
+            }
+        }
+        if self.limits.max_files == 0 {
+            std::fs::remove_file(&self.path)?;
+        } else {
+            // A gap left by a killed rotation is filled before anything is moved beyond it.
+            let taken = chain::numbers(&self.path)?;
+            let free = (1..=self.limits.max_files).find(|number| !taken.contains(number)).unwrap_or(self.limits.max_files);
+            for number in (0..free).rev() {
+                std::fs::rename(chain::rotated(&self.path, number), chain::rotated(&self.path, number + 1))?;
+            }
+        }
+        self.file = open(&self.path)?;
+        Ok(())
+    }
+
+    /// Whether all the numbers that the limits allow are taken.
+    fn is_full(&self) -> std::io::Result<bool> {
+        let taken = chain::numbers(&self.path)?;
+        Ok((1..=self.limits.max_files).all(|number| taken.contains(&number)))
+    }
+}
+
+/// How many of `bytes` to write to a file of `size`: whole lines as far as they fit, and 0 to begin a new file first.
+fn fitting(bytes: &[u8], max_size: u64, size: u64) -> usize {
+    let max_size = usize::try_from(max_size).unwrap_or(usize::MAX).max(1);
+    let size = usize::try_from(size).unwrap_or(usize::MAX);
+    let room = max_size.saturating_sub(size);
+    if bytes.len() <= room {
+        return bytes.len();
+    }
+    let newline = |byte: &u8| *byte == b'\n';
+    match bytes[..room].iter().rposition(newline) {
+        Some(last) => last + 1,
+        // The line does not fit here. If it does in a file of its own, it gets one; else it is split.
+        None if size > 0 && bytes.iter().take(max_size).any(newline) || bytes.len() <= max_size && size > 0 => 0,
+        None => room,
+    }
+}
+
+fn open(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+}
+
+#[cfg(test)]
+mod tests;
