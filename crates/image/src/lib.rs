@@ -1,1 +1,31 @@
-//! OCI images to disks, distribution kernels to something a VMM boots, and the initramfs that joins them.
+//! OCI images to disks; kernels and initramfs.
+//!
+//! The layers of an image are never unpacked on the host. Their entries are joined in memory ([`tree`](self)), and come
+//! out as one tar stream from which `tar2sqfs` makes a read-only squashfs. So nothing in a layer can reach the host's
+//! file system, and neither ownership nor devices need privileges.
+
+mod assemble;
+mod config;
+mod digest;
+mod disk;
+mod entry;
+mod error;
+mod import;
+pub mod initramfs;
+pub mod kernel;
+mod modules;
+mod names;
+mod overlay;
+mod progress;
+mod pull;
+mod spool;
+mod store;
+mod tool;
+mod tree;
+
+pub use config::{Changes, Config};
+pub use error::{Error, Result};
+pub use overlay::create_overlay;
+pub use progress::{Progress, Quiet};
+pub use store::{Image, Store};
+pub use tool::find_tool;

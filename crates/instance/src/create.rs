@@ -11,10 +11,12 @@ use jiff::Timestamp;
 
 use crate::command;
 use crate::delete;
-use crate::error::{AtPath, Error, Result};
-use crate::files::{sync_directory, write_disk, write_json};
+use hypeman_files::AtPath;
+
+use crate::error::{Error, Result};
+use hypeman_files::{sync_directory, write_disk, write_json};
 use crate::layout::{self, names};
-use crate::lock::Lock;
+use hypeman_files::Lock;
 use crate::name;
 use crate::record::{ImageUse, KernelUse, LogLimits, Record};
 use crate::store::{Instance, Store};
@@ -169,7 +171,7 @@ fn furnish(directory: &Path, wish: &Wish, record: &Record) -> Result<()> {
         hypeman_image::create_overlay(&directory.join(names::OVERLAY), record.disk_size)?;
         write_disk(&directory.join(names::STATUS), &[], status::DISK_SIZE)?;
     }
-    write_json(&directory.join(names::RECORD), record)
+    Ok(write_json(&directory.join(names::RECORD), record)?)
 }
 
 /// Gives the directory its name, when the instance's name is free and its image still there.

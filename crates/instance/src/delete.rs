@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
-use crate::error::{AtPath, Error, Result};
+use hypeman_files::AtPath;
+
+use crate::error::{Error, Result};
 use crate::layout;
-use crate::lock::Lock;
+use hypeman_files::Lock;
 use crate::stop;
 use crate::store::{Instance, Store};
 
@@ -30,7 +32,7 @@ pub fn remove(instance: &Instance, force: bool) -> Result<()> {
     }
     match remove_directory(&instance.directory) {
         // One that removes itself at its end was quicker.
-        Err(Error::Io { source, .. }) if force && source.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(Error::Files(error)) if force && error.is_not_found() => Ok(()),
         other => other,
     }
 }
@@ -43,7 +45,7 @@ pub fn remove_directory(directory: &Path) -> Result<()> {
     let name = directory.file_name().unwrap_or_default().to_string_lossy();
     let hidden = directory.with_file_name(format!(".removed-{name}"));
     std::fs::rename(directory, &hidden).at(directory)?;
-    std::fs::remove_dir_all(&hidden).at(&hidden)
+    Ok(std::fs::remove_dir_all(&hidden).at(&hidden)?)
 }
 
 /// Removes what creators and removers that were killed have left. The caller holds the store's lock.

@@ -1,7 +1,5 @@
 //! Errors, each naming the thing, the reason and the way out.
 
-use std::path::{Path, PathBuf};
-
 /// What can go wrong with an instance.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -46,22 +44,9 @@ pub enum Error {
         /// What to do.
         way_out: String,
     },
-    /// A file or directory could not be used.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// A record that cannot be read.
-    #[error("{}: the record is damaged ({source}); restore the file, or remove its directory", path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// The parser's words.
-        source: serde_json::Error,
-    },
+    /// A file or directory could not be used, or a record not be read.
+    #[error(transparent)]
+    Files(#[from] hypeman_files::Error),
     /// The instance could not be started; its logs say more.
     #[error("instance {name} could not be started: {reason}")]
     Start {
@@ -88,14 +73,3 @@ pub enum Error {
 
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
-
-/// Adds the file's name to an error of the system.
-pub(crate) trait AtPath<T> {
-    fn at(self, path: &Path) -> Result<T>;
-}
-
-impl<T, E: Into<std::io::Error>> AtPath<T> for std::result::Result<T, E> {
-    fn at(self, path: &Path) -> Result<T> {
-        self.map_err(|source| Error::Io { path: path.to_owned(), source: source.into() })
-    }
-}

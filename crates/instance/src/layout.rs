@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use hypeman_files::AtPath;
+
 use crate::error::{Error, Result};
 
 /// The data directory: `given`, else `HYPEMAN_DATA_DIR`, else `/var/lib/hypeman` for root and
@@ -16,7 +18,7 @@ pub fn data_dir(given: Option<PathBuf>) -> Result<PathBuf> {
         None if rustix::process::geteuid().is_root() => PathBuf::from("/var/lib/hypeman"),
         None => user_data_home()?.join("hypeman"),
     };
-    std::path::absolute(&path).map_err(|source| Error::Io { path, source })
+    Ok(std::path::absolute(&path).at(&path)?)
 }
 
 fn user_data_home() -> Result<PathBuf> {

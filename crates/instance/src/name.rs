@@ -1,5 +1,9 @@
 //! Names and ids.
 
+use std::path::Path;
+
+use hypeman_files::AtPath;
+
 use crate::error::{Error, Result};
 
 /// Longest name: it becomes the guest's host name, a DNS label (RFC 1123).
@@ -57,10 +61,8 @@ pub fn random_name() -> Result<String> {
 
 fn random<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|error| Error::Io {
-        path: "/dev/urandom".into(),
-        source: std::io::Error::other(error.to_string()),
-    })?;
+    let filled = getrandom::fill(&mut bytes).map_err(|error| std::io::Error::other(error.to_string()));
+    filled.at(Path::new("/dev/urandom"))?;
     Ok(bytes)
 }
 

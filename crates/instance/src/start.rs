@@ -16,8 +16,10 @@ use hypeman_vmm::spec::{Accelerator, Disk, HypervisorKind, VmSpec};
 
 use crate::client::Client;
 use crate::cmdline;
-use crate::error::{AtPath, Error, Result};
-use crate::files::{write_disk, write_json};
+use hypeman_files::AtPath;
+
+use crate::error::{Error, Result};
+use hypeman_files::{write_disk, write_json};
 use crate::launch::{Guest, Launch};
 use crate::layout::names;
 use crate::protocol::Started;
@@ -192,11 +194,11 @@ fn start_shim(instance: &Instance, hypeman: &Path) -> Result<Client> {
 fn listen(directory: &Path) -> Result<UnixListener> {
     let socket = directory.join(names::SHIM_SOCKET);
     match std::fs::remove_file(&socket) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error).at(&socket),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Ok(Err(error).at(&socket)?),
         _ => {}
     }
     // By the handle of the directory, because the path of a socket has only 108 bytes (unix(7)).
     let handle = std::fs::File::open(directory).at(directory)?;
     let path = format!("/proc/self/fd/{}/{}", handle.as_raw_fd(), names::SHIM_SOCKET);
-    UnixListener::bind(path).at(&socket)
+    Ok(UnixListener::bind(path).at(&socket)?)
 }

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::client::Client;
 use crate::end::{self, End, Reason};
 use crate::error::Result;
-use crate::files::read_json;
+use hypeman_files::{read_json};
 use crate::layout::names;
-use crate::lock;
+
 use crate::process;
 use crate::protocol::{Request, Response};
 use crate::run::{Ended, Run};
@@ -77,10 +77,10 @@ pub struct Observation {
 /// # Errors
 /// When the directory cannot be read. A shim that does not answer is no error but [`State::Unknown`].
 pub fn observe(name: &str, directory: &Path) -> Result<Observation> {
-    if lock::is_held(&directory.join(names::SHIM_PID))? {
+    if hypeman_files::is_held(&directory.join(names::SHIM_PID))? {
         let state = ask_shim(name, directory);
         // The shim may have ended between the two looks; then its record is the truth.
-        if state.is_some() || lock::is_held(&directory.join(names::SHIM_PID))? {
+        if state.is_some() || hypeman_files::is_held(&directory.join(names::SHIM_PID))? {
             let run = read_json(&directory.join(names::RUN))?;
             return Ok(Observation { state: state.unwrap_or(State::Unknown), supervised: true, run, end: None });
         }
@@ -122,7 +122,7 @@ fn unsupervised(run: &Run, directory: &Path) -> (State, Option<End>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::files::write_json;
+    use hypeman_files::{write_json};
     use crate::process::Process;
     use hypeman_vmm::spec::Accelerator;
 

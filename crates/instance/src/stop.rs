@@ -6,9 +6,11 @@ use rustix::process::Signal;
 
 use crate::client::Client;
 use crate::end::End;
-use crate::error::{AtPath, Error, Result};
+use hypeman_files::AtPath;
+
+use crate::error::{Error, Result};
 use crate::layout::names;
-use crate::lock::{self, Lock};
+use hypeman_files::{self, Lock};
 use crate::process::Process;
 use crate::protocol::Request;
 use crate::state::Observation;
@@ -124,11 +126,11 @@ fn end_by_shim(instance: &Instance, request: &Request) -> Result<()> {
     let shim_pid = instance.directory.join(names::SHIM_PID);
     if asked.is_ok() {
         return match Lock::acquire(&shim_pid) {
-            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(()), // removed itself
-            other => other.map(drop),
+            Err(error) if error.is_not_found() => Ok(()), // removed itself
+            other => Ok(other.map(drop)?),
         };
     }
-    if !lock::is_held(&shim_pid)? {
+    if !hypeman_files::is_held(&shim_pid)? {
         // It ended by itself while we asked, or its shim did and left the VMM to us.
         return match unsupervised(&instance.observe()?) {
             Some(vmm) => end_process(instance, vmm, Signal::KILL),

@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::error::{AtPath, Error, Result};
-use crate::files::read_json;
+use hypeman_files::AtPath;
+
+use crate::error::{Error, Result};
+use hypeman_files::{read_json};
 use crate::layout::{self, names};
-use crate::lock::Lock;
+use hypeman_files::Lock;
 use crate::record::Record;
 use crate::state::{self, Observation};
 
@@ -34,7 +36,7 @@ impl Instance {
     pub fn lock(&self) -> Result<Lock> {
         let gone = || Error::NotFound(self.record.name.clone());
         let lock = match Lock::acquire(&self.directory.join(names::LOCK)) {
-            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => return Err(gone()),
+            Err(error) if error.is_not_found() => return Err(gone()),
             other => other?,
         };
         // Whoever held it before us may have removed the instance.
@@ -68,7 +70,7 @@ impl Store {
     pub fn lock(&self) -> Result<Lock> {
         let instances = layout::instances(&self.data_dir);
         std::fs::create_dir_all(&instances).at(&instances)?;
-        Lock::acquire(&instances.join(".lock"))
+        Ok(Lock::acquire(&instances.join(".lock"))?)
     }
 
     /// All instances, oldest first, and with them the records that could not be read.
@@ -82,7 +84,7 @@ impl Store {
             match read_json::<Record>(&directory.join(names::RECORD)) {
                 Ok(Some(record)) => instances.push(Instance { record, directory }),
                 Ok(None) => {} // being removed
-                Err(error) => damaged.push(error),
+                Err(error) => damaged.push(error.into()),
             }
         }
         instances.sort_by(|a, b| (a.record.created, &a.record.id).cmp(&(b.record.created, &b.record.id)));
@@ -107,7 +109,7 @@ impl Store {
             }
             (None, _) => Err(damaged
                 .into_iter()
-                .find(|error| matches!(error, Error::Damaged { path, .. } if id_of(path).starts_with(query)))
+                .find(|error| matches!(error, Error::Files(hypeman_files::Error::Damaged { path, .. }) if id_of(path).starts_with(query)))
                 .unwrap_or_else(|| Error::NotFound(query.to_owned()))),
         }
     }
@@ -117,7 +119,7 @@ impl Store {
         let entries = match std::fs::read_dir(&instances) {
             Ok(entries) => entries,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(error).at(&instances),
+            Err(error) => return Ok(Err(error).at(&instances)?),
         };
         let mut directories = Vec::new();
         for entry in entries {

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use hypeman_console::capture::{Event, capture};
 use hypeman_console::log::{Limits, Log};
 use hypeman_instance::end::{End, Reason, end};
-use hypeman_instance::files::{read_json, write_json};
+use hypeman_files::{read_json, write_json};
 use hypeman_instance::launch::Launch;
 use hypeman_instance::layout::names;
 use hypeman_instance::protocol::Started;

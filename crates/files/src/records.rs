@@ -61,11 +61,7 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
 /// When the disk is full or `content` is larger than `size`.
 pub fn write_disk(path: &Path, content: &[u8], size: u64) -> Result<()> {
     if content.len() as u64 > size {
-        return Err(Error::Invalid {
-            what: "configuration of",
-            value: path.display().to_string(),
-            reason: format!("it has {} bytes and only {size} fit; pass less in the environment", content.len()),
-        });
+        return Err(Error::TooLarge { path: path.to_owned(), length: content.len() as u64, size });
     }
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path).at(path)?;
     file.write_all(content).at(path)?;

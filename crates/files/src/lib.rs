@@ -1,0 +1,10 @@
+//! Files that several processes share without a daemon: locks that die with their holder, and records that a reader
+//! never sees half-written.
+
+mod error;
+mod lock;
+mod records;
+
+pub use error::{AtPath, Error, Result};
+pub use lock::{Lock, is_held};
+pub use records::{read_json, sync_directory, write_disk, write_json};

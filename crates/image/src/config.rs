@@ -1,0 +1,100 @@
+//! What an image says of how to run it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Result, content};
+
+/// How to run an image, from its OCI configuration
+/// (<https://github.com/opencontainers/image-spec/blob/v1.1.0/config.md>).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Config {
+    /// The program and its first arguments.
+    pub entrypoint: Vec<String>,
+    /// Further arguments, which the user's replace; the program when there is no entrypoint.
+    pub cmd: Vec<String>,
+    /// NAME=VALUE.
+    pub env: Vec<String>,
+    /// Absolute, or empty.
+    pub working_dir: String,
+    /// `user[:group]`, or empty.
+    pub user: String,
+    /// Name or number of the signal that asks the program to end.
+    pub stop_signal: Option<String>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// What to say of how to run an image that is made from a root filesystem, as `docker import --change` does.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// The command, split as a shell does; `/bin/sh` when absent.
+    pub cmd: Option<String>,
+}
+
+impl Changes {
+    pub(crate) fn config(&self) -> Result<Config> {
+        let text = self.cmd.as_deref().unwrap_or("/bin/sh");
+        let cmd = shlex::split(text).filter(|words| !words.is_empty());
+        let cmd = cmd.ok_or_else(|| content(format!("the command {text:?}"), "it is empty, or a quote is open"))?;
+        Ok(Config { cmd, ..Config::default() })
+    }
+}
+
+/// The document that an image's manifest names as its configuration; only what we use of it.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Document {
+    pub(crate) architecture: Option<String>,
+    pub(crate) os: Option<String>,
+    config: Option<RunConfig>,
+    pub(crate) rootfs: RootFs,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct RootFs {
+    /// Digests of the uncompressed layers.
+    pub(crate) diff_ids: Vec<String>,
+}
+
+/// Every field may be null: docker writes some so.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RunConfig {
+    entrypoint: Option<Vec<String>>,
+    cmd: Option<Vec<String>>,
+    env: Option<Vec<String>>,
+    working_dir: Option<String>,
+    user: Option<String>,
+    stop_signal: Option<String>,
+    labels: Option<BTreeMap<String, String>>,
+}
+
+impl Document {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Document> {
+        serde_json::from_slice(bytes).map_err(|error| content("the image's configuration", error))
+    }
+
+    /// Refuses an image that no VM of ours could run.
+    pub(crate) fn check_platform(&self) -> Result<()> {
+        let is = |field: &Option<String>, wanted: &str| field.as_deref().is_none_or(|value| value == wanted || value.is_empty());
+        if is(&self.os, "linux") && is(&self.architecture, "amd64") {
+            return Ok(());
+        }
+        let platform = [&self.os, &self.architecture].map(|field| field.clone().unwrap_or_default()).join("/");
+        Err(content("the image", format!("it is made for {platform}, and VMs here are linux/amd64")))
+    }
+
+    pub(crate) fn run_config(self) -> Config {
+        let Some(config) = self.config else { return Config::default() };
+        Config {
+            entrypoint: config.entrypoint.unwrap_or_default(),
+            cmd: config.cmd.unwrap_or_default(),
+            env: config.env.unwrap_or_default(),
+            working_dir: config.working_dir.unwrap_or_default(),
+            user: config.user.unwrap_or_default(),
+            stop_signal: config.stop_signal.filter(|signal| !signal.is_empty()),
+            labels: config.labels.unwrap_or_default(),
+        }
+    }
+}

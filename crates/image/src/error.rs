@@ -1,0 +1,82 @@
+//! Errors, each naming the thing, the reason and the way out.
+
+/// What can go wrong with images and kernels.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Neither the name of an image nor the beginning of a digest.
+    #[error("no image is called {0:?}; `hypeman image ls` lists them")]
+    NotFound(String),
+    /// The beginning of several digests.
+    #[error("{0:?} is the beginning of several digests; give more of it")]
+    Ambiguous(String),
+    /// The image or kernel is needed.
+    #[error("{what} is used by instance {user}; remove that first: `hypeman rm {user}`")]
+    InUse {
+        /// The image or kernel.
+        what: String,
+        /// Name of an instance.
+        user: String,
+    },
+    /// A reference that cannot be one.
+    #[error("{reference:?} is no image reference: {reason}")]
+    Reference {
+        /// What was given.
+        reference: String,
+        /// The parser's words.
+        reason: String,
+    },
+    /// The registry refused, broke off, or sent something else.
+    #[error("pulling {reference}: {reason}")]
+    Pull {
+        /// The image.
+        reference: String,
+        /// What happened, and what to do.
+        reason: String,
+    },
+    /// The image itself is not right.
+    #[error("{what}: {reason}")]
+    Content {
+        /// The file, layer or entry.
+        what: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Bytes are not those that were promised.
+    #[error("{what} has the digest {found} instead of {expected}; it was damaged on its way, get it again")]
+    Digest {
+        /// The layer or document.
+        what: String,
+        /// What was promised.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+    /// A program of the system failed.
+    #[error("{tool} failed: {reason}")]
+    Tool {
+        /// The program.
+        tool: String,
+        /// What it said.
+        reason: String,
+    },
+    /// No kernel.
+    #[error("no kernel {}is here; get one with `hypeman kernel pull`, or bring one: `hypeman kernel import`", .0.as_deref().map(|version| format!("{version:?} ")).unwrap_or_default())]
+    NoKernel(Option<String>),
+    /// A file that no VMM can boot.
+    #[error("{path} is no kernel: it is neither a bzImage nor an ELF with a PVH note")]
+    NotAKernel {
+        /// The file.
+        path: String,
+    },
+    /// A file of the store.
+    #[error(transparent)]
+    Files(#[from] hypeman_files::Error),
+}
+
+/// Result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A [`Error::Content`].
+pub(crate) fn content(what: impl Into<String>, reason: impl ToString) -> Error {
+    Error::Content { what: what.into(), reason: reason.to_string() }
+}

@@ -1,0 +1,201 @@
+//! Images from files: an OCI layout, an OCI or docker archive, a root filesystem.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use hypeman_files::AtPath;
+use serde::Deserialize;
+
+use crate::assemble::{self, Source, check_end};
+use crate::config::Changes;
+use crate::error::{Result, content};
+use crate::progress::Progress;
+use crate::spool::{Blob, spool};
+use crate::{digest, names};
+
+/// Largest JSON document of an image in bytes.
+pub(crate) const MOST_DOCUMENT: u64 = 8 * 1024 * 1024;
+
+/// Looks what `path` is, and takes it.
+pub(crate) fn import(path: &Path, changes: &Changes, scratch: &Path, progress: &dyn Progress) -> Result<Source> {
+    if path.metadata().at(path)?.is_dir() {
+        let files = |name: &str| Some(path.join(name)).filter(|path| path.is_file());
+        return layout(&path.display().to_string(), &files);
+    }
+    let what = path.display().to_string();
+    let blob = Blob { what: what.clone(), path: path.to_owned(), digest: None, diff_id: None };
+    let mut tar = spool(&blob, scratch, progress)?;
+    check_end(&what, &mut tar)?;
+    let is_archive = first_names(&what, &tar.file)?;
+    std::io::Seek::rewind(&mut tar.file).at(path)?;
+    if !is_archive {
+        return rootfs(path, blob, &tar.diff_id, changes);
+    }
+    let members = unpack(&what, &tar.file, scratch)?;
+    let files = |name: &str| members.get(name).cloned();
+    if members.contains_key("index.json") { layout(&what, &files) } else { docker_archive(&what, &files) }
+}
+
+/// Whether a tar is an archive of an image: such have a document in their root that no root filesystem has.
+fn first_names(what: &str, tar: &File) -> Result<bool> {
+    let mut archive = tar::Archive::new(tar);
+    for entry in archive.entries().map_err(|error| content(what, error))? {
+        let entry = entry.map_err(|error| content(what, format!("{error}; is it cut off?")))?;
+        if matches!(&*entry.path_bytes(), b"oci-layout" | b"./oci-layout" | b"manifest.json" | b"./manifest.json") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Brings the members of an archive into files with names of ours, so that theirs cannot lead anywhere.
+fn unpack(what: &str, tar: &File, scratch: &Path) -> Result<BTreeMap<String, PathBuf>> {
+    let broken = |error: std::io::Error| content(what, error);
+    let mut members = BTreeMap::new();
+    let mut links = Vec::new();
+    for (number, entry) in tar::Archive::new(tar).entries().map_err(broken)?.enumerate() {
+        let mut entry = entry.map_err(broken)?;
+        let name = String::from_utf8_lossy(&entry.path_bytes()).trim_start_matches("./").to_owned();
+        if entry.header().entry_type().is_file() {
+            let path = scratch.join(format!("member-{number}"));
+            let mut file = File::create(&path).at(&path)?;
+            std::io::copy(&mut entry, &mut file).at(&path)?;
+            members.insert(name, path);
+        } else if let Some(target) = entry.link_name_bytes() {
+            links.push((name, String::from_utf8_lossy(&target).into_owned()));
+        }
+    }
+    // Older dockers save a layer that occurs twice as a link to `../<id>/layer.tar`.
+    for (name, target) in links {
+        if let Some(path) = members.get(target.trim_start_matches("../")).cloned() {
+            members.insert(name, path);
+        }
+    }
+    Ok(members)
+}
+
+/// Finds a member by its name.
+type Files<'a> = dyn Fn(&str) -> Option<PathBuf> + 'a;
+
+fn document(what: &str, files: &Files<'_>, name: &str) -> Result<Vec<u8>> {
+    let path = files(name).ok_or_else(|| content(what, format!("{name} is missing in it")))?;
+    let mut bytes = Vec::new();
+    File::open(&path).at(&path)?.take(MOST_DOCUMENT).read_to_end(&mut bytes).at(&path)?;
+    Ok(bytes)
+}
+
+fn parse<'a, T: Deserialize<'a>>(what: &str, name: &str, bytes: &'a [u8]) -> Result<T> {
+    serde_json::from_slice(bytes).map_err(|error| content(format!("{what}: {name}"), error))
+}
+
+/// An index or a manifest (<https://github.com/opencontainers/image-spec/blob/v1.1.0/manifest.md>).
+#[derive(Debug, Deserialize)]
+pub(crate) struct Manifest {
+    /// Of an index.
+    #[serde(default)]
+    manifests: Vec<Descriptor>,
+    /// Of a manifest.
+    pub(crate) config: Option<Descriptor>,
+    /// Of a manifest.
+    #[serde(default)]
+    pub(crate) layers: Vec<Descriptor>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Descriptor {
+    pub(crate) digest: String,
+    #[serde(default)]
+    pub(crate) size: u64,
+    platform: Option<Platform>,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Platform {
+    os: String,
+    architecture: String,
+}
+
+impl Manifest {
+    /// The manifest for our platform, or the only one.
+    fn choose(&self) -> Option<&Descriptor> {
+        let ours = |d: &&Descriptor| d.platform.as_ref().is_some_and(|p| p.os == "linux" && p.architecture == "amd64");
+        let without = |d: &&Descriptor| d.platform.is_none();
+        self.manifests.iter().find(ours).or_else(|| self.manifests.iter().find(without))
+    }
+}
+
+fn layout(what: &str, files: &Files<'_>) -> Result<Source> {
+    let blob = |digest: &str| Ok::<_, crate::Error>(format!("blobs/sha256/{}", digest::hex(digest)?));
+    let verified = |digest: &str| {
+        let bytes = document(what, files, &blob(digest)?)?;
+        digest::verify(&format!("{what}: blob"), digest, &digest::of(&bytes))?;
+        Ok::<_, crate::Error>(bytes)
+    };
+    let mut name = None;
+    let mut digest = None;
+    let mut manifest: Manifest = parse(what, "index.json", &document(what, files, "index.json")?)?;
+    // An index may lead to another, and a hostile one in a circle.
+    for _ in 0..4 {
+        let Some(config) = &manifest.config else {
+            let next = manifest.choose().cloned();
+            let next = next.ok_or_else(|| content(what, "it has no image for linux/amd64"))?;
+            name = name.or_else(|| own_name(&next));
+            manifest = parse(what, &next.digest, &verified(&next.digest)?)?;
+            digest = Some(next.digest);
+            continue;
+        };
+        let layers = manifest.layers.iter().enumerate().map(|(number, layer)| {
+            let path = files(&blob(&layer.digest)?);
+            let path = path.ok_or_else(|| content(what, format!("layer {} is missing in it", layer.digest)))?;
+            let label = format!("{what}: layer {} of {}", number + 1, manifest.layers.len());
+            Ok(Blob { what: label, path, digest: Some(layer.digest.clone()), diff_id: None })
+        });
+        return assemble::source(digest, name, &verified(&config.digest)?, layers.collect::<Result<_>>()?);
+    }
+    Err(content(what, "its indexes lead to no image"))
+}
+
+/// The name in a layout's annotations: containerd's whole one, or a reference that is one.
+fn own_name(descriptor: &Descriptor) -> Option<String> {
+    let annotation = |key: &str| descriptor.annotations.get(key);
+    let name = annotation("io.containerd.image.name").or_else(|| {
+        // Alone a tag is no name.
+        annotation("org.opencontainers.image.ref.name").filter(|name| name.contains([':', '/']))
+    })?;
+    names::full(name).ok()
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct DockerManifest {
+    config: String,
+    repo_tags: Option<Vec<String>>,
+    layers: Vec<String>,
+}
+
+fn docker_archive(what: &str, files: &Files<'_>) -> Result<Source> {
+    let text = document(what, files, "manifest.json")?;
+    let [manifest]: [DockerManifest; 1] = parse::<Vec<_>>(what, "manifest.json", &text)?
+        .try_into()
+        .map_err(|all: Vec<_>| content(what, format!("it holds {} images; save one at a time", all.len())))?;
+    let layers = manifest.layers.iter().map(|name| {
+        let path = files(name).ok_or_else(|| content(what, format!("layer {name} is missing in it")))?;
+        Ok(Blob { what: format!("{what}: {name}"), path, digest: None, diff_id: None })
+    });
+    let name = manifest.repo_tags.unwrap_or_default().first().and_then(|tag| names::full(tag).ok());
+    assemble::source(None, name, &document(what, files, &manifest.config)?, layers.collect::<Result<_>>()?)
+}
+
+fn rootfs(path: &Path, blob: Blob, diff_id: &str, changes: &Changes) -> Result<Source> {
+    let config = changes.config()?;
+    // The same files with another command are another image.
+    let identity = serde_json::to_vec(&(diff_id, &config)).map_err(|error| content("the configuration", error))?;
+    let stem = path.file_name().unwrap_or_default().to_string_lossy();
+    let stem = stem.split(".tar").next().unwrap_or_default().to_lowercase();
+    let blob = Blob { diff_id: Some(diff_id.to_owned()), ..blob };
+    Ok(Source { digest: digest::of(&identity), name: names::full(&stem).ok(), config, layers: vec![blob] })
+}

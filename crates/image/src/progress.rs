@@ -1,0 +1,18 @@
+//! Progress of long work, for whoever wants to show it.
+
+/// Is told what is being done and how far it is.
+pub trait Progress {
+    /// A piece of work begins; `total` is its size in bytes, when that is known.
+    fn start(&self, what: &str, total: Option<u64>);
+    /// So many bytes more are done.
+    fn advance(&self, bytes: u64);
+}
+
+/// Shows nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct Quiet;
+
+impl Progress for Quiet {
+    fn start(&self, _what: &str, _total: Option<u64>) {}
+    fn advance(&self, _bytes: u64) {}
+}

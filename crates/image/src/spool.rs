@@ -1,0 +1,93 @@
+//! A layer, decompressed and verified, in a file in which its entries can be found again.
+
+use std::fs::File;
+use std::io::{BufReader, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use hypeman_files::AtPath;
+
+use crate::digest::{self, Hashing};
+use crate::error::{Result, content};
+use crate::progress::Progress;
+
+/// A layer as it came, and what was promised of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Blob {
+    /// What to call it in errors.
+    pub(crate) what: String,
+    /// Where it lies.
+    pub(crate) path: PathBuf,
+    /// Digest of the file; absent where none was promised.
+    pub(crate) digest: Option<String>,
+    /// Digest of the uncompressed tar; absent where none was promised.
+    pub(crate) diff_id: Option<String>,
+}
+
+/// A decompressed layer.
+#[derive(Debug)]
+pub(crate) struct Spooled {
+    /// The tar.
+    pub(crate) file: File,
+    /// Its digest.
+    pub(crate) diff_id: String,
+}
+
+/// Decompresses a layer into a nameless file in `directory`, and verifies what was promised of it.
+pub(crate) fn spool(blob: &Blob, directory: &Path, progress: &dyn Progress) -> Result<Spooled> {
+    let file = File::open(&blob.path).at(&blob.path)?;
+    progress.start(&blob.what, file.metadata().ok().map(|metadata| metadata.len()));
+    let mut compressed = Hashing::new(Counting { inner: BufReader::new(file), progress });
+    let mut spooled = Hashing::new(tempfile::tempfile_in(directory).at(directory)?);
+    // A write that fails is the disk's fault, a read that fails the layer's.
+    let mut reader = decompressed(&mut compressed).map_err(|error| content(&blob.what, error))?;
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        let length = reader.read(&mut buffer).map_err(|error| content(&blob.what, format!("{error}; is it cut off?")))?;
+        if length == 0 {
+            break;
+        }
+        spooled.write_all(&buffer[..length]).at(directory)?;
+    }
+    drop(reader);
+    // What follows the end of a compressed stream belongs to the digest too.
+    std::io::copy(&mut compressed, &mut std::io::sink()).at(&blob.path)?;
+    if let Some(expected) = &blob.digest {
+        digest::verify(&blob.what, expected, &compressed.finish())?;
+    }
+    let (mut file, diff_id) = spooled.into_parts();
+    if let Some(expected) = &blob.diff_id {
+        digest::verify(&format!("{} (uncompressed)", blob.what), expected, &diff_id)?;
+    }
+    file.rewind().at(directory)?;
+    Ok(Spooled { file, diff_id })
+}
+
+/// Tells by its first bytes how a stream is compressed, whatever its media type says.
+pub(crate) fn decompressed<'a>(reader: &'a mut dyn Read) -> std::io::Result<Box<dyn Read + 'a>> {
+    let mut magic = Vec::new();
+    (&mut *reader).take(4).read_to_end(&mut magic)?;
+    let gzip = magic.starts_with(&[0x1f, 0x8b]);
+    let zstd = magic == [0x28, 0xb5, 0x2f, 0xfd];
+    let whole = std::io::Cursor::new(magic).chain(reader);
+    Ok(if gzip {
+        Box::new(flate2::read::MultiGzDecoder::new(whole))
+    } else if zstd {
+        Box::new(zstd::Decoder::new(whole)?)
+    } else {
+        Box::new(whole)
+    })
+}
+
+/// Tells how far the reading is.
+struct Counting<'a, R> {
+    inner: R,
+    progress: &'a dyn Progress,
+}
+
+impl<R: Read> Read for Counting<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let length = self.inner.read(buffer)?;
+        self.progress.advance(length as u64);
+        Ok(length)
+    }
+}

@@ -1,0 +1,231 @@
+//! The images of a data directory.
+
+use std::path::{Path, PathBuf};
+
+use hypeman_files::{AtPath, Lock, read_json, sync_directory, write_json};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Changes, Config};
+use crate::error::{Error, Result};
+use crate::progress::Progress;
+use crate::{assemble, digest, import, names, pull};
+
+/// The disk in an image's directory.
+pub(crate) const ROOTFS: &str = "rootfs.squashfs";
+const RECORD: &str = "image.json";
+
+/// An image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// Digest of its manifest, or of its configuration where there was no manifest.
+    pub digest: String,
+    /// The names that stand for it, as people write them.
+    #[serde(skip_deserializing, default)]
+    pub names: Vec<String>,
+    /// When it came here.
+    pub imported: Timestamp,
+    /// Size of its disk in bytes.
+    pub size: u64,
+    /// How to run it.
+    pub config: Config,
+    #[serde(skip)]
+    directory: PathBuf,
+}
+
+impl Image {
+    pub(crate) fn new(digest: String, size: u64, config: Config) -> Image {
+        Image { digest, names: Vec::new(), imported: Timestamp::now(), size, config, directory: PathBuf::new() }
+    }
+
+    /// The read-only disk with its root filesystem, a squashfs.
+    #[must_use]
+    pub fn rootfs(&self) -> PathBuf {
+        self.directory.join(ROOTFS)
+    }
+}
+
+/// The images below one data directory.
+#[derive(Debug, Clone)]
+pub struct Store {
+    images: PathBuf,
+}
+
+impl Store {
+    /// The images below `data_dir`, which need not exist yet.
+    #[must_use]
+    pub fn new(data_dir: &Path) -> Store {
+        Store { images: data_dir.join("images") }
+    }
+
+    /// Fetches an image from its registry; one that is here already is only given the name.
+    ///
+    /// # Errors
+    /// When the registry refuses, breaks off or sends something else, or the disk is full; nothing is left then.
+    pub fn pull(&self, reference: &str, progress: &dyn Progress) -> Result<Image> {
+        let full = names::parse(reference)?;
+        let staging = self.staging()?;
+        let source = pull::pull(&full, staging.path(), progress)?;
+        self.adopt(&source, Some(&full.whole()), staging, progress)
+    }
+
+    /// Takes an image from an OCI layout, an OCI or docker archive, or a root filesystem in a tar file; told by what is
+    /// in it. Without a name it gets the one that the source has.
+    ///
+    /// # Errors
+    /// When the source is damaged or tries to escape, or the disk is full; nothing is left then.
+    pub fn import(&self, source: &Path, name: Option<&str>, changes: &Changes, progress: &dyn Progress) -> Result<Image> {
+        let name = name.map(names::full).transpose()?;
+        let staging = self.staging()?;
+        let source = import::import(source, changes, staging.path(), progress)?;
+        let name = name.or_else(|| source.name.clone());
+        self.adopt(&source, name.as_deref(), staging, progress)
+    }
+
+    /// All images, the newest first.
+    ///
+    /// # Errors
+    /// When the directory cannot be read. That it is not there is no error.
+    pub fn list(&self) -> Result<Vec<Image>> {
+        let names = names::read(&self.images)?;
+        let entries = match std::fs::read_dir(&self.images) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Ok(Err(error).at(&self.images)?),
+        };
+        let mut images = Vec::new();
+        for entry in entries {
+            let directory = entry.at(&self.images)?.path();
+            // What is no directory or still being made has no record.
+            if directory.is_dir() && let Some(image) = self.read(&directory, &names)? {
+                images.push(image);
+            }
+        }
+        images.sort_by(|a, b| (b.imported, &b.digest).cmp(&(a.imported, &a.digest)));
+        Ok(images)
+    }
+
+    /// The image of this name, or the only one whose digest begins so (with or without `sha256:`).
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] or [`Error::Ambiguous`].
+    pub fn get(&self, query: &str) -> Result<Image> {
+        let names = names::read(&self.images)?;
+        if let Some(digest) = names::full(query).ok().and_then(|full| names.get(&full).cloned())
+            && let Some(image) = self.read(&self.images.join(digest::hex(&digest)?), &names)?
+        {
+            return Ok(image);
+        }
+        let prefix = query.strip_prefix("sha256:").unwrap_or(query);
+        let by_digest = |image: &Image| !prefix.is_empty() && image.digest["sha256:".len()..].starts_with(prefix);
+        // `name@sha256:...` is the image of that digest, whatever its name is now.
+        let pinned = |image: &Image| query.split_once('@').is_some_and(|(_, digest)| digest == image.digest);
+        let mut matching = self.list()?.into_iter().filter(|image| by_digest(image) || pinned(image));
+        match (matching.next(), matching.next()) {
+            (Some(image), None) => Ok(image),
+            (Some(_), Some(_)) => Err(Error::Ambiguous(query.to_owned())),
+            (None, _) => Err(Error::NotFound(query.to_owned())),
+        }
+    }
+
+    /// Takes a name from an image, and removes the image when that was its last one. `user` tells an instance that uses
+    /// an image of this digest.
+    ///
+    /// # Errors
+    /// When there is no such image, or an instance uses it.
+    pub fn remove(&self, query: &str, user: &dyn Fn(&str) -> Option<String>) -> Result<()> {
+        let _held = self.lock()?;
+        let image = self.get(query)?;
+        let mut names = names::read(&self.images)?;
+        let named = names::full(query).ok().filter(|full| names.get(full) == Some(&image.digest));
+        if let Some(full) = named
+            && image.names.len() > 1
+        {
+            names.remove(&full);
+            return names::write(&self.images, &names);
+        }
+        if let Some(user) = user(&image.digest) {
+            return Err(Error::InUse { what: format!("image {query}"), user });
+        }
+        names.retain(|_, digest| *digest != image.digest);
+        names::write(&self.images, &names)?;
+        let doomed = self.images.join(format!(".removed-{}", digest::hex(&image.digest)?));
+        std::fs::rename(&image.directory, &doomed).at(&image.directory)?;
+        Ok(std::fs::remove_dir_all(&doomed).at(&doomed)?)
+    }
+
+    fn read(&self, directory: &Path, names: &names::Names) -> Result<Option<Image>> {
+        let Some(mut image) = read_json::<Image>(&directory.join(RECORD))? else { return Ok(None) };
+        image.directory = directory.to_owned();
+        let own = names.iter().filter(|(_, digest)| **digest == image.digest);
+        image.names = own.map(|(name, _)| names::familiar(name)).collect();
+        Ok(Some(image))
+    }
+
+    fn lock(&self) -> Result<Lock> {
+        std::fs::create_dir_all(&self.images).at(&self.images)?;
+        Ok(Lock::acquire(&self.images.join(".lock"))?)
+    }
+
+    /// A directory for an import, and the end of those whose import was killed.
+    fn staging(&self) -> Result<Staging> {
+        let _held = self.lock()?;
+        for entry in std::fs::read_dir(&self.images).at(&self.images)? {
+            let entry = entry.at(&self.images)?;
+            let name = entry.file_name();
+            let stale = name.as_encoded_bytes().starts_with(b".import-");
+            if name.as_encoded_bytes().starts_with(b".removed-")
+                || stale && matches!(Lock::try_acquire(&entry.path().join("lock")), Ok(Some(_)))
+            {
+                let _ = std::fs::remove_dir_all(entry.path()); // tried again by the next
+            }
+        }
+        let directory = tempfile::Builder::new().prefix(".import-").tempdir_in(&self.images).at(&self.images)?;
+        let lock = Lock::acquire(&directory.path().join("lock"))?;
+        Ok(Staging { directory, _lock: lock })
+    }
+
+    /// Makes the disk of an image that is not here yet, and gives it the name.
+    fn adopt(
+        &self,
+        source: &assemble::Source,
+        name: Option<&str>,
+        staging: Staging,
+        progress: &dyn Progress,
+    ) -> Result<Image> {
+        let directory = self.images.join(digest::hex(&source.digest)?);
+        if !directory.join(RECORD).exists() {
+            let made = staging.path().join("image");
+            std::fs::create_dir(&made).at(&made)?;
+            let image = assemble::assemble(source, &made, staging.path(), progress)?;
+            write_json(&made.join(RECORD), &image)?;
+            let _held = self.lock()?;
+            match std::fs::rename(&made, &directory) {
+                // Someone else was quicker with the same image.
+                Err(_) if directory.join(RECORD).exists() => {}
+                other => other.at(&directory)?,
+            }
+            sync_directory(&self.images)?;
+        }
+        let _held = self.lock()?;
+        let mut names = names::read(&self.images)?;
+        if let Some(name) = name {
+            names.insert(name.to_owned(), source.digest.clone());
+            names::write(&self.images, &names)?;
+        }
+        let missing = || Error::NotFound(source.digest.clone()); // removed in this very moment
+        self.read(&directory, &names)?.ok_or_else(missing)
+    }
+}
+
+/// A directory that goes away with the import, and by whose lock others see that it is in use.
+struct Staging {
+    directory: tempfile::TempDir,
+    _lock: Lock,
+}
+
+impl Staging {
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
+}
