@@ -32,4 +32,7 @@ pub struct GuestConfig {
     pub workdir: String,
     /// `user[:group]` by name or number as in an OCI image's config; empty is root.
     pub user: String,
+    /// Number of the signal that asks the command to end; `None` is SIGTERM.
+    #[serde(default)]
+    pub stop_signal: Option<i32>,
 }

@@ -11,7 +11,7 @@ mod disk;
 mod entry;
 mod error;
 mod import;
-pub mod initramfs;
+mod initramfs;
 pub mod kernel;
 mod modules;
 mod names;

@@ -56,7 +56,7 @@ async fn fetch(reference: &Reference, scratch: &Path, progress: &dyn Progress) -
             client.pull_blob(reference, layer.digest.as_str(), &mut counted).await.map_err(explain)?;
             counted.flush().await.at(&path)?;
             let what = format!("{}: layer {} of {count}", reference.whole(), number + 1);
-            Ok(Blob { what, path, digest: Some(layer.digest.clone()), diff_id: None })
+            Ok::<_, Error>(Blob { what, path, digest: Some(layer.digest.clone()), diff_id: None })
         }
     });
     let layers: Vec<Blob> = futures_util::stream::iter(layers).buffered(AT_ONCE).try_collect().await?;

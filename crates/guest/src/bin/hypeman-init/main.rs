@@ -1,0 +1,49 @@
+//! PID 1 of a VM: brings the image's root filesystem up, and runs the image's command or hands over to its init.
+//!
+//! It prints nothing of its own when all goes well: the console belongs to the command.
+
+mod console;
+mod disks;
+mod exec;
+mod modules;
+mod power;
+mod report;
+mod requests;
+mod root;
+mod systemd;
+mod user;
+
+use hypeman_guest::config::{GuestConfig, Mode};
+
+use crate::disks::Disks;
+use crate::report::Failure;
+
+fn main() {
+    let mut status = None;
+    let failure = match run(&mut status) {
+        Ok(()) => None,
+        Err(failure) => Some(failure),
+    };
+    if let Some(failure) = failure {
+        match &status {
+            Some(status) => report::write(status, &failure.into_status()),
+            // Without a disk to report on, the console is all there is.
+            None => eprintln!("hypeman-init: {}", failure.message),
+        }
+    }
+    power::off();
+}
+
+/// From the first instruction to the end of the command. `status` is set as soon as there is a disk to report on.
+fn run(status: &mut Option<std::fs::File>) -> Result<(), Failure> {
+    root::mount_early()?;
+    modules::load_all()?;
+    let disks = Disks::find()?;
+    let status = status.insert(disks.open_status()?);
+    let config: GuestConfig = disks.read_config()?;
+    root::enter(&disks, &config)?;
+    match config.mode {
+        Mode::Exec => exec::run(&config, status),
+        Mode::Systemd => systemd::hand_over(&config, status),
+    }
+}

@@ -1,0 +1,103 @@
+//! The root filesystem: the image's read-only disk, the instance's writable one over it, and what a system expects on
+//! top.
+
+use std::ffi::CString;
+use std::path::Path;
+
+use hypeman_guest::config::{GuestConfig, Mode};
+use hypeman_guest::disk;
+use rustix::mount::{MountFlags, mount};
+
+use crate::disks::Disks;
+use crate::report::{Context, Failure};
+
+/// File systems an image's disk may have, the one that the host makes first.
+const ROOT_TYPES: [&str; 3] = ["squashfs", "erofs", "ext4"];
+
+/// What PID 1 itself needs.
+pub(crate) fn mount_early() -> Result<(), Failure> {
+    attach("devtmpfs", "/dev", "mode=0755")?;
+    attach("proc", "/proc", "")?;
+    attach("sysfs", "/sys", "")
+}
+
+/// Makes the image's root filesystem ours.
+pub(crate) fn enter(disks: &Disks, config: &GuestConfig) -> Result<(), Failure> {
+    for directory in ["/lower", "/upper", "/new"] {
+        std::fs::create_dir_all(directory).context("make its mount points")?;
+    }
+    mount_root(disks.path(disk::ROOT)?)?;
+    let overlay = disks.path(disk::OVERLAY)?;
+    mount(overlay, "/upper", "ext4", MountFlags::NOATIME, None).context("mount the writable disk")?;
+    for directory in ["/upper/upper", "/upper/work"] {
+        std::fs::create_dir_all(directory).context("use the writable disk")?;
+    }
+    let options = c"lowerdir=/lower,upperdir=/upper/upper,workdir=/upper/work";
+    mount("overlay", "/new", "overlay", MountFlags::NOATIME, Some(options)).context("join the disks")?;
+    furnish(config.mode)?;
+    switch()?;
+    name(&config.hostname);
+    Ok(())
+}
+
+fn mount_root(device: &Path) -> Result<(), Failure> {
+    let mut result = Ok(());
+    for kind in ROOT_TYPES {
+        result = mount(device, "/lower", kind, MountFlags::RDONLY | MountFlags::NOATIME, None);
+        if result.is_ok() {
+            break;
+        }
+    }
+    result.context("mount the image's disk")
+}
+
+/// An init system mounts the rest itself.
+fn furnish(mode: Mode) -> Result<(), Failure> {
+    attach("devtmpfs", "/new/dev", "mode=0755")?;
+    attach("proc", "/new/proc", "")?;
+    attach("sysfs", "/new/sys", "")?;
+    attach("tmpfs", "/new/run", "mode=0755")?;
+    if mode == Mode::Exec {
+        attach("devpts", "/new/dev/pts", "mode=0620,gid=5,ptmxmode=0666")?;
+        attach("tmpfs", "/new/dev/shm", "mode=1777")?;
+        attach("cgroup2", "/new/sys/fs/cgroup", "")?;
+        for (target, link) in [
+            ("/proc/self/fd", "/new/dev/fd"),
+            ("/proc/self/fd/0", "/new/dev/stdin"),
+            ("/proc/self/fd/1", "/new/dev/stdout"),
+            ("/proc/self/fd/2", "/new/dev/stderr"),
+        ] {
+            let _ = std::os::unix::fs::symlink(target, link); // devtmpfs may have it
+        }
+    }
+    Ok(())
+}
+
+fn attach(kind: &str, target: &str, options: &str) -> Result<(), Failure> {
+    let doing = format!("mount {kind} on {target}");
+    // An image may have a link where a directory belongs, and it is its own to break.
+    std::fs::create_dir_all(target).context(&doing)?;
+    let options = CString::new(options).context(&doing)?;
+    match mount(kind, target, kind, MountFlags::empty(), Some(options.as_c_str())) {
+        // A kernel may have mounted it by itself (CONFIG_DEVTMPFS_MOUNT).
+        Ok(()) | Err(rustix::io::Errno::BUSY) => Ok(()),
+        Err(error) => Err(error).context(&doing),
+    }
+}
+
+/// What switch_root(8) does: the new root moves over the old.
+fn switch() -> Result<(), Failure> {
+    let doing = "enter the image's root filesystem";
+    std::env::set_current_dir("/new").context(doing)?;
+    rustix::mount::mount_move(".", "/").context(doing)?;
+    rustix::process::chroot(".").context(doing)?;
+    std::env::set_current_dir("/").context(doing)
+}
+
+/// Names the guest, as docker names a container. An image that has no place for it does without.
+fn name(hostname: &str) {
+    let _ = rustix::system::sethostname(hostname.as_bytes());
+    let _ = std::fs::create_dir_all("/etc");
+    let _ = std::fs::write("/etc/hostname", format!("{hostname}\n"));
+    let _ = std::fs::write("/etc/hosts", format!("127.0.0.1\tlocalhost\n::1\tlocalhost\n127.0.1.1\t{hostname}\n"));
+}

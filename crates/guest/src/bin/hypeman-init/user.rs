@@ -1,0 +1,79 @@
+//! Users and groups by the image's own files: a static binary has no name service.
+
+use crate::report::{Context, Failure};
+
+/// Who the command runs as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct User {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) groups: Vec<u32>,
+    pub(crate) home: String,
+}
+
+/// Resolves `user[:group]` as docker does; both may be names or numbers, and empty is root.
+pub(crate) fn resolve(spec: &str) -> Result<User, Failure> {
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    find(spec, &read("/etc/passwd"), &read("/etc/group")).context("find the user of the image")
+}
+
+fn find(spec: &str, passwd: &str, group: &str) -> Result<User, String> {
+    let (user, group_name) = match spec.split_once(':') {
+        Some((user, group)) => (user, Some(group)),
+        None => (spec, None),
+    };
+    let user = if user.is_empty() { "0" } else { user };
+    let fields = |line: &str| line.split(':').map(str::to_owned).collect::<Vec<_>>();
+    let is_user = |entry: &Vec<String>| entry.len() >= 6 && (entry[0] == user || entry[2] == user);
+    let entry = passwd.lines().map(fields).find(is_user);
+    let number = |text: &str| text.parse::<u32>().ok();
+    let uid = entry.as_ref().and_then(|entry| number(&entry[2])).or_else(|| number(user));
+    let uid = uid.ok_or_else(|| format!("/etc/passwd has no user {user:?}"))?;
+    let primary = entry.as_ref().and_then(|entry| number(&entry[3])).unwrap_or(0);
+    let gid = match group_name {
+        None => primary,
+        Some(name) => find_group(name, group).ok_or_else(|| format!("/etc/group has no group {name:?}"))?,
+    };
+    // With a group of their own choice users have no others, as docker has it.
+    let groups = match (&entry, group_name) {
+        (Some(entry), None) => memberships(&entry[0], group),
+        _ => Vec::new(),
+    };
+    let home = entry.map(|entry| entry[5].clone()).filter(|home| !home.is_empty()).unwrap_or_else(|| "/".to_owned());
+    Ok(User { uid, gid, groups, home })
+}
+
+fn find_group(name: &str, group: &str) -> Option<u32> {
+    let named = group.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next()? == name).then(|| fields.nth(1)?.parse().ok()).flatten()
+    });
+    named.or_else(|| name.parse().ok())
+}
+
+fn memberships(user: &str, group: &str) -> Vec<u32> {
+    let member = |line: &str| {
+        let fields: Vec<&str> = line.split(':').collect();
+        let is_member = fields.len() >= 4 && fields[3].split(',').any(|name| name == user);
+        is_member.then(|| fields[2].parse().ok()).flatten()
+    };
+    group.lines().filter_map(member).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nweb:x:33:34:web:/srv:/bin/sh\nbroken\n";
+    const GROUP: &str = "root:x:0:\nweb:x:34:\nextra:x:50:web,root\n";
+
+    #[test]
+    fn users_and_groups_by_name_or_number() {
+        let who = |spec| find(spec, PASSWD, GROUP).map(|user| (user.uid, user.gid, user.groups, user.home));
+        assert_eq!(who(""), Ok((0, 0, vec![50], "/root".into())));
+        assert_eq!(who("web"), Ok((33, 34, vec![50], "/srv".into())));
+        assert_eq!(who("33:extra"), Ok((33, 50, vec![], "/srv".into())));
+        assert_eq!(who("1000:1000"), Ok((1000, 1000, vec![], "/".into())));
+        assert!(who("nobody").is_err() && who("web:nogroup").is_err());
+    }
+}
