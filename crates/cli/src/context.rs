@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, bail};
 use hypeman_image::kernel::Kernels;
 use hypeman_instance::layout;
+use hypeman_instance::record::{KernelUse, Record};
 use hypeman_instance::start::Programs;
 use hypeman_instance::store::Store;
 
@@ -31,6 +32,21 @@ impl Context {
             kernels: Kernels::new(&data_dir),
             data_dir,
         })
+    }
+
+    /// The name of an instance whose image has this digest.
+    pub(crate) fn image_user(&self, digest: &str) -> Option<String> {
+        self.user(|record| record.image.as_ref().is_some_and(|image| image.digest == digest))
+    }
+
+    /// The name of an instance whose kernel is this version.
+    pub(crate) fn kernel_user(&self, version: &str) -> Option<String> {
+        self.user(|record| record.kernel == KernelUse::Version(version.to_owned()))
+    }
+
+    fn user(&self, uses: impl Fn(&Record) -> bool) -> Option<String> {
+        let (instances, _) = self.instances.list().ok()?;
+        instances.into_iter().find(|instance| uses(&instance.record)).map(|instance| instance.record.name)
     }
 }
 

@@ -50,7 +50,7 @@ pub(crate) fn print_id(instance: &Instance) -> Result<()> {
 
 fn image(context: &Context, reference: &str) -> Result<(String, hypeman_image::Image)> {
     let image = match context.images.get(reference) {
-        Err(hypeman_image::Error::NotFound { .. }) => context
+        Err(hypeman_image::Error::NotFound(_)) => context
             .images
             .pull(reference, &Terminal::new())
             .with_context(|| format!("no image {reference:?} is here (`hypeman image ls`), and it could not be pulled"))?,

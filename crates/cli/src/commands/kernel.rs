@@ -31,7 +31,7 @@ pub(crate) fn kernel(context: &Context, command: KernelCommand) -> Result<()> {
         KernelCommand::Rm { versions } => {
             for version in &versions {
                 let _held = context.instances.lock()?;
-                context.kernels.remove(version, context.kernel_user(version)?.as_deref())?;
+                context.kernels.remove(version, context.kernel_user(version).as_deref())?;
                 output::line(version)?;
             }
             Ok(())

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use hypeman_console::reader::{Follower, Start};
+use hypeman_console::watch::Watch;
 use hypeman_instance::layout::names;
 use hypeman_instance::stop;
 
@@ -27,11 +28,12 @@ pub(crate) fn logs(context: &Context, name: &str, source: Source, tail: Tail, fo
         return Ok(());
     }
     runtime()?.block_on(async {
+        let mut watch = Watch::on(&path)?;
         let mut ended = tokio::task::spawn_blocking(move || stop::wait(&instance));
         loop {
             follower.read_available(&mut stdout)?;
             tokio::select! {
-                changed = follower.changed() => changed?,
+                changed = watch.changed() => changed?,
                 _ = &mut ended => break,
             }
         }

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use hypeman_console::reader::{Follower, Start};
+use hypeman_console::watch::Watch;
 use hypeman_guest::config::Mode;
 use hypeman_instance::client::Client;
 use hypeman_instance::end::{End, Reason};
@@ -46,7 +47,9 @@ fn explain(instance: &Instance, error: hypeman_instance::Error) -> anyhow::Error
 
 /// Shows what the program prints, passes signals on, and ends as it does.
 async fn foreground(instance: &Instance, mut client: Client, interrupts: &mut Interrupts) -> Result<ExitCode> {
-    let mut follower = Follower::open(&instance.directory.join(names::APP_LOG), Start::Beginning)?;
+    let log = instance.directory.join(names::APP_LOG);
+    let mut watch = Watch::on(&log)?;
+    let mut follower = Follower::open(&log, Start::Beginning)?;
     let mut ended = tokio::task::spawn_blocking(move || {
         let end = client.ask_for_end(&Request::Wait);
         (end, client) // as long as the client lives, the logs of an instance that removes itself do too
@@ -56,7 +59,7 @@ async fn foreground(instance: &Instance, mut client: Client, interrupts: &mut In
     let (end, _client) = loop {
         follower.read_available(&mut stdout)?;
         tokio::select! {
-            changed = follower.changed() => changed?,
+            changed = watch.changed() => changed?,
             number = interrupts.next() => {
                 interrupted += 1;
                 pass_on(instance, number, interrupted)?;
