@@ -53,7 +53,7 @@ fn a_shim_killed_leaves_its_vm_running() {
 }
 
 fn a_guest_that_resets_itself() {
-    let cmdline = Options { count: 10, end: testguest::End::Reset, ..Options::default() }.to_string();
+    let cmdline = Options { count: 10, finish: testguest::Finish::Reset, ..Options::default() }.to_string();
     let vm = Instance::run(bed(), "resets", &["--kernel", testguest(), "--memory", "32m", "--cmdline", &cmdline]);
     assert_eq!(vm.wait(), 125);
     assert_eq!(bed().inspect("resets")["end"]["reason"], "guest-reset");

@@ -235,11 +235,22 @@ pub(crate) struct CreateArguments {
     /// Rotated files to keep
     #[arg(long, default_value_t = 3, value_name = "N")]
     pub(crate) log_max_files: u32,
-    /// Image; optional when a kernel file is given
-    pub(crate) image: Option<String>,
-    /// Program's arguments
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARG")]
-    pub(crate) arguments: Vec<String>,
+    /// Image (optional when a kernel file is given), and arguments for its program
+    // One positional for both: from the image on, a word with a dash is the program's.
+    #[arg(trailing_var_arg = true, value_names = ["IMAGE", "ARG"])]
+    image_and_arguments: Vec<String>,
+}
+
+impl CreateArguments {
+    /// The image, when one is given.
+    pub(crate) fn image(&self) -> Option<&str> {
+        self.image_and_arguments.first().map(String::as_str)
+    }
+
+    /// The arguments for the image's program.
+    pub(crate) fn arguments(&self) -> &[String] {
+        self.image_and_arguments.get(1..).unwrap_or_default()
+    }
 }
 
 #[derive(Debug, Args)]

@@ -1,6 +1,7 @@
 //! The shim's socket: requests in, answers out.
 
 use std::convert::Infallible;
+use std::io::Write;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -177,10 +178,10 @@ fn send_signal(shared: &Shared, signal: i32) -> Result<(), String> {
     if control.is_none() {
         let stream = std::os::unix::net::UnixStream::connect(names::CONTROL_SOCKET).map_err(broken)?;
         stream.set_nonblocking(true).map_err(broken)?;
-        *control = Some(UnixStream::from_std(stream).map_err(broken)?);
+        *control = Some(stream);
     }
-    let Some(stream) = control.as_ref() else { return Ok(()) };
-    match stream.try_write(&line) {
+    let Some(stream) = control.as_mut() else { return Ok(()) };
+    match stream.write(&line) {
         Ok(written) if written == line.len() => Ok(()),
         // A guest that takes nothing has filled the buffer; half a line would garble the next.
         Ok(_) => Err("the guest takes no signals: its port is full".to_owned()),

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -15,7 +16,6 @@ use hypeman_instance::protocol::Started;
 use hypeman_instance::run::{Ended, Run};
 use hypeman_vmm::hypervisor::Vm;
 use jiff::Timestamp;
-use tokio::net::UnixStream;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, watch};
 use tokio::task::{JoinHandle, LocalSet, spawn_local};

@@ -12,19 +12,24 @@ use crate::context::Context;
 use crate::progress::Terminal;
 use crate::{env_file, output};
 
-/// Makes the instance; an image that is not here is pulled first, as docker does.
+/// Makes the instance.
 pub(crate) fn create(context: &Context, arguments: &CreateArguments) -> Result<Instance> {
+    Ok(create::create(&context.instances, &wish(context, arguments)?)?)
+}
+
+/// What the flags ask for. An image that is not here is pulled, as docker does.
+pub(crate) fn wish(context: &Context, arguments: &CreateArguments) -> Result<Wish> {
     if let Some(name) = &arguments.name {
         hypeman_instance::name::check(name)?; // before a long pull
     }
-    let image = arguments.image.as_deref().map(|reference| image(context, reference)).transpose()?;
-    let wish = Wish {
+    let image = arguments.image().map(|reference| image(context, reference)).transpose()?;
+    Ok(Wish {
         name: arguments.name.clone(),
         image,
         entrypoint: arguments.entrypoint.as_ref().map(|program| {
             if program.is_empty() { Vec::new() } else { vec![program.clone()] }
         }),
-        arguments: arguments.arguments.clone(),
+        arguments: arguments.arguments().to_vec(),
         env: env_file::collect(&arguments.env_file, &arguments.env)?,
         workdir: arguments.workdir.clone(),
         user: arguments.user.clone(),
@@ -39,8 +44,7 @@ pub(crate) fn create(context: &Context, arguments: &CreateArguments) -> Result<I
         disk_size: arguments.disk_size,
         log: LogLimits { max_size: arguments.log_max_size, max_files: arguments.log_max_files },
         auto_remove: arguments.rm,
-    };
-    Ok(create::create(&context.instances, &wish)?)
+    })
 }
 
 /// Prints the id, for scripts.

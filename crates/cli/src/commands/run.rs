@@ -20,33 +20,24 @@ use crate::context::{Context, programs};
 
 pub(crate) fn run(context: &Context, arguments: &RunArguments) -> Result<ExitCode> {
     let programs = programs()?;
-    runtime()?.block_on(async {
-        // From here on an interrupt is ours to handle, also while the VM is still being made.
-        let mut interrupts = if arguments.detach { None } else { Some(Interrupts::new()?) };
-        let instance = create::create(context, &arguments.create)?;
-        let started = start::start(&context.instances, &instance, &programs);
-        let client = match started {
-            Ok(client) => client,
-            Err(error) => {
-                let error = explain(&instance, error);
-                let _ = delete::remove(&instance, true); // what never ran is not left behind
-                return Err(error);
-            }
-        };
-        match &mut interrupts {
-            None => create::print_id(&instance).map(|()| ExitCode::SUCCESS),
-            Some(interrupts) => foreground(&instance, client, interrupts).await,
-        }
-    })
-}
-
-/// The reason of a failed start lies in logs that go with the instance.
-fn explain(instance: &Instance, error: hypeman_instance::Error) -> anyhow::Error {
-    anyhow::Error::new(error).context(format!("instance {} was removed again", instance.record.name))
+    let wish = create::wish(context, &arguments.create)?;
+    let runtime = runtime()?;
+    let _runtime = runtime.enter();
+    // From here on an interrupt is ours to handle: the VM is being made.
+    let interrupts = if arguments.detach { None } else { Some(Interrupts::new()?) };
+    let instance = hypeman_instance::create::create(&context.instances, &wish)?;
+    let client = start::start(&context.instances, &instance, &programs).map_err(|error| {
+        let _ = delete::remove(&instance, true); // what never ran is not left behind
+        error
+    })?;
+    match interrupts {
+        None => create::print_id(&instance).map(|()| ExitCode::SUCCESS),
+        Some(interrupts) => runtime.block_on(foreground(&instance, client, interrupts)),
+    }
 }
 
 /// Shows what the program prints, passes signals on, and ends as it does.
-async fn foreground(instance: &Instance, mut client: Client, interrupts: &mut Interrupts) -> Result<ExitCode> {
+async fn foreground(instance: &Instance, mut client: Client, mut interrupts: Interrupts) -> Result<ExitCode> {
     let log = instance.directory.join(names::APP_LOG);
     let mut watch = Watch::on(&log)?;
     let mut follower = Follower::open(&log, Start::Beginning)?;
