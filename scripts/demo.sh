@@ -79,7 +79,7 @@ if [ "$(id -u)" != 0 ]; then
 fi
 if [ ! -f "$cache/debian.tar" ]; then
     echo "Building it with mmdebstrap (kept in target/demo for the next run)"
-    mmdebstrap --quiet --variant=minbase --include=systemd-sysv bookworm "$cache/debian.part.tar"
+    mmdebstrap --quiet --variant=minbase --include=systemd-sysv,dbus,udev bookworm "$cache/debian.part.tar"
     mv "$cache/debian.part.tar" "$cache/debian.tar"
 fi
 show "$hypeman" image import --name debian --cmd /sbin/init "$cache/debian.tar"

@@ -10,7 +10,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("many::twenty_creations_at_once", &[], twenty_creations_at_once),
 ];
 
-fn create<'a>(name: &'a str) -> [&'a str; 5] {
+fn create(name: &str) -> [&str; 5] {
     ["create", "--name", name, "--kernel", testguest()]
 }
 
@@ -23,8 +23,17 @@ fn two_hundred_instances() {
     }
     bed.fails(&create("vm-77"), &["vm-77", "taken"]);
     let listed = bed.ok(&["ps", "-a", "--format", "json"]);
-    let listed: Vec<serde_json::Value> = listed.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-    assert_eq!(listed.iter().map(|row| row["name"].as_str().expect("a name")).collect::<Vec<_>>(), names);
+    let listed: Vec<serde_json::Value> = listed
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    assert_eq!(
+        listed
+            .iter()
+            .map(|row| row["name"].as_str().expect("a name"))
+            .collect::<Vec<_>>(),
+        names
+    );
     assert!(listed.iter().all(|row| row["state"] == "Created"));
     assert_eq!(bed.ok(&["ps", "-q"]), "", "none of them runs");
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -39,10 +48,22 @@ fn twenty_creations_at_once() {
     let names: Vec<String> = (0..20).map(|n| format!("vm-{}", n / 2)).collect();
     let children: Vec<_> = names
         .iter()
-        .map(|name| bed.command(&create(name)).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped()).spawn())
+        .map(|name| {
+            bed.command(&create(name))
+                .stdout(std::process::Stdio::null())
+                .stderr(std::process::Stdio::piped())
+                .spawn()
+        })
         .collect();
-    let outcomes: Vec<_> =
-        children.into_iter().map(|child| child.expect("hypeman create").wait_with_output().expect("its end")).collect();
+    let outcomes: Vec<_> = children
+        .into_iter()
+        .map(|child| {
+            child
+                .expect("hypeman create")
+                .wait_with_output()
+                .expect("its end")
+        })
+        .collect();
     for pair in outcomes.chunks(2) {
         let successes = pair.iter().filter(|output| output.status.success()).count();
         assert_eq!(successes, 1, "of two that want a name one gets it: {pair:?}");

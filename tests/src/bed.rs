@@ -33,15 +33,25 @@ impl Bed {
         // target/<triple>/debug/deps/e2e-... -> target/<triple>/debug/hypeman
         let exe = std::env::current_exe().expect("the path of the test binary");
         let hypeman = exe.ancestors().nth(2).expect("target/.../debug").join("hypeman");
-        assert!(hypeman.is_file(), "{} is not built: run `cargo build --workspace --bins`", hypeman.display());
-        Bed { hypeman, data_dir: data_dir.to_owned() }
+        assert!(
+            hypeman.is_file(),
+            "{} is not built: run `cargo build --workspace --bins`",
+            hypeman.display()
+        );
+        Bed {
+            hypeman,
+            data_dir: data_dir.to_owned(),
+        }
     }
 
     /// A command of hypeman's, to be run as the test likes.
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.hypeman);
-        command.env("HYPEMAN_DATA_DIR", &self.data_dir).args(arguments).stdin(std::process::Stdio::null());
+        command
+            .env("HYPEMAN_DATA_DIR", &self.data_dir)
+            .args(arguments)
+            .stdin(std::process::Stdio::null());
         command
     }
 
@@ -70,9 +80,15 @@ impl Bed {
     /// When it succeeds or says something else.
     pub fn fails(&self, arguments: &[&str], words: &[&str]) {
         let outcome = self.run(arguments);
-        assert_ne!(outcome.code, 0, "hypeman {arguments:?} should have failed: {outcome:?}");
+        assert_ne!(
+            outcome.code, 0,
+            "hypeman {arguments:?} should have failed: {outcome:?}"
+        );
         for word in words {
-            assert!(outcome.stderr.contains(word), "hypeman {arguments:?} should have named {word:?}: {outcome:?}");
+            assert!(
+                outcome.stderr.contains(word),
+                "hypeman {arguments:?} should have named {word:?}: {outcome:?}"
+            );
         }
         assert!(!outcome.stderr.contains("panicked"), "{outcome:?}");
     }
@@ -90,7 +106,9 @@ impl Bed {
     /// Names of what lies in the directory of the instances, the lock aside.
     #[must_use]
     pub fn instance_directories(&self) -> Vec<String> {
-        let Ok(entries) = std::fs::read_dir(self.data_dir.join("instances")) else { return Vec::new() };
+        let Ok(entries) = std::fs::read_dir(self.data_dir.join("instances")) else {
+            return Vec::new();
+        };
         let names = entries.map(|entry| entry.expect("entry").file_name().to_string_lossy().into_owned());
         names.filter(|name| name != ".lock").collect()
     }
@@ -101,7 +119,9 @@ impl From<Output> for Outcome {
         use std::os::unix::process::ExitStatusExt;
         let status = output.status;
         Outcome {
-            code: status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
+            code: status
+                .code()
+                .unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }

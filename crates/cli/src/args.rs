@@ -92,9 +92,7 @@ pub(crate) enum Command {
         names: Names,
     },
     /// Print a completion script for a shell
-    Completion {
-        shell: clap_complete::Shell,
-    },
+    Completion { shell: clap_complete::Shell },
     /// Supervise one VM
     #[command(hide = true)]
     Shim { directory: PathBuf },
@@ -277,6 +275,7 @@ pub(crate) enum Source {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[allow(clippy::enum_variant_names)] // that is its name
 pub(crate) enum Hypervisor {
     Qemu,
     QemuMicrovm,
@@ -321,6 +320,9 @@ pub(crate) enum Tail {
 fn tail(text: &str) -> Result<Tail, String> {
     match text {
         "all" => Ok(Tail::All),
-        _ => text.parse().map(Tail::Lines).map_err(|_| "give a number of lines, or `all`".to_owned()),
+        _ => text
+            .parse()
+            .map(Tail::Lines)
+            .map_err(|_| "give a number of lines, or `all`".to_owned()),
     }
 }

@@ -11,7 +11,9 @@ pub(crate) struct Terminal {
 
 impl Terminal {
     pub(crate) fn new() -> Terminal {
-        Terminal { bar: ProgressBar::no_length() }
+        Terminal {
+            bar: ProgressBar::no_length(),
+        }
     }
 }
 

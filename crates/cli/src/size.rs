@@ -2,7 +2,10 @@
 
 /// Bytes of a size like `4096`, `512m`, `50MB` or `1GiB`.
 pub(crate) fn parse(text: &str) -> Result<u64, String> {
-    parse_size::Config::new().with_binary().parse_size(text).map_err(|error| format!("{error}; give a size like 512m or 1g"))
+    parse_size::Config::new()
+        .with_binary()
+        .parse_size(text)
+        .map_err(|error| format!("{error}; give a size like 512m or 1g"))
 }
 
 /// A size for people, to three digits.
@@ -14,7 +17,13 @@ pub(crate) fn show(bytes: u64) -> String {
 mod tests {
     #[test]
     fn units_are_docker_s() {
-        for (text, bytes) in [("4096", 4096), ("1k", 1024), ("50MB", 50 << 20), ("1g", 1 << 30), ("2GiB", 2 << 30)] {
+        for (text, bytes) in [
+            ("4096", 4096),
+            ("1k", 1024),
+            ("50MB", 50 << 20),
+            ("1g", 1 << 30),
+            ("2GiB", 2 << 30),
+        ] {
             assert_eq!(super::parse(text), Ok(bytes));
         }
         for text in ["", "-1", "x", "1q", "99999999999999999999g"] {

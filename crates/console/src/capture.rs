@@ -38,7 +38,10 @@ pub enum Event {
 impl std::fmt::Display for Event {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Event::Stalled(error) => write!(formatter, "cannot be written, so the guest's output waits: {error}"),
+            Event::Stalled(error) => write!(
+                formatter,
+                "cannot be written, so the guest's output waits: {error}"
+            ),
             Event::Resumed => formatter.write_str("can be written again; nothing was lost"),
         }
     }
@@ -57,15 +60,17 @@ pub async fn capture(
 ) -> std::io::Result<()> {
     let source = Source::new(source)?;
     let mut pending = Pending::new();
-    let mut bulk = false;
+    let mut idle = true; // the last look has found nothing
+    let mut flood = false; // the last look that found something has found a lot
     loop {
-        if pending.is_empty() {
+        if idle && (flood || pending.is_empty()) {
             tokio::select! {
                 ready = source.readable() => ready?,
+                () = sleep(TICK), if !pending.is_empty() => {}
                 () = stop.cancelled() => {}
             }
         }
-        if !bulk {
+        if !flood {
             tokio::select! {
                 () = sleep(TICK) => {}
                 () = stop.cancelled() => {}
@@ -73,14 +78,22 @@ pub async fn capture(
         }
         let stopping = stop.is_cancelled(); // asked before the read: what has come by now is taken
         let waited = pending.length;
-        let closed = pending.fill(|buffer| if stopping { source.read_now(buffer) } else { source.try_read(buffer) })?;
+        let closed = pending.fill(&source)?;
         let last = closed || stopping && !pending.is_full();
-        bulk = pending.length - waited >= BULK;
-        let whole = if last { pending.length } else { pending.whole_lines(waited) };
+        idle = pending.length == waited;
+        flood = pending.length - waited >= BULK || flood && idle;
+        let whole = if last {
+            pending.length
+        } else {
+            pending.whole_lines(waited)
+        };
         write(log, &pending.bytes[..whole], noted).await;
         pending.consume(whole);
         if last {
             return Ok(());
+        }
+        if flood {
+            tokio::task::yield_now().await; // it does not keep the other tasks from their work
         }
     }
 }
@@ -93,7 +106,10 @@ struct Pending {
 
 impl Pending {
     fn new() -> Pending {
-        Pending { bytes: vec![0; CAPACITY].into_boxed_slice(), length: 0 }
+        Pending {
+            bytes: vec![0; CAPACITY].into_boxed_slice(),
+            length: 0,
+        }
     }
 
     fn is_empty(&self) -> bool {
@@ -105,9 +121,9 @@ impl Pending {
     }
 
     /// Reads until nothing is there or the buffer is full; tells whether the other end has closed.
-    fn fill(&mut self, mut read: impl FnMut(&mut [u8]) -> std::io::Result<Option<usize>>) -> std::io::Result<bool> {
+    fn fill(&mut self, source: &Source) -> std::io::Result<bool> {
         while !self.is_full() {
-            match read(&mut self.bytes[self.length..])? {
+            match source.read(&mut self.bytes[self.length..])? {
                 Some(0) => return Ok(true),
                 Some(length) => self.length += length,
                 None => return Ok(false),

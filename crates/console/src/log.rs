@@ -49,8 +49,16 @@ impl Log {
     /// # Errors
     /// When the file cannot be opened.
     pub fn open(path: &Path, limits: Limits) -> Result<Log> {
-        let file = open(path).map_err(|source| Error { path: path.to_owned(), written: 0, source })?;
-        Ok(Log { path: path.to_owned(), limits, file })
+        let file = open(path).map_err(|source| Error {
+            path: path.to_owned(),
+            written: 0,
+            source,
+        })?;
+        Ok(Log {
+            path: path.to_owned(),
+            limits,
+            file,
+        })
     }
 
     /// Adds bytes, rotating as often as the limits ask for. A line is not split between two files unless it is larger
@@ -61,9 +69,11 @@ impl Log {
     pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
         let mut written = 0;
         while written < bytes.len() {
-            written += self
-                .append_some(&bytes[written..])
-                .map_err(|source| Error { path: self.path.clone(), written, source })?;
+            written += self.append_some(&bytes[written..]).map_err(|source| Error {
+                path: self.path.clone(),
+                written,
+                source,
+            })?;
         }
         Ok(())
     }
@@ -92,7 +102,10 @@ impl Log {
     /// Moves each file to the next number, the oldest out, and begins a new one. Every step leaves all bytes in files
     /// whose order is right, so a rotation that is killed is simply gone on with by the next.
     fn rotate(&mut self) -> std::io::Result<()> {
-        for number in chain::numbers(&self.path)?.into_iter().filter(|&number| number >= self.limits.max_files) {
+        for number in chain::numbers(&self.path)?
+            .into_iter()
+            .filter(|&number| number >= self.limits.max_files)
+        {
             // The last one would move beyond the limit. Those that are beyond it already come from larger limits.
             if number > self.limits.max_files || self.is_full()? {
                 std::fs::remove_file(chain::rotated(&self.path, number))?;
@@ -103,9 +116,14 @@ impl Log {
         } else {
             // A gap left by a killed rotation is filled before anything is moved beyond it.
             let taken = chain::numbers(&self.path)?;
-            let free = (1..=self.limits.max_files).find(|number| !taken.contains(number)).unwrap_or(self.limits.max_files);
+            let free = (1..=self.limits.max_files)
+                .find(|number| !taken.contains(number))
+                .unwrap_or(self.limits.max_files);
             for number in (0..free).rev() {
-                std::fs::rename(chain::rotated(&self.path, number), chain::rotated(&self.path, number + 1))?;
+                std::fs::rename(
+                    chain::rotated(&self.path, number),
+                    chain::rotated(&self.path, number + 1),
+                )?;
             }
         }
         self.file = open(&self.path)?;
@@ -128,16 +146,21 @@ fn fitting(bytes: &[u8], max_size: u64, size: u64) -> usize {
         return bytes.len();
     }
     let newline = |byte: &u8| *byte == b'\n';
+    let line = bytes.iter().position(newline).map_or(bytes.len(), |end| end + 1);
     match bytes[..room].iter().rposition(newline) {
         Some(last) => last + 1,
         // The line does not fit here. If it does in a file of its own, it gets one; else it is split.
-        None if size > 0 && bytes.iter().take(max_size).any(newline) || bytes.len() <= max_size && size > 0 => 0,
+        None if size > 0 && line <= max_size => 0,
         None => room,
     }
 }
 
 fn open(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)
 }
 
 #[cfg(test)]

@@ -37,7 +37,10 @@ impl Follower {
     /// # Errors
     /// When its directory or a file cannot be read.
     pub fn open(path: &Path, start: Start) -> std::io::Result<Follower> {
-        let mut follower = Follower { path: path.to_owned(), current: None };
+        let mut follower = Follower {
+            path: path.to_owned(),
+            current: None,
+        };
         match start {
             Start::Beginning => {}
             Start::Lines(lines) => follower.seek_lines(lines)?,
@@ -93,16 +96,24 @@ impl Follower {
         'again: loop {
             let mut older = Vec::new();
             for path in chain::files(&self.path)? {
-                let Some(identity) = Identity::at(&path) else { continue 'again };
+                let Some(identity) = Identity::at(&path) else {
+                    continue 'again;
+                };
                 if done.contains(&identity) {
                     older.push(identity);
                     continue;
                 }
-                let Ok(file) = File::open(&path) else { continue 'again };
+                let Ok(file) = File::open(&path) else {
+                    continue 'again;
+                };
                 if Identity::of(&file.metadata()?) != identity {
                     continue 'again;
                 }
-                return Ok(Some(Current { file, identity, older }));
+                return Ok(Some(Current {
+                    file,
+                    identity,
+                    older,
+                }));
             }
             return Ok(None);
         }
@@ -123,7 +134,11 @@ impl Follower {
             let found = line_start(&mut current.file, &mut wanted, &mut at_end)?;
             let is_oldest = files.is_empty();
             if found || is_oldest {
-                current.older = done.iter().copied().take_while(|identity| *identity != current.identity).collect();
+                current.older = done
+                    .iter()
+                    .copied()
+                    .take_while(|identity| *identity != current.identity)
+                    .collect();
                 self.current = Some(current);
                 return Ok(());
             }

@@ -28,22 +28,41 @@ pub(crate) struct Source {
 }
 
 /// The source that a configuration document and its layers are; `digest` is the manifest's.
-pub(crate) fn source(digest: Option<String>, name: Option<String>, config: &[u8], mut layers: Vec<Blob>) -> Result<Source> {
+pub(crate) fn source(
+    digest: Option<String>,
+    name: Option<String>,
+    config: &[u8],
+    mut layers: Vec<Blob>,
+) -> Result<Source> {
     let document = Document::parse(config)?;
     document.check_platform()?;
     if document.rootfs.diff_ids.len() != layers.len() {
-        let counts = format!("it names {} layers, its manifest {}", document.rootfs.diff_ids.len(), layers.len());
+        let counts = format!(
+            "it names {} layers, its manifest {}",
+            document.rootfs.diff_ids.len(),
+            layers.len()
+        );
         return Err(content("the image's configuration", counts));
     }
     for (layer, diff_id) in layers.iter_mut().zip(&document.rootfs.diff_ids) {
         layer.diff_id = Some(diff_id.clone());
     }
     let digest = digest.unwrap_or_else(|| digest::of(config));
-    Ok(Source { digest, name, config: document.run_config(), layers })
+    Ok(Source {
+        digest,
+        name,
+        config: document.run_config(),
+        layers,
+    })
 }
 
 /// Makes the disk in `directory`; large files on the way go to `scratch`.
-pub(crate) fn assemble(source: &Source, directory: &Path, scratch: &Path, progress: &dyn Progress) -> Result<Image> {
+pub(crate) fn assemble(
+    source: &Source,
+    directory: &Path,
+    scratch: &Path,
+    progress: &dyn Progress,
+) -> Result<Image> {
     let mut tree = Tree::default();
     let mut layers = Vec::new();
     for (number, blob) in source.layers.iter().enumerate() {
@@ -65,5 +84,9 @@ pub(crate) fn check_end(what: &str, tar: &mut Spooled) -> Result<()> {
     let mut block = [1; 512];
     tar.file.read_exact(&mut block).map_err(|_| cut())?;
     tar.file.rewind().map_err(|_| cut())?;
-    if block.iter().all(|byte| *byte == 0) { Ok(()) } else { Err(cut()) }
+    if block.iter().all(|byte| *byte == 0) {
+        Ok(())
+    } else {
+        Err(cut())
+    }
 }

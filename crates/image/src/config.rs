@@ -37,8 +37,12 @@ impl Changes {
     pub(crate) fn config(&self) -> Result<Config> {
         let text = self.cmd.as_deref().unwrap_or("/bin/sh");
         let cmd = shlex::split(text).filter(|words| !words.is_empty());
-        let cmd = cmd.ok_or_else(|| content(format!("the command {text:?}"), "it is empty, or a quote is open"))?;
-        Ok(Config { cmd, ..Config::default() })
+        let cmd =
+            cmd.ok_or_else(|| content(format!("the command {text:?}"), "it is empty, or a quote is open"))?;
+        Ok(Config {
+            cmd,
+            ..Config::default()
+        })
     }
 }
 
@@ -77,16 +81,27 @@ impl Document {
 
     /// Refuses an image that no VM of ours could run.
     pub(crate) fn check_platform(&self) -> Result<()> {
-        let is = |field: &Option<String>, wanted: &str| field.as_deref().is_none_or(|value| value == wanted || value.is_empty());
+        let is = |field: &Option<String>, wanted: &str| {
+            field
+                .as_deref()
+                .is_none_or(|value| value == wanted || value.is_empty())
+        };
         if is(&self.os, "linux") && is(&self.architecture, "amd64") {
             return Ok(());
         }
-        let platform = [&self.os, &self.architecture].map(|field| field.clone().unwrap_or_default()).join("/");
-        Err(content("the image", format!("it is made for {platform}, and VMs here are linux/amd64")))
+        let platform = [&self.os, &self.architecture]
+            .map(|field| field.clone().unwrap_or_default())
+            .join("/");
+        Err(content(
+            "the image",
+            format!("it is made for {platform}, and VMs here are linux/amd64"),
+        ))
     }
 
     pub(crate) fn run_config(self) -> Config {
-        let Some(config) = self.config else { return Config::default() };
+        let Some(config) = self.config else {
+            return Config::default();
+        };
         Config {
             entrypoint: config.entrypoint.unwrap_or_default(),
             cmd: config.cmd.unwrap_or_default(),

@@ -23,6 +23,10 @@ use crate::tree::Tree;
 
 const TOOL: &str = "tar2sqfs";
 
+/// The extended attributes that a squashfs can hold (Linux, fs/squashfs/squashfs_fs.h). Others are POSIX ACLs, which a
+/// Debian has on its journal's directory only.
+const XATTR_PREFIXES: [&str; 3] = ["user.", "trusted.", "security."];
+
 /// Writes the tree to a squashfs at `path`.
 pub(crate) fn write(tree: &Tree, layers: &[Spooled], path: &Path, progress: &dyn Progress) -> Result<()> {
     let total = tree.entries().map(|(_, _, entry)| size(entry)).sum();
@@ -30,10 +34,17 @@ pub(crate) fn write(tree: &Tree, layers: &[Spooled], path: &Path, progress: &dyn
     let mut child = start(path)?;
     let stdin = child.stdin.take();
     let streamed = match stdin {
-        Some(stdin) => stream(tree, layers, BufWriter::with_capacity(256 * 1024, stdin), progress),
+        Some(stdin) => stream(
+            tree,
+            layers,
+            BufWriter::with_capacity(256 * 1024, stdin),
+            progress,
+        ),
         None => Err(std::io::Error::other("no pipe")),
     };
-    let output = child.wait_with_output().map_err(|error| tool::failed(TOOL, error))?;
+    let output = child
+        .wait_with_output()
+        .map_err(|error| tool::failed(TOOL, error))?;
     // When the tool gave up, its words tell more than our broken pipe.
     tool::check(TOOL, &output)?;
     streamed.map_err(|error| tool::failed(TOOL, error))?;
@@ -51,8 +62,13 @@ fn size(entry: &Entry) -> u64 {
 fn start(path: &Path) -> Result<Child> {
     let mut command = tool::command(TOOL, "squashfs-tools-ng")?;
     // lz4 is the one that costs a guest on TCG next to nothing to read.
-    command.args(["--quiet", "--force", "--compressor", "lz4", "--no-skip"]).arg(path);
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+        .args(["--quiet", "--force", "--compressor", "lz4", "--no-skip"])
+        .arg(path);
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
     command.spawn().map_err(|error| tool::failed(TOOL, error))
 }
 
@@ -80,9 +96,14 @@ fn append(
     layers: &[Spooled],
     progress: &dyn Progress,
 ) -> std::io::Result<()> {
-    if !entry.xattrs.is_empty() {
-        let records: Vec<(String, &[u8])> =
-            entry.xattrs.iter().map(|(name, value)| (format!("SCHILY.xattr.{name}"), &value[..])).collect();
+    let kept = entry
+        .xattrs
+        .iter()
+        .filter(|(name, _)| XATTR_PREFIXES.iter().any(|prefix| name.starts_with(prefix)));
+    let records: Vec<(String, &[u8])> = kept
+        .map(|(name, value)| (format!("SCHILY.xattr.{name}"), &value[..]))
+        .collect();
+    if !records.is_empty() {
         builder.append_pax_extensions(records.iter().map(|(name, value)| (name.as_str(), *value)))?;
     }
     let mut header = header(entry);

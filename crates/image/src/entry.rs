@@ -43,7 +43,14 @@ pub(crate) struct Location {
 impl Entry {
     /// A directory as one is made without an entry.
     pub(crate) fn directory() -> Entry {
-        Entry { kind: Kind::Directory, mode: 0o755, uid: 0, gid: 0, mtime: 0, xattrs: Vec::new() }
+        Entry {
+            kind: Kind::Directory,
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+            mtime: 0,
+            xattrs: Vec::new(),
+        }
     }
 }
 
@@ -60,7 +67,9 @@ pub(crate) fn read_layer(tree: &mut Tree, layer: usize, what: &str, tar: impl Re
         let mut entry = entry.map_err(broken)?;
         let raw = entry.path_bytes().into_owned();
         add(tree, layer, &mut entry, &raw).map_err(|error| match error {
-            crate::error::Error::Content { what: entry, reason } => content(format!("{what}: {entry}"), reason),
+            crate::error::Error::Content { what: entry, reason } => {
+                content(format!("{what}: {entry}"), reason)
+            }
             other => other,
         })?;
     }
@@ -71,18 +80,28 @@ fn add<R: Read>(tree: &mut Tree, layer: usize, entry: &mut tar::Entry<'_, R>, ra
     use tar::EntryType;
     let broken = |error: std::io::Error| content(format!("entry {}", show(raw)), error);
     let header = entry.header().clone();
-    let link_target = || entry.link_name_bytes().map(std::borrow::Cow::into_owned).unwrap_or_default();
+    let link_target = || {
+        entry
+            .link_name_bytes()
+            .map(std::borrow::Cow::into_owned)
+            .unwrap_or_default()
+    };
     let refuse = |reason: String| Err(content(format!("entry {}", show(raw)), reason));
     let kind = match header.entry_type() {
-        EntryType::Regular | EntryType::Continuous => {
-            Kind::File(Location { layer, offset: entry.raw_file_position(), size: entry.size() })
-        }
+        EntryType::Regular | EntryType::Continuous => Kind::File(Location {
+            layer,
+            offset: entry.raw_file_position(),
+            size: entry.size(),
+        }),
         EntryType::Directory => Kind::Directory,
         EntryType::Symlink => Kind::Symlink(link_target()),
         EntryType::Link => return tree.link(raw, &link_target()),
         EntryType::Fifo => Kind::Fifo,
         EntryType::Char => {
-            let numbers = (header.device_major().map_err(broken)?, header.device_minor().map_err(broken)?);
+            let numbers = (
+                header.device_major().map_err(broken)?,
+                header.device_minor().map_err(broken)?,
+            );
             match numbers {
                 (Some(major), Some(minor)) if HARMLESS_DEVICES.contains(&(major, minor)) => {
                     Kind::CharacterDevice(major, minor)
@@ -113,7 +132,11 @@ fn xattrs<R: Read>(entry: &mut tar::Entry<'_, R>) -> std::io::Result<Vec<(String
     if let Some(records) = entry.pax_extensions()? {
         for record in records {
             let record = record?;
-            if let Some(name) = record.key().ok().and_then(|key| key.strip_prefix("SCHILY.xattr.")) {
+            if let Some(name) = record
+                .key()
+                .ok()
+                .and_then(|key| key.strip_prefix("SCHILY.xattr."))
+            {
                 xattrs.push((name.to_owned(), record.value_bytes().to_vec()));
             }
         }

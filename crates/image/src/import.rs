@@ -19,13 +19,23 @@ use crate::{digest, names};
 pub(crate) const MOST_DOCUMENT: u64 = 8 * 1024 * 1024;
 
 /// Looks what `path` is, and takes it.
-pub(crate) fn import(path: &Path, changes: &Changes, scratch: &Path, progress: &dyn Progress) -> Result<Source> {
+pub(crate) fn import(
+    path: &Path,
+    changes: &Changes,
+    scratch: &Path,
+    progress: &dyn Progress,
+) -> Result<Source> {
     if path.metadata().at(path)?.is_dir() {
         let files = |name: &str| Some(path.join(name)).filter(|path| path.is_file());
         return layout(&path.display().to_string(), &files);
     }
     let what = path.display().to_string();
-    let blob = Blob { what: what.clone(), path: path.to_owned(), digest: None, diff_id: None };
+    let blob = Blob {
+        what: what.clone(),
+        path: path.to_owned(),
+        digest: None,
+        diff_id: None,
+    };
     let mut tar = spool(&blob, scratch, progress)?;
     check_end(&what, &mut tar)?;
     let is_archive = first_names(&what, &tar.file)?;
@@ -35,7 +45,11 @@ pub(crate) fn import(path: &Path, changes: &Changes, scratch: &Path, progress: &
     }
     let members = unpack(&what, &tar.file, scratch)?;
     let files = |name: &str| members.get(name).cloned();
-    if members.contains_key("index.json") { layout(&what, &files) } else { docker_archive(&what, &files) }
+    if members.contains_key("index.json") {
+        layout(&what, &files)
+    } else {
+        docker_archive(&what, &files)
+    }
 }
 
 /// Whether a tar is an archive of an image: such have a document in their root that no root filesystem has.
@@ -43,7 +57,10 @@ fn first_names(what: &str, tar: &File) -> Result<bool> {
     let mut archive = tar::Archive::new(tar);
     for entry in archive.entries().map_err(|error| content(what, error))? {
         let entry = entry.map_err(|error| content(what, format!("{error}; is it cut off?")))?;
-        if matches!(&*entry.path_bytes(), b"oci-layout" | b"./oci-layout" | b"manifest.json" | b"./manifest.json") {
+        if matches!(
+            &*entry.path_bytes(),
+            b"oci-layout" | b"./oci-layout" | b"manifest.json" | b"./manifest.json"
+        ) {
             return Ok(true);
         }
     }
@@ -57,7 +74,9 @@ fn unpack(what: &str, tar: &File, scratch: &Path) -> Result<BTreeMap<String, Pat
     let mut links = Vec::new();
     for (number, entry) in tar::Archive::new(tar).entries().map_err(broken)?.enumerate() {
         let mut entry = entry.map_err(broken)?;
-        let name = String::from_utf8_lossy(&entry.path_bytes()).trim_start_matches("./").to_owned();
+        let name = String::from_utf8_lossy(&entry.path_bytes())
+            .trim_start_matches("./")
+            .to_owned();
         if entry.header().entry_type().is_file() {
             let path = scratch.join(format!("member-{number}"));
             let mut file = File::create(&path).at(&path)?;
@@ -82,7 +101,11 @@ type Files<'a> = dyn Fn(&str) -> Option<PathBuf> + 'a;
 fn document(what: &str, files: &Files<'_>, name: &str) -> Result<Vec<u8>> {
     let path = files(name).ok_or_else(|| content(what, format!("{name} is missing in it")))?;
     let mut bytes = Vec::new();
-    File::open(&path).at(&path)?.take(MOST_DOCUMENT).read_to_end(&mut bytes).at(&path)?;
+    File::open(&path)
+        .at(&path)?
+        .take(MOST_DOCUMENT)
+        .read_to_end(&mut bytes)
+        .at(&path)?;
     Ok(bytes)
 }
 
@@ -122,9 +145,16 @@ struct Platform {
 impl Manifest {
     /// The manifest for our platform, or the only one.
     fn choose(&self) -> Option<&Descriptor> {
-        let ours = |d: &&Descriptor| d.platform.as_ref().is_some_and(|p| p.os == "linux" && p.architecture == "amd64");
+        let ours = |d: &&Descriptor| {
+            d.platform
+                .as_ref()
+                .is_some_and(|p| p.os == "linux" && p.architecture == "amd64")
+        };
         let without = |d: &&Descriptor| d.platform.is_none();
-        self.manifests.iter().find(ours).or_else(|| self.manifests.iter().find(without))
+        self.manifests
+            .iter()
+            .find(ours)
+            .or_else(|| self.manifests.iter().find(without))
     }
 }
 
@@ -150,11 +180,22 @@ fn layout(what: &str, files: &Files<'_>) -> Result<Source> {
         };
         let layers = manifest.layers.iter().enumerate().map(|(number, layer)| {
             let path = files(&blob(&layer.digest)?);
-            let path = path.ok_or_else(|| content(what, format!("layer {} is missing in it", layer.digest)))?;
+            let path =
+                path.ok_or_else(|| content(what, format!("layer {} is missing in it", layer.digest)))?;
             let label = format!("{what}: layer {} of {}", number + 1, manifest.layers.len());
-            Ok(Blob { what: label, path, digest: Some(layer.digest.clone()), diff_id: None })
+            Ok(Blob {
+                what: label,
+                path,
+                digest: Some(layer.digest.clone()),
+                diff_id: None,
+            })
         });
-        return assemble::source(digest, name, &verified(&config.digest)?, layers.collect::<Result<_>>()?);
+        return assemble::source(
+            digest,
+            name,
+            &verified(&config.digest)?,
+            layers.collect::<Result<_>>()?,
+        );
     }
     Err(content(what, "its indexes lead to no image"))
 }
@@ -184,18 +225,41 @@ fn docker_archive(what: &str, files: &Files<'_>) -> Result<Source> {
         .map_err(|all: Vec<_>| content(what, format!("it holds {} images; save one at a time", all.len())))?;
     let layers = manifest.layers.iter().map(|name| {
         let path = files(name).ok_or_else(|| content(what, format!("layer {name} is missing in it")))?;
-        Ok(Blob { what: format!("{what}: {name}"), path, digest: None, diff_id: None })
+        Ok(Blob {
+            what: format!("{what}: {name}"),
+            path,
+            digest: None,
+            diff_id: None,
+        })
     });
-    let name = manifest.repo_tags.unwrap_or_default().first().and_then(|tag| names::full(tag).ok());
-    assemble::source(None, name, &document(what, files, &manifest.config)?, layers.collect::<Result<_>>()?)
+    let name = manifest
+        .repo_tags
+        .unwrap_or_default()
+        .first()
+        .and_then(|tag| names::full(tag).ok());
+    assemble::source(
+        None,
+        name,
+        &document(what, files, &manifest.config)?,
+        layers.collect::<Result<_>>()?,
+    )
 }
 
 fn rootfs(path: &Path, blob: Blob, diff_id: &str, changes: &Changes) -> Result<Source> {
     let config = changes.config()?;
     // The same files with another command are another image.
-    let identity = serde_json::to_vec(&(diff_id, &config)).map_err(|error| content("the configuration", error))?;
+    let identity =
+        serde_json::to_vec(&(diff_id, &config)).map_err(|error| content("the configuration", error))?;
     let stem = path.file_name().unwrap_or_default().to_string_lossy();
     let stem = stem.split(".tar").next().unwrap_or_default().to_lowercase();
-    let blob = Blob { diff_id: Some(diff_id.to_owned()), ..blob };
-    Ok(Source { digest: digest::of(&identity), name: names::full(&stem).ok(), config, layers: vec![blob] })
+    let blob = Blob {
+        diff_id: Some(diff_id.to_owned()),
+        ..blob
+    };
+    Ok(Source {
+        digest: digest::of(&identity),
+        name: names::full(&stem).ok(),
+        config,
+        layers: vec![blob],
+    })
 }

@@ -31,8 +31,18 @@ pub(crate) fn write(modules: Option<&Path>, init: &Path, path: &Path) -> Result<
         let mut list = String::new();
         for file in Modules::read(modules)?.resolve()? {
             let source = modules.join(&file);
-            let name = file.rsplit('/').next().and_then(|base| base.split(".ko").next()).unwrap_or(&file);
-            append(&mut archive, &format!("modules/{name}.ko"), FILE, &read_module(&source)?).at(path)?;
+            let name = file
+                .rsplit('/')
+                .next()
+                .and_then(|base| base.split(".ko").next())
+                .unwrap_or(&file);
+            append(
+                &mut archive,
+                &format!("modules/{name}.ko"),
+                FILE,
+                &read_module(&source)?,
+            )
+            .at(path)?;
             list.push_str(&format!("{name}.ko\n"));
         }
         append(&mut archive, "modules.list", FILE, list.as_bytes()).at(path)?;
@@ -59,7 +69,9 @@ fn read_module(path: &Path) -> Result<Vec<u8>> {
         let xz = lzma_rs::xz_decompress(&mut std::io::BufReader::new(file), &mut bytes);
         xz.map_err(|error| content(path.display().to_string(), format!("{error:?}")))?;
     } else {
-        crate::spool::decompressed(&mut file).and_then(|mut reader| reader.read_to_end(&mut bytes)).at(path)?;
+        crate::spool::decompressed(&mut file)
+            .and_then(|mut reader| reader.read_to_end(&mut bytes))
+            .at(path)?;
     }
     Ok(bytes)
 }

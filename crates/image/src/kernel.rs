@@ -40,7 +40,9 @@ impl Kernels {
     /// The kernels below `data_dir`, which need not exist yet.
     #[must_use]
     pub fn new(data_dir: &Path) -> Kernels {
-        Kernels { kernels: data_dir.join("kernels") }
+        Kernels {
+            kernels: data_dir.join("kernels"),
+        }
     }
 
     /// Takes the distribution's cloud kernel: its package is fetched and verified by apt and unpacked into the store. It
@@ -53,14 +55,33 @@ impl Kernels {
         let scratch = self.scratch()?;
         progress.start(&format!("fetching {package}"), None);
         let mut download = tool::command("apt-get", "apt")?;
-        tool::run("apt-get download", download.args(["download", "-qq", &package]).current_dir(scratch.path()))?;
+        tool::run(
+            "apt-get download",
+            download
+                .args(["download", "-qq", &package])
+                .current_dir(scratch.path()),
+        )?;
         let archive = only_entry(scratch.path(), "apt-get download")?;
         let root = scratch.path().join("root");
         progress.start(&format!("unpacking {package}"), None);
-        tool::run("dpkg-deb", tool::command("dpkg-deb", "dpkg")?.arg("-x").arg(&archive).arg(&root))?;
+        tool::run(
+            "dpkg-deb",
+            tool::command("dpkg-deb", "dpkg")?
+                .arg("-x")
+                .arg(&archive)
+                .arg(&root),
+        )?;
         let modules = only_entry(&root.join("lib/modules"), &package)?;
-        let version = modules.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        self.adopt(&version, &root.join(format!("boot/vmlinuz-{version}")), Some(&modules))
+        let version = modules
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        self.adopt(
+            &version,
+            &root.join(format!("boot/vmlinuz-{version}")),
+            Some(&modules),
+        )
     }
 
     /// Takes a kernel from a file, and its modules from a directory like `/lib/modules/VERSION`.
@@ -69,11 +90,18 @@ impl Kernels {
     /// When the file is no kernel, or the name is taken or no name.
     pub fn import(&self, vmlinuz: &Path, modules: Option<&Path>, name: &str) -> Result<Kernel> {
         let allowed = |c: char| c.is_ascii_alphanumeric() || "._+-~".contains(c);
-        if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(allowed) || name.len() > 100 {
-            return Err(content(format!("the kernel's name {name:?}"), "give letters, digits, `.`, `_`, `+`, `~` and `-`"));
+        if !name.starts_with(|c: char| c.is_ascii_alphanumeric())
+            || !name.chars().all(allowed)
+            || name.len() > 100
+        {
+            return Err(content(
+                format!("the kernel's name {name:?}"),
+                "give letters, digits, `.`, `_`, `+`, `~` and `-`",
+            ));
         }
         if self.kernels.join(name).exists() {
-            let way_out = format!("it is taken; give another, or remove that kernel: `hypeman kernel rm {name}`");
+            let way_out =
+                format!("it is taken; give another, or remove that kernel: `hypeman kernel rm {name}`");
             return Err(content(format!("the kernel's name {name:?}"), way_out));
         }
         self.adopt(name, vmlinuz, modules)
@@ -92,7 +120,11 @@ impl Kernels {
         let mut kernels = Vec::new();
         for entry in entries {
             let directory = entry.at(&self.kernels)?.path();
-            let version = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let version = directory
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
             if !version.starts_with('.') && directory.join(VMLINUZ).exists() {
                 kernels.push(Kernel { version, directory });
             }
@@ -107,7 +139,10 @@ impl Kernels {
     /// [`Error::NoKernel`].
     pub fn get(&self, version: Option<&str>) -> Result<Kernel> {
         let wanted = |kernel: &Kernel| version.is_none_or(|version| kernel.version == version);
-        self.list()?.into_iter().find(wanted).ok_or_else(|| Error::NoKernel(version.map(str::to_owned)))
+        self.list()?
+            .into_iter()
+            .find(wanted)
+            .ok_or_else(|| Error::NoKernel(version.map(str::to_owned)))
     }
 
     /// Removes a kernel; `user` is an instance that uses it.
@@ -117,7 +152,10 @@ impl Kernels {
     pub fn remove(&self, version: &str, user: Option<&str>) -> Result<()> {
         let kernel = self.get(Some(version))?;
         if let Some(user) = user {
-            return Err(Error::InUse { what: format!("kernel {version}"), user: user.to_owned() });
+            return Err(Error::InUse {
+                what: format!("kernel {version}"),
+                user: user.to_owned(),
+            });
         }
         let doomed = self.kernels.join(format!(".removed-{version}"));
         std::fs::rename(&kernel.directory, &doomed).at(&kernel.directory)?;
@@ -145,7 +183,10 @@ impl Kernels {
     /// A directory that goes away with the work in it.
     fn scratch(&self) -> Result<tempfile::TempDir> {
         std::fs::create_dir_all(&self.kernels).at(&self.kernels)?;
-        Ok(tempfile::Builder::new().prefix(".new-").tempdir_in(&self.kernels).at(&self.kernels)?)
+        Ok(tempfile::Builder::new()
+            .prefix(".new-")
+            .tempdir_in(&self.kernels)
+            .at(&self.kernels)?)
     }
 
     /// Puts a kernel into the store under its version, whole or not at all.
@@ -165,7 +206,10 @@ impl Kernels {
             other => other.at(&directory)?,
         }
         sync_directory(&self.kernels)?;
-        Ok(Kernel { version: version.to_owned(), directory })
+        Ok(Kernel {
+            version: version.to_owned(),
+            directory,
+        })
     }
 }
 
@@ -176,9 +220,18 @@ fn copy_modules(modules: &Path, kernel: &Path, version: &str) -> Result<()> {
     let parent = root.join("lib/modules");
     std::fs::create_dir_all(&parent).at(&parent)?;
     let target = parent.join(version);
-    tool::run("cp", tool::command("cp", "coreutils")?.args(["-r", "--no-dereference", "--"]).arg(modules).arg(&target))?;
+    tool::run(
+        "cp",
+        tool::command("cp", "coreutils")?
+            .args(["-r", "--no-dereference", "--"])
+            .arg(modules)
+            .arg(&target),
+    )?;
     if !target.join("modules.dep").exists() {
-        tool::run("depmod", tool::command("depmod", "kmod")?.arg("-b").arg(&root).arg(version))?;
+        tool::run(
+            "depmod",
+            tool::command("depmod", "kmod")?.arg("-b").arg(&root).arg(version),
+        )?;
     }
     std::fs::rename(&target, kernel.join(MODULES)).at(&target)?;
     Ok(std::fs::remove_dir_all(&root).at(&root)?)
@@ -198,13 +251,23 @@ fn made_once(directory: &Path, modules: Option<&Path>, init: &Path) -> Result<Pa
 fn newest_package() -> Result<String> {
     let mut show = tool::command("apt-cache", "apt")?;
     let unknown = || {
-        let reason = format!("apt knows no {META_PACKAGE}; run `apt-get update`, or bring a kernel: `hypeman kernel import`");
+        let reason = format!(
+            "apt knows no {META_PACKAGE}; run `apt-get update`, or bring a kernel: `hypeman kernel import`"
+        );
         tool::failed("apt-cache", reason)
     };
-    let output = show.args(["show", "--no-all-versions", META_PACKAGE]).output().map_err(|_| unknown())?;
+    let output = show
+        .args(["show", "--no-all-versions", META_PACKAGE])
+        .output()
+        .map_err(|_| unknown())?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let depends = text.lines().find_map(|line| line.strip_prefix("Depends: ")).ok_or_else(unknown)?;
-    let package = depends.split([',', ' ']).find(|word| word.starts_with("linux-image-"));
+    let depends = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Depends: "))
+        .ok_or_else(unknown)?;
+    let package = depends
+        .split([',', ' '])
+        .find(|word| word.starts_with("linux-image-"));
     package.map(str::to_owned).ok_or_else(unknown)
 }
 
@@ -219,7 +282,9 @@ fn only_entry(directory: &Path, whence: &str) -> Result<PathBuf> {
 /// Numbers in a version compare as numbers: 6.1.0-9 is older than 6.1.0-10.
 fn version_key(version: &str) -> Vec<(u64, String)> {
     let parts = version.split(['.', '-', '+', '~', '_']);
-    parts.map(|part| (part.parse().unwrap_or(0), part.to_owned())).collect()
+    parts
+        .map(|part| (part.parse().unwrap_or(0), part.to_owned()))
+        .collect()
 }
 
 /// What a VMM can boot.
@@ -247,7 +312,9 @@ pub fn kernel_kind(path: &Path) -> Result<KernelKind> {
     if is_elf64 && bytes.windows(note.len()).any(|window| window == note) {
         return Ok(KernelKind::PvhElf);
     }
-    Err(Error::NotAKernel { path: path.display().to_string() })
+    Err(Error::NotAKernel {
+        path: path.display().to_string(),
+    })
 }
 
 #[cfg(test)]

@@ -46,9 +46,15 @@ impl Modules {
     fn parse(dependencies: &str, built_in: &str) -> Modules {
         let line = |line: &str| {
             let (file, needs) = line.split_once(':')?;
-            Some((name(file), (file.to_owned(), needs.split_whitespace().map(name).collect())))
+            Some((
+                name(file),
+                (file.to_owned(), needs.split_whitespace().map(name).collect()),
+            ))
         };
-        Modules { loadable: dependencies.lines().filter_map(line).collect(), built_in: built_in.lines().map(name).collect() }
+        Modules {
+            loadable: dependencies.lines().filter_map(line).collect(),
+            built_in: built_in.lines().map(name).collect(),
+        }
     }
 
     /// The files of all modules that a VM needs, each after those it needs itself.
@@ -56,7 +62,8 @@ impl Modules {
         let mut files = Vec::new();
         for name in NEEDED {
             if !self.loadable.contains_key(name) && !self.built_in.iter().any(|built_in| built_in == name) {
-                let reason = format!("{name} is neither a module nor built in, and no image can be run without it");
+                let reason =
+                    format!("{name} is neither a module nor built in, and no image can be run without it");
                 return Err(content("the kernel's modules", reason));
             }
         }
@@ -67,7 +74,9 @@ impl Modules {
     }
 
     fn collect(&self, name: &str, files: &mut Vec<String>, depth: usize) {
-        let Some((file, needs)) = self.loadable.get(name) else { return };
+        let Some((file, needs)) = self.loadable.get(name) else {
+            return;
+        };
         // modules.dep has no circles; one that was made by hand shall not hang us.
         if files.contains(file) || depth > 50 {
             return;
@@ -100,9 +109,13 @@ kernel/drivers/char/virtio-console.ko.xz: kernel/drivers/virtio/virtio.ko
 
     #[test]
     fn a_module_comes_after_those_it_needs() {
-        let files = Modules::parse(DEPENDENCIES, "kernel/fs/ext4/ext4.ko\n").resolve().unwrap();
+        let files = Modules::parse(DEPENDENCIES, "kernel/fs/ext4/ext4.ko\n")
+            .resolve()
+            .unwrap();
         let place = |end: &str| files.iter().position(|file| file.ends_with(end)).unwrap();
-        assert!(place("virtio.ko") < place("virtio_ring.ko") && place("virtio_ring.ko") < place("virtio_blk.ko"));
+        assert!(
+            place("virtio.ko") < place("virtio_ring.ko") && place("virtio_ring.ko") < place("virtio_blk.ko")
+        );
         assert!(place("virtio.ko") < place("virtio-console.ko.xz"));
         assert_eq!(files.len(), 6, "each once");
     }

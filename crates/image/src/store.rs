@@ -35,7 +35,14 @@ pub struct Image {
 
 impl Image {
     pub(crate) fn new(digest: String, size: u64, config: Config) -> Image {
-        Image { digest, names: Vec::new(), imported: Timestamp::now(), size, config, directory: PathBuf::new() }
+        Image {
+            digest,
+            names: Vec::new(),
+            imported: Timestamp::now(),
+            size,
+            config,
+            directory: PathBuf::new(),
+        }
     }
 
     /// The read-only disk with its root filesystem, a squashfs.
@@ -55,7 +62,9 @@ impl Store {
     /// The images below `data_dir`, which need not exist yet.
     #[must_use]
     pub fn new(data_dir: &Path) -> Store {
-        Store { images: data_dir.join("images") }
+        Store {
+            images: data_dir.join("images"),
+        }
     }
 
     /// Fetches an image from its registry; one that is here already is only given the name.
@@ -74,7 +83,13 @@ impl Store {
     ///
     /// # Errors
     /// When the source is damaged or tries to escape, or the disk is full; nothing is left then.
-    pub fn import(&self, source: &Path, name: Option<&str>, changes: &Changes, progress: &dyn Progress) -> Result<Image> {
+    pub fn import(
+        &self,
+        source: &Path,
+        name: Option<&str>,
+        changes: &Changes,
+        progress: &dyn Progress,
+    ) -> Result<Image> {
         let name = name.map(names::full).transpose()?;
         let staging = self.staging()?;
         let source = import::import(source, changes, staging.path(), progress)?;
@@ -97,7 +112,9 @@ impl Store {
         for entry in entries {
             let directory = entry.at(&self.images)?.path();
             // What is no directory or still being made has no record.
-            if directory.is_dir() && let Some(image) = self.read(&directory, &names)? {
+            if directory.is_dir()
+                && let Some(image) = self.read(&directory, &names)?
+            {
                 images.push(image);
             }
         }
@@ -117,10 +134,18 @@ impl Store {
             return Ok(image);
         }
         let prefix = query.strip_prefix("sha256:").unwrap_or(query);
-        let by_digest = |image: &Image| !prefix.is_empty() && image.digest["sha256:".len()..].starts_with(prefix);
+        let by_digest =
+            |image: &Image| !prefix.is_empty() && image.digest["sha256:".len()..].starts_with(prefix);
         // `name@sha256:...` is the image of that digest, whatever its name is now.
-        let pinned = |image: &Image| query.split_once('@').is_some_and(|(_, digest)| digest == image.digest);
-        let mut matching = self.list()?.into_iter().filter(|image| by_digest(image) || pinned(image));
+        let pinned = |image: &Image| {
+            query
+                .split_once('@')
+                .is_some_and(|(_, digest)| digest == image.digest)
+        };
+        let mut matching = self
+            .list()?
+            .into_iter()
+            .filter(|image| by_digest(image) || pinned(image));
         match (matching.next(), matching.next()) {
             (Some(image), None) => Ok(image),
             (Some(_), Some(_)) => Err(Error::Ambiguous(query.to_owned())),
@@ -137,7 +162,9 @@ impl Store {
         let _held = self.lock()?;
         let image = self.get(query)?;
         let mut names = names::read(&self.images)?;
-        let named = names::full(query).ok().filter(|full| names.get(full) == Some(&image.digest));
+        let named = names::full(query)
+            .ok()
+            .filter(|full| names.get(full) == Some(&image.digest));
         if let Some(full) = named
             && image.names.len() > 1
         {
@@ -145,17 +172,24 @@ impl Store {
             return names::write(&self.images, &names);
         }
         if let Some(user) = user(&image.digest) {
-            return Err(Error::InUse { what: format!("image {query}"), user });
+            return Err(Error::InUse {
+                what: format!("image {query}"),
+                user,
+            });
         }
         names.retain(|_, digest| *digest != image.digest);
         names::write(&self.images, &names)?;
-        let doomed = self.images.join(format!(".removed-{}", digest::hex(&image.digest)?));
+        let doomed = self
+            .images
+            .join(format!(".removed-{}", digest::hex(&image.digest)?));
         std::fs::rename(&image.directory, &doomed).at(&image.directory)?;
         Ok(std::fs::remove_dir_all(&doomed).at(&doomed)?)
     }
 
     fn read(&self, directory: &Path, names: &names::Names) -> Result<Option<Image>> {
-        let Some(mut image) = read_json::<Image>(&directory.join(RECORD))? else { return Ok(None) };
+        let Some(mut image) = read_json::<Image>(&directory.join(RECORD))? else {
+            return Ok(None);
+        };
         image.directory = directory.to_owned();
         let own = names.iter().filter(|(_, digest)| **digest == image.digest);
         image.names = own.map(|(name, _)| names::familiar(name)).collect();
@@ -180,9 +214,15 @@ impl Store {
                 let _ = std::fs::remove_dir_all(entry.path()); // tried again by the next
             }
         }
-        let directory = tempfile::Builder::new().prefix(".import-").tempdir_in(&self.images).at(&self.images)?;
+        let directory = tempfile::Builder::new()
+            .prefix(".import-")
+            .tempdir_in(&self.images)
+            .at(&self.images)?;
         let lock = Lock::acquire(&directory.path().join("lock"))?;
-        Ok(Staging { directory, _lock: lock })
+        Ok(Staging {
+            directory,
+            _lock: lock,
+        })
     }
 
     /// Makes the disk of an image that is not here yet, and gives it the name.

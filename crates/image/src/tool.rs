@@ -15,7 +15,8 @@ pub fn find_tool(name: &str) -> Option<PathBuf> {
 
 /// A command for a tool; `package` is Debian's that has it.
 pub(crate) fn command(name: &str, package: &str) -> Result<Command> {
-    let path = find_tool(name).ok_or_else(|| failed(name, format!("it is not here; apt-get install {package}")))?;
+    let path =
+        find_tool(name).ok_or_else(|| failed(name, format!("it is not here; apt-get install {package}")))?;
     let mut command = Command::new(path);
     command.env("LC_ALL", "C").stdin(std::process::Stdio::null()); // messages that do not depend on who runs us
     Ok(command)
@@ -34,9 +35,15 @@ pub(crate) fn check(name: &str, output: &Output) -> Result<()> {
         return Ok(());
     }
     let stderr = String::from_utf8_lossy(&output.stderr);
-    Err(failed(name, format!("{}: {}", output.status, stderr.trim().replace('\n', "; "))))
+    Err(failed(
+        name,
+        format!("{}: {}", output.status, stderr.trim().replace('\n', "; ")),
+    ))
 }
 
 pub(crate) fn failed(tool: &str, reason: impl ToString) -> Error {
-    Error::Tool { tool: tool.to_owned(), reason: reason.to_string() }
+    Error::Tool {
+        tool: tool.to_owned(),
+        reason: reason.to_string(),
+    }
 }

@@ -14,12 +14,12 @@ use crate::delete;
 use hypeman_files::AtPath;
 
 use crate::error::{Error, Result};
-use hypeman_files::{sync_directory, write_disk, write_json};
 use crate::layout::{self, names};
-use hypeman_files::Lock;
 use crate::name;
 use crate::record::{ImageUse, KernelUse, LogLimits, Record};
 use crate::store::{Instance, Store};
+use hypeman_files::Lock;
+use hypeman_files::{sync_directory, write_disk, write_json};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -81,23 +81,39 @@ pub fn create(store: &Store, wish: &Wish) -> Result<Instance> {
 
 fn check(wish: &Wish) -> Result<()> {
     let invalid = |what, value: String, reason: &str| {
-        Err(Error::Invalid { what, value, reason: reason.to_owned() })
+        Err(Error::Invalid {
+            what,
+            value,
+            reason: reason.to_owned(),
+        })
     };
     if let Some(name) = &wish.name {
         name::check(name)?;
     }
     if wish.vcpus == 0 || wish.vcpus > 255 {
-        return invalid("the number of vCPUs", wish.vcpus.to_string(), "give --cpus 1 to 255");
+        return invalid(
+            "the number of vCPUs",
+            wish.vcpus.to_string(),
+            "give --cpus 1 to 255",
+        );
     }
     if wish.memory < 16 * MIB || !wish.memory.is_multiple_of(MIB) {
         let reason = "give --memory as whole MiB, at least 16m (Linux guests need some 128m)";
         return invalid("the memory size", wish.memory.to_string(), reason);
     }
     if wish.log.max_size < 4096 {
-        return invalid("the log size", wish.log.max_size.to_string(), "give --log-max-size 4k or more");
+        return invalid(
+            "the log size",
+            wish.log.max_size.to_string(),
+            "give --log-max-size 4k or more",
+        );
     }
     if wish.log.max_files > 1000 {
-        return invalid("the number of log files", wish.log.max_files.to_string(), "give --log-max-files 0 to 1000");
+        return invalid(
+            "the number of log files",
+            wish.log.max_files.to_string(),
+            "give --log-max-files 0 to 1000",
+        );
     }
     // Linux cuts the command line at COMMAND_LINE_SIZE, 2048 on x86 (arch/x86/include/asm/setup.h).
     if wish.cmdline.len() > 1500 || wish.cmdline.contains(|c: char| c.is_control()) {
@@ -105,10 +121,18 @@ fn check(wish: &Wish) -> Result<()> {
         return invalid("the kernel command line", wish.cmdline.clone(), reason);
     }
     if wish.image.is_none() && !matches!(wish.kernel, Some(KernelUse::Own { .. })) {
-        return invalid("the image", String::new(), "give an image, or a kernel to boot alone: --kernel FILE");
+        return invalid(
+            "the image",
+            String::new(),
+            "give an image, or a kernel to boot alone: --kernel FILE",
+        );
     }
     if wish.hypervisor == HypervisorKind::CloudHypervisor && wish.accelerator == Some(Accelerator::Tcg) {
-        return invalid("the accelerator", "tcg".to_owned(), "Cloud Hypervisor has only kvm; TCG is QEMU's");
+        return invalid(
+            "the accelerator",
+            "tcg".to_owned(),
+            "Cloud Hypervisor has only kvm; TCG is QEMU's",
+        );
     }
     Ok(())
 }
@@ -120,18 +144,24 @@ fn record(store: &Store, wish: &Wish) -> Result<Record> {
         Some(KernelUse::Version(version)) => KernelUse::Version(kernels.get(Some(version))?.version),
         Some(KernelUse::Own { source }) => {
             hypeman_image::kernel::kernel_kind(source)?;
-            KernelUse::Own { source: std::path::absolute(source).at(source)? }
+            KernelUse::Own {
+                source: std::path::absolute(source).at(source)?,
+            }
         }
     };
     Ok(Record {
         id: name::new_id()?,
         name: wish.name.clone().map_or_else(name::random_name, Ok)?,
         created: Timestamp::now(),
-        image: wish
+        image: wish.image.as_ref().map(|(reference, image)| ImageUse {
+            reference: reference.clone(),
+            digest: image.digest.clone(),
+        }),
+        command: wish
             .image
             .as_ref()
-            .map(|(reference, image)| ImageUse { reference: reference.clone(), digest: image.digest.clone() }),
-        command: wish.image.as_ref().map(|(_, image)| command::resolve(wish, &image.config)).transpose()?,
+            .map(|(_, image)| command::resolve(wish, &image.config))
+            .transpose()?,
         kernel,
         own_initrd: wish.initrd.is_some(),
         cmdline: wish.cmdline.clone(),
@@ -151,7 +181,10 @@ fn begin(store: &Store, id: &str) -> Result<(PathBuf, Lock)> {
     let held = store.lock()?;
     delete::sweep(store, &held)?;
     let hidden = layout::instances(store.data_dir()).join(format!(".new-{id}"));
-    std::fs::DirBuilder::new().mode(0o700).create(&hidden).at(&hidden)?;
+    std::fs::DirBuilder::new()
+        .mode(0o700)
+        .create(&hidden)
+        .at(&hidden)?;
     let lock = Lock::acquire(&hidden.join(names::LOCK))?;
     Ok((hidden, lock))
 }
@@ -181,7 +214,10 @@ fn publish(store: &Store, hidden: &Path, mut record: Record, wish: &Wish) -> Res
     let holder = |name: &str| others.iter().find(|other| other.record.name == name);
     while let Some(other) = holder(&record.name) {
         if wish.name.is_some() {
-            return Err(Error::NameTaken { name: record.name, id: other.record.id.clone() });
+            return Err(Error::NameTaken {
+                name: record.name,
+                id: other.record.id.clone(),
+            });
         }
         record.name = name::random_name()?;
         write_json(&hidden.join(names::RECORD), &record)?;

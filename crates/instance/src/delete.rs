@@ -6,9 +6,9 @@ use hypeman_files::AtPath;
 
 use crate::error::{Error, Result};
 use crate::layout;
-use hypeman_files::Lock;
 use crate::stop;
 use crate::store::{Instance, Store};
+use hypeman_files::Lock;
 
 /// Removes an instance with its disks and logs.
 ///
@@ -62,7 +62,9 @@ pub fn sweep(store: &Store, _held: &Lock) -> Result<()> {
             continue;
         }
         // Whoever works in there holds its lock.
-        let Ok(Some(_lock)) = Lock::try_acquire(&entry.path().join(layout::names::LOCK)) else { continue };
+        let Ok(Some(_lock)) = Lock::try_acquire(&entry.path().join(layout::names::LOCK)) else {
+            continue;
+        };
         let _ = std::fs::remove_dir_all(entry.path()); // tried again by the next creator
     }
     Ok(())

@@ -19,12 +19,12 @@ use crate::cmdline;
 use hypeman_files::AtPath;
 
 use crate::error::{Error, Result};
-use hypeman_files::{write_disk, write_json};
 use crate::launch::{Guest, Launch};
 use crate::layout::names;
 use crate::protocol::Started;
 use crate::record::{CommandSpec, KernelUse, Record};
 use crate::store::{Instance, Store};
+use hypeman_files::{write_disk, write_json};
 
 /// The programs of ours that a start needs.
 #[derive(Debug, Clone)]
@@ -95,9 +95,12 @@ fn accelerator(record: &Record) -> (Accelerator, Option<String>) {
         (None, HypervisorKind::CloudHypervisor) => (Accelerator::Kvm, None),
         (None, HypervisorKind::Qemu | HypervisorKind::QemuMicrovm) => match probe_kvm() {
             KvmState::Works => (Accelerator::Kvm, None),
-            KvmState::Missing(why) | KvmState::Broken(why) => {
-                (Accelerator::Tcg, Some(format!("running on TCG, which is slow, because KVM does not work: {why}")))
-            }
+            KvmState::Missing(why) | KvmState::Broken(why) => (
+                Accelerator::Tcg,
+                Some(format!(
+                    "running on TCG, which is slow, because KVM does not work: {why}"
+                )),
+            ),
         },
     }
 }
@@ -111,7 +114,10 @@ fn boot_files(store: &Store, record: &Record, programs: &Programs) -> Result<(Pa
             // not fit, so its drivers must be built in or come with the user's initramfs.
             let initramfs = match (&own_initrd, &record.image) {
                 (Some(path), _) => Some(path.clone()),
-                (None, Some(_)) => Some(relative(store, &kernels.initramfs_without_modules(&programs.init)?)),
+                (None, Some(_)) => Some(relative(
+                    store,
+                    &kernels.initramfs_without_modules(&programs.init)?,
+                )),
                 (None, None) => None,
             };
             Ok((PathBuf::from(names::KERNEL), initramfs))
@@ -128,9 +134,15 @@ fn boot_files(store: &Store, record: &Record, programs: &Programs) -> Result<(Pa
 }
 
 fn disks(store: &Store, record: &Record) -> Result<Vec<Disk>> {
-    let Some(image) = &record.image else { return Ok(Vec::new()) };
+    let Some(image) = &record.image else {
+        return Ok(Vec::new());
+    };
     let image = hypeman_image::Store::new(store.data_dir()).get(&image.digest)?;
-    let disk = |path: PathBuf, serial: &str, read_only| Disk { path, serial: serial.to_owned(), read_only };
+    let disk = |path: PathBuf, serial: &str, read_only| Disk {
+        path,
+        serial: serial.to_owned(),
+        read_only,
+    };
     Ok(vec![
         disk(relative(store, &image.rootfs()), disk::ROOT, true),
         disk(names::OVERLAY.into(), disk::OVERLAY, false),
@@ -141,12 +153,14 @@ fn disks(store: &Store, record: &Record) -> Result<Vec<Disk>> {
 
 /// A path below the data directory as seen from the directory of an instance.
 fn relative(store: &Store, path: &Path) -> PathBuf {
-    path.strip_prefix(store.data_dir()).map_or_else(|_| path.to_owned(), |below| Path::new("../..").join(below))
+    path.strip_prefix(store.data_dir())
+        .map_or_else(|_| path.to_owned(), |below| Path::new("../..").join(below))
 }
 
 fn guest_config(record: &Record, command: &CommandSpec) -> GuestConfig {
     let mut env = command.env.clone();
-    env.entry("HOSTNAME".to_owned()).or_insert_with(|| record.name.clone());
+    env.entry("HOSTNAME".to_owned())
+        .or_insert_with(|| record.name.clone());
     GuestConfig {
         hostname: record.name.clone(),
         mode: command.mode,
@@ -165,7 +179,12 @@ fn start_shim(instance: &Instance, hypeman: &Path) -> Result<Client> {
     let client = Client::connect(&instance.record.name, &instance.directory)?;
     let (word, shim_end) = std::io::pipe().at(&instance.directory)?;
     let log = instance.directory.join(names::HYPEMAN_LOG);
-    let stderr = OpenOptions::new().append(true).create(true).mode(0o600).open(&log).at(&log)?;
+    let stderr = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(&log)
+        .at(&log)?;
     let mut child = Command::new(hypeman)
         .arg("shim")
         .arg(&instance.directory)
@@ -176,8 +195,14 @@ fn start_shim(instance: &Instance, hypeman: &Path) -> Result<Client> {
         .at(hypeman)?;
     let mut line = String::new();
     // Ends with the line, or with the shim.
-    BufReader::new(word).take(64 * 1024).read_line(&mut line).at(&instance.directory)?;
-    let failed = |reason: String| Error::Start { name: instance.record.name.clone(), reason };
+    BufReader::new(word)
+        .take(64 * 1024)
+        .read_line(&mut line)
+        .at(&instance.directory)?;
+    let failed = |reason: String| Error::Start {
+        name: instance.record.name.clone(),
+        reason,
+    };
     match serde_json::from_str(&line) {
         Ok(Started::Ready) => Ok(client),
         Ok(Started::Failed { message }) => {
@@ -185,8 +210,13 @@ fn start_shim(instance: &Instance, hypeman: &Path) -> Result<Client> {
             Err(failed(message))
         }
         Err(_) => {
-            let how = child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
-            Err(failed(format!("the shim ended without a word ({how}); {} may say more", log.display())))
+            let how = child
+                .wait()
+                .map_or_else(|error| error.to_string(), |status| status.to_string());
+            Err(failed(format!(
+                "the shim ended without a word ({how}); {} may say more",
+                log.display()
+            )))
         }
     }
 }

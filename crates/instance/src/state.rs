@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::client::Client;
 use crate::end::{self, End, Reason};
 use crate::error::Result;
-use hypeman_files::{read_json};
 use crate::layout::names;
+use hypeman_files::read_json;
 
 use crate::process;
 use crate::protocol::{Request, Response};
@@ -40,7 +40,10 @@ impl State {
     /// Whether a VMM is there.
     #[must_use]
     pub fn is_active(self) -> bool {
-        matches!(self, State::Initializing | State::Running | State::Paused | State::Shutdown)
+        matches!(
+            self,
+            State::Initializing | State::Running | State::Paused | State::Shutdown
+        )
     }
 }
 
@@ -82,7 +85,12 @@ pub fn observe(name: &str, directory: &Path) -> Result<Observation> {
         // The shim may have ended between the two looks; then its record is the truth.
         if state.is_some() || hypeman_files::is_held(&directory.join(names::SHIM_PID))? {
             let run = read_json(&directory.join(names::RUN))?;
-            return Ok(Observation { state: state.unwrap_or(State::Unknown), supervised: true, run, end: None });
+            return Ok(Observation {
+                state: state.unwrap_or(State::Unknown),
+                supervised: true,
+                run,
+                end: None,
+            });
         }
     }
     let run: Option<Run> = read_json(&directory.join(names::RUN))?;
@@ -90,7 +98,12 @@ pub fn observe(name: &str, directory: &Path) -> Result<Observation> {
         None => (State::Created, None),
         Some(run) => unsupervised(run, directory),
     };
-    Ok(Observation { state, supervised: false, run, end })
+    Ok(Observation {
+        state,
+        supervised: false,
+        run,
+        end,
+    })
 }
 
 fn ask_shim(name: &str, directory: &Path) -> Option<State> {
@@ -112,24 +125,36 @@ fn unsupervised(run: &Run, directory: &Path) -> (State, Option<End>) {
     if run.vmm.is_alive() {
         return (State::Running, None);
     }
-    let end = status::read(&directory.join(names::STATUS)).as_ref().and_then(end::reported).unwrap_or_else(|| {
-        let message = "the shim was killed, and the VMM has ended since; app.log holds what was kept".to_owned();
-        end::end(Reason::Vanished, 137, message)
-    });
+    let end = status::read(&directory.join(names::STATUS))
+        .as_ref()
+        .and_then(end::reported)
+        .unwrap_or_else(|| {
+            let message =
+                "the shim was killed, and the VMM has ended since; app.log holds what was kept".to_owned();
+            end::end(Reason::Vanished, 137, message)
+        });
     (State::Stopped, Some(end))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hypeman_files::{write_json};
     use crate::process::Process;
+    use hypeman_files::write_json;
     use hypeman_vmm::spec::Accelerator;
 
     fn run(vmm: Process, boot_id: String) -> Run {
         let hypervisor = "qemu 1".to_owned();
         let started = jiff::Timestamp::UNIX_EPOCH;
-        Run { boot_id, shim: vmm, vmm, hypervisor, accelerator: Accelerator::Tcg, started, end: None }
+        Run {
+            boot_id,
+            shim: vmm,
+            vmm,
+            hypervisor,
+            accelerator: Accelerator::Tcg,
+            started,
+            end: None,
+        }
     }
 
     fn observed(run: &Run) -> Observation {
@@ -140,16 +165,25 @@ mod tests {
 
     #[test]
     fn a_record_that_says_running_is_not_believed() {
-        let gone = Process { pid: std::process::id(), start_ticks: 1 };
+        let gone = Process {
+            pid: std::process::id(),
+            start_ticks: 1,
+        };
         let seen = observed(&run(gone, process::boot_id()));
-        assert_eq!((seen.state, seen.end.unwrap().reason), (State::Stopped, Reason::Vanished));
+        assert_eq!(
+            (seen.state, seen.end.unwrap().reason),
+            (State::Stopped, Reason::Vanished)
+        );
     }
 
     #[test]
     fn a_reboot_of_the_host_is_told() {
         let me = Process::find(std::process::id()).unwrap();
         let seen = observed(&run(me, "another boot".to_owned()));
-        assert_eq!((seen.state, seen.end.unwrap().reason), (State::Stopped, Reason::HostRebooted));
+        assert_eq!(
+            (seen.state, seen.end.unwrap().reason),
+            (State::Stopped, Reason::HostRebooted)
+        );
     }
 
     #[test]

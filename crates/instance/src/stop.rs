@@ -10,11 +10,11 @@ use hypeman_files::AtPath;
 
 use crate::error::{Error, Result};
 use crate::layout::names;
-use hypeman_files::{self, Lock};
 use crate::process::Process;
 use crate::protocol::Request;
 use crate::state::Observation;
 use crate::store::Instance;
+use hypeman_files::{self, Lock};
 
 /// Time a VMM without a shim is given to end after a signal.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -117,7 +117,9 @@ fn require_active(instance: &Instance, seen: &Observation) -> Result<()> {
 }
 
 fn unsupervised(seen: &Observation) -> Option<Process> {
-    (seen.state.is_active() && !seen.supervised).then(|| seen.run.as_ref().map(|run| run.vmm)).flatten()
+    (seen.state.is_active() && !seen.supervised)
+        .then(|| seen.run.as_ref().map(|run| run.vmm))
+        .flatten()
 }
 
 /// Has the shim end its VM, and waits until the shim is gone too, so that the instance can be started again at once.
@@ -152,6 +154,9 @@ fn end_process(instance: &Instance, vmm: Process, signal: Signal) -> Result<()> 
     }
     Err(Error::Shim {
         name: instance.record.name.clone(),
-        reason: format!("its VMM (pid {}) did not end after SIGKILL; look for a stuck disk or device", vmm.pid),
+        reason: format!(
+            "its VMM (pid {}) did not end after SIGKILL; look for a stuck disk or device",
+            vmm.pid
+        ),
     })
 }

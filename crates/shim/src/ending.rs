@@ -13,7 +13,9 @@ use crate::supervisor::Shared;
 /// How the VM ended, by all that is known after its VMM is gone.
 pub(crate) async fn judge(shared: &Shared, exit: &std::io::Result<ExitStatus>) -> End {
     let vmm = match exit {
-        Ok(status) => status.signal().map_or(VmmExit::Code(status.code().unwrap_or(-1)), VmmExit::Signal),
+        Ok(status) => status
+            .signal()
+            .map_or(VmmExit::Code(status.code().unwrap_or(-1)), VmmExit::Signal),
         Err(_) => VmmExit::Code(-1),
     };
     let status = status::read(Path::new(names::STATUS));
@@ -29,9 +31,9 @@ pub(crate) async fn judge(shared: &Shared, exit: &std::io::Result<ExitStatus>) -
 
 /// Removes the instance that wished to be removed at its end.
 pub(crate) fn remove(shared: &Shared) {
-    let removed = std::env::current_dir().map_err(|error| error.to_string()).and_then(|directory| {
-        delete::remove_directory(&directory).map_err(|error| error.to_string())
-    });
+    let removed = std::env::current_dir()
+        .map_err(|error| error.to_string())
+        .and_then(|directory| delete::remove_directory(&directory).map_err(|error| error.to_string()));
     if let Err(error) = removed {
         shared.journal.note(format_args!("not removed: {error}"));
     }

@@ -5,8 +5,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-use hypeman_instance::layout::names;
 use hypeman_files::Lock;
+use hypeman_instance::layout::names;
 
 use crate::error::{Result, StartContext};
 
@@ -29,17 +29,26 @@ pub(crate) fn become_shim(directory: &Path) -> Result<Identity> {
         .ok_or("another shim supervises this instance")
         .start("lock shim.pid")?;
     let mut file = alive.file();
-    let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
+    let written = file
+        .set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| writeln!(file, "{}", std::process::id()));
     written.start("write shim.pid")?;
-    Ok(Identity { listener: take_listener()?, _alive: alive })
+    Ok(Identity {
+        listener: take_listener()?,
+        _alive: alive,
+    })
 }
 
 /// Takes the socket from standard input, and leaves /dev/null there.
 fn take_listener() -> Result<UnixListener> {
-    let socket: OwnedFd = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).start("take the socket")?;
+    let socket: OwnedFd =
+        rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).start("take the socket")?;
     if rustix::net::sockopt::socket_acceptconn(&socket) != Ok(true) {
-        return Err("standard input is no listening socket; the shim is started by `hypeman start`, not by hand")
-            .start("take the socket");
+        return Err(
+            "standard input is no listening socket; the shim is started by `hypeman start`, not by hand",
+        )
+        .start("take the socket");
     }
     let null = std::fs::File::open("/dev/null").start("open /dev/null")?;
     rustix::stdio::dup2_stdin(null).start("let go of standard input")?;

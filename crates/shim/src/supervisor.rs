@@ -8,8 +8,8 @@ use std::rc::Rc;
 
 use hypeman_console::capture::{Event, capture};
 use hypeman_console::log::{Limits, Log};
-use hypeman_instance::end::{End, Reason, end};
 use hypeman_files::{read_json, write_json};
+use hypeman_instance::end::{End, Reason, end};
 use hypeman_instance::launch::Launch;
 use hypeman_instance::layout::names;
 use hypeman_instance::protocol::Started;
@@ -57,7 +57,10 @@ pub(crate) fn supervise(identity: Identity) -> Result<()> {
         .ok_or("there is none")
         .start("read the launch order")?;
     let journal = Journal::open(Path::new(names::HYPEMAN_LOG), limits(&launch)).start("open hypeman.log")?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().start("start the runtime")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .start("start the runtime")?;
     LocalSet::new().block_on(&runtime, async {
         let result = live(identity, launch, &journal).await;
         if let Err(error) = &result {
@@ -68,7 +71,10 @@ pub(crate) fn supervise(identity: Identity) -> Result<()> {
 }
 
 fn limits(launch: &Launch) -> Limits {
-    Limits { max_size: launch.log.max_size, max_files: launch.log.max_files }
+    Limits {
+        max_size: launch.log.max_size,
+        max_files: launch.log.max_files,
+    }
 }
 
 async fn live(identity: Identity, launch: Launch, journal: &Journal) -> Result<()> {
@@ -76,9 +82,16 @@ async fn live(identity: Identity, launch: Launch, journal: &Journal) -> Result<(
     if let Some(note) = &launch.note {
         journal.note(note);
     }
-    let Created { mut child, vm, console, vmm_output, run } = vm::create(&launch, journal).await?;
+    let Created {
+        mut child,
+        vm,
+        console,
+        vmm_output,
+        run,
+    } = vm::create(&launch, journal).await?;
     write_json(Path::new(names::RUN), &run).start("record the run")?;
-    let own_journal = Journal::open(Path::new(names::HYPEMAN_LOG), limits(&launch)).start("open hypeman.log")?;
+    let own_journal =
+        Journal::open(Path::new(names::HYPEMAN_LOG), limits(&launch)).start("open hypeman.log")?;
     let shared = Rc::new(Shared {
         launch,
         journal: own_journal,
@@ -90,7 +103,10 @@ async fn live(identity: Identity, launch: Launch, journal: &Journal) -> Result<(
         end: watch::Sender::new(None),
         control: RefCell::new(None),
     });
-    let logs = [keep(&shared, console.output, names::APP_LOG)?, keep(&shared, vmm_output, names::VMM_LOG)?];
+    let logs = [
+        keep(&shared, console.output, names::APP_LOG)?,
+        keep(&shared, vmm_output, names::VMM_LOG)?,
+    ];
     if let Err(error) = shared.vm.lock().await.boot().await {
         let _ = child.kill().await; // it may have ended already
         record(&shared, end(Reason::StartFailed, 125, error.to_string())).await;
@@ -119,7 +135,12 @@ async fn live(identity: Identity, launch: Launch, journal: &Journal) -> Result<(
 
 /// The VM is stopped by requests, not by signals to its shim: a closed terminal or a careless `kill` must not end it.
 fn outlive_signals() -> Result<()> {
-    for kind in [SignalKind::hangup(), SignalKind::interrupt(), SignalKind::quit(), SignalKind::terminate()] {
+    for kind in [
+        SignalKind::hangup(),
+        SignalKind::interrupt(),
+        SignalKind::quit(),
+        SignalKind::terminate(),
+    ] {
         // tokio's handler stays installed for the life of the process, also when nobody listens (tokio::signal).
         drop(signal(kind).start("set a signal handler")?);
     }
@@ -145,10 +166,18 @@ fn keep(shared: &Rc<Shared>, source: OwnedFd, name: &'static str) -> Result<Join
 
 /// Records the end; on a full disk, as soon as there is room.
 async fn record(shared: &Shared, end: End) {
-    let ended = Ended { at: Timestamp::now(), end };
-    let run = Run { end: Some(ended), ..shared.run.clone() };
+    let ended = Ended {
+        at: Timestamp::now(),
+        end,
+    };
+    let run = Run {
+        end: Some(ended),
+        ..shared.run.clone()
+    };
     while let Err(error) = write_json(Path::new(names::RUN), &run) {
-        shared.journal.note(format_args!("the end cannot be recorded yet: {error}"));
+        shared
+            .journal
+            .note(format_args!("the end cannot be recorded yet: {error}"));
         tokio::select! {
             () = tokio::time::sleep(std::time::Duration::from_secs(1)) => {}
             () = shared.discard.cancelled() => return,

@@ -13,7 +13,8 @@ use crate::spec::VmSpec;
 pub(crate) struct CloudHypervisor;
 
 fn refuse<T>() -> Result<T> {
-    let message = "this build of hypeman does not support Cloud Hypervisor yet; use --hypervisor qemu or qemu-microvm";
+    let message =
+        "this build of hypeman does not support Cloud Hypervisor yet; use --hypervisor qemu or qemu-microvm";
     Err(Error::Program(message.to_owned()))
 }
 

@@ -26,7 +26,10 @@ pub(crate) fn start(context: &Context, names: &Names) -> Result<ExitCode> {
 
 pub(crate) fn stop(context: &Context, arguments: &StopArguments) -> Result<ExitCode> {
     Ok(each(&arguments.names.names, |name| {
-        stop::stop(&context.instances.find(name)?, Duration::from_secs(arguments.time))?;
+        stop::stop(
+            &context.instances.find(name)?,
+            Duration::from_secs(arguments.time),
+        )?;
         output::line(name)
     }))
 }
@@ -35,7 +38,11 @@ pub(crate) fn kill(context: &Context, signal: Option<&str>, names: &Names) -> Re
     let signal = signal.map_or(Ok(KILL), signal_number)?;
     Ok(each(&names.names, |name| {
         let instance = context.instances.find(name)?;
-        if signal == KILL { stop::kill(&instance)? } else { stop::signal(&instance, signal)? }
+        if signal == KILL {
+            stop::kill(&instance)?
+        } else {
+            stop::signal(&instance, signal)?
+        }
         output::line(name)
     }))
 }

@@ -6,7 +6,7 @@ use hypeman_console::watch::Watch;
 use hypeman_instance::layout::names;
 use hypeman_instance::stop;
 
-use super::runtime;
+use super::{in_background, runtime};
 use crate::args::{Source, Tail};
 use crate::context::Context;
 
@@ -29,7 +29,7 @@ pub(crate) fn logs(context: &Context, name: &str, source: Source, tail: Tail, fo
     }
     runtime()?.block_on(async {
         let mut watch = Watch::on(&path)?;
-        let mut ended = tokio::task::spawn_blocking(move || stop::wait(&instance));
+        let mut ended = in_background(move || stop::wait(&instance));
         loop {
             follower.read_available(&mut stdout)?;
             tokio::select! {

@@ -14,6 +14,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::CommandFactory;
+use tokio::sync::oneshot;
 
 use crate::args::{Arguments, Command};
 use crate::context::Context;
@@ -27,7 +28,12 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
         Command::Completion { shell } => {
-            clap_complete::generate(*shell, &mut Arguments::command(), "hypeman", &mut std::io::stdout().lock());
+            clap_complete::generate(
+                *shell,
+                &mut Arguments::command(),
+                "hypeman",
+                &mut std::io::stdout().lock(),
+            );
             return Ok(ExitCode::SUCCESS);
         }
         _ => {}
@@ -47,7 +53,12 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Wait(names) => return lifecycle::wait(&context, &names),
         Command::Ps { all, quiet, format } => ps::ps(&context, all, quiet, format.format)?,
         Command::Inspect(names) => inspect::inspect(&context, &names)?,
-        Command::Logs { follow, tail, source, name } => logs::logs(&context, &name, source, tail, follow)?,
+        Command::Logs {
+            follow,
+            tail,
+            source,
+            name,
+        } => logs::logs(&context, &name, source, tail, follow)?,
         Command::Rm { force, names } => return lifecycle::remove(&context, force, &names),
         Command::Completion { .. } | Command::Shim { .. } => {}
     }
@@ -68,5 +79,16 @@ fn each(names: &[String], mut action: impl FnMut(&str) -> Result<()>) -> ExitCod
 
 /// A runtime for the commands that wait for several things at once.
 fn runtime() -> Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")
+}
+
+/// Does something that blocks in a thread of its own. Unlike a blocking task of the runtime's, it does not keep the
+/// process from ending.
+fn in_background<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> oneshot::Receiver<T> {
+    let (sender, receiver) = oneshot::channel();
+    std::thread::spawn(move || sender.send(work()));
+    receiver
 }

@@ -14,7 +14,7 @@ use hypeman_instance::store::Instance;
 use hypeman_instance::{delete, start, stop};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{create, runtime};
+use super::{create, in_background, runtime};
 use crate::args::RunArguments;
 use crate::context::{Context, programs};
 
@@ -24,11 +24,14 @@ pub(crate) fn run(context: &Context, arguments: &RunArguments) -> Result<ExitCod
     let runtime = runtime()?;
     let _runtime = runtime.enter();
     // From here on an interrupt is ours to handle: the VM is being made.
-    let interrupts = if arguments.detach { None } else { Some(Interrupts::new()?) };
+    let interrupts = if arguments.detach {
+        None
+    } else {
+        Some(Interrupts::new()?)
+    };
     let instance = hypeman_instance::create::create(&context.instances, &wish)?;
-    let client = start::start(&context.instances, &instance, &programs).map_err(|error| {
+    let client = start::start(&context.instances, &instance, &programs).inspect_err(|_| {
         let _ = delete::remove(&instance, true); // what never ran is not left behind
-        error
     })?;
     match interrupts {
         None => create::print_id(&instance).map(|()| ExitCode::SUCCESS),
@@ -41,7 +44,7 @@ async fn foreground(instance: &Instance, mut client: Client, mut interrupts: Int
     let log = instance.directory.join(names::APP_LOG);
     let mut watch = Watch::on(&log)?;
     let mut follower = Follower::open(&log, Start::Beginning)?;
-    let mut ended = tokio::task::spawn_blocking(move || {
+    let mut ended = in_background(move || {
         let end = client.ask_for_end(&Request::Wait);
         (end, client) // as long as the client lives, the logs of an instance that removes itself do too
     });
@@ -53,7 +56,9 @@ async fn foreground(instance: &Instance, mut client: Client, mut interrupts: Int
             changed = watch.changed() => changed?,
             number = interrupts.next() => {
                 interrupted += 1;
-                pass_on(instance, number, interrupted)?;
+                if let Err(error) = pass_on(instance, number, interrupted) {
+                    eprintln!("hypeman: {error:#}");
+                }
             }
             joined = &mut ended => break joined.context("wait for the VM")?,
         }
@@ -64,7 +69,11 @@ async fn foreground(instance: &Instance, mut client: Client, mut interrupts: Int
 }
 
 fn exit_code(end: &End) -> ExitCode {
-    if !matches!(end.reason, Reason::Exited | Reason::Signaled | Reason::GuestShutdown) || end.exit_code == 125 {
+    if !matches!(
+        end.reason,
+        Reason::Exited | Reason::Signaled | Reason::GuestShutdown
+    ) || end.exit_code == 125
+    {
         eprintln!("hypeman: {}", end.message);
     }
     ExitCode::from(u8::try_from(end.exit_code).unwrap_or(u8::MAX))
@@ -73,7 +82,11 @@ fn exit_code(end: &End) -> ExitCode {
 /// The first signal is the program's (or the power button, where no init of ours is); from the second on it is the VM's
 /// end.
 fn pass_on(instance: &Instance, number: i32, times: u32) -> Result<()> {
-    let exec = instance.record.command.as_ref().is_some_and(|command| command.mode == Mode::Exec);
+    let exec = instance
+        .record
+        .command
+        .as_ref()
+        .is_some_and(|command| command.mode == Mode::Exec);
     let result = match (times, exec) {
         (1, true) => stop::signal(instance, number),
         (1, false) => stop::power_button(instance),

@@ -24,11 +24,14 @@ impl Disks {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let disks = Disks(scan());
-            let missing = [disk::ROOT, disk::OVERLAY, disk::CONFIG, disk::STATUS].into_iter().find(|s| disks.path(s).is_err());
+            let missing = [disk::ROOT, disk::OVERLAY, disk::CONFIG, disk::STATUS]
+                .into_iter()
+                .find(|s| disks.path(s).is_err());
             match missing {
                 None => return Ok(disks),
                 Some(serial) if Instant::now() > deadline => {
-                    return Err(format!("no disk has the serial number {serial:?}")).context("find its disks");
+                    return Err(format!("no disk has the serial number {serial:?}"))
+                        .context("find its disks");
                 }
                 Some(_) => std::thread::sleep(Duration::from_millis(2)),
             }
@@ -37,17 +40,25 @@ impl Disks {
 
     /// The device file of a disk.
     pub(crate) fn path(&self, serial: &str) -> Result<&PathBuf, Failure> {
-        self.0.get(serial).ok_or_else(|| format!("no disk {serial:?}")).context("find its disks")
+        self.0
+            .get(serial)
+            .ok_or_else(|| format!("no disk {serial:?}"))
+            .context("find its disks")
     }
 
     pub(crate) fn open_status(&self) -> Result<File, Failure> {
-        OpenOptions::new().write(true).open(self.path(disk::STATUS)?).context("open the status disk")
+        OpenOptions::new()
+            .write(true)
+            .open(self.path(disk::STATUS)?)
+            .context("open the status disk")
     }
 
     pub(crate) fn read_config(&self) -> Result<GuestConfig, Failure> {
         let mut bytes = Vec::new();
         let disk = File::open(self.path(disk::CONFIG)?).context("open the configuration")?;
-        disk.take(config::DISK_SIZE).read_to_end(&mut bytes).context("read the configuration")?;
+        disk.take(config::DISK_SIZE)
+            .read_to_end(&mut bytes)
+            .context("read the configuration")?;
         let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
         serde_json::from_slice(&bytes[..end]).context("understand the configuration")
     }

@@ -20,11 +20,7 @@ use crate::report::Failure;
 
 fn main() {
     let mut status = None;
-    let failure = match run(&mut status) {
-        Ok(()) => None,
-        Err(failure) => Some(failure),
-    };
-    if let Some(failure) = failure {
+    if let Err(failure) = run(&mut status) {
         match &status {
             Some(status) => report::write(status, &failure.into_status()),
             // Without a disk to report on, the console is all there is.

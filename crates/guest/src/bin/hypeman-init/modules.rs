@@ -7,9 +7,12 @@ use crate::report::{Context, Failure};
 
 /// Loads every module that `/modules.list` names, in its order. One that is built in or loaded already is no error.
 pub(crate) fn load_all() -> Result<(), Failure> {
-    let Ok(list) = std::fs::read_to_string("/modules.list") else { return Ok(()) }; // a kernel with all built in
+    let Ok(list) = std::fs::read_to_string("/modules.list") else {
+        return Ok(());
+    }; // a kernel with all built in
     for name in list.lines() {
-        let file = File::open(Path::new("/modules").join(name)).context(&format!("open the module {name}"))?;
+        let file =
+            File::open(Path::new("/modules").join(name)).context(&format!("open the module {name}"))?;
         match rustix::system::finit_module(&file, c"", 0) {
             Ok(()) | Err(rustix::io::Errno::EXIST) => {}
             Err(error) => return Err(error).context(&format!("load the module {name}")),

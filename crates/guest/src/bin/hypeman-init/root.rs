@@ -43,7 +43,13 @@ pub(crate) fn enter(disks: &Disks, config: &GuestConfig) -> Result<(), Failure> 
 fn mount_root(device: &Path) -> Result<(), Failure> {
     let mut result = Ok(());
     for kind in ROOT_TYPES {
-        result = mount(device, "/lower", kind, MountFlags::RDONLY | MountFlags::NOATIME, None);
+        result = mount(
+            device,
+            "/lower",
+            kind,
+            MountFlags::RDONLY | MountFlags::NOATIME,
+            None,
+        );
         if result.is_ok() {
             break;
         }
@@ -99,5 +105,8 @@ fn name(hostname: &str) {
     let _ = rustix::system::sethostname(hostname.as_bytes());
     let _ = std::fs::create_dir_all("/etc");
     let _ = std::fs::write("/etc/hostname", format!("{hostname}\n"));
-    let _ = std::fs::write("/etc/hosts", format!("127.0.0.1\tlocalhost\n::1\tlocalhost\n127.0.1.1\t{hostname}\n"));
+    let _ = std::fs::write(
+        "/etc/hosts",
+        format!("127.0.0.1\tlocalhost\n::1\tlocalhost\n127.0.1.1\t{hostname}\n"),
+    );
 }

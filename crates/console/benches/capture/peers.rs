@@ -1,0 +1,93 @@
+//! The ways of capturing, each as a process that reads its standard input.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use hypeman_console::capture::capture;
+use hypeman_console::log::{Limits, Log};
+use tokio_util::sync::CancellationToken;
+
+/// Our way.
+pub(crate) fn capture_stdin(path: &Path) {
+    let limits = Limits {
+        max_size: 50 << 20,
+        max_files: 3,
+    };
+    let mut log = Log::open(path, limits).expect("open the log");
+    let stdin = rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), 3).expect("standard input");
+    rustix::io::ioctl_fionbio(&stdin, true).expect("non-blocking");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime
+        .block_on(capture(stdin, &mut log, &CancellationToken::new(), &mut |_| {}))
+        .expect("capture");
+}
+
+/// The plainest way: read up to 256 KiB, write it, without rotation.
+pub(crate) fn loop_stdin(path: &Path) {
+    let mut file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(path)
+        .expect("open the log");
+    let mut buffer = vec![0; 256 * 1024];
+    let mut stdin = File::from(rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), 3).expect("standard input"));
+    loop {
+        match stdin.read(&mut buffer).expect("read") {
+            0 => return,
+            length => file.write_all(&buffer[..length]).expect("write"),
+        }
+    }
+}
+
+/// Where socat is.
+pub(crate) fn socat() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|directory| directory.join("socat"))
+        .find(|path| path.is_file())
+}
+
+/// A capturing process and the end to write to.
+pub(crate) struct Running {
+    pub(crate) child: Child,
+    pub(crate) writer: OwnedFd,
+}
+
+/// This program again, as one of the two above, with one end of a pipe or socket as its standard input.
+pub(crate) fn own(way: &str, path: &Path, source: OwnedFd, writer: OwnedFd) -> Running {
+    let this = std::env::current_exe().expect("this program");
+    let child = Command::new(this)
+        .arg(way)
+        .arg(path)
+        .stdin(Stdio::from(source))
+        .spawn()
+        .expect("start");
+    Running { child, writer }
+}
+
+/// socat as a server on a unix socket, as people run it beside a VMM; it appends to the file.
+pub(crate) fn socat_on_socket(path: &Path) -> Running {
+    let socket = path.with_extension("sock");
+    let _ = std::fs::remove_file(&socket);
+    // The socket listens before socat starts, so that a connect waits instead of failing.
+    let listener = UnixListener::bind(&socket).expect("bind");
+    let writer = UnixStream::connect(&socket).expect("connect");
+    let (connection, _) = listener.accept().expect("accept");
+    let target = format!("OPEN:{},creat,append", path.display());
+    let child = Command::new(socat().expect("socat"))
+        .args(["-u", "-b262144", "STDIN", &target])
+        .stdin(Stdio::from(OwnedFd::from(connection)))
+        .spawn()
+        .expect("start socat");
+    Running {
+        child,
+        writer: writer.into(),
+    }
+}

@@ -1,0 +1,114 @@
+//! The machine, a process' figures, and bulk capture.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Instant;
+
+use crate::peers::{self, Running};
+
+/// Bytes of a bulk round.
+const BULK: u64 = 2 << 30;
+const ROUNDS: usize = 3;
+
+/// Says on what all this was measured.
+pub(crate) fn machine() {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let cpuinfo = read("/proc/cpuinfo");
+    let model = cpuinfo
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .unwrap_or("unknown");
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let kernel = read("/proc/sys/kernel/osrelease");
+    println!(
+        "Machine: {cores} cores of {}, Linux {}",
+        model.trim_start_matches([' ', '\t', ':']),
+        kernel.trim()
+    );
+}
+
+/// User and system time of a process so far, in seconds (proc(5): fields 14 and 15 of its stat, in ticks of 10 ms).
+pub(crate) fn cpu_seconds(pid: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("its stat");
+    let fields: Vec<&str> = stat
+        .rsplit_once(')')
+        .expect("a stat line")
+        .1
+        .split_whitespace()
+        .collect();
+    let ticks = |index: usize| fields[index].parse::<f64>().expect("ticks");
+    (ticks(11) + ticks(12)) / 100.0
+}
+
+/// Proportional set size of a process in KiB.
+fn pss(pid: u32) -> u64 {
+    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let line = rollup
+        .lines()
+        .find_map(|line| line.strip_prefix("Pss:"))
+        .unwrap_or("0");
+    line.split_whitespace()
+        .next()
+        .and_then(|number| number.parse().ok())
+        .unwrap_or(0)
+}
+
+/// As much as goes through a unix socket, each way in turn; the best of some rounds.
+pub(crate) fn bulk() {
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let (mut socat, mut plain, mut unrotated, mut ours) = (0.0_f64, 0.0_f64, 0.0_f64, (0.0_f64, 0));
+    for _ in 0..ROUNDS {
+        let path = directory.path().join("bulk.log");
+        socat = socat.max(feed(peers::socat_on_socket(&path), &path).0);
+        plain = plain.max(feed(on_socket("loop", &path), &path).0);
+        unrotated = unrotated.max(feed(on_socket("capture-unrotated", &path), &path).0);
+        let (rate, weight) = feed(on_socket("capture", &path), &path);
+        ours = (ours.0.max(rate), weight);
+    }
+    println!(
+        "\n| {} GiB through a unix socket, best of {ROUNDS} | MB/s | of the loop |\n|---|---|---|",
+        BULK >> 30
+    );
+    println!("| socat, 256 KiB blocks | {socat:.0} | {:.2} |", socat / plain);
+    println!("| plain loop, 256 KiB | {plain:.0} | 1.00 |");
+    println!(
+        "| hypeman's capture | {unrotated:.0} | {:.2} |",
+        unrotated / plain
+    );
+    println!(
+        "| hypeman's capture, rotating at 50 MB | {:.0} | {:.2} |",
+        ours.0,
+        ours.0 / plain
+    );
+    println!("\nThe capturing process at full speed: {} KiB PSS.", ours.1);
+}
+
+fn on_socket(way: &str, path: &Path) -> Running {
+    let (source, writer) = UnixStream::pair().expect("a socket pair");
+    peers::own(way, path, source.into(), writer.into())
+}
+
+/// Rate in MB/s, and the weight in KiB half-way.
+fn feed(mut running: Running, path: &Path) -> (f64, u64) {
+    let block: Vec<u8> = (0..256 * 1024)
+        .map(|n| if n % 64 == 63 { b'\n' } else { b'x' })
+        .collect();
+    let mut writer = File::from(running.writer);
+    let mut weight = 0;
+    let begin = Instant::now();
+    for number in 0..BULK / block.len() as u64 {
+        writer.write_all(&block).expect("write");
+        if number == BULK / block.len() as u64 / 2 {
+            weight = pss(running.child.id());
+        }
+    }
+    drop(writer);
+    running.child.wait().expect("the capture");
+    let rate = BULK as f64 / 1e6 / begin.elapsed().as_secs_f64();
+    for file in hypeman_console::chain::files(path).expect("the files") {
+        std::fs::remove_file(file).expect("remove");
+    }
+    (rate, weight)
+}
