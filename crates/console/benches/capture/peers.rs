@@ -12,9 +12,9 @@ use hypeman_console::log::{Limits, Log};
 use tokio_util::sync::CancellationToken;
 
 /// Our way.
-pub(crate) fn capture_stdin(path: &Path) {
+pub(crate) fn capture_stdin(path: &Path, max_size: u64) {
     let limits = Limits {
-        max_size: 50 << 20,
+        max_size,
         max_files: 3,
     };
     let mut log = Log::open(path, limits).expect("open the log");
