@@ -42,11 +42,7 @@ impl Sequence {
 
     fn filler(&self, n: u64) -> u8 {
         // Both are below 64.
-        if self.options.wide {
-            0x80 | (n % 64) as u8
-        } else {
-            b'a' + (n % 26) as u8
-        }
+        if self.options.wide { 0x80 | (n % 64) as u8 } else { b'a' + (n % 26) as u8 }
     }
 
     /// The numbers of the lines in `bytes`, which begin with a whole line, whichever it is, and may end within one.
@@ -74,9 +70,7 @@ impl Sequence {
 
     fn first_number(&self, bytes: &[u8]) -> Result<u64, Broken> {
         let digits = &bytes[..DIGITS.min(bytes.len())];
-        let number = std::str::from_utf8(digits)
-            .ok()
-            .and_then(|digits| digits.parse().ok());
+        let number = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());
         number.ok_or_else(|| broken(0, b"a number", digits))
     }
 }
@@ -84,11 +78,7 @@ impl Sequence {
 fn broken(offset: usize, expected: &[u8], found: &[u8]) -> Broken {
     let same = expected.iter().zip(found).take_while(|(a, b)| a == b).count();
     let text = |bytes: &[u8]| bytes.escape_ascii().to_string();
-    Broken {
-        offset: offset + same,
-        expected: text(expected),
-        found: text(found),
-    }
+    Broken { offset: offset + same, expected: text(expected), found: text(found) }
 }
 
 #[cfg(test)]

@@ -32,14 +32,7 @@ pub enum Finish {
 
 impl Default for Options {
     fn default() -> Options {
-        Options {
-            count: 0,
-            length: 64,
-            pause: 0,
-            wide: false,
-            echo: false,
-            finish: Finish::PowerOff,
-        }
+        Options { count: 0, length: 64, pause: 0, wide: false, echo: false, finish: Finish::PowerOff }
     }
 }
 
@@ -50,9 +43,7 @@ impl fmt::Display for Options {
             Finish::Reset => "reset",
             Finish::Halt => "halt",
         };
-        let Options {
-            count, length, pause, ..
-        } = self;
+        let Options { count, length, pause, .. } = self;
         let (wide, echo) = (u8::from(self.wide), u8::from(self.echo));
         write!(
             formatter,

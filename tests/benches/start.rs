@@ -24,11 +24,7 @@ fn main() {
         println!("SKIPPED start: {lacking}");
         return;
     }
-    let accelerators: &[&str] = if Need::Kvm.lacking().is_none() {
-        &["tcg", "kvm"]
-    } else {
-        &["tcg"]
-    };
+    let accelerators: &[&str] = if Need::Kvm.lacking().is_none() { &["tcg", "kvm"] } else { &["tcg"] };
     println!("| start, median of {ROUNDS} | by hand | hypeman run -d | ratio |\n|---|---|---|---|");
     for accel in accelerators {
         let scratch = tempfile::tempdir().expect("a directory");
@@ -39,18 +35,8 @@ fn main() {
             hand.push(by_hand(scratch.path(), accel));
             ours.push(by_hypeman(&bed, accel, round));
         }
-        row(
-            &format!("to the VMM's process ({accel})"),
-            &hand,
-            &ours,
-            |times| times.process,
-        );
-        row(
-            &format!("to the first byte on disk ({accel})"),
-            &hand,
-            &ours,
-            |times| times.first_byte,
-        );
+        row(&format!("to the VMM's process ({accel})"), &hand, &ours, |times| times.process);
+        row(&format!("to the first byte on disk ({accel})"), &hand, &ours, |times| times.first_byte);
     }
     weight();
 }
@@ -66,11 +52,7 @@ fn row(name: &str, hand: &[Times], ours: &[Times], pick: impl Fn(&Times) -> Dura
 }
 
 fn cmdline() -> String {
-    Options {
-        count: 0,
-        ..Options::default()
-    }
-    .to_string()
+    Options { count: 0, ..Options::default() }.to_string()
 }
 
 fn by_hand(scratch: &Path, accel: &str) -> Times {
@@ -78,14 +60,7 @@ fn by_hand(scratch: &Path, accel: &str) -> Times {
     let _ = std::fs::remove_file(&out);
     let begin = Instant::now();
     let mut qemu = Command::new(find("qemu-system-x86_64").expect("QEMU"))
-        .args([
-            "-machine",
-            "q35",
-            "-accel",
-            accel,
-            "-cpu",
-            if accel == "kvm" { "qemu64" } else { "max" },
-        ])
+        .args(["-machine", "q35", "-accel", accel, "-cpu", if accel == "kvm" { "qemu64" } else { "max" }])
         .args([
             "-nodefaults",
             "-no-user-config",
@@ -128,11 +103,7 @@ fn by_hypeman(bed: &Bed, accel: &str, round: usize) -> Times {
         &cmdline,
     ];
     let begin = Instant::now();
-    let mut cli = bed
-        .command(&arguments)
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("hypeman run");
+    let mut cli = bed.command(&arguments).stdout(Stdio::null()).spawn().expect("hypeman run");
     while !has_descendant(cli.id(), "qemu-system") {}
     let process = begin.elapsed();
     let _instance = Instance { bed, name };
@@ -152,13 +123,10 @@ fn instances(bed: &Bed) -> std::path::PathBuf {
 /// Whether a process below `pid` has this name.
 fn has_descendant(pid: u32, name: &str) -> bool {
     let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    children
-        .split_ascii_whitespace()
-        .filter_map(|child| child.parse().ok())
-        .any(|child: u32| {
-            let comm = std::fs::read_to_string(format!("/proc/{child}/comm")).unwrap_or_default();
-            comm.starts_with(name) || has_descendant(child, name)
-        })
+    children.split_ascii_whitespace().filter_map(|child| child.parse().ok()).any(|child: u32| {
+        let comm = std::fs::read_to_string(format!("/proc/{child}/comm")).unwrap_or_default();
+        comm.starts_with(name) || has_descendant(child, name)
+    })
 }
 
 fn wait_for_byte(file: &Path) {
@@ -177,18 +145,12 @@ fn weight() {
     let scratch = tempfile::tempdir().expect("a directory");
     let bed = Bed::new(scratch.path());
     let cmdline = cmdline();
-    let vm = Instance::run(
-        &bed,
-        "weight",
-        &["--memory", "32m", "--kernel", testguest(), "--cmdline", &cmdline],
-    );
+    let vm =
+        Instance::run(&bed, "weight", &["--memory", "32m", "--kernel", testguest(), "--cmdline", &cmdline]);
     std::thread::sleep(Duration::from_secs(2));
     let rollup =
         std::fs::read_to_string(format!("/proc/{}/smaps_rollup", vm.pid("shim"))).expect("smaps_rollup");
-    let pss = rollup
-        .lines()
-        .find(|line| line.starts_with("Pss:"))
-        .unwrap_or("Pss: ?");
+    let pss = rollup.lines().find(|line| line.starts_with("Pss:")).unwrap_or("Pss: ?");
     println!(
         "\nA shim that captures at full speed: {}",
         pss.split_ascii_whitespace().collect::<Vec<_>>().join(" ")

@@ -14,39 +14,16 @@ use testguest::check::Sequence;
 use crate::Test;
 
 pub(crate) const TESTS: &[Test] = &[
-    (
-        "console::whole_through_200_rotations",
-        &[QEMU],
-        whole_through_200_rotations,
-    ),
-    (
-        "console::bounded_when_old_files_are_dropped",
-        &[QEMU],
-        bounded_when_old_files_are_dropped,
-    ),
-    (
-        "console::no_hole_after_copytruncate",
-        &[QEMU, LOGROTATE],
-        no_hole_after_copytruncate,
-    ),
-    (
-        "console::whole_when_everyone_but_shim_and_vmm_is_killed",
-        &[QEMU],
-        whole_when_everyone_is_killed,
-    ),
-    (
-        "console::someone_else_s_rename_loses_nothing",
-        &[QEMU],
-        someone_else_s_rename_loses_nothing,
-    ),
+    ("console::whole_through_200_rotations", &[QEMU], whole_through_200_rotations),
+    ("console::bounded_when_old_files_are_dropped", &[QEMU], bounded_when_old_files_are_dropped),
+    ("console::no_hole_after_copytruncate", &[QEMU, LOGROTATE], no_hole_after_copytruncate),
+    ("console::whole_when_everyone_but_shim_and_vmm_is_killed", &[QEMU], whole_when_everyone_is_killed),
+    ("console::someone_else_s_rename_loses_nothing", &[QEMU], someone_else_s_rename_loses_nothing),
 ];
 
 /// Lines of the test guest, as many as are asked for; 0 for no end.
 fn options(count: u64) -> Options {
-    Options {
-        count,
-        ..Options::default()
-    }
+    Options { count, ..Options::default() }
 }
 
 fn run_testguest(name: &str, options: &Options, more: &[&str]) -> Instance<'static> {
@@ -56,9 +33,7 @@ fn run_testguest(name: &str, options: &Options, more: &[&str]) -> Instance<'stat
 }
 
 fn assert_complete(options: &Options, bytes: &[u8]) {
-    let lines = Sequence::new(options)
-        .check(bytes)
-        .unwrap_or_else(|broken| panic!("{broken:?}"));
+    let lines = Sequence::new(options).check(bytes).unwrap_or_else(|broken| panic!("{broken:?}"));
     assert_eq!(lines, 0..options.count);
 }
 
@@ -68,37 +43,19 @@ fn whole_through_200_rotations() {
     let vm = run_testguest("rotations", &options, &limits);
     let app_log = vm.directory().join("logs/app.log");
     assert_eq!(vm.wait(), 0);
-    assert!(
-        files(&app_log).len() > 200,
-        "only {} files",
-        files(&app_log).len()
-    );
-    assert!(
-        files(&app_log)
-            .iter()
-            .all(|file| file.metadata().is_ok_and(|m| m.len() <= 16 * 1024))
-    );
+    assert!(files(&app_log).len() > 200, "only {} files", files(&app_log).len());
+    assert!(files(&app_log).iter().all(|file| file.metadata().is_ok_and(|m| m.len() <= 16 * 1024)));
     assert_complete(&options, &whole(&app_log));
 }
 
 fn bounded_when_old_files_are_dropped() {
     let options = options(20_000);
-    let vm = run_testguest(
-        "bounded",
-        &options,
-        &["--log-max-size", "16k", "--log-max-files", "2"],
-    );
+    let vm = run_testguest("bounded", &options, &["--log-max-size", "16k", "--log-max-files", "2"]);
     let app_log = vm.directory().join("logs/app.log");
     assert_eq!(vm.wait(), 0);
     let bytes = whole(&app_log);
-    assert!(
-        files(&app_log).len() == 3 && bytes.len() <= 3 * 16 * 1024,
-        "{} bytes",
-        bytes.len()
-    );
-    let lines = Sequence::new(&options)
-        .check(&bytes)
-        .unwrap_or_else(|broken| panic!("{broken:?}"));
+    assert!(files(&app_log).len() == 3 && bytes.len() <= 3 * 16 * 1024, "{} bytes", bytes.len());
+    let lines = Sequence::new(&options).check(&bytes).unwrap_or_else(|broken| panic!("{broken:?}"));
     assert_eq!(lines.end, options.count, "the newest lines are the ones kept");
 }
 
@@ -113,11 +70,7 @@ fn no_hole_after_copytruncate() {
         app_log.display(),
         scratch.path().join("old").display()
     );
-    let text = if rustix::process::geteuid().is_root() {
-        text
-    } else {
-        text.replace(" su root root\n", "")
-    };
+    let text = if rustix::process::geteuid().is_root() { text } else { text.replace(" su root root\n", "") };
     std::fs::write(&rules, text).expect("write the rules");
     let mut before = 0;
     for _ in 0..5 {
@@ -126,26 +79,15 @@ fn no_hole_after_copytruncate() {
         wait_for_growth(&app_log, 64 * 1024);
         assert_no_hole(&app_log);
         let bytes = std::fs::read(&app_log).expect("read the log");
-        let lines = Sequence::new(&options)
-            .check(&bytes)
-            .unwrap_or_else(|broken| panic!("{broken:?}"));
-        assert!(
-            lines.start > before,
-            "the log was truncated: it begins with line {}",
-            lines.start
-        );
+        let lines = Sequence::new(&options).check(&bytes).unwrap_or_else(|broken| panic!("{broken:?}"));
+        assert!(lines.start > before, "the log was truncated: it begins with line {}", lines.start);
         before = lines.start;
     }
 }
 
 fn copytruncate(rules: &Path, state: &Path) {
     let logrotate = find("logrotate").expect("logrotate");
-    let output = Command::new(logrotate)
-        .arg("--force")
-        .arg("--state")
-        .arg(state)
-        .arg(rules)
-        .output();
+    let output = Command::new(logrotate).arg("--force").arg("--state").arg(state).arg(rules).output();
     let output = output.expect("run logrotate");
     assert!(output.status.success(), "{output:?}");
 }
@@ -161,29 +103,13 @@ fn whole_when_everyone_is_killed() {
     let options = options(100_000);
     let cmdline = options.to_string();
     let name = "killed-cli";
-    let arguments = [
-        "run",
-        "--name",
-        name,
-        "--kernel",
-        testguest(),
-        "--memory",
-        "32m",
-        "--cmdline",
-        &cmdline,
-    ];
-    let mut cli = bed()
-        .command(&arguments)
-        .stdout(std::process::Stdio::null())
-        .spawn()
-        .expect("hypeman run");
+    let arguments =
+        ["run", "--name", name, "--kernel", testguest(), "--memory", "32m", "--cmdline", &cmdline];
+    let mut cli = bed().command(&arguments).stdout(std::process::Stdio::null()).spawn().expect("hypeman run");
     while bed().run(&["inspect", name]).code != 0 || bed().inspect(name)["run"].is_null() {
         std::thread::yield_now();
     }
-    let vm = Instance {
-        bed: bed(),
-        name: name.to_owned(),
-    };
+    let vm = Instance { bed: bed(), name: name.to_owned() };
     let app_log = vm.directory().join("logs/app.log");
     wait_for_growth(&app_log, 1);
     cli.kill().expect("kill -9 the CLI");

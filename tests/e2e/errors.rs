@@ -10,23 +10,11 @@ use crate::Test;
 
 pub(crate) const TESTS: &[Test] = &[
     ("errors::bad_values_are_named", &[], bad_values_are_named),
-    (
-        "errors::a_kernel_that_is_no_kernel",
-        &[],
-        a_kernel_that_is_no_kernel,
-    ),
-    (
-        "errors::no_kernel_and_no_image",
-        &[BUSYBOX],
-        no_kernel_and_no_image,
-    ),
+    ("errors::a_kernel_that_is_no_kernel", &[], a_kernel_that_is_no_kernel),
+    ("errors::no_kernel_and_no_image", &[BUSYBOX], no_kernel_and_no_image),
     ("errors::a_truncated_archive", &[BUSYBOX], a_truncated_archive),
     ("errors::a_full_disk", &[BUSYBOX, Need::Root], a_full_disk),
-    (
-        "errors::a_vmm_that_cannot_start",
-        &[QEMU],
-        a_vmm_that_cannot_start,
-    ),
+    ("errors::a_vmm_that_cannot_start", &[QEMU], a_vmm_that_cannot_start),
 ];
 
 fn empty() -> (tempfile::TempDir, Bed) {
@@ -42,10 +30,7 @@ fn assert_empty(bed: &Bed) {
 fn bad_values_are_named() {
     let (_scratch, bed) = empty();
     let run = |arguments: &[&str], words: &[&str]| {
-        bed.fails(
-            &[&["run", "-d", "--kernel", testguest()], arguments].concat(),
-            words,
-        );
+        bed.fails(&[&["run", "-d", "--kernel", testguest()], arguments].concat(), words);
         assert_empty(&bed);
     };
     run(&["--memory", "0"], &["memory", "0"]);
@@ -73,18 +58,9 @@ fn a_kernel_that_is_no_kernel() {
 fn no_kernel_and_no_image() {
     let (_scratch, bed) = empty();
     let tar = busybox_tar();
-    bed.ok(&[
-        "image",
-        "import",
-        "--name",
-        "busybox",
-        tar.to_str().expect("UTF-8"),
-    ]);
+    bed.ok(&["image", "import", "--name", "busybox", tar.to_str().expect("UTF-8")]);
     bed.fails(&["run", "busybox"], &["hypeman kernel pull"]);
-    bed.fails(
-        &["run", "127.0.0.1:1/no/such:image"],
-        &["127.0.0.1:1/no/such:image"],
-    );
+    bed.fails(&["run", "127.0.0.1:1/no/such:image"], &["127.0.0.1:1/no/such:image"]);
     assert_empty(&bed);
 }
 
@@ -93,19 +69,10 @@ fn a_truncated_archive() {
     let bytes = std::fs::read(busybox_tar()).expect("read");
     let cut = scratch.path().join("cut.tar");
     std::fs::write(&cut, &bytes[..bytes.len() / 2 + 100]).expect("write");
-    bed.fails(
-        &["image", "import", "--name", "cut", cut.to_str().expect("UTF-8")],
-        &["cut.tar"],
-    );
+    bed.fails(&["image", "import", "--name", "cut", cut.to_str().expect("UTF-8")], &["cut.tar"]);
     assert_eq!(bed.ok(&["image", "ls", "-q"]), "");
     // The same name, whole this time.
-    bed.ok(&[
-        "image",
-        "import",
-        "--name",
-        "cut",
-        busybox_tar().to_str().expect("UTF-8"),
-    ]);
+    bed.ok(&["image", "import", "--name", "cut", busybox_tar().to_str().expect("UTF-8")]);
     assert_eq!(bed.ok(&["image", "ls", "-q"]).lines().count(), 1);
 }
 
@@ -133,10 +100,7 @@ impl SmallDisk {
 impl Drop for SmallDisk {
     fn drop(&mut self) {
         let umount = find("umount").expect("umount");
-        let _ = std::process::Command::new(umount)
-            .arg("--lazy")
-            .arg(self.path())
-            .status();
+        let _ = std::process::Command::new(umount).arg("--lazy").arg(self.path()).status();
     }
 }
 
@@ -144,16 +108,7 @@ fn a_full_disk() {
     let disk = SmallDisk::new("256k");
     let bed = Bed::new(disk.path());
     let tar = busybox_tar();
-    bed.fails(
-        &[
-            "image",
-            "import",
-            "--name",
-            "busybox",
-            tar.to_str().expect("UTF-8"),
-        ],
-        &["No space left"],
-    );
+    bed.fails(&["image", "import", "--name", "busybox", tar.to_str().expect("UTF-8")], &["No space left"]);
     assert_eq!(bed.ok(&["image", "ls", "-q"]), "");
     let big = disk.path().join("fill");
     let _ = std::fs::write(&big, vec![1; 300 * 1024]); // takes what there is
@@ -166,14 +121,8 @@ fn a_full_disk() {
 fn a_vmm_that_cannot_start() {
     let (_scratch, bed) = empty();
     let mut command = bed.command(&["run", "--kernel", testguest(), "--name", "x"]);
-    let output = command
-        .env("HYPEMAN_QEMU", "/no/such/qemu")
-        .output()
-        .expect("hypeman run");
+    let output = command.env("HYPEMAN_QEMU", "/no/such/qemu").output().expect("hypeman run");
     assert_eq!(output.status.code(), Some(125));
-    assert!(
-        String::from_utf8_lossy(&output.stderr).contains("/no/such/qemu"),
-        "{output:?}"
-    );
+    assert!(String::from_utf8_lossy(&output.stderr).contains("/no/such/qemu"), "{output:?}");
     assert_empty(&bed);
 }

@@ -7,16 +7,8 @@ use hypeman_tests::vm::Instance;
 use crate::Test;
 
 pub(crate) const TESTS: &[Test] = &[
-    (
-        "lifecycle::stop_lets_the_program_end",
-        &[QEMU, BUSYBOX],
-        stop_lets_the_program_end,
-    ),
-    (
-        "lifecycle::stop_forces_the_one_that_does_not",
-        &[QEMU, BUSYBOX],
-        stop_forces_the_one_that_does_not,
-    ),
+    ("lifecycle::stop_lets_the_program_end", &[QEMU, BUSYBOX], stop_lets_the_program_end),
+    ("lifecycle::stop_forces_the_one_that_does_not", &[QEMU, BUSYBOX], stop_forces_the_one_that_does_not),
     (
         "lifecycle::a_restarted_instance_keeps_its_disk_and_log",
         &[QEMU, BUSYBOX],
@@ -24,11 +16,7 @@ pub(crate) const TESTS: &[Test] = &[
     ),
     ("lifecycle::a_signal_by_name", &[QEMU, BUSYBOX], a_signal_by_name),
     ("lifecycle::logs_tail", &[QEMU, BUSYBOX], logs_tail),
-    (
-        "lifecycle::inspect_tells_all",
-        &[QEMU, BUSYBOX],
-        inspect_tells_all,
-    ),
+    ("lifecycle::inspect_tells_all", &[QEMU, BUSYBOX], inspect_tells_all),
 ];
 
 const PATIENT: &str = "trap 'echo bye; exit 4' TERM; echo ready; while :; do sleep 1; done";
@@ -39,22 +27,14 @@ fn stop_lets_the_program_end() {
     bed().ok(&["stop", "-t", "60", "patient"]);
     assert_eq!(bed().ok(&["logs", "patient"]), "ready\nbye");
     let inspected = bed().inspect("patient");
-    assert_eq!(
-        (&inspected["state"], &inspected["end"]["exit_code"]),
-        (&"Stopped".into(), &4.into())
-    );
+    assert_eq!((&inspected["state"], &inspected["end"]["exit_code"]), (&"Stopped".into(), &4.into()));
 }
 
 fn stop_forces_the_one_that_does_not() {
     let vm = Instance::run(
         bed(),
         "deaf",
-        &[
-            busybox(),
-            "sh",
-            "-c",
-            "trap '' TERM; echo ready; while :; do sleep 1; done",
-        ],
+        &[busybox(), "sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1; done"],
     );
     let _ = vm.read_until("ready");
     bed().ok(&["stop", "-t", "1", "deaf"]);
@@ -66,11 +46,7 @@ fn stop_forces_the_one_that_does_not() {
 }
 
 fn a_restart_keeps_disk_and_log() {
-    let vm = Instance::run(
-        bed(),
-        "twice",
-        &[busybox(), "sh", "-c", "echo run >>/count; wc -l </count"],
-    );
+    let vm = Instance::run(bed(), "twice", &[busybox(), "sh", "-c", "echo run >>/count; wc -l </count"]);
     assert_eq!(vm.wait(), 0);
     bed().ok(&["start", "twice"]);
     assert_eq!(vm.wait(), 0);
@@ -95,11 +71,7 @@ fn logs_tail() {
     assert_eq!(vm.wait(), 0);
     assert_eq!(bed().ok(&["logs", "--tail", "2", "tail"]), "99\n100");
     assert_eq!(bed().ok(&["logs", "-f", "tail"]).lines().count(), 100);
-    assert!(
-        bed()
-            .ok(&["logs", "--source", "hypeman", "tail"])
-            .contains("the guest runs")
-    );
+    assert!(bed().ok(&["logs", "--source", "hypeman", "tail"]).contains("the guest runs"));
     assert_eq!(bed().ok(&["logs", "--source", "vmm", "tail"]), "");
     bed().fails(&["logs", "no-such-instance"], &["no-such-instance"]);
 }
@@ -111,10 +83,7 @@ fn inspect_tells_all() {
     assert_eq!(inspected["state"], "Running");
     assert!(["kvm", "tcg"].contains(&inspected["run"]["accelerator"].as_str().expect("an accelerator")));
     for path in ["app", "vmm", "hypeman"] {
-        assert!(
-            std::path::Path::new(inspected["logs"][path].as_str().expect("a path")).is_file(),
-            "{path}"
-        );
+        assert!(std::path::Path::new(inspected["logs"][path].as_str().expect("a path")).is_file(), "{path}");
     }
     let id = inspected["id"].as_str().expect("an id");
     assert_eq!(bed().inspect(&id[..8])["name"], "inspected");

@@ -25,11 +25,7 @@ fn main() {
         systemd::TESTS,
         truth::TESTS,
     ];
-    let trials = suites
-        .into_iter()
-        .flatten()
-        .map(|&test| trial(test, arguments.list))
-        .collect();
+    let trials = suites.into_iter().flatten().map(|&test| trial(test, arguments.list)).collect();
     libtest_mimic::run(&arguments, trials).exit();
 }
 

@@ -23,17 +23,9 @@ fn two_hundred_instances() {
     }
     bed.fails(&create("vm-77"), &["vm-77", "taken"]);
     let listed = bed.ok(&["ps", "-a", "--format", "json"]);
-    let listed: Vec<serde_json::Value> = listed
-        .lines()
-        .map(|line| serde_json::from_str(line).expect("JSON"))
-        .collect();
-    assert_eq!(
-        listed
-            .iter()
-            .map(|row| row["name"].as_str().expect("a name"))
-            .collect::<Vec<_>>(),
-        names
-    );
+    let listed: Vec<serde_json::Value> =
+        listed.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(listed.iter().map(|row| row["name"].as_str().expect("a name")).collect::<Vec<_>>(), names);
     assert!(listed.iter().all(|row| row["state"] == "Created"));
     assert_eq!(bed.ok(&["ps", "-q"]), "", "none of them runs");
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -57,12 +49,7 @@ fn twenty_creations_at_once() {
         .collect();
     let outcomes: Vec<_> = children
         .into_iter()
-        .map(|child| {
-            child
-                .expect("hypeman create")
-                .wait_with_output()
-                .expect("its end")
-        })
+        .map(|child| child.expect("hypeman create").wait_with_output().expect("its end"))
         .collect();
     for pair in outcomes.chunks(2) {
         let successes = pair.iter().filter(|output| output.status.success()).count();

@@ -10,36 +10,16 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::Test;
 
 pub(crate) const TESTS: &[Test] = &[
-    (
-        "program::exit_codes_are_docker_s",
-        &[QEMU, BUSYBOX],
-        exit_codes_are_docker_s,
-    ),
+    ("program::exit_codes_are_docker_s", &[QEMU, BUSYBOX], exit_codes_are_docker_s),
     (
         "program::foreground_shows_the_program_and_nothing_else",
         &[QEMU, BUSYBOX],
         foreground_shows_only_the_program,
     ),
-    (
-        "program::environment_user_and_directory",
-        &[QEMU, BUSYBOX],
-        environment_user_and_directory,
-    ),
-    (
-        "program::a_signal_to_the_cli_reaches_the_program",
-        &[QEMU, BUSYBOX],
-        a_signal_reaches_the_program,
-    ),
-    (
-        "program::interrupted_twice_leaves_nothing",
-        &[QEMU, BUSYBOX],
-        interrupted_twice_leaves_nothing,
-    ),
-    (
-        "program::microvm_runs_it_too",
-        &[QEMU, BUSYBOX],
-        microvm_runs_it_too,
-    ),
+    ("program::environment_user_and_directory", &[QEMU, BUSYBOX], environment_user_and_directory),
+    ("program::a_signal_to_the_cli_reaches_the_program", &[QEMU, BUSYBOX], a_signal_reaches_the_program),
+    ("program::interrupted_twice_leaves_nothing", &[QEMU, BUSYBOX], interrupted_twice_leaves_nothing),
+    ("program::microvm_runs_it_too", &[QEMU, BUSYBOX], microvm_runs_it_too),
 ];
 
 fn exit_codes_are_docker_s() {
@@ -55,43 +35,20 @@ fn exit_codes_are_docker_s() {
         let outcome = bed().run(&[&["run", "--rm", busybox()], program].concat());
         assert_eq!(outcome.code, code, "{program:?}: {outcome:?}");
     }
-    bed().fails(
-        &["run", "--rm", busybox(), "no-such-program"],
-        &["no-such-program"],
-    );
+    bed().fails(&["run", "--rm", busybox(), "no-such-program"], &["no-such-program"]);
 }
 
 fn foreground_shows_only_the_program() {
-    let outcome = bed().run(&[
-        "run",
-        "--rm",
-        busybox(),
-        "printf",
-        r"one\ntwo\r\n\303\251 \033[1m\ttab",
-    ]);
+    let outcome = bed().run(&["run", "--rm", busybox(), "printf", r"one\ntwo\r\n\303\251 \033[1m\ttab"]);
     assert_eq!(outcome.stdout, "one\ntwo\r\n\u{e9} \u{1b}[1m\ttab", "{outcome:?}");
     assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""));
 }
 
 fn environment_user_and_directory() {
     let script = "echo $A $B; pwd; id -u; hostname; touch /written && echo writable";
-    let arguments = [
-        "run",
-        "--rm",
-        "--name",
-        "env-test",
-        "-e",
-        "A=1",
-        "-e",
-        "B=x y",
-        "-w",
-        "/made/here",
-    ];
+    let arguments = ["run", "--rm", "--name", "env-test", "-e", "A=1", "-e", "B=x y", "-w", "/made/here"];
     let outcome = bed().run(&[&arguments[..], &[busybox(), "sh", "-c", script]].concat());
-    assert_eq!(
-        outcome.stdout, "1 x y\n/made/here\n0\nenv-test\nwritable\n",
-        "{outcome:?}"
-    );
+    assert_eq!(outcome.stdout, "1 x y\n/made/here\n0\nenv-test\nwritable\n", "{outcome:?}");
     let outcome = bed().run(&["run", "--rm", "-u", "web", "--entrypoint", "id", busybox(), "-u"]);
     assert_eq!(outcome.stdout, "33\n", "{outcome:?}");
 }
@@ -99,11 +56,7 @@ fn environment_user_and_directory() {
 /// Starts a program in the foreground, and waits for its first line.
 fn in_foreground(name: &str, script: &str) -> (std::process::Child, BufReader<std::process::ChildStdout>) {
     let arguments = ["run", "--rm", "--name", name, busybox(), "sh", "-c", script];
-    let mut cli = bed()
-        .command(&arguments)
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("hypeman run");
+    let mut cli = bed().command(&arguments).stdout(Stdio::piped()).spawn().expect("hypeman run");
     let mut stdout = BufReader::new(cli.stdout.take().expect("piped"));
     let mut line = String::new();
     stdout.read_line(&mut line).expect("a line");
@@ -112,10 +65,7 @@ fn in_foreground(name: &str, script: &str) -> (std::process::Child, BufReader<st
 }
 
 fn interrupt(cli: &std::process::Child, signal: Signal) {
-    let pid = i32::try_from(cli.id())
-        .ok()
-        .and_then(Pid::from_raw)
-        .expect("a pid");
+    let pid = i32::try_from(cli.id()).ok().and_then(Pid::from_raw).expect("a pid");
     kill_process(pid, signal).expect("signal the CLI");
 }
 
@@ -130,10 +80,8 @@ fn a_signal_reaches_the_program() {
 }
 
 fn interrupted_twice_leaves_nothing() {
-    let (mut cli, mut stdout) = in_foreground(
-        "stubborn",
-        "trap 'echo no' INT; echo ready; while :; do sleep 1; done",
-    );
+    let (mut cli, mut stdout) =
+        in_foreground("stubborn", "trap 'echo no' INT; echo ready; while :; do sleep 1; done");
     interrupt(&cli, Signal::INT);
     let mut line = String::new();
     stdout.read_line(&mut line).expect("a line");
@@ -147,20 +95,8 @@ fn interrupted_twice_leaves_nothing() {
 }
 
 fn microvm_runs_it_too() {
-    let arguments = [
-        "run",
-        "--rm",
-        "--hypervisor",
-        "qemu-microvm",
-        busybox(),
-        "sh",
-        "-c",
-        "echo micro; exit 5",
-    ];
+    let arguments =
+        ["run", "--rm", "--hypervisor", "qemu-microvm", busybox(), "sh", "-c", "echo micro; exit 5"];
     let outcome = bed().run(&arguments);
-    assert_eq!(
-        (outcome.code, outcome.stdout.as_str()),
-        (5, "micro\n"),
-        "{outcome:?}"
-    );
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (5, "micro\n"), "{outcome:?}");
 }

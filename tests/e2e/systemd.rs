@@ -17,21 +17,11 @@ pub(crate) const TESTS: &[Test] = &[(
 
 /// The numbers that the service `traffic` printed, in the order of the log.
 fn traffic(lines: &str) -> Vec<u64> {
-    lines
-        .lines()
-        .filter_map(|line| line.split_once("traffic ")?.1.trim().parse().ok())
-        .collect()
+    lines.lines().filter_map(|line| line.split_once("traffic ")?.1.trim().parse().ok()).collect()
 }
 
 fn boots_logs_across_copytruncate_and_powers_off() {
-    let arguments = [
-        "--memory",
-        "1g",
-        "--show-boot",
-        "--cmdline",
-        "printk.devkmsg=on",
-        debian(),
-    ];
+    let arguments = ["--memory", "1g", "--show-boot", "--cmdline", "printk.devkmsg=on", debian()];
     let vm = Instance::run(bed(), "debian", &arguments);
     let _ = vm.read_until("traffic 20");
     let app_log = vm.directory().join("logs/app.log");
@@ -54,20 +44,14 @@ fn boots_logs_across_copytruncate_and_powers_off() {
         .output()
         .expect("logrotate");
     assert!(output.status.success(), "{output:?}");
-    let last = traffic(&std::fs::read_to_string(&app_log).unwrap_or_default())
-        .last()
-        .copied()
-        .unwrap_or(20);
+    let last = traffic(&std::fs::read_to_string(&app_log).unwrap_or_default()).last().copied().unwrap_or(20);
     let _ = vm.read_until(&format!("traffic {}", last + 20));
     bed().ok(&["stop", "-t", "120", "debian"]);
 
     let log = String::from_utf8_lossy(&std::fs::read(&app_log).expect("read the log")).into_owned();
     assert_no_hole(&app_log);
     let numbers = traffic(&log);
-    assert!(
-        numbers.windows(2).all(|pair| pair[1] == pair[0] + 1),
-        "a number is missing: {numbers:?}"
-    );
+    assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "a number is missing: {numbers:?}");
     assert!(log.contains("reboot: Power down"), "no clean end: {log}");
     let inspected = bed().inspect("debian");
     assert_eq!(

@@ -10,34 +10,14 @@ use testguest::Options;
 use crate::Test;
 
 pub(crate) const TESTS: &[Test] = &[
-    (
-        "truth::a_vmm_killed_from_outside",
-        &[QEMU],
-        a_vmm_killed_from_outside,
-    ),
-    (
-        "truth::a_shim_killed_leaves_its_vm_running",
-        &[QEMU],
-        a_shim_killed_leaves_its_vm_running,
-    ),
-    (
-        "truth::a_guest_that_resets_itself",
-        &[QEMU],
-        a_guest_that_resets_itself,
-    ),
+    ("truth::a_vmm_killed_from_outside", &[QEMU], a_vmm_killed_from_outside),
+    ("truth::a_shim_killed_leaves_its_vm_running", &[QEMU], a_shim_killed_leaves_its_vm_running),
+    ("truth::a_guest_that_resets_itself", &[QEMU], a_guest_that_resets_itself),
 ];
 
 fn endless(name: &str) -> Instance<'static> {
-    let cmdline = Options {
-        count: 0,
-        ..Options::default()
-    }
-    .to_string();
-    Instance::run(
-        bed(),
-        name,
-        &["--kernel", testguest(), "--memory", "32m", "--cmdline", &cmdline],
-    )
+    let cmdline = Options { count: 0, ..Options::default() }.to_string();
+    Instance::run(bed(), name, &["--kernel", testguest(), "--memory", "32m", "--cmdline", &cmdline])
 }
 
 fn kill(pid: u32) {
@@ -51,13 +31,7 @@ fn a_vmm_killed_from_outside() {
     assert_eq!(vm.wait(), 137);
     let inspected = bed().inspect("vmm-killed");
     assert_eq!(inspected["state"], "Stopped");
-    assert!(
-        inspected["end"]["message"]
-            .as_str()
-            .expect("a message")
-            .contains("signal 9"),
-        "{inspected}"
-    );
+    assert!(inspected["end"]["message"].as_str().expect("a message").contains("signal 9"), "{inspected}");
 }
 
 fn a_shim_killed_leaves_its_vm_running() {
@@ -74,25 +48,14 @@ fn a_shim_killed_leaves_its_vm_running() {
         std::thread::yield_now();
     }
     let inspected = bed().inspect("shim-killed");
-    assert_eq!(
-        (&inspected["state"], &inspected["end"]["reason"]),
-        (&"Stopped".into(), &"vanished".into())
-    );
+    assert_eq!((&inspected["state"], &inspected["end"]["reason"]), (&"Stopped".into(), &"vanished".into()));
     assert!(!whole(&vm.directory().join("logs/app.log")).contains(&0));
 }
 
 fn a_guest_that_resets_itself() {
-    let cmdline = Options {
-        count: 10,
-        finish: testguest::Finish::Reset,
-        ..Options::default()
-    }
-    .to_string();
-    let vm = Instance::run(
-        bed(),
-        "resets",
-        &["--kernel", testguest(), "--memory", "32m", "--cmdline", &cmdline],
-    );
+    let cmdline = Options { count: 10, finish: testguest::Finish::Reset, ..Options::default() }.to_string();
+    let vm =
+        Instance::run(bed(), "resets", &["--kernel", testguest(), "--memory", "32m", "--cmdline", &cmdline]);
     assert_eq!(vm.wait(), 125);
     assert_eq!(bed().inspect("resets")["end"]["reason"], "guest-reset");
 }

@@ -38,20 +38,14 @@ impl Bed {
             "{} is not built: run `cargo build --workspace --bins`",
             hypeman.display()
         );
-        Bed {
-            hypeman,
-            data_dir: data_dir.to_owned(),
-        }
+        Bed { hypeman, data_dir: data_dir.to_owned() }
     }
 
     /// A command of hypeman's, to be run as the test likes.
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.hypeman);
-        command
-            .env("HYPEMAN_DATA_DIR", &self.data_dir)
-            .args(arguments)
-            .stdin(std::process::Stdio::null());
+        command.env("HYPEMAN_DATA_DIR", &self.data_dir).args(arguments).stdin(std::process::Stdio::null());
         command
     }
 
@@ -80,10 +74,7 @@ impl Bed {
     /// When it succeeds or says something else.
     pub fn fails(&self, arguments: &[&str], words: &[&str]) {
         let outcome = self.run(arguments);
-        assert_ne!(
-            outcome.code, 0,
-            "hypeman {arguments:?} should have failed: {outcome:?}"
-        );
+        assert_ne!(outcome.code, 0, "hypeman {arguments:?} should have failed: {outcome:?}");
         for word in words {
             assert!(
                 outcome.stderr.contains(word),
@@ -119,9 +110,7 @@ impl From<Output> for Outcome {
         use std::os::unix::process::ExitStatusExt;
         let status = output.status;
         Outcome {
-            code: status
-                .code()
-                .unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
+            code: status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }

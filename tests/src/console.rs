@@ -19,10 +19,7 @@ pub fn files(app_log: &Path) -> Vec<PathBuf> {
 /// When a file cannot be read.
 #[must_use]
 pub fn whole(app_log: &Path) -> Vec<u8> {
-    files(app_log)
-        .iter()
-        .flat_map(|file| std::fs::read(file).expect("read a log"))
-        .collect()
+    files(app_log).iter().flat_map(|file| std::fs::read(file).expect("read a log")).collect()
 }
 
 /// A file has no hole: it has blocks for all its bytes, and none of them is NUL.
@@ -33,9 +30,5 @@ pub fn assert_no_hole(file: &Path) {
     let bytes = std::fs::read(file).expect("read a log");
     assert!(!bytes.contains(&0), "{} has NULs", file.display());
     let metadata = std::fs::metadata(file).expect("metadata");
-    assert!(
-        metadata.blocks() * 512 >= metadata.len(),
-        "{}: {metadata:?} has a hole",
-        file.display()
-    );
+    assert!(metadata.blocks() * 512 >= metadata.len(), "{}: {metadata:?} has a hole", file.display());
 }

@@ -22,9 +22,7 @@ pub fn bed() -> &'static Bed {
 
 /// `target/e2e`.
 fn directory() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("the workspace");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
     let directory = root.join("target/e2e");
     std::fs::create_dir_all(&directory).expect("make target/e2e");
     directory
@@ -76,22 +74,12 @@ pub fn busybox_tar() -> PathBuf {
         }
         let busybox = find("busybox").expect("busybox");
         std::fs::copy(&busybox, root.path().join("bin/busybox")).expect("copy busybox");
-        let applets = Command::new(&busybox)
-            .arg("--list")
-            .output()
-            .expect("busybox --list")
-            .stdout;
-        for applet in String::from_utf8_lossy(&applets)
-            .lines()
-            .filter(|applet| *applet != "busybox")
-        {
+        let applets = Command::new(&busybox).arg("--list").output().expect("busybox --list").stdout;
+        for applet in String::from_utf8_lossy(&applets).lines().filter(|applet| *applet != "busybox") {
             std::os::unix::fs::symlink("busybox", root.path().join("bin").join(applet)).expect("a link");
         }
-        std::fs::write(
-            root.path().join("etc/passwd"),
-            "root:x:0:0::/root:/bin/sh\nweb:x:33:33::/:/bin/sh\n",
-        )
-        .expect("passwd");
+        std::fs::write(root.path().join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nweb:x:33:33::/:/bin/sh\n")
+            .expect("passwd");
         std::fs::write(root.path().join("etc/group"), "root:x:0:\nweb:x:33:\n").expect("group");
         std::fs::write(root.path().join("etc/not-executable"), "text\n").expect("a file");
         let temporary = tar.with_extension("tmp");
@@ -126,15 +114,12 @@ fn debian_tar() -> PathBuf {
     if !tar.exists() {
         // The power button wakes logind, which needs dbus, and which udev tells of the button.
         let mut unit = tempfile::NamedTempFile::new_in(directory()).expect("a file");
-        unit.write_all(include_bytes!("traffic.service"))
-            .expect("write the unit");
+        unit.write_all(include_bytes!("traffic.service")).expect("write the unit");
         let unit = unit.path().to_str().expect("UTF-8").to_owned();
         let temporary = tar.with_extension("part.tar");
         run(Command::new("mmdebstrap")
             .args(["--variant=minbase", "--include=systemd-sysv,dbus,udev", "--quiet"])
-            .arg(format!(
-                "--customize-hook=upload {unit} /etc/systemd/system/traffic.service"
-            ))
+            .arg(format!("--customize-hook=upload {unit} /etc/systemd/system/traffic.service"))
             .arg("--customize-hook=chroot \"$1\" systemctl enable traffic.service")
             .arg("bookworm")
             .arg(&temporary));
@@ -148,8 +133,6 @@ fn has(image: &str) -> bool {
 }
 
 fn run(command: &mut Command) {
-    let status = command
-        .status()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let status = command.status().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(status.success(), "{command:?}: {status}");
 }

@@ -19,54 +19,32 @@ pub enum Need {
 }
 
 /// QEMU.
-pub const QEMU: Need = Need::Tool {
-    name: "qemu-system-x86_64",
-    package: "qemu-system-x86",
-};
+pub const QEMU: Need = Need::Tool { name: "qemu-system-x86_64", package: "qemu-system-x86" };
 /// logrotate.
-pub const LOGROTATE: Need = Need::Tool {
-    name: "logrotate",
-    package: "logrotate",
-};
+pub const LOGROTATE: Need = Need::Tool { name: "logrotate", package: "logrotate" };
 /// A registry.
-pub const REGISTRY: Need = Need::Tool {
-    name: "docker-registry",
-    package: "docker-registry",
-};
+pub const REGISTRY: Need = Need::Tool { name: "docker-registry", package: "docker-registry" };
 /// To copy images to a registry.
-pub const SKOPEO: Need = Need::Tool {
-    name: "skopeo",
-    package: "skopeo",
-};
+pub const SKOPEO: Need = Need::Tool { name: "skopeo", package: "skopeo" };
 /// To build a Debian.
-pub const MMDEBSTRAP: Need = Need::Tool {
-    name: "mmdebstrap",
-    package: "mmdebstrap",
-};
+pub const MMDEBSTRAP: Need = Need::Tool { name: "mmdebstrap", package: "mmdebstrap" };
 /// The program of the small image.
-pub const BUSYBOX: Need = Need::Tool {
-    name: "busybox",
-    package: "busybox-static",
-};
+pub const BUSYBOX: Need = Need::Tool { name: "busybox", package: "busybox-static" };
 
 impl Need {
     /// Why a test cannot run here and what to do, or `None` when nothing is lacking.
     #[must_use]
     pub fn lacking(self) -> Option<String> {
         match self {
-            Need::Tool { name, package } => find(name)
-                .is_none()
-                .then(|| format!("{name} is missing: apt-get install {package}")),
+            Need::Tool { name, package } => {
+                find(name).is_none().then(|| format!("{name} is missing: apt-get install {package}"))
+            }
             Need::Root => {
                 (!rustix::process::geteuid().is_root()).then(|| "needs root: run `sudo make test`".to_owned())
             }
             Need::Kvm => {
-                let open = std::fs::OpenOptions::new()
-                    .read(true)
-                    .write(true)
-                    .open("/dev/kvm");
-                open.err()
-                    .map(|error| format!("/dev/kvm: {error}; run where KVM is"))
+                let open = std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm");
+                open.err().map(|error| format!("/dev/kvm: {error}; run where KVM is"))
             }
         }
     }
@@ -78,7 +56,5 @@ pub fn find(name: &str) -> Option<std::path::PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let directories =
         std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(|d| Path::new(d).to_owned()));
-    directories
-        .map(|directory| directory.join(name))
-        .find(|path| path.is_file())
+    directories.map(|directory| directory.join(name)).find(|path| path.is_file())
 }

@@ -19,10 +19,7 @@ impl<'a> Instance<'a> {
     /// `hypeman run -d --name NAME` with these arguments.
     #[must_use]
     pub fn run(bed: &'a Bed, name: &str, arguments: &[&str]) -> Instance<'a> {
-        let instance = Instance {
-            bed,
-            name: name.to_owned(),
-        };
+        let instance = Instance { bed, name: name.to_owned() };
         bed.ok(&[&["run", "-d", "--name", name], arguments].concat());
         instance
     }
@@ -30,10 +27,7 @@ impl<'a> Instance<'a> {
     /// Its directory.
     #[must_use]
     pub fn directory(&self) -> PathBuf {
-        let id = self.bed.inspect(&self.name)["id"]
-            .as_str()
-            .expect("an id")
-            .to_owned();
+        let id = self.bed.inspect(&self.name)["id"].as_str().expect("an id").to_owned();
         self.bed.data_dir.join("instances").join(id)
     }
 
@@ -46,9 +40,7 @@ impl<'a> Instance<'a> {
     /// A process id from its record: `shim` or `vmm`.
     #[must_use]
     pub fn pid(&self, of: &str) -> u32 {
-        let pid = self.bed.inspect(&self.name)["run"][of]["pid"]
-            .as_u64()
-            .expect("a pid");
+        let pid = self.bed.inspect(&self.name)["run"][of]["pid"].as_u64().expect("a pid");
         u32::try_from(pid).expect("a pid")
     }
 
@@ -59,9 +51,7 @@ impl<'a> Instance<'a> {
     #[must_use]
     pub fn read_until(&self, text: &str) -> Vec<String> {
         let mut follower = self.follow();
-        let lines = BufReader::new(follower.stdout.take().expect("piped"))
-            .lines()
-            .map_while(Result::ok);
+        let lines = BufReader::new(follower.stdout.take().expect("piped")).lines().map_while(Result::ok);
         let mut seen = Vec::new();
         let mut found = false;
         for line in lines {
@@ -83,11 +73,7 @@ impl<'a> Instance<'a> {
     /// When it cannot be started.
     #[must_use]
     pub fn follow(&self) -> Child {
-        self.bed
-            .command(&["logs", "-f", &self.name])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("hypeman logs")
+        self.bed.command(&["logs", "-f", &self.name]).stdout(Stdio::piped()).spawn().expect("hypeman logs")
     }
 }
 

@@ -320,9 +320,6 @@ pub(crate) enum Tail {
 fn tail(text: &str) -> Result<Tail, String> {
     match text {
         "all" => Ok(Tail::All),
-        _ => text
-            .parse()
-            .map(Tail::Lines)
-            .map_err(|_| "give a number of lines, or `all`".to_owned()),
+        _ => text.parse().map(Tail::Lines).map_err(|_| "give a number of lines, or `all`".to_owned()),
     }
 }

@@ -46,20 +46,14 @@ impl Context {
 
     fn user(&self, uses: impl Fn(&Record) -> bool) -> Option<String> {
         let (instances, _) = self.instances.list().ok()?;
-        instances
-            .into_iter()
-            .find(|instance| uses(&instance.record))
-            .map(|instance| instance.record.name)
+        instances.into_iter().find(|instance| uses(&instance.record)).map(|instance| instance.record.name)
     }
 }
 
 /// Our own binary, and the init beside it.
 pub(crate) fn programs() -> Result<Programs> {
     let hypeman = std::env::current_exe().context("find the hypeman binary")?;
-    Ok(Programs {
-        init: init(&hypeman)?,
-        hypeman,
-    })
+    Ok(Programs { init: init(&hypeman)?, hypeman })
 }
 
 fn init(hypeman: &std::path::Path) -> Result<PathBuf> {
@@ -72,10 +66,7 @@ fn init(hypeman: &std::path::Path) -> Result<PathBuf> {
     let beside = hypeman.with_file_name("hypeman-init");
     if !beside.is_file() {
         let way_out = "build it with `cargo build -p hypeman-guest`, or set HYPEMAN_INIT";
-        bail!(
-            "hypeman-init, which becomes PID 1 in the guest, is not at {}; {way_out}",
-            beside.display()
-        );
+        bail!("hypeman-init, which becomes PID 1 in the guest, is not at {}; {way_out}", beside.display());
     }
     Ok(beside)
 }

@@ -52,16 +52,9 @@ mod tests {
     fn single_variables_win_over_files() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("env");
-        std::fs::write(
-            &file,
-            "# comment\n\nA=1\nB=\"2\" 3\nHYPEMAN_TEST_UNSET_VARIABLE\n",
-        )
-        .unwrap();
+        std::fs::write(&file, "# comment\n\nA=1\nB=\"2\" 3\nHYPEMAN_TEST_UNSET_VARIABLE\n").unwrap();
         let env = collect(&[file], &["A=x=y".to_owned()]).unwrap();
-        assert_eq!(
-            env,
-            BTreeMap::from([("A".into(), "x=y".into()), ("B".into(), "\"2\" 3".into())])
-        );
+        assert_eq!(env, BTreeMap::from([("A".into(), "x=y".into()), ("B".into(), "\"2\" 3".into())]));
     }
 
     #[test]
@@ -70,9 +63,6 @@ mod tests {
         let file = dir.path().join("env");
         std::fs::write(&file, "A=1\n=2\n").unwrap();
         let error = format!("{:#}", collect(std::slice::from_ref(&file), &[]).unwrap_err());
-        assert!(
-            error.contains("line 2") && error.contains(file.to_str().unwrap()),
-            "{error}"
-        );
+        assert!(error.contains("line 2") && error.contains(file.to_str().unwrap()), "{error}");
     }
 }

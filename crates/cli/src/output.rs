@@ -16,15 +16,10 @@ pub(crate) fn list<T: Serialize>(
     row: impl Fn(&T) -> Vec<String>,
 ) -> Result<()> {
     match format {
-        Format::Json => items
-            .iter()
-            .try_for_each(|item| line(&serde_json::to_string(item)?)),
+        Format::Json => items.iter().try_for_each(|item| line(&serde_json::to_string(item)?)),
         Format::Table => {
             let mut table = Table::new();
-            table
-                .load_preset(presets::NOTHING)
-                .set_header(header)
-                .add_rows(items.iter().map(row));
+            table.load_preset(presets::NOTHING).set_header(header).add_rows(items.iter().map(row));
             for column in table.column_iter_mut() {
                 column.set_padding((0, 3));
             }
@@ -54,11 +49,7 @@ pub(crate) fn short(text: &str, width: usize) -> String {
 
 /// How long ago, in its two largest units.
 pub(crate) fn ago(time: jiff::Timestamp) -> String {
-    let seconds = jiff::Timestamp::now()
-        .duration_since(time)
-        .as_secs()
-        .max(0)
-        .unsigned_abs();
+    let seconds = jiff::Timestamp::now().duration_since(time).as_secs().max(0).unsigned_abs();
     let text = humantime::format_duration(std::time::Duration::from_secs(seconds)).to_string();
     text.split(' ').take(2).collect::<Vec<_>>().join(" ")
 }

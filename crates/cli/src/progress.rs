@@ -11,9 +11,7 @@ pub(crate) struct Terminal {
 
 impl Terminal {
     pub(crate) fn new() -> Terminal {
-        Terminal {
-            bar: ProgressBar::no_length(),
-        }
+        Terminal { bar: ProgressBar::no_length() }
     }
 }
 

@@ -17,13 +17,9 @@ pub(crate) fn show(bytes: u64) -> String {
 mod tests {
     #[test]
     fn units_are_docker_s() {
-        for (text, bytes) in [
-            ("4096", 4096),
-            ("1k", 1024),
-            ("50MB", 50 << 20),
-            ("1g", 1 << 30),
-            ("2GiB", 2 << 30),
-        ] {
+        for (text, bytes) in
+            [("4096", 4096), ("1k", 1024), ("50MB", 50 << 20), ("1g", 1 << 30), ("2GiB", 2 << 30)]
+        {
             assert_eq!(super::parse(text), Ok(bytes));
         }
         for text in ["", "-1", "x", "1q", "99999999999999999999g"] {

@@ -38,10 +38,9 @@ pub enum Event {
 impl std::fmt::Display for Event {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Event::Stalled(error) => write!(
-                formatter,
-                "cannot be written, so the guest's output waits: {error}"
-            ),
+            Event::Stalled(error) => {
+                write!(formatter, "cannot be written, so the guest's output waits: {error}")
+            }
             Event::Resumed => formatter.write_str("can be written again; nothing was lost"),
         }
     }
@@ -82,11 +81,7 @@ pub async fn capture(
         let last = closed || stopping && !pending.is_full();
         idle = pending.length == waited;
         flood = pending.length - waited >= BULK || flood && idle;
-        let whole = if last {
-            pending.length
-        } else {
-            pending.whole_lines(waited)
-        };
+        let whole = if last { pending.length } else { pending.whole_lines(waited) };
         write(log, &pending.bytes[..whole], noted).await;
         pending.consume(whole);
         if last {
@@ -106,10 +101,7 @@ struct Pending {
 
 impl Pending {
     fn new() -> Pending {
-        Pending {
-            bytes: vec![0; CAPACITY].into_boxed_slice(),
-            length: 0,
-        }
+        Pending { bytes: vec![0; CAPACITY].into_boxed_slice(), length: 0 }
     }
 
     fn is_empty(&self) -> bool {

@@ -15,18 +15,12 @@ pub(crate) struct Identity {
 
 impl Identity {
     pub(crate) fn of(metadata: &Metadata) -> Identity {
-        Identity {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            born: metadata.created().ok(),
-        }
+        Identity { device: metadata.dev(), inode: metadata.ino(), born: metadata.created().ok() }
     }
 
     /// The identity of the file at `path`, if there is one.
     pub(crate) fn at(path: &Path) -> Option<Identity> {
-        std::fs::metadata(path)
-            .ok()
-            .map(|metadata| Identity::of(&metadata))
+        std::fs::metadata(path).ok().map(|metadata| Identity::of(&metadata))
     }
 }
 
@@ -47,22 +41,13 @@ pub fn rotated(path: &Path, number: u32) -> PathBuf {
 /// When the directory cannot be read.
 pub fn numbers(path: &Path) -> std::io::Result<Vec<u32>> {
     let prefix = [path.file_name().unwrap_or_default().as_encoded_bytes(), b"."].concat();
-    let directory = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut numbers = Vec::new();
     for entry in std::fs::read_dir(directory)? {
         let name = entry?.file_name();
-        let number = name
-            .as_encoded_bytes()
-            .strip_prefix(&prefix[..])
-            .and_then(|rest| std::str::from_utf8(rest).ok());
-        numbers.extend(
-            number
-                .and_then(|number| number.parse().ok())
-                .filter(|number: &u32| *number > 0),
-        );
+        let number =
+            name.as_encoded_bytes().strip_prefix(&prefix[..]).and_then(|rest| std::str::from_utf8(rest).ok());
+        numbers.extend(number.and_then(|number| number.parse().ok()).filter(|number: &u32| *number > 0));
     }
     numbers.sort_unstable_by(|a: &u32, b| b.cmp(a));
     Ok(numbers)
@@ -74,7 +59,5 @@ pub fn numbers(path: &Path) -> std::io::Result<Vec<u32>> {
 /// When the directory cannot be read.
 pub fn files(path: &Path) -> std::io::Result<Vec<PathBuf>> {
     let rotated = numbers(path)?.into_iter().map(|number| rotated(path, number));
-    Ok(rotated
-        .chain([path.to_owned()].into_iter().filter(|path| path.exists()))
-        .collect())
+    Ok(rotated.chain([path.to_owned()].into_iter().filter(|path| path.exists())).collect())
 }

@@ -49,16 +49,8 @@ impl Log {
     /// # Errors
     /// When the file cannot be opened.
     pub fn open(path: &Path, limits: Limits) -> Result<Log> {
-        let file = open(path).map_err(|source| Error {
-            path: path.to_owned(),
-            written: 0,
-            source,
-        })?;
-        Ok(Log {
-            path: path.to_owned(),
-            limits,
-            file,
-        })
+        let file = open(path).map_err(|source| Error { path: path.to_owned(), written: 0, source })?;
+        Ok(Log { path: path.to_owned(), limits, file })
     }
 
     /// Adds bytes, rotating as often as the limits ask for. A line is not split between two files unless it is larger
@@ -102,9 +94,8 @@ impl Log {
     /// Moves each file to the next number, the oldest out, and begins a new one. Every step leaves all bytes in files
     /// whose order is right, so a rotation that is killed is simply gone on with by the next.
     fn rotate(&mut self) -> std::io::Result<()> {
-        for number in chain::numbers(&self.path)?
-            .into_iter()
-            .filter(|&number| number >= self.limits.max_files)
+        for number in
+            chain::numbers(&self.path)?.into_iter().filter(|&number| number >= self.limits.max_files)
         {
             // The last one would move beyond the limit. Those that are beyond it already come from larger limits.
             if number > self.limits.max_files || self.is_full()? {
@@ -120,10 +111,7 @@ impl Log {
                 .find(|number| !taken.contains(number))
                 .unwrap_or(self.limits.max_files);
             for number in (0..free).rev() {
-                std::fs::rename(
-                    chain::rotated(&self.path, number),
-                    chain::rotated(&self.path, number + 1),
-                )?;
+                std::fs::rename(chain::rotated(&self.path, number), chain::rotated(&self.path, number + 1))?;
             }
         }
         self.file = open(&self.path)?;
@@ -156,11 +144,7 @@ fn fitting(bytes: &[u8], max_size: u64, size: u64) -> usize {
 }
 
 fn open(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(path)
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
 }
 
 #[cfg(test)]

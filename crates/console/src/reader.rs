@@ -37,10 +37,7 @@ impl Follower {
     /// # Errors
     /// When its directory or a file cannot be read.
     pub fn open(path: &Path, start: Start) -> std::io::Result<Follower> {
-        let mut follower = Follower {
-            path: path.to_owned(),
-            current: None,
-        };
+        let mut follower = Follower { path: path.to_owned(), current: None };
         match start {
             Start::Beginning => {}
             Start::Lines(lines) => follower.seek_lines(lines)?,
@@ -109,11 +106,7 @@ impl Follower {
                 if Identity::of(&file.metadata()?) != identity {
                     continue 'again;
                 }
-                return Ok(Some(Current {
-                    file,
-                    identity,
-                    older,
-                }));
+                return Ok(Some(Current { file, identity, older }));
             }
             return Ok(None);
         }
@@ -134,11 +127,8 @@ impl Follower {
             let found = line_start(&mut current.file, &mut wanted, &mut at_end)?;
             let is_oldest = files.is_empty();
             if found || is_oldest {
-                current.older = done
-                    .iter()
-                    .copied()
-                    .take_while(|identity| *identity != current.identity)
-                    .collect();
+                current.older =
+                    done.iter().copied().take_while(|identity| *identity != current.identity).collect();
                 self.current = Some(current);
                 return Ok(());
             }

@@ -16,16 +16,12 @@ impl Watch {
     /// # Errors
     /// When its directory is not there, or this user watches too much already (`/proc/sys/fs/inotify`).
     pub fn on(path: &Path) -> std::io::Result<Watch> {
-        let directory = path
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty())
-            .unwrap_or(Path::new("."));
+        let directory =
+            path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let inotify = Inotify::init()?;
         let mask = WatchMask::MODIFY | WatchMask::CREATE | WatchMask::MOVED_TO;
         inotify.watches().add(directory, mask)?;
-        Ok(Watch {
-            events: inotify.into_event_stream([0; 4096])?,
-        })
+        Ok(Watch { events: inotify.into_event_stream([0; 4096])? })
     }
 
     /// Waits for a change since the last call.

@@ -55,9 +55,6 @@ pub trait AtPath<T> {
 
 impl<T, E: Into<std::io::Error>> AtPath<T> for std::result::Result<T, E> {
     fn at(self, path: &Path) -> Result<T> {
-        self.map_err(|source| Error::Io {
-            path: path.to_owned(),
-            source: source.into(),
-        })
+        self.map_err(|source| Error::Io { path: path.to_owned(), source: source.into() })
     }
 }

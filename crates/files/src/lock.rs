@@ -62,14 +62,7 @@ pub fn is_held(path: &Path) -> Result<bool> {
 }
 
 fn open(path: &Path) -> Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .at(path)
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path).at(path)
 }
 
 #[cfg(test)]

@@ -15,9 +15,7 @@ use crate::error::{AtPath, Error, Result};
 /// # Errors
 /// When the disk is full or the directory gone; the old record is then untouched.
 pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
-    let mut text = serde_json::to_vec_pretty(value)
-        .map_err(std::io::Error::from)
-        .at(path)?;
+    let mut text = serde_json::to_vec_pretty(value).map_err(std::io::Error::from).at(path)?;
     text.push(b'\n');
     let temporary = path.with_extension("json.tmp");
     let written = write_synced(&temporary, &text).and_then(|()| std::fs::rename(&temporary, path).at(path));
@@ -30,13 +28,8 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)
-        .at(path)?;
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path).at(path)?;
     file.write_all(bytes).at(path)?;
     file.sync_all().at(path)
 }
@@ -46,11 +39,7 @@ fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
 /// # Errors
 /// When the directory cannot be opened or synced.
 pub fn sync_directory(directory: &Path) -> Result<()> {
-    let directory = if directory.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        directory
-    };
+    let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
     File::open(directory).and_then(|d| d.sync_all()).at(directory)
 }
 
@@ -64,12 +53,7 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).at(path),
     };
-    serde_json::from_slice(&text)
-        .map(Some)
-        .map_err(|source| Error::Damaged {
-            path: path.to_owned(),
-            source,
-        })
+    serde_json::from_slice(&text).map(Some).map_err(|source| Error::Damaged { path: path.to_owned(), source })
 }
 
 /// Writes a raw disk of `size` bytes that begins with `content` and is NUL from there on.
@@ -78,19 +62,10 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
 /// When the disk is full or `content` is larger than `size`.
 pub fn write_disk(path: &Path, content: &[u8], size: u64) -> Result<()> {
     if content.len() as u64 > size {
-        return Err(Error::TooLarge {
-            path: path.to_owned(),
-            length: content.len() as u64,
-            size,
-        });
+        return Err(Error::TooLarge { path: path.to_owned(), length: content.len() as u64, size });
     }
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)
-        .at(path)?;
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path).at(path)?;
     file.write_all(content).at(path)?;
     file.set_len(size).at(path)
 }
@@ -115,11 +90,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("record.json");
         std::fs::write(&path, "{").unwrap();
-        assert!(
-            read_json::<i32>(&path)
-                .unwrap_err()
-                .to_string()
-                .contains("record.json")
-        );
+        assert!(read_json::<i32>(&path).unwrap_err().to_string().contains("record.json"));
     }
 }

@@ -1,6 +1,5 @@
 //! From layers to an image.
 
-use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use hypeman_files::AtPath;
@@ -9,7 +8,7 @@ use crate::config::{Config, Document};
 use crate::entry::read_layer;
 use crate::error::{Result, content};
 use crate::progress::Progress;
-use crate::spool::{Blob, Spooled, spool};
+use crate::spool::{Blob, spool};
 use crate::store::{Image, ROOTFS};
 use crate::tree::Tree;
 use crate::{digest, disk};
@@ -37,23 +36,15 @@ pub(crate) fn source(
     let document = Document::parse(config)?;
     document.check_platform()?;
     if document.rootfs.diff_ids.len() != layers.len() {
-        let counts = format!(
-            "it names {} layers, its manifest {}",
-            document.rootfs.diff_ids.len(),
-            layers.len()
-        );
+        let counts =
+            format!("it names {} layers, its manifest {}", document.rootfs.diff_ids.len(), layers.len());
         return Err(content("the image's configuration", counts));
     }
     for (layer, diff_id) in layers.iter_mut().zip(&document.rootfs.diff_ids) {
         layer.diff_id = Some(diff_id.clone());
     }
     let digest = digest.unwrap_or_else(|| digest::of(config));
-    Ok(Source {
-        digest,
-        name,
-        config: document.run_config(),
-        layers,
-    })
+    Ok(Source { digest, name, config: document.run_config(), layers })
 }
 
 /// Makes the disk in `directory`; large files on the way go to `scratch`.
@@ -74,19 +65,4 @@ pub(crate) fn assemble(
     disk::write(&tree, &layers, &path, progress)?;
     let size = path.metadata().at(&path)?.len();
     Ok(Image::new(source.digest.clone(), size, source.config.clone()))
-}
-
-/// A tar that nobody promised a digest of is whole when it ends as tars do, with a block of NULs (POSIX pax, "ustar
-/// Interchange Format").
-pub(crate) fn check_end(what: &str, tar: &mut Spooled) -> Result<()> {
-    let cut = || content(what, "it does not end as a tar does; is it cut off?");
-    tar.file.seek(SeekFrom::End(-512)).map_err(|_| cut())?;
-    let mut block = [1; 512];
-    tar.file.read_exact(&mut block).map_err(|_| cut())?;
-    tar.file.rewind().map_err(|_| cut())?;
-    if block.iter().all(|byte| *byte == 0) {
-        Ok(())
-    } else {
-        Err(cut())
-    }
 }

@@ -39,10 +39,7 @@ impl Changes {
         let cmd = shlex::split(text).filter(|words| !words.is_empty());
         let cmd =
             cmd.ok_or_else(|| content(format!("the command {text:?}"), "it is empty, or a quote is open"))?;
-        Ok(Config {
-            cmd,
-            ..Config::default()
-        })
+        Ok(Config { cmd, ..Config::default() })
     }
 }
 
@@ -82,20 +79,14 @@ impl Document {
     /// Refuses an image that no VM of ours could run.
     pub(crate) fn check_platform(&self) -> Result<()> {
         let is = |field: &Option<String>, wanted: &str| {
-            field
-                .as_deref()
-                .is_none_or(|value| value == wanted || value.is_empty())
+            field.as_deref().is_none_or(|value| value == wanted || value.is_empty())
         };
         if is(&self.os, "linux") && is(&self.architecture, "amd64") {
             return Ok(());
         }
-        let platform = [&self.os, &self.architecture]
-            .map(|field| field.clone().unwrap_or_default())
-            .join("/");
-        Err(content(
-            "the image",
-            format!("it is made for {platform}, and VMs here are linux/amd64"),
-        ))
+        let platform =
+            [&self.os, &self.architecture].map(|field| field.clone().unwrap_or_default()).join("/");
+        Err(content("the image", format!("it is made for {platform}, and VMs here are linux/amd64")))
     }
 
     pub(crate) fn run_config(self) -> Config {

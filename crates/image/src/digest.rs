@@ -12,24 +12,16 @@ pub(crate) fn of(bytes: &[u8]) -> String {
 }
 
 fn text(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .fold("sha256:".to_owned(), |text, byte| format!("{text}{byte:02x}"))
+    bytes.iter().fold("sha256:".to_owned(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 /// The hexadecimal digits of a digest, which are safe in a path.
 pub(crate) fn hex(digest: &str) -> Result<&str> {
     let digits = digest.strip_prefix("sha256:").filter(|hex| {
-        hex.len() == 64
-            && hex
-                .bytes()
-                .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+        hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
     });
     digits.ok_or_else(|| {
-        content(
-            format!("the digest {digest:?}"),
-            "it is not sha256: and 64 hexadecimal digits",
-        )
+        content(format!("the digest {digest:?}"), "it is not sha256: and 64 hexadecimal digits")
     })
 }
 
@@ -38,11 +30,7 @@ pub(crate) fn verify(what: &str, expected: &str, found: &str) -> Result<()> {
     if expected == found {
         return Ok(());
     }
-    Err(Error::Digest {
-        what: what.to_owned(),
-        expected: expected.to_owned(),
-        found: found.to_owned(),
-    })
+    Err(Error::Digest { what: what.to_owned(), expected: expected.to_owned(), found: found.to_owned() })
 }
 
 /// Passes bytes through and takes their digest.
@@ -53,10 +41,7 @@ pub(crate) struct Hashing<T> {
 
 impl<T> Hashing<T> {
     pub(crate) fn new(inner: T) -> Hashing<T> {
-        Hashing {
-            inner,
-            hasher: Sha256::new(),
-        }
+        Hashing { inner, hasher: Sha256::new() }
     }
 
     pub(crate) fn finish(self) -> String {

@@ -29,27 +29,30 @@ const XATTR_PREFIXES: [&str; 3] = ["user.", "trusted.", "security."];
 
 /// Writes the tree to a squashfs at `path`.
 pub(crate) fn write(tree: &Tree, layers: &[Spooled], path: &Path, progress: &dyn Progress) -> Result<()> {
-    let total = tree.entries().map(|(_, _, entry)| size(entry)).sum();
+    let total: u64 = tree.entries().map(|(_, _, entry)| size(entry)).sum();
     progress.start("making the disk", Some(total));
     let mut child = start(path)?;
     let stdin = child.stdin.take();
     let streamed = match stdin {
-        Some(stdin) => stream(
-            tree,
-            layers,
-            BufWriter::with_capacity(256 * 1024, stdin),
-            progress,
-        ),
+        Some(stdin) => stream(tree, layers, BufWriter::with_capacity(256 * 1024, stdin), progress),
         None => Err(std::io::Error::other("no pipe")),
     };
-    let output = child
-        .wait_with_output()
-        .map_err(|error| tool::failed(TOOL, error))?;
-    // When the tool gave up, its words tell more than our broken pipe.
+    let output = child.wait_with_output().map_err(|error| tool::failed(TOOL, error))?;
+    // When the tool gave up, its words tell more than our broken pipe; but a full disk is just an "I/O error" to it, and
+    // by then it has removed what filled the disk.
+    if output.stderr.windows(9).any(|words| words == b"I/O error") && free(path) < total {
+        return Ok(Err(rustix::io::Errno::NOSPC).at(path)?);
+    }
     tool::check(TOOL, &output)?;
     streamed.map_err(|error| tool::failed(TOOL, error))?;
     File::open(path).and_then(|file| file.sync_all()).at(path)?;
     Ok(())
+}
+
+/// Free bytes of the disk on which `path` is to be.
+fn free(path: &Path) -> u64 {
+    let disk = path.parent().map(rustix::fs::statvfs);
+    disk.and_then(Result::ok).map_or(0, |disk| disk.f_bavail * disk.f_frsize)
 }
 
 fn size(entry: &Entry) -> u64 {
@@ -62,13 +65,8 @@ fn size(entry: &Entry) -> u64 {
 fn start(path: &Path) -> Result<Child> {
     let mut command = tool::command(TOOL, "squashfs-tools-ng")?;
     // lz4 is the one that costs a guest on TCG next to nothing to read.
-    command
-        .args(["--quiet", "--force", "--compressor", "lz4", "--no-skip"])
-        .arg(path);
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped());
+    command.args(["--quiet", "--force", "--compressor", "lz4", "--no-skip"]).arg(path);
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
     command.spawn().map_err(|error| tool::failed(TOOL, error))
 }
 
@@ -96,11 +94,11 @@ fn append(
     layers: &[Spooled],
     progress: &dyn Progress,
 ) -> std::io::Result<()> {
-    let kept = entry
+    let records: Vec<(String, &[u8])> = entry
         .xattrs
         .iter()
-        .filter(|(name, _)| XATTR_PREFIXES.iter().any(|prefix| name.starts_with(prefix)));
-    let records: Vec<(String, &[u8])> = kept
+        .filter_map(|(name, value)| Some((std::str::from_utf8(name).ok()?, value)))
+        .filter(|(name, _)| XATTR_PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
         .map(|(name, value)| (format!("SCHILY.xattr.{name}"), &value[..]))
         .collect();
     if !records.is_empty() {

@@ -78,8 +78,5 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 /// A [`Error::Content`].
 pub(crate) fn content(what: impl Into<String>, reason: impl ToString) -> Error {
-    Error::Content {
-        what: what.into(),
-        reason: reason.to_string(),
-    }
+    Error::Content { what: what.into(), reason: reason.to_string() }
 }

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 
 use hypeman_files::AtPath;
 use serde::Deserialize;
 
-use crate::assemble::{self, Source, check_end};
+use crate::assemble::{self, Source};
 use crate::config::Changes;
 use crate::error::{Result, content};
 use crate::progress::Progress;
@@ -30,26 +30,16 @@ pub(crate) fn import(
         return layout(&path.display().to_string(), &files);
     }
     let what = path.display().to_string();
-    let blob = Blob {
-        what: what.clone(),
-        path: path.to_owned(),
-        digest: None,
-        diff_id: None,
-    };
-    let mut tar = spool(&blob, scratch, progress)?;
-    check_end(&what, &mut tar)?;
+    let blob = Blob { what: what.clone(), path: path.to_owned(), digest: None, diff_id: None };
+    let tar = spool(&blob, scratch, progress)?;
     let is_archive = first_names(&what, &tar.file)?;
-    std::io::Seek::rewind(&mut tar.file).at(path)?;
+    (&tar.file).rewind().at(path)?;
     if !is_archive {
         return rootfs(path, blob, &tar.diff_id, changes);
     }
     let members = unpack(&what, &tar.file, scratch)?;
     let files = |name: &str| members.get(name).cloned();
-    if members.contains_key("index.json") {
-        layout(&what, &files)
-    } else {
-        docker_archive(&what, &files)
-    }
+    if members.contains_key("index.json") { layout(&what, &files) } else { docker_archive(&what, &files) }
 }
 
 /// Whether a tar is an archive of an image: such have a document in their root that no root filesystem has.
@@ -74,9 +64,7 @@ fn unpack(what: &str, tar: &File, scratch: &Path) -> Result<BTreeMap<String, Pat
     let mut links = Vec::new();
     for (number, entry) in tar::Archive::new(tar).entries().map_err(broken)?.enumerate() {
         let mut entry = entry.map_err(broken)?;
-        let name = String::from_utf8_lossy(&entry.path_bytes())
-            .trim_start_matches("./")
-            .to_owned();
+        let name = String::from_utf8_lossy(&entry.path_bytes()).trim_start_matches("./").to_owned();
         if entry.header().entry_type().is_file() {
             let path = scratch.join(format!("member-{number}"));
             let mut file = File::create(&path).at(&path)?;
@@ -101,11 +89,7 @@ type Files<'a> = dyn Fn(&str) -> Option<PathBuf> + 'a;
 fn document(what: &str, files: &Files<'_>, name: &str) -> Result<Vec<u8>> {
     let path = files(name).ok_or_else(|| content(what, format!("{name} is missing in it")))?;
     let mut bytes = Vec::new();
-    File::open(&path)
-        .at(&path)?
-        .take(MOST_DOCUMENT)
-        .read_to_end(&mut bytes)
-        .at(&path)?;
+    File::open(&path).at(&path)?.take(MOST_DOCUMENT).read_to_end(&mut bytes).at(&path)?;
     Ok(bytes)
 }
 
@@ -146,15 +130,10 @@ impl Manifest {
     /// The manifest for our platform, or the only one.
     fn choose(&self) -> Option<&Descriptor> {
         let ours = |d: &&Descriptor| {
-            d.platform
-                .as_ref()
-                .is_some_and(|p| p.os == "linux" && p.architecture == "amd64")
+            d.platform.as_ref().is_some_and(|p| p.os == "linux" && p.architecture == "amd64")
         };
         let without = |d: &&Descriptor| d.platform.is_none();
-        self.manifests
-            .iter()
-            .find(ours)
-            .or_else(|| self.manifests.iter().find(without))
+        self.manifests.iter().find(ours).or_else(|| self.manifests.iter().find(without))
     }
 }
 
@@ -183,19 +162,9 @@ fn layout(what: &str, files: &Files<'_>) -> Result<Source> {
             let path =
                 path.ok_or_else(|| content(what, format!("layer {} is missing in it", layer.digest)))?;
             let label = format!("{what}: layer {} of {}", number + 1, manifest.layers.len());
-            Ok(Blob {
-                what: label,
-                path,
-                digest: Some(layer.digest.clone()),
-                diff_id: None,
-            })
+            Ok(Blob { what: label, path, digest: Some(layer.digest.clone()), diff_id: None })
         });
-        return assemble::source(
-            digest,
-            name,
-            &verified(&config.digest)?,
-            layers.collect::<Result<_>>()?,
-        );
+        return assemble::source(digest, name, &verified(&config.digest)?, layers.collect::<Result<_>>()?);
     }
     Err(content(what, "its indexes lead to no image"))
 }
@@ -225,24 +194,10 @@ fn docker_archive(what: &str, files: &Files<'_>) -> Result<Source> {
         .map_err(|all: Vec<_>| content(what, format!("it holds {} images; save one at a time", all.len())))?;
     let layers = manifest.layers.iter().map(|name| {
         let path = files(name).ok_or_else(|| content(what, format!("layer {name} is missing in it")))?;
-        Ok(Blob {
-            what: format!("{what}: {name}"),
-            path,
-            digest: None,
-            diff_id: None,
-        })
+        Ok(Blob { what: format!("{what}: {name}"), path, digest: None, diff_id: None })
     });
-    let name = manifest
-        .repo_tags
-        .unwrap_or_default()
-        .first()
-        .and_then(|tag| names::full(tag).ok());
-    assemble::source(
-        None,
-        name,
-        &document(what, files, &manifest.config)?,
-        layers.collect::<Result<_>>()?,
-    )
+    let name = manifest.repo_tags.unwrap_or_default().first().and_then(|tag| names::full(tag).ok());
+    assemble::source(None, name, &document(what, files, &manifest.config)?, layers.collect::<Result<_>>()?)
 }
 
 fn rootfs(path: &Path, blob: Blob, diff_id: &str, changes: &Changes) -> Result<Source> {
@@ -252,14 +207,6 @@ fn rootfs(path: &Path, blob: Blob, diff_id: &str, changes: &Changes) -> Result<S
         serde_json::to_vec(&(diff_id, &config)).map_err(|error| content("the configuration", error))?;
     let stem = path.file_name().unwrap_or_default().to_string_lossy();
     let stem = stem.split(".tar").next().unwrap_or_default().to_lowercase();
-    let blob = Blob {
-        diff_id: Some(diff_id.to_owned()),
-        ..blob
-    };
-    Ok(Source {
-        digest: digest::of(&identity),
-        name: names::full(&stem).ok(),
-        config,
-        layers: vec![blob],
-    })
+    let blob = Blob { diff_id: Some(diff_id.to_owned()), ..blob };
+    Ok(Source { digest: digest::of(&identity), name: names::full(&stem).ok(), config, layers: vec![blob] })
 }

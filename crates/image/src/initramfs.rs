@@ -31,18 +31,8 @@ pub(crate) fn write(modules: Option<&Path>, init: &Path, path: &Path) -> Result<
         let mut list = String::new();
         for file in Modules::read(modules)?.resolve()? {
             let source = modules.join(&file);
-            let name = file
-                .rsplit('/')
-                .next()
-                .and_then(|base| base.split(".ko").next())
-                .unwrap_or(&file);
-            append(
-                &mut archive,
-                &format!("modules/{name}.ko"),
-                FILE,
-                &read_module(&source)?,
-            )
-            .at(path)?;
+            let name = file.rsplit('/').next().and_then(|base| base.split(".ko").next()).unwrap_or(&file);
+            append(&mut archive, &format!("modules/{name}.ko"), FILE, &read_module(&source)?).at(path)?;
             list.push_str(&format!("{name}.ko\n"));
         }
         append(&mut archive, "modules.list", FILE, list.as_bytes()).at(path)?;

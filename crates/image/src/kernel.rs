@@ -40,9 +40,7 @@ impl Kernels {
     /// The kernels below `data_dir`, which need not exist yet.
     #[must_use]
     pub fn new(data_dir: &Path) -> Kernels {
-        Kernels {
-            kernels: data_dir.join("kernels"),
-        }
+        Kernels { kernels: data_dir.join("kernels") }
     }
 
     /// Takes the distribution's cloud kernel: its package is fetched and verified by apt and unpacked into the store. It
@@ -57,31 +55,15 @@ impl Kernels {
         let mut download = tool::command("apt-get", "apt")?;
         tool::run(
             "apt-get download",
-            download
-                .args(["download", "-qq", &package])
-                .current_dir(scratch.path()),
+            download.args(["download", "-qq", &package]).current_dir(scratch.path()),
         )?;
         let archive = only_entry(scratch.path(), "apt-get download")?;
         let root = scratch.path().join("root");
         progress.start(&format!("unpacking {package}"), None);
-        tool::run(
-            "dpkg-deb",
-            tool::command("dpkg-deb", "dpkg")?
-                .arg("-x")
-                .arg(&archive)
-                .arg(&root),
-        )?;
+        tool::run("dpkg-deb", tool::command("dpkg-deb", "dpkg")?.arg("-x").arg(&archive).arg(&root))?;
         let modules = only_entry(&root.join("lib/modules"), &package)?;
-        let version = modules
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        self.adopt(
-            &version,
-            &root.join(format!("boot/vmlinuz-{version}")),
-            Some(&modules),
-        )
+        let version = modules.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        self.adopt(&version, &root.join(format!("boot/vmlinuz-{version}")), Some(&modules))
     }
 
     /// Takes a kernel from a file, and its modules from a directory like `/lib/modules/VERSION`.
@@ -120,11 +102,7 @@ impl Kernels {
         let mut kernels = Vec::new();
         for entry in entries {
             let directory = entry.at(&self.kernels)?.path();
-            let version = directory
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned();
+            let version = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
             if !version.starts_with('.') && directory.join(VMLINUZ).exists() {
                 kernels.push(Kernel { version, directory });
             }
@@ -139,10 +117,7 @@ impl Kernels {
     /// [`Error::NoKernel`].
     pub fn get(&self, version: Option<&str>) -> Result<Kernel> {
         let wanted = |kernel: &Kernel| version.is_none_or(|version| kernel.version == version);
-        self.list()?
-            .into_iter()
-            .find(wanted)
-            .ok_or_else(|| Error::NoKernel(version.map(str::to_owned)))
+        self.list()?.into_iter().find(wanted).ok_or_else(|| Error::NoKernel(version.map(str::to_owned)))
     }
 
     /// Removes a kernel; `user` is an instance that uses it.
@@ -152,10 +127,7 @@ impl Kernels {
     pub fn remove(&self, version: &str, user: Option<&str>) -> Result<()> {
         let kernel = self.get(Some(version))?;
         if let Some(user) = user {
-            return Err(Error::InUse {
-                what: format!("kernel {version}"),
-                user: user.to_owned(),
-            });
+            return Err(Error::InUse { what: format!("kernel {version}"), user: user.to_owned() });
         }
         let doomed = self.kernels.join(format!(".removed-{version}"));
         std::fs::rename(&kernel.directory, &doomed).at(&kernel.directory)?;
@@ -183,10 +155,7 @@ impl Kernels {
     /// A directory that goes away with the work in it.
     fn scratch(&self) -> Result<tempfile::TempDir> {
         std::fs::create_dir_all(&self.kernels).at(&self.kernels)?;
-        Ok(tempfile::Builder::new()
-            .prefix(".new-")
-            .tempdir_in(&self.kernels)
-            .at(&self.kernels)?)
+        Ok(tempfile::Builder::new().prefix(".new-").tempdir_in(&self.kernels).at(&self.kernels)?)
     }
 
     /// Puts a kernel into the store under its version, whole or not at all.
@@ -206,10 +175,7 @@ impl Kernels {
             other => other.at(&directory)?,
         }
         sync_directory(&self.kernels)?;
-        Ok(Kernel {
-            version: version.to_owned(),
-            directory,
-        })
+        Ok(Kernel { version: version.to_owned(), directory })
     }
 }
 
@@ -222,16 +188,10 @@ fn copy_modules(modules: &Path, kernel: &Path, version: &str) -> Result<()> {
     let target = parent.join(version);
     tool::run(
         "cp",
-        tool::command("cp", "coreutils")?
-            .args(["-r", "--no-dereference", "--"])
-            .arg(modules)
-            .arg(&target),
+        tool::command("cp", "coreutils")?.args(["-r", "--no-dereference", "--"]).arg(modules).arg(&target),
     )?;
     if !target.join("modules.dep").exists() {
-        tool::run(
-            "depmod",
-            tool::command("depmod", "kmod")?.arg("-b").arg(&root).arg(version),
-        )?;
+        tool::run("depmod", tool::command("depmod", "kmod")?.arg("-b").arg(&root).arg(version))?;
     }
     std::fs::rename(&target, kernel.join(MODULES)).at(&target)?;
     Ok(std::fs::remove_dir_all(&root).at(&root)?)
@@ -256,18 +216,10 @@ fn newest_package() -> Result<String> {
         );
         tool::failed("apt-cache", reason)
     };
-    let output = show
-        .args(["show", "--no-all-versions", META_PACKAGE])
-        .output()
-        .map_err(|_| unknown())?;
+    let output = show.args(["show", "--no-all-versions", META_PACKAGE]).output().map_err(|_| unknown())?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let depends = text
-        .lines()
-        .find_map(|line| line.strip_prefix("Depends: "))
-        .ok_or_else(unknown)?;
-    let package = depends
-        .split([',', ' '])
-        .find(|word| word.starts_with("linux-image-"));
+    let depends = text.lines().find_map(|line| line.strip_prefix("Depends: ")).ok_or_else(unknown)?;
+    let package = depends.split([',', ' ']).find(|word| word.starts_with("linux-image-"));
     package.map(str::to_owned).ok_or_else(unknown)
 }
 
@@ -282,9 +234,7 @@ fn only_entry(directory: &Path, whence: &str) -> Result<PathBuf> {
 /// Numbers in a version compare as numbers: 6.1.0-9 is older than 6.1.0-10.
 fn version_key(version: &str) -> Vec<(u64, String)> {
     let parts = version.split(['.', '-', '+', '~', '_']);
-    parts
-        .map(|part| (part.parse().unwrap_or(0), part.to_owned()))
-        .collect()
+    parts.map(|part| (part.parse().unwrap_or(0), part.to_owned())).collect()
 }
 
 /// What a VMM can boot.
@@ -312,9 +262,7 @@ pub fn kernel_kind(path: &Path) -> Result<KernelKind> {
     if is_elf64 && bytes.windows(note.len()).any(|window| window == note) {
         return Ok(KernelKind::PvhElf);
     }
-    Err(Error::NotAKernel {
-        path: path.display().to_string(),
-    })
+    Err(Error::NotAKernel { path: path.display().to_string() })
 }
 
 #[cfg(test)]

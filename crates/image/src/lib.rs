@@ -1,6 +1,6 @@
 //! OCI images to disks; kernels and initramfs.
 //!
-//! The layers of an image are never unpacked on the host. Their entries are joined in memory ([`tree`](self)), and come
+//! The layers of an image are never unpacked on the host. Their entries are joined in memory (`tree`), and come
 //! out as one tar stream from which `tar2sqfs` makes a read-only squashfs. So nothing in a layer can reach the host's
 //! file system, and neither ownership nor devices need privileges.
 
@@ -13,6 +13,7 @@ mod error;
 mod import;
 mod initramfs;
 pub mod kernel;
+mod members;
 mod modules;
 mod names;
 mod overlay;

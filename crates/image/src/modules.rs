@@ -46,10 +46,7 @@ impl Modules {
     fn parse(dependencies: &str, built_in: &str) -> Modules {
         let line = |line: &str| {
             let (file, needs) = line.split_once(':')?;
-            Some((
-                name(file),
-                (file.to_owned(), needs.split_whitespace().map(name).collect()),
-            ))
+            Some((name(file), (file.to_owned(), needs.split_whitespace().map(name).collect())))
         };
         Modules {
             loadable: dependencies.lines().filter_map(line).collect(),
@@ -109,9 +106,7 @@ kernel/drivers/char/virtio-console.ko.xz: kernel/drivers/virtio/virtio.ko
 
     #[test]
     fn a_module_comes_after_those_it_needs() {
-        let files = Modules::parse(DEPENDENCIES, "kernel/fs/ext4/ext4.ko\n")
-            .resolve()
-            .unwrap();
+        let files = Modules::parse(DEPENDENCIES, "kernel/fs/ext4/ext4.ko\n").resolve().unwrap();
         let place = |end: &str| files.iter().position(|file| file.ends_with(end)).unwrap();
         assert!(
             place("virtio.ko") < place("virtio_ring.ko") && place("virtio_ring.ko") < place("virtio_blk.ko")

@@ -33,19 +33,14 @@ pub(crate) fn full(reference: &str) -> Result<String> {
 /// (<https://pkg.go.dev/github.com/distribution/reference>).
 pub(crate) fn parse(reference: &str) -> Result<oci_client::Reference> {
     let parsed = oci_client::Reference::try_from(reference);
-    parsed.map_err(|error| Error::Reference {
-        reference: reference.to_owned(),
-        reason: error.to_string(),
-    })
+    parsed.map_err(|error| Error::Reference { reference: reference.to_owned(), reason: error.to_string() })
 }
 
 /// The name as people write it: without what docker adds by itself.
 pub(crate) fn familiar(full: &str) -> String {
     let name = full.strip_prefix("docker.io/").unwrap_or(full);
     let name = name.strip_prefix("library/").unwrap_or(name);
-    name.strip_suffix(&format!(":{DEFAULT_TAG}"))
-        .unwrap_or(name)
-        .to_owned()
+    name.strip_suffix(&format!(":{DEFAULT_TAG}")).unwrap_or(name).to_owned()
 }
 
 #[cfg(test)]

@@ -23,29 +23,13 @@ pub fn create_overlay(path: &Path, size: u64) -> Result<()> {
             format!("{size} bytes cannot be used; give whole MiB, at least 16m"),
         ));
     }
-    let file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .at(path)?;
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).at(path)?;
     file.set_len(size).at(path)?;
     drop(file);
     // No reserved blocks: there is no daemon in there to keep alive. The inode tables are left to the guest's kernel,
     // which makes them as they are needed; nothing has to be discarded in a file that is a hole.
-    let options = [
-        "-q",
-        "-F",
-        "-t",
-        "ext4",
-        "-m",
-        "0",
-        "-E",
-        "lazy_itable_init=1,lazy_journal_init=1,nodiscard",
-    ];
-    tool::run(
-        "mke2fs",
-        tool::command("mke2fs", "e2fsprogs")?.args(options).arg(path),
-    )?;
+    let options =
+        ["-q", "-F", "-t", "ext4", "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard"];
+    tool::run("mke2fs", tool::command("mke2fs", "e2fsprogs")?.args(options).arg(path))?;
     Ok(())
 }

@@ -10,7 +10,7 @@ use docker_credential::{CredentialRetrievalError, DockerCredential};
 use futures_util::{StreamExt, TryStreamExt};
 use hypeman_files::AtPath;
 use oci_client::client::{ClientConfig, ClientProtocol};
-use oci_client::errors::OciDistributionError;
+use oci_client::errors::{OciDistributionError, OciErrorCode};
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference, RegistryOperation};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
@@ -29,29 +29,18 @@ const SILENCE: Duration = Duration::from_secs(60);
 
 /// Fetches the manifest, the configuration and the layers into `scratch`. The layers are verified when they are read.
 pub(crate) fn pull(reference: &Reference, scratch: &Path, progress: &dyn Progress) -> Result<Source> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .at(scratch)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().at(scratch)?;
     runtime.block_on(fetch(reference, scratch, progress))
 }
 
 async fn fetch(reference: &Reference, scratch: &Path, progress: &dyn Progress) -> Result<Source> {
-    let failed = |reason: String| Error::Pull {
-        reference: reference.whole(),
-        reason,
-    };
+    let failed = |reason: String| Error::Pull { reference: reference.whole(), reason };
     let client = Client::new(config(reference.resolve_registry()));
     let auth = credentials(reference.resolve_registry()).map_err(failed)?;
     let explain = |error| failed(explain(&error, reference.resolve_registry()));
-    client
-        .auth(reference, &auth, RegistryOperation::Pull)
-        .await
-        .map_err(explain)?;
-    let (manifest, manifest_digest, config) = client
-        .pull_manifest_and_config(reference, &auth)
-        .await
-        .map_err(explain)?;
+    client.auth(reference, &auth, RegistryOperation::Pull).await.map_err(explain)?;
+    let (manifest, manifest_digest, config) =
+        client.pull_manifest_and_config(reference, &auth).await.map_err(explain)?;
     let text = serde_json::to_vec(&manifest).map_err(|error| failed(error.to_string()))?;
     let manifest: Manifest =
         serde_json::from_slice(&text).map_err(|error| failed(format!("its manifest: {error}")))?;
@@ -66,40 +55,20 @@ async fn fetch(reference: &Reference, scratch: &Path, progress: &dyn Progress) -
             let file = tokio::fs::File::create(&path).await.at(&path)?;
             digest::hex(&layer.digest)?;
             let mut counted = Counted { file, progress };
-            client
-                .pull_blob(reference, layer.digest.as_str(), &mut counted)
-                .await
-                .map_err(explain)?;
+            client.pull_blob(reference, layer.digest.as_str(), &mut counted).await.map_err(explain)?;
             counted.flush().await.at(&path)?;
             let what = format!("{}: layer {} of {count}", reference.whole(), number + 1);
-            Ok::<_, Error>(Blob {
-                what,
-                path,
-                digest: Some(layer.digest.clone()),
-                diff_id: None,
-            })
+            Ok::<_, Error>(Blob { what, path, digest: Some(layer.digest.clone()), diff_id: None })
         }
     });
-    let layers: Vec<Blob> = futures_util::stream::iter(layers)
-        .buffered(AT_ONCE)
-        .try_collect()
-        .await?;
-    assemble::source(
-        Some(manifest_digest),
-        Some(reference.whole()),
-        config.as_bytes(),
-        layers,
-    )
+    let layers: Vec<Blob> = futures_util::stream::iter(layers).buffered(AT_ONCE).try_collect().await?;
+    assemble::source(Some(manifest_digest), Some(reference.whole()), config.as_bytes(), layers)
 }
 
 fn config(registry: &str) -> ClientConfig {
     ClientConfig {
         // As docker: a registry on this very machine may do without TLS.
-        protocol: if is_loopback(registry) {
-            ClientProtocol::Http
-        } else {
-            ClientProtocol::Https
-        },
+        protocol: if is_loopback(registry) { ClientProtocol::Http } else { ClientProtocol::Https },
         platform_resolver: Some(Box::new(oci_client::client::linux_amd64_resolver)),
         read_timeout: Some(SILENCE),
         connect_timeout: Some(SILENCE / 4),
@@ -109,21 +78,14 @@ fn config(registry: &str) -> ClientConfig {
 }
 
 fn is_loopback(registry: &str) -> bool {
-    let host = registry
-        .rsplit_once(':')
-        .map_or(registry, |(host, _)| host)
-        .trim_matches(['[', ']']);
+    let host = registry.rsplit_once(':').map_or(registry, |(host, _)| host).trim_matches(['[', ']']);
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// What docker would log in with.
 fn credentials(registry: &str) -> std::result::Result<RegistryAuth, String> {
     // docker keeps those of Docker Hub under the address of its first version.
-    let server = if registry == "index.docker.io" {
-        "https://index.docker.io/v1/"
-    } else {
-        registry
-    };
+    let server = if registry == "index.docker.io" { "https://index.docker.io/v1/" } else { registry };
     match docker_credential::get_credential(server) {
         Ok(DockerCredential::UsernamePassword(user, password)) => Ok(RegistryAuth::Basic(user, password)),
         Ok(DockerCredential::IdentityToken(token)) => Ok(RegistryAuth::Bearer(token)),
@@ -132,25 +94,28 @@ fn credentials(registry: &str) -> std::result::Result<RegistryAuth, String> {
             | CredentialRetrievalError::ConfigReadError
             | CredentialRetrievalError::NoCredentialConfigured,
         ) => Ok(RegistryAuth::Anonymous),
-        Err(error) => Err(format!(
-            "docker's credentials for {registry} cannot be read: {error}"
-        )),
+        Err(error) => Err(format!("docker's credentials for {registry} cannot be read: {error}")),
     }
 }
 
 fn explain(error: &OciDistributionError, registry: &str) -> String {
     let chain = |error: &dyn std::error::Error| {
         let causes = std::iter::successors(error.source(), |cause| cause.source()).map(ToString::to_string);
-        std::iter::once(error.to_string())
-            .chain(causes)
-            .collect::<Vec<_>>()
-            .join(": ")
+        std::iter::once(error.to_string()).chain(causes).collect::<Vec<_>>().join(": ")
+    };
+    let is_unknown = |code: &OciErrorCode| {
+        matches!(code, OciErrorCode::ManifestUnknown | OciErrorCode::NameUnknown | OciErrorCode::NotFound)
     };
     match error {
         OciDistributionError::UnauthorizedError { .. } | OciDistributionError::AuthenticationFailure(_) => {
             format!("{registry} wants other credentials; log in with `docker login {registry}`")
         }
         OciDistributionError::ImageManifestNotFoundError(_) => {
+            format!("{registry} has no such image; look at its name and tag")
+        }
+        OciDistributionError::RegistryError { envelope, .. }
+            if envelope.errors.iter().any(|error| is_unknown(&error.code)) =>
+        {
             format!("{registry} has no such image; look at its name and tag")
         }
         OciDistributionError::RequestError(error) if error.is_connect() => {

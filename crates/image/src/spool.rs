@@ -36,10 +36,7 @@ pub(crate) struct Spooled {
 pub(crate) fn spool(blob: &Blob, directory: &Path, progress: &dyn Progress) -> Result<Spooled> {
     let file = File::open(&blob.path).at(&blob.path)?;
     progress.start(&blob.what, file.metadata().ok().map(|metadata| metadata.len()));
-    let mut compressed = Hashing::new(Counting {
-        inner: BufReader::new(file),
-        progress,
-    });
+    let mut compressed = Hashing::new(Counting { inner: BufReader::new(file), progress });
     let mut spooled = Hashing::new(tempfile::tempfile_in(directory).at(directory)?);
     // A write that fails is the disk's fault, a read that fails the layer's.
     let mut reader = decompressed(&mut compressed).map_err(|error| content(&blob.what, error))?;

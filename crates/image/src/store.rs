@@ -62,9 +62,7 @@ impl Store {
     /// The images below `data_dir`, which need not exist yet.
     #[must_use]
     pub fn new(data_dir: &Path) -> Store {
-        Store {
-            images: data_dir.join("images"),
-        }
+        Store { images: data_dir.join("images") }
     }
 
     /// Fetches an image from its registry; one that is here already is only given the name.
@@ -137,15 +135,8 @@ impl Store {
         let by_digest =
             |image: &Image| !prefix.is_empty() && image.digest["sha256:".len()..].starts_with(prefix);
         // `name@sha256:...` is the image of that digest, whatever its name is now.
-        let pinned = |image: &Image| {
-            query
-                .split_once('@')
-                .is_some_and(|(_, digest)| digest == image.digest)
-        };
-        let mut matching = self
-            .list()?
-            .into_iter()
-            .filter(|image| by_digest(image) || pinned(image));
+        let pinned = |image: &Image| query.split_once('@').is_some_and(|(_, digest)| digest == image.digest);
+        let mut matching = self.list()?.into_iter().filter(|image| by_digest(image) || pinned(image));
         match (matching.next(), matching.next()) {
             (Some(image), None) => Ok(image),
             (Some(_), Some(_)) => Err(Error::Ambiguous(query.to_owned())),
@@ -162,9 +153,7 @@ impl Store {
         let _held = self.lock()?;
         let image = self.get(query)?;
         let mut names = names::read(&self.images)?;
-        let named = names::full(query)
-            .ok()
-            .filter(|full| names.get(full) == Some(&image.digest));
+        let named = names::full(query).ok().filter(|full| names.get(full) == Some(&image.digest));
         if let Some(full) = named
             && image.names.len() > 1
         {
@@ -172,16 +161,11 @@ impl Store {
             return names::write(&self.images, &names);
         }
         if let Some(user) = user(&image.digest) {
-            return Err(Error::InUse {
-                what: format!("image {query}"),
-                user,
-            });
+            return Err(Error::InUse { what: format!("image {query}"), user });
         }
         names.retain(|_, digest| *digest != image.digest);
         names::write(&self.images, &names)?;
-        let doomed = self
-            .images
-            .join(format!(".removed-{}", digest::hex(&image.digest)?));
+        let doomed = self.images.join(format!(".removed-{}", digest::hex(&image.digest)?));
         std::fs::rename(&image.directory, &doomed).at(&image.directory)?;
         Ok(std::fs::remove_dir_all(&doomed).at(&doomed)?)
     }
@@ -214,15 +198,10 @@ impl Store {
                 let _ = std::fs::remove_dir_all(entry.path()); // tried again by the next
             }
         }
-        let directory = tempfile::Builder::new()
-            .prefix(".import-")
-            .tempdir_in(&self.images)
-            .at(&self.images)?;
+        let directory =
+            tempfile::Builder::new().prefix(".import-").tempdir_in(&self.images).at(&self.images)?;
         let lock = Lock::acquire(&directory.path().join("lock"))?;
-        Ok(Staging {
-            directory,
-            _lock: lock,
-        })
+        Ok(Staging { directory, _lock: lock })
     }
 
     /// Makes the disk of an image that is not here yet, and gives it the name.

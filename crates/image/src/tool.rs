@@ -35,15 +35,9 @@ pub(crate) fn check(name: &str, output: &Output) -> Result<()> {
         return Ok(());
     }
     let stderr = String::from_utf8_lossy(&output.stderr);
-    Err(failed(
-        name,
-        format!("{}: {}", output.status, stderr.trim().replace('\n', "; ")),
-    ))
+    Err(failed(name, format!("{}: {}", output.status, stderr.trim().replace('\n', "; "))))
 }
 
 pub(crate) fn failed(tool: &str, reason: impl ToString) -> Error {
-    Error::Tool {
-        tool: tool.to_owned(),
-        reason: reason.to_string(),
-    }
+    Error::Tool { tool: tool.to_owned(), reason: reason.to_string() }
 }

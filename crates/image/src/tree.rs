@@ -37,9 +37,7 @@ impl Tree {
 
     /// Every name in order, parents first, with its file's number and the file.
     pub(crate) fn entries(&self) -> impl Iterator<Item = (&Path, usize, &Entry)> {
-        self.paths
-            .iter()
-            .map(|(path, name)| (path, name.inode, &self.inodes[name.inode]))
+        self.paths.iter().map(|(path, name)| (path, name.inode, &self.inodes[name.inode]))
     }
 
     /// Adds an entry as a layer's tar has it; `raw` is its name there.
@@ -70,7 +68,9 @@ impl Tree {
     /// Adds another name for a file that is there.
     pub(crate) fn link(&mut self, raw: &[u8], target: &[u8]) -> Result<()> {
         let resolve = |tree: &Tree, raw_path: &[u8]| -> Result<Option<(Path, Path)>> {
-            let Some((parent, name)) = split(raw_path)? else {
+            let parts =
+                split(raw_path).map_err(|_| refused(raw, "it or its target leads out of the image"))?;
+            let Some((parent, name)) = parts else {
                 return Ok(None);
             };
             let parent = tree.resolve(raw, &parent)?;
@@ -84,10 +84,7 @@ impl Tree {
             return Err(refused(raw, "the root cannot be a hard link"));
         };
         let Some(&Name { inode, .. }) = self.paths.get(&target_path) else {
-            return Err(refused(
-                raw,
-                &format!("it is a hard link to {}, which is not there", show(target)),
-            ));
+            return Err(refused(raw, &format!("it is a hard link to {}, which is not there", show(target))));
         };
         if matches!(self.inodes[inode].kind, Kind::Directory) {
             return Err(refused(raw, "it is a hard link to a directory"));
@@ -97,23 +94,14 @@ impl Tree {
         }
         self.make_parents(raw, &parent)?;
         self.remove_with_children(&path, usize::MAX);
-        self.paths.insert(
-            path,
-            Name {
-                inode,
-                layer: self.layer,
-            },
-        );
+        self.paths.insert(path, Name { inode, layer: self.layer });
         Ok(())
     }
 
     /// Puts a file in its place. A directory over a directory keeps what is in it; anything else replaces all.
     fn insert(&mut self, path: Path, entry: Entry) -> Result<()> {
         if self.inodes.len() >= MOST_ENTRIES {
-            return Err(content(
-                "the image",
-                format!("it has more than {MOST_ENTRIES} entries"),
-            ));
+            return Err(content("the image", format!("it has more than {MOST_ENTRIES} entries")));
         }
         let is_directory = |inode: usize| matches!(self.inodes[inode].kind, Kind::Directory);
         let keep = matches!(entry.kind, Kind::Directory)
@@ -122,33 +110,15 @@ impl Tree {
             self.remove_with_children(&path, usize::MAX);
         }
         self.inodes.push(entry);
-        self.paths.insert(
-            path,
-            Name {
-                inode: self.inodes.len() - 1,
-                layer: self.layer,
-            },
-        );
+        self.paths.insert(path, Name { inode: self.inodes.len() - 1, layer: self.layer });
         Ok(())
     }
 
     /// Directories that no layer has an entry for are root's, as everywhere.
     fn make_parents(&mut self, raw: &[u8], parent: &[u8]) -> Result<()> {
-        let ends = parent
-            .iter()
-            .enumerate()
-            .filter(|(_, byte)| **byte == b'/')
-            .map(|(index, _)| index);
-        for end in ends
-            .chain([parent.len()])
-            .filter(|end| *end > 0)
-            .collect::<Vec<_>>()
-        {
-            match self
-                .paths
-                .get(&parent[..end])
-                .map(|name| &self.inodes[name.inode].kind)
-            {
+        let ends = parent.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(index, _)| index);
+        for end in ends.chain([parent.len()]).filter(|end| *end > 0).collect::<Vec<_>>() {
+            match self.paths.get(&parent[..end]).map(|name| &self.inodes[name.inode].kind) {
                 None => self.insert(parent[..end].to_vec(), Entry::directory())?,
                 Some(Kind::Directory) => {}
                 Some(_) => return Err(refused(raw, &format!("{} is no directory", show(&parent[..end])))),
@@ -157,7 +127,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Follows the symbolic links in `parent` inside the tree, as the guest would: they cannot lead out of its root.
+    /// Follows the symbolic links in `parent` inside the tree, as the guest would.
     fn resolve(&self, raw: &[u8], parent: &[u8]) -> Result<Path> {
         let mut todo: Vec<Vec<u8>> = components(parent).rev().map(<[u8]>::to_vec).collect();
         let mut done: Path = Vec::new();
@@ -165,6 +135,9 @@ impl Tree {
         while let Some(component) = todo.pop() {
             match &component[..] {
                 b"." => continue,
+                b".." if done.is_empty() => {
+                    return Err(refused(raw, "it lies behind a symbolic link that leads out of the image"));
+                }
                 b".." => {
                     done.truncate(done.iter().rposition(|byte| *byte == b'/').unwrap_or(0));
                     continue;
@@ -209,11 +182,8 @@ impl Tree {
 
     /// Removes a name and all below it, as far as they come from layers below `layer`.
     fn remove_with_children(&mut self, path: &[u8], layer: usize) {
-        let lower: Vec<Path> = self
-            .below(path)
-            .filter(|(_, name)| name.layer < layer)
-            .map(|(p, _)| p.clone())
-            .collect();
+        let lower: Vec<Path> =
+            self.below(path).filter(|(_, name)| name.layer < layer).map(|(p, _)| p.clone()).collect();
         for child in lower {
             self.paths.remove(&child);
         }
@@ -234,16 +204,11 @@ impl Tree {
 }
 
 fn components(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
-    path.split(|byte| *byte == b'/')
-        .filter(|component| !component.is_empty())
+    path.split(|byte| *byte == b'/').filter(|component| !component.is_empty())
 }
 
 fn join(directory: &[u8], name: &[u8]) -> Path {
-    if directory.is_empty() {
-        name.to_vec()
-    } else {
-        [directory, b"/", name].concat()
-    }
+    if directory.is_empty() { name.to_vec() } else { [directory, b"/", name].concat() }
 }
 
 /// Parent and last component of a name in a tar; `None` for the root. Names there are relative to the root, with or

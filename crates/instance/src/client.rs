@@ -35,10 +35,7 @@ impl Client {
         let handle = File::open(directory).map_err(shim)?;
         let path = format!("/proc/self/fd/{}/{}", handle.as_raw_fd(), names::SHIM_SOCKET);
         let stream = UnixStream::connect(path).map_err(shim)?;
-        Ok(Client {
-            name: name.to_owned(),
-            stream: BufReader::new(stream),
-        })
+        Ok(Client { name: name.to_owned(), stream: BufReader::new(stream) })
     }
 
     /// Asks, and waits for the answer.
@@ -65,10 +62,7 @@ impl Client {
     }
 
     fn error(&self, reason: String) -> Error {
-        Error::Shim {
-            name: self.name.clone(),
-            reason,
-        }
+        Error::Shim { name: self.name.clone(), reason }
     }
 
     fn exchange(&mut self, request: &Request) -> std::io::Result<Response> {

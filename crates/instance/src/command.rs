@@ -30,44 +30,23 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 pub(crate) fn resolve(wish: &Wish, image: &Config) -> Result<CommandSpec> {
     let argv = argv(wish, image);
     let invalid = |what, value: &str, reason: &str| {
-        Err(Error::Invalid {
-            what,
-            value: value.to_owned(),
-            reason: reason.to_owned(),
-        })
+        Err(Error::Invalid { what, value: value.to_owned(), reason: reason.to_owned() })
     };
     if argv.first().is_none_or(String::is_empty) {
         let reference = wish.image.as_ref().map_or("", |(reference, _)| reference);
-        return invalid(
-            "the image",
-            reference,
-            "it names no program to run; give one after the image",
-        );
+        return invalid("the image", reference, "it names no program to run; give one after the image");
     }
     let env = environment(wish, image);
-    if let Some(text) = argv
-        .iter()
-        .chain(env.keys())
-        .chain(env.values())
-        .find(|text| text.contains('\0'))
-    {
+    if let Some(text) = argv.iter().chain(env.keys()).chain(env.values()).find(|text| text.contains('\0')) {
         return invalid("the argument or variable", text, "it contains a NUL byte");
     }
     let workdir = wish.workdir.clone().unwrap_or_else(|| image.working_dir.clone());
-    let workdir = if workdir.is_empty() {
-        "/".to_owned()
-    } else {
-        workdir
-    };
+    let workdir = if workdir.is_empty() { "/".to_owned() } else { workdir };
     if !workdir.starts_with('/') {
         return invalid("the working directory", &workdir, "give an absolute path");
     }
     Ok(CommandSpec {
-        mode: if INITS.contains(&argv[0].as_str()) {
-            Mode::Systemd
-        } else {
-            Mode::Exec
-        },
+        mode: if INITS.contains(&argv[0].as_str()) { Mode::Systemd } else { Mode::Exec },
         argv,
         env,
         workdir,
@@ -79,11 +58,8 @@ pub(crate) fn resolve(wish: &Wish, image: &Config) -> Result<CommandSpec> {
 /// An entrypoint of the user's drops the image's command; arguments of the user's replace it.
 fn argv(wish: &Wish, image: &Config) -> Vec<String> {
     let entrypoint = wish.entrypoint.as_ref().unwrap_or(&image.entrypoint);
-    let arguments = if wish.arguments.is_empty() && wish.entrypoint.is_none() {
-        &image.cmd
-    } else {
-        &wish.arguments
-    };
+    let arguments =
+        if wish.arguments.is_empty() && wish.entrypoint.is_none() { &image.cmd } else { &wish.arguments };
     entrypoint.iter().chain(arguments).cloned().collect()
 }
 
@@ -105,17 +81,14 @@ fn environment(wish: &Wish, image: &Config) -> BTreeMap<String, String> {
 pub fn signal_number(text: &str) -> Result<i32> {
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    let number = SIGNALS
-        .iter()
-        .find(|(known, _)| *known == name)
-        .map(|&(_, number)| number);
-    number
-        .or_else(|| text.parse().ok().filter(|number| (1..=64).contains(number)))
-        .ok_or_else(|| Error::Invalid {
+    let number = SIGNALS.iter().find(|(known, _)| *known == name).map(|&(_, number)| number);
+    number.or_else(|| text.parse().ok().filter(|number| (1..=64).contains(number))).ok_or_else(|| {
+        Error::Invalid {
             what: "the signal",
             value: text.to_owned(),
             reason: "give a name like TERM or SIGTERM, or a number from 1 to 64".to_owned(),
-        })
+        }
+    })
 }
 
 /// The guest's signals, those of Linux on x86-64 (signal(7)); the host's could be others one day.

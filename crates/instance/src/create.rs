@@ -80,33 +80,20 @@ pub fn create(store: &Store, wish: &Wish) -> Result<Instance> {
 }
 
 fn check(wish: &Wish) -> Result<()> {
-    let invalid = |what, value: String, reason: &str| {
-        Err(Error::Invalid {
-            what,
-            value,
-            reason: reason.to_owned(),
-        })
-    };
+    let invalid =
+        |what, value: String, reason: &str| Err(Error::Invalid { what, value, reason: reason.to_owned() });
     if let Some(name) = &wish.name {
         name::check(name)?;
     }
     if wish.vcpus == 0 || wish.vcpus > 255 {
-        return invalid(
-            "the number of vCPUs",
-            wish.vcpus.to_string(),
-            "give --cpus 1 to 255",
-        );
+        return invalid("the number of vCPUs", wish.vcpus.to_string(), "give --cpus 1 to 255");
     }
     if wish.memory < 16 * MIB || !wish.memory.is_multiple_of(MIB) {
         let reason = "give --memory as whole MiB, at least 16m (Linux guests need some 128m)";
         return invalid("the memory size", wish.memory.to_string(), reason);
     }
     if wish.log.max_size < 4096 {
-        return invalid(
-            "the log size",
-            wish.log.max_size.to_string(),
-            "give --log-max-size 4k or more",
-        );
+        return invalid("the log size", wish.log.max_size.to_string(), "give --log-max-size 4k or more");
     }
     if wish.log.max_files > 1000 {
         return invalid(
@@ -128,11 +115,7 @@ fn check(wish: &Wish) -> Result<()> {
         );
     }
     if wish.hypervisor == HypervisorKind::CloudHypervisor && wish.accelerator == Some(Accelerator::Tcg) {
-        return invalid(
-            "the accelerator",
-            "tcg".to_owned(),
-            "Cloud Hypervisor has only kvm; TCG is QEMU's",
-        );
+        return invalid("the accelerator", "tcg".to_owned(), "Cloud Hypervisor has only kvm; TCG is QEMU's");
     }
     Ok(())
 }
@@ -144,9 +127,7 @@ fn record(store: &Store, wish: &Wish) -> Result<Record> {
         Some(KernelUse::Version(version)) => KernelUse::Version(kernels.get(Some(version))?.version),
         Some(KernelUse::Own { source }) => {
             hypeman_image::kernel::kernel_kind(source)?;
-            KernelUse::Own {
-                source: std::path::absolute(source).at(source)?,
-            }
+            KernelUse::Own { source: std::path::absolute(source).at(source)? }
         }
     };
     Ok(Record {
@@ -157,11 +138,7 @@ fn record(store: &Store, wish: &Wish) -> Result<Record> {
             reference: reference.clone(),
             digest: image.digest.clone(),
         }),
-        command: wish
-            .image
-            .as_ref()
-            .map(|(_, image)| command::resolve(wish, &image.config))
-            .transpose()?,
+        command: wish.image.as_ref().map(|(_, image)| command::resolve(wish, &image.config)).transpose()?,
         kernel,
         own_initrd: wish.initrd.is_some(),
         cmdline: wish.cmdline.clone(),
@@ -181,10 +158,7 @@ fn begin(store: &Store, id: &str) -> Result<(PathBuf, Lock)> {
     let held = store.lock()?;
     delete::sweep(store, &held)?;
     let hidden = layout::instances(store.data_dir()).join(format!(".new-{id}"));
-    std::fs::DirBuilder::new()
-        .mode(0o700)
-        .create(&hidden)
-        .at(&hidden)?;
+    std::fs::DirBuilder::new().mode(0o700).create(&hidden).at(&hidden)?;
     let lock = Lock::acquire(&hidden.join(names::LOCK))?;
     Ok((hidden, lock))
 }
@@ -214,10 +188,7 @@ fn publish(store: &Store, hidden: &Path, mut record: Record, wish: &Wish) -> Res
     let holder = |name: &str| others.iter().find(|other| other.record.name == name);
     while let Some(other) = holder(&record.name) {
         if wish.name.is_some() {
-            return Err(Error::NameTaken {
-                name: record.name,
-                id: other.record.id.clone(),
-            });
+            return Err(Error::NameTaken { name: record.name, id: other.record.id.clone() });
         }
         record.name = name::random_name()?;
         write_json(&hidden.join(names::RECORD), &record)?;

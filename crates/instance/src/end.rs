@@ -83,23 +83,15 @@ pub fn judge(evidence: Evidence<'_>) -> End {
         return end;
     }
     if evidence.forced {
-        return end(
-            Reason::Killed,
-            137,
-            "the VM was ended by force, as asked".to_owned(),
-        );
+        return end(Reason::Killed, 137, "the VM was ended by force, as asked".to_owned());
     }
     match (evidence.shutdown, evidence.vmm) {
-        (_, VmmExit::Signal(signal)) => end(
-            Reason::VmmExited,
-            128 + signal,
-            format!("the VMM was ended from outside by signal {signal}"),
-        ),
-        (Some(ShutdownReason::GuestShutdown), _) if evidence.guest == Guest::Exec => end(
-            Reason::GuestShutdown,
-            125,
-            "the guest powered off before its program had ended".to_owned(),
-        ),
+        (_, VmmExit::Signal(signal)) => {
+            end(Reason::VmmExited, 128 + signal, format!("the VMM was ended from outside by signal {signal}"))
+        }
+        (Some(ShutdownReason::GuestShutdown), _) if evidence.guest == Guest::Exec => {
+            end(Reason::GuestShutdown, 125, "the guest powered off before its program had ended".to_owned())
+        }
         (Some(ShutdownReason::GuestShutdown), _) => {
             end(Reason::GuestShutdown, 0, "the guest powered off".to_owned())
         }
@@ -107,21 +99,15 @@ pub fn judge(evidence: Evidence<'_>) -> End {
             let message = "the guest reset itself (reboot or kernel panic; app.log may say which)".to_owned();
             end(Reason::GuestReset, 125, message)
         }
-        (Some(ShutdownReason::HostSignal), _) => end(
-            Reason::VmmExited,
-            143,
-            "the VMM was asked to end from outside".to_owned(),
-        ),
-        (Some(ShutdownReason::HostRequest), _) => end(
-            Reason::VmmExited,
-            137,
-            "the VMM was told to quit over its API from outside".to_owned(),
-        ),
-        (None, VmmExit::Code(code)) => end(
-            Reason::VmmExited,
-            125,
-            format!("the VMM ended with code {code}; vmm.log may say why"),
-        ),
+        (Some(ShutdownReason::HostSignal), _) => {
+            end(Reason::VmmExited, 143, "the VMM was asked to end from outside".to_owned())
+        }
+        (Some(ShutdownReason::HostRequest), _) => {
+            end(Reason::VmmExited, 137, "the VMM was told to quit over its API from outside".to_owned())
+        }
+        (None, VmmExit::Code(code)) => {
+            end(Reason::VmmExited, 125, format!("the VMM ended with code {code}; vmm.log may say why"))
+        }
     }
 }
 
@@ -133,19 +119,11 @@ pub fn reported(status: &Status) -> Option<End> {
         Status::Running => None,
         Status::Exited { code } => {
             let code = code & 0xff;
-            Some(end(
-                Reason::Exited,
-                code,
-                format!("the program ended with exit code {code}"),
-            ))
+            Some(end(Reason::Exited, code, format!("the program ended with exit code {code}")))
         }
         Status::Signaled { signal } => {
             let signal = signal & 0x7f;
-            Some(end(
-                Reason::Signaled,
-                128 + signal,
-                format!("the program was ended by signal {signal}"),
-            ))
+            Some(end(Reason::Signaled, 128 + signal, format!("the program was ended by signal {signal}")))
         }
         Status::Failed { code, message } => Some(end(Reason::Failed, code & 0xff, printable(message))),
     }
@@ -159,11 +137,7 @@ fn printable(message: &str) -> String {
 /// An end from its parts.
 #[must_use]
 pub fn end(reason: Reason, exit_code: i32, message: String) -> End {
-    End {
-        reason,
-        exit_code,
-        message,
-    }
+    End { reason, exit_code, message }
 }
 
 #[cfg(test)]
@@ -181,62 +155,29 @@ mod tests {
     #[test]
     fn the_program_s_own_code_wins_over_everything() {
         let status = Status::Exited { code: 7 };
-        let end = judge(Evidence {
-            status: Some(&status),
-            forced: true,
-            ..QUIET
-        });
+        let end = judge(Evidence { status: Some(&status), forced: true, ..QUIET });
         assert_eq!((end.reason, end.exit_code), (Reason::Exited, 7));
     }
 
     #[test]
     fn a_guest_that_powers_off_behind_init_s_back_is_no_success() {
-        let end = judge(Evidence {
-            status: Some(&Status::Running),
-            ..QUIET
-        });
+        let end = judge(Evidence { status: Some(&Status::Running), ..QUIET });
         assert_eq!((end.reason, end.exit_code), (Reason::GuestShutdown, 125));
-        assert_eq!(
-            judge(Evidence {
-                guest: Guest::Systemd,
-                ..QUIET
-            })
-            .exit_code,
-            0
-        );
+        assert_eq!(judge(Evidence { guest: Guest::Systemd, ..QUIET }).exit_code, 0);
     }
 
     #[test]
     fn a_vmm_killed_from_outside_is_told_from_one_killed_by_us() {
-        let killed = Evidence {
-            shutdown: None,
-            vmm: VmmExit::Signal(9),
-            ..QUIET
-        };
+        let killed = Evidence { shutdown: None, vmm: VmmExit::Signal(9), ..QUIET };
         assert_eq!(judge(killed).reason, Reason::VmmExited);
-        assert_eq!(
-            judge(Evidence {
-                forced: true,
-                ..killed
-            })
-            .reason,
-            Reason::Killed
-        );
+        assert_eq!(judge(Evidence { forced: true, ..killed }).reason, Reason::Killed);
     }
 
     #[test]
     fn a_hostile_report_neither_overflows_nor_drives_a_terminal() {
-        assert_eq!(
-            reported(&Status::Signaled { signal: i32::MAX })
-                .unwrap()
-                .exit_code,
-            128 + 127
-        );
+        assert_eq!(reported(&Status::Signaled { signal: i32::MAX }).unwrap().exit_code, 128 + 127);
         assert_eq!(reported(&Status::Exited { code: -1 }).unwrap().exit_code, 255);
-        let failed = Status::Failed {
-            code: 127,
-            message: "\x1b[2Jx".repeat(1000),
-        };
+        let failed = Status::Failed { code: 127, message: "\x1b[2Jx".repeat(1000) };
         let message = reported(&failed).unwrap().message;
         assert!(!message.contains('\x1b') && message.len() <= 500);
     }

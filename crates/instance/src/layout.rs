@@ -12,11 +12,7 @@ use crate::error::{Error, Result};
 /// # Errors
 /// When neither `XDG_DATA_HOME` nor `HOME` is set for a user who needs one, or the current directory is gone.
 pub fn data_dir(given: Option<PathBuf>) -> Result<PathBuf> {
-    let from_env = || {
-        std::env::var_os("HYPEMAN_DATA_DIR")
-            .filter(|v| !v.is_empty())
-            .map(PathBuf::from)
-    };
+    let from_env = || std::env::var_os("HYPEMAN_DATA_DIR").filter(|v| !v.is_empty()).map(PathBuf::from);
     let path = match given.or_else(from_env) {
         Some(path) => path,
         None if rustix::process::geteuid().is_root() => PathBuf::from("/var/lib/hypeman"),
@@ -26,18 +22,14 @@ pub fn data_dir(given: Option<PathBuf>) -> Result<PathBuf> {
 }
 
 fn user_data_home() -> Result<PathBuf> {
-    let variable = |name| {
-        std::env::var_os(name)
-            .filter(|v| !v.is_empty())
-            .map(PathBuf::from)
-    };
-    variable("XDG_DATA_HOME")
-        .or_else(|| variable("HOME").map(|home| home.join(".local/share")))
-        .ok_or_else(|| Error::Invalid {
+    let variable = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    variable("XDG_DATA_HOME").or_else(|| variable("HOME").map(|home| home.join(".local/share"))).ok_or_else(
+        || Error::Invalid {
             what: "data directory",
             value: String::new(),
             reason: "HOME is not set; give --data-dir or set HYPEMAN_DATA_DIR".to_owned(),
-        })
+        },
+    )
 }
 
 /// Names inside the directory of an instance. The VMM and the shim use them relative to it.

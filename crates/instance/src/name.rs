@@ -24,11 +24,7 @@ const NOUNS: [&str; 16] = [
 /// Says what is wrong with it.
 pub fn check(name: &str) -> Result<()> {
     let invalid = |reason: &str| {
-        Err(Error::Invalid {
-            what: "the name",
-            value: name.to_owned(),
-            reason: reason.to_owned(),
-        })
+        Err(Error::Invalid { what: "the name", value: name.to_owned(), reason: reason.to_owned() })
     };
     if name.is_empty() {
         return invalid("it is empty");
@@ -60,11 +56,7 @@ pub fn random_name() -> Result<String> {
     let [adjective, noun, high, low] = random()?;
     let number = u16::from_be_bytes([high, low]) % 1000;
     let pick = |words: &[&'static str; 16], byte: u8| words[usize::from(byte) % words.len()];
-    Ok(format!(
-        "{}-{}-{number}",
-        pick(&ADJECTIVES, adjective),
-        pick(&NOUNS, noun)
-    ))
+    Ok(format!("{}-{}-{number}", pick(&ADJECTIVES, adjective), pick(&NOUNS, noun)))
 }
 
 fn random<const N: usize>() -> Result<[u8; N]> {
@@ -80,18 +72,7 @@ mod tests {
 
     #[test]
     fn names_that_could_leave_the_directory_are_refused() {
-        for name in [
-            "",
-            "../x",
-            ".",
-            "..",
-            "-x",
-            "a/b",
-            "a b",
-            "a\n",
-            "é",
-            &"a".repeat(64),
-        ] {
+        for name in ["", "../x", ".", "..", "-x", "a/b", "a b", "a\n", "é", &"a".repeat(64)] {
             assert!(check(name).is_err(), "{name:?}");
         }
         for name in ["a", "web-1", "A.b_c", "9"] {

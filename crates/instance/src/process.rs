@@ -18,10 +18,7 @@ impl Process {
     #[must_use]
     pub fn find(pid: u32) -> Option<Process> {
         let stat = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat")).ok()?;
-        Some(Process {
-            pid,
-            start_ticks: start_ticks(&stat)?,
-        })
+        Some(Process { pid, start_ticks: start_ticks(&stat)? })
     }
 
     /// Whether this very process still runs.
@@ -35,10 +32,7 @@ impl Process {
     /// # Errors
     /// When we may not signal it.
     pub fn signal(self, signal: rustix::process::Signal) -> std::io::Result<()> {
-        let Some(pid) = i32::try_from(self.pid)
-            .ok()
-            .and_then(rustix::process::Pid::from_raw)
-        else {
+        let Some(pid) = i32::try_from(self.pid).ok().and_then(rustix::process::Pid::from_raw) else {
             return Ok(());
         };
         let flags = rustix::process::PidfdFlags::empty();
@@ -60,10 +54,7 @@ impl Process {
     /// Waits until the process has ended, at most `timeout`. Returns whether it has.
     #[must_use]
     pub fn wait_gone(self, timeout: std::time::Duration) -> bool {
-        let Some(pid) = i32::try_from(self.pid)
-            .ok()
-            .and_then(rustix::process::Pid::from_raw)
-        else {
+        let Some(pid) = i32::try_from(self.pid).ok().and_then(rustix::process::Pid::from_raw) else {
             return true;
         };
         let Ok(handle) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) else {
@@ -93,10 +84,7 @@ fn start_ticks(stat: &str) -> Option<u64> {
 /// The identity of this boot of the host: pids of another boot mean nothing.
 #[must_use]
 pub fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .unwrap_or_default()
-        .trim()
-        .to_owned()
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
 #[cfg(test)]

@@ -97,9 +97,7 @@ fn accelerator(record: &Record) -> (Accelerator, Option<String>) {
             KvmState::Works => (Accelerator::Kvm, None),
             KvmState::Missing(why) | KvmState::Broken(why) => (
                 Accelerator::Tcg,
-                Some(format!(
-                    "running on TCG, which is slow, because KVM does not work: {why}"
-                )),
+                Some(format!("running on TCG, which is slow, because KVM does not work: {why}")),
             ),
         },
     }
@@ -114,10 +112,7 @@ fn boot_files(store: &Store, record: &Record, programs: &Programs) -> Result<(Pa
             // not fit, so its drivers must be built in or come with the user's initramfs.
             let initramfs = match (&own_initrd, &record.image) {
                 (Some(path), _) => Some(path.clone()),
-                (None, Some(_)) => Some(relative(
-                    store,
-                    &kernels.initramfs_without_modules(&programs.init)?,
-                )),
+                (None, Some(_)) => Some(relative(store, &kernels.initramfs_without_modules(&programs.init)?)),
                 (None, None) => None,
             };
             Ok((PathBuf::from(names::KERNEL), initramfs))
@@ -138,11 +133,7 @@ fn disks(store: &Store, record: &Record) -> Result<Vec<Disk>> {
         return Ok(Vec::new());
     };
     let image = hypeman_image::Store::new(store.data_dir()).get(&image.digest)?;
-    let disk = |path: PathBuf, serial: &str, read_only| Disk {
-        path,
-        serial: serial.to_owned(),
-        read_only,
-    };
+    let disk = |path: PathBuf, serial: &str, read_only| Disk { path, serial: serial.to_owned(), read_only };
     Ok(vec![
         disk(relative(store, &image.rootfs()), disk::ROOT, true),
         disk(names::OVERLAY.into(), disk::OVERLAY, false),
@@ -159,8 +150,7 @@ fn relative(store: &Store, path: &Path) -> PathBuf {
 
 fn guest_config(record: &Record, command: &CommandSpec) -> GuestConfig {
     let mut env = command.env.clone();
-    env.entry("HOSTNAME".to_owned())
-        .or_insert_with(|| record.name.clone());
+    env.entry("HOSTNAME".to_owned()).or_insert_with(|| record.name.clone());
     GuestConfig {
         hostname: record.name.clone(),
         mode: command.mode,
@@ -179,12 +169,7 @@ fn start_shim(instance: &Instance, hypeman: &Path) -> Result<Client> {
     let client = Client::connect(&instance.record.name, &instance.directory)?;
     let (word, shim_end) = std::io::pipe().at(&instance.directory)?;
     let log = instance.directory.join(names::HYPEMAN_LOG);
-    let stderr = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(&log)
-        .at(&log)?;
+    let stderr = OpenOptions::new().append(true).create(true).mode(0o600).open(&log).at(&log)?;
     let mut child = Command::new(hypeman)
         .arg("shim")
         .arg(&instance.directory)
@@ -195,14 +180,8 @@ fn start_shim(instance: &Instance, hypeman: &Path) -> Result<Client> {
         .at(hypeman)?;
     let mut line = String::new();
     // Ends with the line, or with the shim.
-    BufReader::new(word)
-        .take(64 * 1024)
-        .read_line(&mut line)
-        .at(&instance.directory)?;
-    let failed = |reason: String| Error::Start {
-        name: instance.record.name.clone(),
-        reason,
-    };
+    BufReader::new(word).take(64 * 1024).read_line(&mut line).at(&instance.directory)?;
+    let failed = |reason: String| Error::Start { name: instance.record.name.clone(), reason };
     match serde_json::from_str(&line) {
         Ok(Started::Ready) => Ok(client),
         Ok(Started::Failed { message }) => {
@@ -210,13 +189,8 @@ fn start_shim(instance: &Instance, hypeman: &Path) -> Result<Client> {
             Err(failed(message))
         }
         Err(_) => {
-            let how = child
-                .wait()
-                .map_or_else(|error| error.to_string(), |status| status.to_string());
-            Err(failed(format!(
-                "the shim ended without a word ({how}); {} may say more",
-                log.display()
-            )))
+            let how = child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
+            Err(failed(format!("the shim ended without a word ({how}); {} may say more", log.display())))
         }
     }
 }

@@ -40,10 +40,7 @@ impl State {
     /// Whether a VMM is there.
     #[must_use]
     pub fn is_active(self) -> bool {
-        matches!(
-            self,
-            State::Initializing | State::Running | State::Paused | State::Shutdown
-        )
+        matches!(self, State::Initializing | State::Running | State::Paused | State::Shutdown)
     }
 }
 
@@ -98,12 +95,7 @@ pub fn observe(name: &str, directory: &Path) -> Result<Observation> {
         None => (State::Created, None),
         Some(run) => unsupervised(run, directory),
     };
-    Ok(Observation {
-        state,
-        supervised: false,
-        run,
-        end,
-    })
+    Ok(Observation { state, supervised: false, run, end })
 }
 
 fn ask_shim(name: &str, directory: &Path) -> Option<State> {
@@ -125,10 +117,8 @@ fn unsupervised(run: &Run, directory: &Path) -> (State, Option<End>) {
     if run.vmm.is_alive() {
         return (State::Running, None);
     }
-    let end = status::read(&directory.join(names::STATUS))
-        .as_ref()
-        .and_then(end::reported)
-        .unwrap_or_else(|| {
+    let end =
+        status::read(&directory.join(names::STATUS)).as_ref().and_then(end::reported).unwrap_or_else(|| {
             let message =
                 "the shim was killed, and the VMM has ended since; app.log holds what was kept".to_owned();
             end::end(Reason::Vanished, 137, message)
@@ -146,15 +136,7 @@ mod tests {
     fn run(vmm: Process, boot_id: String) -> Run {
         let hypervisor = "qemu 1".to_owned();
         let started = jiff::Timestamp::UNIX_EPOCH;
-        Run {
-            boot_id,
-            shim: vmm,
-            vmm,
-            hypervisor,
-            accelerator: Accelerator::Tcg,
-            started,
-            end: None,
-        }
+        Run { boot_id, shim: vmm, vmm, hypervisor, accelerator: Accelerator::Tcg, started, end: None }
     }
 
     fn observed(run: &Run) -> Observation {
@@ -165,25 +147,16 @@ mod tests {
 
     #[test]
     fn a_record_that_says_running_is_not_believed() {
-        let gone = Process {
-            pid: std::process::id(),
-            start_ticks: 1,
-        };
+        let gone = Process { pid: std::process::id(), start_ticks: 1 };
         let seen = observed(&run(gone, process::boot_id()));
-        assert_eq!(
-            (seen.state, seen.end.unwrap().reason),
-            (State::Stopped, Reason::Vanished)
-        );
+        assert_eq!((seen.state, seen.end.unwrap().reason), (State::Stopped, Reason::Vanished));
     }
 
     #[test]
     fn a_reboot_of_the_host_is_told() {
         let me = Process::find(std::process::id()).unwrap();
         let seen = observed(&run(me, "another boot".to_owned()));
-        assert_eq!(
-            (seen.state, seen.end.unwrap().reason),
-            (State::Stopped, Reason::HostRebooted)
-        );
+        assert_eq!((seen.state, seen.end.unwrap().reason), (State::Stopped, Reason::HostRebooted));
     }
 
     #[test]

@@ -11,11 +11,7 @@ use hypeman_guest::status::{DISK_SIZE, Status};
 #[must_use]
 pub fn read(path: &Path) -> Option<Status> {
     let mut bytes = Vec::new();
-    File::open(path)
-        .ok()?
-        .take(DISK_SIZE)
-        .read_to_end(&mut bytes)
-        .ok()?;
+    File::open(path).ok()?.take(DISK_SIZE).read_to_end(&mut bytes).ok()?;
     let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
     serde_json::from_slice(&bytes[..end]).ok()
 }
@@ -29,12 +25,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("status");
         assert_eq!(read(&path), None);
-        for garbage in [
-            &b"\xff\xfe"[..],
-            &[0; 4096],
-            &[b'['; 100_000],
-            b"{\"state\":\"flying\"}",
-        ] {
+        for garbage in [&b"\xff\xfe"[..], &[0; 4096], &[b'['; 100_000], b"{\"state\":\"flying\"}"] {
             std::fs::write(&path, garbage).unwrap();
             assert_eq!(read(&path), None);
         }

@@ -117,9 +117,7 @@ fn require_active(instance: &Instance, seen: &Observation) -> Result<()> {
 }
 
 fn unsupervised(seen: &Observation) -> Option<Process> {
-    (seen.state.is_active() && !seen.supervised)
-        .then(|| seen.run.as_ref().map(|run| run.vmm))
-        .flatten()
+    (seen.state.is_active() && !seen.supervised).then(|| seen.run.as_ref().map(|run| run.vmm)).flatten()
 }
 
 /// Has the shim end its VM, and waits until the shim is gone too, so that the instance can be started again at once.

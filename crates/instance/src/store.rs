@@ -40,11 +40,7 @@ impl Instance {
             other => other?,
         };
         // Whoever held it before us may have removed the instance.
-        if self.directory.join(names::RECORD).exists() {
-            Ok(lock)
-        } else {
-            Err(gone())
-        }
+        if self.directory.join(names::RECORD).exists() { Ok(lock) } else { Err(gone()) }
     }
 }
 
@@ -58,9 +54,7 @@ impl Store {
     /// The instances below `data_dir`, which need not exist yet.
     #[must_use]
     pub fn new(data_dir: &Path) -> Store {
-        Store {
-            data_dir: data_dir.to_owned(),
-        }
+        Store { data_dir: data_dir.to_owned() }
     }
 
     /// The data directory.
@@ -106,9 +100,8 @@ impl Store {
         if let Some(instance) = instances.iter().find(|i| i.record.name == query) {
             return Ok(instance.clone());
         }
-        let mut matching = instances
-            .into_iter()
-            .filter(|i| !query.is_empty() && i.record.id.starts_with(query));
+        let mut matching =
+            instances.into_iter().filter(|i| !query.is_empty() && i.record.id.starts_with(query));
         match (matching.next(), matching.next()) {
             (Some(instance), None) => Ok(instance),
             (Some(first), Some(second)) => {
@@ -142,10 +135,5 @@ impl Store {
 }
 
 fn id_of(record: &Path) -> String {
-    record
-        .parent()
-        .and_then(Path::file_name)
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned()
+    record.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned()
 }

@@ -13,9 +13,7 @@ use crate::supervisor::Shared;
 /// How the VM ended, by all that is known after its VMM is gone.
 pub(crate) async fn judge(shared: &Shared, exit: &std::io::Result<ExitStatus>) -> End {
     let vmm = match exit {
-        Ok(status) => status
-            .signal()
-            .map_or(VmmExit::Code(status.code().unwrap_or(-1)), VmmExit::Signal),
+        Ok(status) => status.signal().map_or(VmmExit::Code(status.code().unwrap_or(-1)), VmmExit::Signal),
         Err(_) => VmmExit::Code(-1),
     };
     let status = status::read(Path::new(names::STATUS));

@@ -26,9 +26,7 @@ pub use error::{Error, Result};
 pub fn run(directory: &Path) -> Result<()> {
     let result = process::become_shim(directory).and_then(supervisor::supervise);
     if let Err(Error::Start(reason)) = &result {
-        say(&Started::Failed {
-            message: reason.clone(),
-        });
+        say(&Started::Failed { message: reason.clone() });
     }
     result
 }
@@ -37,8 +35,6 @@ pub fn run(directory: &Path) -> Result<()> {
 fn say(word: &Started) {
     if let Ok(mut line) = serde_json::to_vec(word) {
         line.push(b'\n');
-        let _ = std::io::stdout()
-            .write_all(&line)
-            .and_then(|()| std::io::stdout().flush());
+        let _ = std::io::stdout().write_all(&line).and_then(|()| std::io::stdout().flush());
     }
 }

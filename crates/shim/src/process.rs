@@ -29,15 +29,10 @@ pub(crate) fn become_shim(directory: &Path) -> Result<Identity> {
         .ok_or("another shim supervises this instance")
         .start("lock shim.pid")?;
     let mut file = alive.file();
-    let written = file
-        .set_len(0)
-        .and_then(|()| file.rewind())
-        .and_then(|()| writeln!(file, "{}", std::process::id()));
+    let written =
+        file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
     written.start("write shim.pid")?;
-    Ok(Identity {
-        listener: take_listener()?,
-        _alive: alive,
-    })
+    Ok(Identity { listener: take_listener()?, _alive: alive })
 }
 
 /// Takes the socket from standard input, and leaves /dev/null there.

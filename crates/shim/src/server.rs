@@ -30,15 +30,10 @@ const QUIT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Answers until the VM has ended and nobody waits for an answer any more.
 pub(crate) async fn serve(listener: std::os::unix::net::UnixListener, shared: Rc<Shared>) {
-    let listener = match listener
-        .set_nonblocking(true)
-        .and_then(|()| UnixListener::from_std(listener))
-    {
+    let listener = match listener.set_nonblocking(true).and_then(|()| UnixListener::from_std(listener)) {
         Ok(listener) => listener,
         Err(error) => {
-            return shared
-                .journal
-                .note(format_args!("nothing can be asked of this shim: {error}"));
+            return shared.journal.note(format_args!("nothing can be asked of this shim: {error}"));
         }
     };
     // Each connection holds a sender; when the last is gone, so is the channel.
@@ -81,9 +76,7 @@ async fn converse(stream: UnixStream, shared: &Rc<Shared>) -> std::io::Result<()
         }
         let response = match serde_json::from_slice(&line) {
             Ok(request) => answer(&request, shared).await,
-            Err(error) => Response::Error {
-                message: format!("not a request: {error}"),
-            },
+            Err(error) => Response::Error { message: format!("not a request: {error}") },
         };
         let mut line = serde_json::to_vec(&response)?;
         line.push(b'\n');
@@ -98,29 +91,21 @@ async fn answer(request: &Request, shared: &Rc<Shared>) -> Response {
     };
     match request {
         Request::State => Response::State { state: state(shared) },
-        Request::Wait => Response::Ended {
-            end: ended(shared).await,
-        },
+        Request::Wait => Response::Ended { end: ended(shared).await },
         Request::PowerButton => done(power_button(shared).await),
         Request::Signal { signal } => done(send_signal(shared, *signal)),
         Request::Stop { timeout_ms } => {
             stop(shared, Duration::from_millis(*timeout_ms)).await;
-            Response::Ended {
-                end: ended(shared).await,
-            }
+            Response::Ended { end: ended(shared).await }
         }
         Request::Kill => {
             kill(shared, "asked to kill the VM").await;
-            Response::Ended {
-                end: ended(shared).await,
-            }
+            Response::Ended { end: ended(shared).await }
         }
         Request::Discard => {
             shared.discard.cancel();
             kill(shared, "asked to discard the VM").await;
-            Response::Ended {
-                end: ended(shared).await,
-            }
+            Response::Ended { end: ended(shared).await }
         }
     }
 }
@@ -148,9 +133,7 @@ async fn ended(shared: &Shared) -> End {
 
 async fn power_button(shared: &Shared) -> Result<(), String> {
     shared.journal.note("pressing the power button");
-    let pressed = tokio::time::timeout(QUIT_PATIENCE, async {
-        shared.vm.lock().await.power_button().await
-    });
+    let pressed = tokio::time::timeout(QUIT_PATIENCE, async { shared.vm.lock().await.power_button().await });
     match pressed.await {
         Ok(result) => result.map_err(|error| error.to_string()),
         Err(_) => Err("the VMM does not answer".to_owned()),
@@ -159,14 +142,9 @@ async fn power_button(shared: &Shared) -> Result<(), String> {
 
 async fn stop(shared: &Shared, timeout: Duration) {
     if let Err(error) = power_button(shared).await {
-        shared
-            .journal
-            .note(format_args!("the power button failed: {error}"));
+        shared.journal.note(format_args!("the power button failed: {error}"));
     }
-    if tokio::time::timeout(timeout, shared.vmm_gone.cancelled())
-        .await
-        .is_err()
-    {
+    if tokio::time::timeout(timeout, shared.vmm_gone.cancelled()).await.is_err() {
         kill(shared, "the guest has not ended in time").await;
     }
 }
@@ -179,13 +157,7 @@ async fn kill(shared: &Shared, why: &str) {
     shared.journal.note(format_args!("{why}: ending it by force"));
     shared.forced.set(true);
     let quit = async {
-        shared
-            .vm
-            .lock()
-            .await
-            .quit()
-            .await
-            .map_err(|error| error.to_string())?;
+        shared.vm.lock().await.quit().await.map_err(|error| error.to_string())?;
         shared.vmm_gone.cancelled().await;
         Ok::<(), String>(())
     };
@@ -203,9 +175,7 @@ async fn kill(shared: &Shared, why: &str) {
 fn send_signal(shared: &Shared, signal: i32) -> Result<(), String> {
     if shared.launch.guest != Guest::Exec {
         let way_out = "press its power button with `hypeman stop`, or end it with `hypeman kill`";
-        return Err(format!(
-            "no init of ours runs in this guest that could pass a signal on; {way_out}"
-        ));
+        return Err(format!("no init of ours runs in this guest that could pass a signal on; {way_out}"));
     }
     let mut line =
         serde_json::to_vec(&control::Request::Signal { signal }).map_err(|error| error.to_string())?;

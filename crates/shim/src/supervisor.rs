@@ -57,10 +57,8 @@ pub(crate) fn supervise(identity: Identity) -> Result<()> {
         .ok_or("there is none")
         .start("read the launch order")?;
     let journal = Journal::open(Path::new(names::HYPEMAN_LOG), limits(&launch)).start("open hypeman.log")?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .start("start the runtime")?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().start("start the runtime")?;
     LocalSet::new().block_on(&runtime, async {
         let result = live(identity, launch, &journal).await;
         if let Err(error) = &result {
@@ -71,10 +69,7 @@ pub(crate) fn supervise(identity: Identity) -> Result<()> {
 }
 
 fn limits(launch: &Launch) -> Limits {
-    Limits {
-        max_size: launch.log.max_size,
-        max_files: launch.log.max_files,
-    }
+    Limits { max_size: launch.log.max_size, max_files: launch.log.max_files }
 }
 
 async fn live(identity: Identity, launch: Launch, journal: &Journal) -> Result<()> {
@@ -82,13 +77,7 @@ async fn live(identity: Identity, launch: Launch, journal: &Journal) -> Result<(
     if let Some(note) = &launch.note {
         journal.note(note);
     }
-    let Created {
-        mut child,
-        vm,
-        console,
-        vmm_output,
-        run,
-    } = vm::create(&launch, journal).await?;
+    let Created { mut child, vm, console, vmm_output, run } = vm::create(&launch, journal).await?;
     write_json(Path::new(names::RUN), &run).start("record the run")?;
     let own_journal =
         Journal::open(Path::new(names::HYPEMAN_LOG), limits(&launch)).start("open hypeman.log")?;
@@ -103,10 +92,7 @@ async fn live(identity: Identity, launch: Launch, journal: &Journal) -> Result<(
         end: watch::Sender::new(None),
         control: RefCell::new(None),
     });
-    let logs = [
-        keep(&shared, console.output, names::APP_LOG)?,
-        keep(&shared, vmm_output, names::VMM_LOG)?,
-    ];
+    let logs = [keep(&shared, console.output, names::APP_LOG)?, keep(&shared, vmm_output, names::VMM_LOG)?];
     if let Err(error) = shared.vm.lock().await.boot().await {
         let _ = child.kill().await; // it may have ended already
         record(&shared, end(Reason::StartFailed, 125, error.to_string())).await;
@@ -135,12 +121,7 @@ async fn live(identity: Identity, launch: Launch, journal: &Journal) -> Result<(
 
 /// The VM is stopped by requests, not by signals to its shim: a closed terminal or a careless `kill` must not end it.
 fn outlive_signals() -> Result<()> {
-    for kind in [
-        SignalKind::hangup(),
-        SignalKind::interrupt(),
-        SignalKind::quit(),
-        SignalKind::terminate(),
-    ] {
+    for kind in [SignalKind::hangup(), SignalKind::interrupt(), SignalKind::quit(), SignalKind::terminate()] {
         // tokio's handler stays installed for the life of the process, also when nobody listens (tokio::signal).
         drop(signal(kind).start("set a signal handler")?);
     }
@@ -166,18 +147,10 @@ fn keep(shared: &Rc<Shared>, source: OwnedFd, name: &'static str) -> Result<Join
 
 /// Records the end; on a full disk, as soon as there is room.
 async fn record(shared: &Shared, end: End) {
-    let ended = Ended {
-        at: Timestamp::now(),
-        end,
-    };
-    let run = Run {
-        end: Some(ended),
-        ..shared.run.clone()
-    };
+    let ended = Ended { at: Timestamp::now(), end };
+    let run = Run { end: Some(ended), ..shared.run.clone() };
     while let Err(error) = write_json(Path::new(names::RUN), &run) {
-        shared
-            .journal
-            .note(format_args!("the end cannot be recorded yet: {error}"));
+        shared.journal.note(format_args!("the end cannot be recorded yet: {error}"));
         tokio::select! {
             () = tokio::time::sleep(std::time::Duration::from_secs(1)) => {}
             () = shared.discard.cancelled() => return,

@@ -34,18 +34,12 @@ pub(crate) async fn create(launch: &Launch, journal: &Journal) -> Result<Created
     let hypervisor = hypeman_vmm::hypervisor(launch.hypervisor);
     let program = hypervisor.discover().start("find the VMM")?;
     let directory = Path::new(".");
-    let command = hypervisor
-        .command(&program, directory, &launch.spec)
-        .start("prepare the VMM")?;
+    let command = hypervisor.command(&program, directory, &launch.spec).start("prepare the VMM")?;
     let (vmm_output, vmm_end) = output_pipe()?;
     let mut command = Command::from(command);
     command.stdin(std::process::Stdio::null());
-    command
-        .stdout(vmm_end.try_clone().start("prepare the VMM")?)
-        .stderr(vmm_end);
-    let mut child = command
-        .spawn()
-        .start(&format!("start {}", program.path.display()))?;
+    command.stdout(vmm_end.try_clone().start("prepare the VMM")?).stderr(vmm_end);
+    let mut child = command.spawn().start(&format!("start {}", program.path.display()))?;
     drop(command); // and with it our copies of the descriptors that are the VMM's now
     journal.note(format_args!(
         "started {} {} as pid {}",
@@ -73,13 +67,7 @@ pub(crate) async fn create(launch: &Launch, journal: &Journal) -> Result<Created
         status = child.wait() => Err(died(&status)),
     };
     match connected {
-        Ok((vm, console)) => Ok(Created {
-            child,
-            vm,
-            console,
-            vmm_output,
-            run,
-        }),
+        Ok((vm, console)) => Ok(Created { child, vm, console, vmm_output, run }),
         Err(reason) => {
             let _ = child.kill().await; // it may have ended already
             Err(Error::Start(format!("{reason}{}", last_words(&vmm_output))))
@@ -93,9 +81,7 @@ fn pid(child: &Child) -> u32 {
 }
 
 fn identity(pid: u32) -> Result<Process> {
-    Process::find(pid)
-        .ok_or("it ended at once")
-        .start("look up the process")
+    Process::find(pid).ok_or("it ended at once").start("look up the process")
 }
 
 fn died(status: &std::io::Result<std::process::ExitStatus>) -> String {
@@ -122,9 +108,5 @@ fn last_words(output: &OwnedFd) -> String {
     let length = rustix::io::read(output, &mut bytes).unwrap_or(0);
     let text = String::from_utf8_lossy(&bytes[..length]);
     let text = text.trim();
-    if text.is_empty() {
-        String::new()
-    } else {
-        format!(": {text}")
-    }
+    if text.is_empty() { String::new() } else { format!(": {text}") }
 }

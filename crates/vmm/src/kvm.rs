@@ -68,12 +68,7 @@ pub fn probe_kvm() -> KvmState {
     let (sender, receiver) = mpsc::channel();
     // A thread, because a vCPU that hangs cannot be told to stop; it ends with the process then.
     std::thread::spawn(move || sender.send(probe()));
-    let hung = || {
-        KvmState::Broken(format!(
-            "a vCPU did not come back within {} s",
-            PATIENCE.as_secs()
-        ))
-    };
+    let hung = || KvmState::Broken(format!("a vCPU did not come back within {} s", PATIENCE.as_secs()));
     receiver.recv_timeout(PATIENCE).unwrap_or_else(|_| hung())
 }
 
@@ -107,10 +102,7 @@ fn run(kvm: &Kvm) -> Result<KvmState, kvm_ioctls::Error> {
 
 /// Names the instruction at which KVM gave up.
 fn internal_error(vcpu: &mut VcpuFd) -> KvmState {
-    let offset = vcpu
-        .get_regs()
-        .map(|registers| registers.rip.saturating_sub(CODE))
-        .unwrap_or(u64::MAX);
+    let offset = vcpu.get_regs().map(|registers| registers.rip.saturating_sub(CODE)).unwrap_or(u64::MAX);
     let instruction = match offset {
         0..=4 => "cmpxchg16b",
         16..=18 => "xsetbv",
@@ -144,13 +136,7 @@ fn set_registers(vcpu: &VcpuFd) -> Result<(), kvm_ioctls::Error> {
         g: 1,
         ..kvm_segment::default()
     };
-    let data = kvm_segment {
-        selector: 16,
-        type_: 3,
-        l: 0,
-        db: 1,
-        ..code
-    };
+    let data = kvm_segment { selector: 16, type_: 3, l: 0, db: 1, ..code };
     special.cs = code;
     (special.ds, special.es, special.fs, special.gs, special.ss) = (data, data, data, data, data);
     vcpu.set_sregs(&special)?;
@@ -194,10 +180,7 @@ impl Memory {
 
     fn put(&self, address: u64, bytes: &[u8]) {
         let offset = usize::try_from(address).unwrap_or(usize::MAX);
-        assert!(
-            offset.saturating_add(bytes.len()) <= MEMORY,
-            "all that is laid out lies in guest memory"
-        );
+        assert!(offset.saturating_add(bytes.len()) <= MEMORY, "all that is laid out lies in guest memory");
         // SAFETY: the range was just checked to lie in the mapping, which lives as long as `self`, and no reference to
         // it is ever made.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.start.add(offset), bytes.len()) };

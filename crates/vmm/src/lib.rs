@@ -17,12 +17,8 @@ use spec::HypervisorKind;
 #[must_use]
 pub fn hypervisor(kind: HypervisorKind) -> Box<dyn Hypervisor> {
     match kind {
-        HypervisorKind::Qemu => Box::new(qemu::Qemu {
-            machine: qemu::Machine::Q35,
-        }),
-        HypervisorKind::QemuMicrovm => Box::new(qemu::Qemu {
-            machine: qemu::Machine::Microvm,
-        }),
+        HypervisorKind::Qemu => Box::new(qemu::Qemu { machine: qemu::Machine::Q35 }),
+        HypervisorKind::QemuMicrovm => Box::new(qemu::Qemu { machine: qemu::Machine::Microvm }),
         HypervisorKind::CloudHypervisor => Box::new(unsupported::CloudHypervisor),
     }
 }

@@ -27,16 +27,9 @@ pub fn discover(name: &str, variable: &str, way_out: &str) -> Result<Program> {
 
 fn version(path: &PathBuf) -> Result<String> {
     let broken = |why: String| Error::Program(format!("{} --version failed: {why}", path.display()));
-    let output = Command::new(path)
-        .arg("--version")
-        .output()
-        .map_err(|error| broken(error.to_string()))?;
+    let output = Command::new(path).arg("--version").output().map_err(|error| broken(error.to_string()))?;
     if !output.status.success() {
-        return Err(broken(format!(
-            "{}: {}",
-            output.status,
-            String::from_utf8_lossy(&output.stderr).trim()
-        )));
+        return Err(broken(format!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim())));
     }
     parse_version(&String::from_utf8_lossy(&output.stdout))
         .ok_or_else(|| broken("it prints no version".to_owned()))
@@ -44,12 +37,8 @@ fn version(path: &PathBuf) -> Result<String> {
 
 /// The first word that begins with a digit, or `v` and a digit.
 fn parse_version(text: &str) -> Option<String> {
-    let word = text
-        .split_whitespace()
-        .map(|word| word.strip_prefix('v').unwrap_or(word));
-    word.into_iter()
-        .find(|word| word.starts_with(|c: char| c.is_ascii_digit()))
-        .map(str::to_owned)
+    let word = text.split_whitespace().map(|word| word.strip_prefix('v').unwrap_or(word));
+    word.into_iter().find(|word| word.starts_with(|c: char| c.is_ascii_digit())).map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -57,10 +46,7 @@ mod tests {
     #[test]
     fn versions_as_qemu_and_cloud_hypervisor_print_them() {
         let parse = |text| super::parse_version(text);
-        assert_eq!(
-            parse("QEMU emulator version 7.2.22 (Debian 1:7.2)\nCopyright"),
-            Some("7.2.22".into())
-        );
+        assert_eq!(parse("QEMU emulator version 7.2.22 (Debian 1:7.2)\nCopyright"), Some("7.2.22".into()));
         assert_eq!(parse("cloud-hypervisor v53.0.0\n"), Some("53.0.0".into()));
         assert_eq!(parse("hello\n"), None);
     }

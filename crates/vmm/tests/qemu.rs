@@ -29,20 +29,12 @@ fn machines() -> Vec<(HypervisorKind, Accelerator)> {
         eprintln!("SKIPPED: {error}");
         return Vec::new();
     }
-    let kvm = std::fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open("/dev/kvm");
+    let kvm = std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm");
     if let Err(error) = &kvm {
         eprintln!("SKIPPED with KVM: /dev/kvm: {error}");
     }
     let accelerators = [Some(Accelerator::Tcg), kvm.ok().map(|_| Accelerator::Kvm)];
-    let both = |kind| {
-        accelerators
-            .into_iter()
-            .flatten()
-            .map(move |accelerator| (kind, accelerator))
-    };
+    let both = |kind| accelerators.into_iter().flatten().map(move |accelerator| (kind, accelerator));
     kinds.into_iter().flat_map(both).collect()
 }
 
@@ -64,29 +56,16 @@ async fn start(kind: HypervisorKind, accelerator: Accelerator, options: &Options
     let program = driver.discover().unwrap();
     let mut command =
         tokio::process::Command::from(driver.command(&program, directory.path(), &spec).unwrap());
-    let child = command
-        .kill_on_drop(true)
-        .stdin(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
+    let child = command.kill_on_drop(true).stdin(std::process::Stdio::null()).spawn().unwrap();
     drop(command);
     let mut vm = driver.create(directory.path(), &spec).await.unwrap();
     let console = vm.console().await.unwrap();
-    Bed {
-        _directory: directory,
-        child,
-        vm,
-        console,
-    }
+    Bed { _directory: directory, child, vm, console }
 }
 
 /// Lines to ask for: fewer on KVM, where each byte costs two exits, some 50 us on a nested host.
 fn lines(accelerator: Accelerator) -> u64 {
-    if accelerator == Accelerator::Kvm {
-        1000
-    } else {
-        20_000
-    }
+    if accelerator == Accelerator::Kvm { 1000 } else { 20_000 }
 }
 
 /// Reads until `enough` says so, or the VM has ended and its pipe is empty.
@@ -121,17 +100,11 @@ fn drain(fd: &OwnedFd, bytes: &mut Vec<u8>) -> bool {
 
 /// Runs a test for each machine, on the runtime that a shim has.
 fn on_each_machine(test: impl AsyncFn(HypervisorKind, Accelerator)) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     for (kind, accelerator) in machines() {
         eprintln!("{kind:?} {accelerator:?}");
-        let test = async {
-            tokio::time::timeout(Duration::from_secs(120), test(kind, accelerator))
-                .await
-                .unwrap()
-        };
+        let test =
+            async { tokio::time::timeout(Duration::from_secs(120), test(kind, accelerator)).await.unwrap() };
         tokio::task::LocalSet::new().block_on(&runtime, test);
     }
 }
@@ -139,34 +112,21 @@ fn on_each_machine(test: impl AsyncFn(HypervisorKind, Accelerator)) {
 #[test]
 fn the_console_begins_with_the_first_byte_and_ends_with_the_last() {
     on_each_machine(async |kind, accelerator| {
-        let options = Options {
-            count: 500,
-            ..Options::default()
-        };
+        let options = Options { count: 500, ..Options::default() };
         let mut bed = start(kind, accelerator, &options).await;
         bed.vm.boot().await.unwrap();
         let bytes = read(&mut bed, |_| false).await;
         assert_eq!(Sequence::new(&options).check(&bytes), Ok(0..500));
-        assert_eq!(
-            bed.vm.shutdown_reason().await,
-            Some(ShutdownReason::GuestShutdown)
-        );
+        assert_eq!(bed.vm.shutdown_reason().await, Some(ShutdownReason::GuestShutdown));
     });
 }
 
 #[test]
 fn a_reset_ends_the_vm_and_is_told_from_a_power_off() {
     on_each_machine(async |kind, accelerator| {
-        let mut bed = start(
-            kind,
-            accelerator,
-            &Options {
-                count: 1,
-                finish: Finish::Reset,
-                ..Options::default()
-            },
-        )
-        .await;
+        let mut bed =
+            start(kind, accelerator, &Options { count: 1, finish: Finish::Reset, ..Options::default() })
+                .await;
         bed.vm.boot().await.unwrap();
         bed.child.wait().await.unwrap();
         assert_eq!(bed.vm.shutdown_reason().await, Some(ShutdownReason::GuestReset));
@@ -188,17 +148,11 @@ fn quit_ends_the_vmm_and_is_told() {
 #[test]
 fn what_is_typed_reaches_the_guest() {
     on_each_machine(async |kind, accelerator| {
-        let options = Options {
-            count: 1,
-            echo: true,
-            ..Options::default()
-        };
+        let options = Options { count: 1, echo: true, ..Options::default() };
         let mut bed = start(kind, accelerator, &options).await;
         bed.vm.boot().await.unwrap();
         read(&mut bed, |bytes| bytes.ends_with(b"\n")).await;
-        std::fs::File::from(bed.console.input.try_clone().unwrap())
-            .write_all(b"hello\x04")
-            .unwrap();
+        std::fs::File::from(bed.console.input.try_clone().unwrap()).write_all(b"hello\x04").unwrap();
         assert_eq!(read(&mut bed, |_| false).await, b"hello");
     });
 }
@@ -206,17 +160,12 @@ fn what_is_typed_reaches_the_guest() {
 #[test]
 fn a_reader_that_dies_and_comes_back_has_lost_nothing() {
     on_each_machine(async |kind, accelerator| {
-        let options = Options {
-            count: lines(accelerator),
-            ..Options::default()
-        };
+        let options = Options { count: lines(accelerator), ..Options::default() };
         let mut bed = start(kind, accelerator, &options).await;
         bed.vm.boot().await.unwrap();
         let mut bytes = read(&mut bed, |bytes| bytes.len() > 10_000).await;
-        bed.console = Console {
-            output: std::fs::File::open("/dev/null").unwrap().into(),
-            input: bed.console.input,
-        };
+        bed.console =
+            Console { output: std::fs::File::open("/dev/null").unwrap().into(), input: bed.console.input };
         bed.console = bed.vm.console().await.unwrap();
         bytes.extend(read(&mut bed, |_| false).await);
         assert_eq!(Sequence::new(&options).check(&bytes), Ok(0..options.count));
@@ -226,10 +175,7 @@ fn a_reader_that_dies_and_comes_back_has_lost_nothing() {
 #[test]
 fn a_paused_guest_prints_nothing_and_goes_on_where_it_was() {
     on_each_machine(async |kind, accelerator| {
-        let options = Options {
-            count: lines(accelerator),
-            ..Options::default()
-        };
+        let options = Options { count: lines(accelerator), ..Options::default() };
         let mut bed = start(kind, accelerator, &options).await;
         bed.vm.boot().await.unwrap();
         let mut bytes = read(&mut bed, |bytes| bytes.len() > 1000).await;

@@ -22,28 +22,19 @@ pub(crate) fn wish(context: &Context, arguments: &CreateArguments) -> Result<Wis
     if let Some(name) = &arguments.name {
         hypeman_instance::name::check(name)?; // before a long pull
     }
-    let image = arguments
-        .image()
-        .map(|reference| image(context, reference))
-        .transpose()?;
+    let image = arguments.image().map(|reference| image(context, reference)).transpose()?;
     Ok(Wish {
         name: arguments.name.clone(),
         image,
-        entrypoint: arguments.entrypoint.as_ref().map(|program| {
-            if program.is_empty() {
-                Vec::new()
-            } else {
-                vec![program.clone()]
-            }
-        }),
+        entrypoint: arguments
+            .entrypoint
+            .as_ref()
+            .map(|program| if program.is_empty() { Vec::new() } else { vec![program.clone()] }),
         arguments: arguments.arguments().to_vec(),
         env: env_file::collect(&arguments.env_file, &arguments.env)?,
         workdir: arguments.workdir.clone(),
         user: arguments.user.clone(),
-        kernel: arguments
-            .kernel
-            .as_deref()
-            .map(|kernel| kernel_use(context, kernel)),
+        kernel: arguments.kernel.as_deref().map(|kernel| kernel_use(context, kernel)),
         initrd: arguments.initrd.clone(),
         cmdline: arguments.cmdline.clone(),
         show_boot: arguments.show_boot,
@@ -52,10 +43,7 @@ pub(crate) fn wish(context: &Context, arguments: &CreateArguments) -> Result<Wis
         vcpus: arguments.cpus,
         memory: arguments.memory,
         disk_size: arguments.disk_size,
-        log: LogLimits {
-            max_size: arguments.log_max_size,
-            max_files: arguments.log_max_files,
-        },
+        log: LogLimits { max_size: arguments.log_max_size, max_files: arguments.log_max_files },
         auto_remove: arguments.rm,
     })
 }
@@ -67,12 +55,11 @@ pub(crate) fn print_id(instance: &Instance) -> Result<()> {
 
 fn image(context: &Context, reference: &str) -> Result<(String, hypeman_image::Image)> {
     let image = match context.images.get(reference) {
-        Err(hypeman_image::Error::NotFound(_)) => context
-            .images
-            .pull(reference, &Terminal::new())
-            .with_context(|| {
+        Err(hypeman_image::Error::NotFound(_)) => {
+            context.images.pull(reference, &Terminal::new()).with_context(|| {
                 format!("no image {reference:?} is here (`hypeman image ls`), and it could not be pulled")
-            })?,
+            })?
+        }
         other => other?,
     };
     Ok((reference.to_owned(), image))
@@ -87,7 +74,5 @@ fn kernel_use(context: &Context, kernel: &Path) -> KernelUse {
     {
         return KernelUse::Version(version.to_owned());
     }
-    KernelUse::Own {
-        source: kernel.to_owned(),
-    }
+    KernelUse::Own { source: kernel.to_owned() }
 }

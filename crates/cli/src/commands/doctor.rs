@@ -42,68 +42,36 @@ pub(crate) fn doctor(context: &Context, format: Format) -> Result<ExitCode> {
     checks.push(init());
     checks.push(guest_kernel(context));
     checks.extend(tools());
-    output::list(
-        format,
-        &["CHECK", "VERDICT", "DETAIL", "WHAT TO DO"],
-        &checks,
-        |check| {
-            let verdict = match check.verdict {
-                Verdict::Ok => "ok",
-                Verdict::Missing => "missing",
-                Verdict::Broken => "broken",
-            };
-            let advice = check.advice.clone().unwrap_or_default();
-            vec![
-                check.name.clone(),
-                verdict.to_owned(),
-                output::short(&check.detail, 200),
-                advice,
-            ]
-        },
-    )?;
-    let well = checks
-        .iter()
-        .all(|check| check.optional || check.verdict == Verdict::Ok);
-    Ok(if well {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    output::list(format, &["CHECK", "VERDICT", "DETAIL", "WHAT TO DO"], &checks, |check| {
+        let verdict = match check.verdict {
+            Verdict::Ok => "ok",
+            Verdict::Missing => "missing",
+            Verdict::Broken => "broken",
+        };
+        let advice = check.advice.clone().unwrap_or_default();
+        vec![check.name.clone(), verdict.to_owned(), output::short(&check.detail, 200), advice]
+    })?;
+    let well = checks.iter().all(|check| check.optional || check.verdict == Verdict::Ok);
+    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn check(name: &str, verdict: Verdict, detail: impl Into<String>) -> Check {
-    Check {
-        name: name.to_owned(),
-        verdict,
-        detail: detail.into(),
-        advice: None,
-        optional: false,
-    }
+    Check { name: name.to_owned(), verdict, detail: detail.into(), advice: None, optional: false }
 }
 
 impl Check {
     fn advice(self, advice: &str) -> Check {
-        Check {
-            advice: Some(advice.to_owned()),
-            ..self
-        }
+        Check { advice: Some(advice.to_owned()), ..self }
     }
 
     fn optional(self) -> Check {
-        Check {
-            optional: true,
-            ..self
-        }
+        Check { optional: true, ..self }
     }
 }
 
 fn vmms() -> Vec<Check> {
     let vmm = |name, kind| match hypeman_vmm::hypervisor(kind).discover() {
-        Ok(program) => check(
-            name,
-            Verdict::Ok,
-            format!("{} {}", program.path.display(), program.version),
-        ),
+        Ok(program) => check(name, Verdict::Ok, format!("{} {}", program.path.display(), program.version)),
         Err(error) => check(name, Verdict::Missing, error.to_string()),
     };
     vec![
@@ -128,11 +96,7 @@ fn kvm() -> Check {
 
 fn host_kernel() -> Check {
     let uname = rustix::system::uname();
-    let detail = format!(
-        "{} {}",
-        uname.sysname().to_string_lossy(),
-        uname.release().to_string_lossy()
-    );
+    let detail = format!("{} {}", uname.sysname().to_string_lossy(), uname.release().to_string_lossy());
     check("host kernel", Verdict::Ok, detail)
 }
 
@@ -149,12 +113,8 @@ fn data_dir(path: &Path) -> Check {
             let detail = format!("{} is writable, {} free", path.display(), crate::size::show(free));
             check("data directory", Verdict::Ok, detail)
         }
-        Err(error) => check(
-            "data directory",
-            Verdict::Broken,
-            format!("{}: {error}", path.display()),
-        )
-        .advice("give another with --data-dir or HYPEMAN_DATA_DIR, or make this one yours"),
+        Err(error) => check("data directory", Verdict::Broken, format!("{}: {error}", path.display()))
+            .advice("give another with --data-dir or HYPEMAN_DATA_DIR, or make this one yours"),
     }
 }
 

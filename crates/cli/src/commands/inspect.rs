@@ -39,11 +39,8 @@ struct Logs {
 }
 
 pub(crate) fn inspect(context: &Context, names: &Names) -> Result<()> {
-    let documents = names
-        .names
-        .iter()
-        .map(|name| document(context.instances.find(name)?))
-        .collect::<Result<Vec<_>>>()?;
+    let documents =
+        names.names.iter().map(|name| document(context.instances.find(name)?)).collect::<Result<Vec<_>>>()?;
     output::documents(&documents)
 }
 

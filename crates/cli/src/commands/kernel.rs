@@ -17,25 +17,13 @@ struct Row {
 pub(crate) fn kernel(context: &Context, command: KernelCommand) -> Result<()> {
     match command {
         KernelCommand::Pull => output::line(&context.kernels.pull(&Terminal::new())?.version),
-        KernelCommand::Import {
-            vmlinuz,
-            modules,
-            name,
-        } => output::line(
-            &context
-                .kernels
-                .import(&vmlinuz, modules.as_deref(), &name)?
-                .version,
-        ),
+        KernelCommand::Import { vmlinuz, modules, name } => {
+            output::line(&context.kernels.import(&vmlinuz, modules.as_deref(), &name)?.version)
+        }
         KernelCommand::Ls { format } => {
             let kernels = context.kernels.list()?;
-            let rows: Vec<Row> = kernels
-                .into_iter()
-                .map(|k| Row {
-                    vmlinuz: k.vmlinuz(),
-                    version: k.version,
-                })
-                .collect();
+            let rows: Vec<Row> =
+                kernels.into_iter().map(|k| Row { vmlinuz: k.vmlinuz(), version: k.version }).collect();
             output::list(format.format, &["VERSION", "FILE"], &rows, |row| {
                 vec![row.version.clone(), row.vmlinuz.display().to_string()]
             })
@@ -43,9 +31,7 @@ pub(crate) fn kernel(context: &Context, command: KernelCommand) -> Result<()> {
         KernelCommand::Rm { versions } => {
             for version in &versions {
                 let _held = context.instances.lock()?;
-                context
-                    .kernels
-                    .remove(version, context.kernel_user(version).as_deref())?;
+                context.kernels.remove(version, context.kernel_user(version).as_deref())?;
                 output::line(version)?;
             }
             Ok(())

@@ -26,10 +26,7 @@ pub(crate) fn start(context: &Context, names: &Names) -> Result<ExitCode> {
 
 pub(crate) fn stop(context: &Context, arguments: &StopArguments) -> Result<ExitCode> {
     Ok(each(&arguments.names.names, |name| {
-        stop::stop(
-            &context.instances.find(name)?,
-            Duration::from_secs(arguments.time),
-        )?;
+        stop::stop(&context.instances.find(name)?, Duration::from_secs(arguments.time))?;
         output::line(name)
     }))
 }

@@ -53,12 +53,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Wait(names) => return lifecycle::wait(&context, &names),
         Command::Ps { all, quiet, format } => ps::ps(&context, all, quiet, format.format)?,
         Command::Inspect(names) => inspect::inspect(&context, &names)?,
-        Command::Logs {
-            follow,
-            tail,
-            source,
-            name,
-        } => logs::logs(&context, &name, source, tail, follow)?,
+        Command::Logs { follow, tail, source, name } => logs::logs(&context, &name, source, tail, follow)?,
         Command::Rm { force, names } => return lifecycle::remove(&context, force, &names),
         Command::Completion { .. } | Command::Shim { .. } => {}
     }
@@ -79,10 +74,7 @@ fn each(names: &[String], mut action: impl FnMut(&str) -> Result<()>) -> ExitCod
 
 /// A runtime for the commands that wait for several things at once.
 fn runtime() -> Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("start the runtime")
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")
 }
 
 /// Does something that blocks in a thread of its own. Unlike a blocking task of the runtime's, it does not keep the

@@ -56,9 +56,8 @@ fn row(instance: &Instance) -> Result<Row> {
     let run = seen.run.as_ref();
     let status = match (&seen.end, run) {
         (Some(end), _) => {
-            let since = run
-                .and_then(|run| run.end.as_ref())
-                .map(|ended| format!(" {} ago", output::ago(ended.at)));
+            let since =
+                run.and_then(|run| run.end.as_ref()).map(|ended| format!(" {} ago", output::ago(ended.at)));
             format!("{} ({}){}", seen.state, end.exit_code, since.unwrap_or_default())
         }
         (None, Some(run)) if seen.state.is_active() => {

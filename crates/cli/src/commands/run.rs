@@ -24,11 +24,7 @@ pub(crate) fn run(context: &Context, arguments: &RunArguments) -> Result<ExitCod
     let runtime = runtime()?;
     let _runtime = runtime.enter();
     // From here on an interrupt is ours to handle: the VM is being made.
-    let interrupts = if arguments.detach {
-        None
-    } else {
-        Some(Interrupts::new()?)
-    };
+    let interrupts = if arguments.detach { None } else { Some(Interrupts::new()?) };
     let instance = hypeman_instance::create::create(&context.instances, &wish)?;
     let client = start::start(&context.instances, &instance, &programs).inspect_err(|_| {
         let _ = delete::remove(&instance, true); // what never ran is not left behind
@@ -69,10 +65,8 @@ async fn foreground(instance: &Instance, mut client: Client, mut interrupts: Int
 }
 
 fn exit_code(end: &End) -> ExitCode {
-    if !matches!(
-        end.reason,
-        Reason::Exited | Reason::Signaled | Reason::GuestShutdown
-    ) || end.exit_code == 125
+    if !matches!(end.reason, Reason::Exited | Reason::Signaled | Reason::GuestShutdown)
+        || end.exit_code == 125
     {
         eprintln!("hypeman: {}", end.message);
     }
@@ -82,11 +76,7 @@ fn exit_code(end: &End) -> ExitCode {
 /// The first signal is the program's (or the power button, where no init of ours is); from the second on it is the VM's
 /// end.
 fn pass_on(instance: &Instance, number: i32, times: u32) -> Result<()> {
-    let exec = instance
-        .record
-        .command
-        .as_ref()
-        .is_some_and(|command| command.mode == Mode::Exec);
+    let exec = instance.record.command.as_ref().is_some_and(|command| command.mode == Mode::Exec);
     let result = match (times, exec) {
         (1, true) => stop::signal(instance, number),
         (1, false) => stop::power_button(instance),

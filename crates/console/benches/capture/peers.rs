@@ -13,29 +13,17 @@ use tokio_util::sync::CancellationToken;
 
 /// Our way.
 pub(crate) fn capture_stdin(path: &Path, max_size: u64) {
-    let limits = Limits {
-        max_size,
-        max_files: 3,
-    };
+    let limits = Limits { max_size, max_files: 3 };
     let mut log = Log::open(path, limits).expect("open the log");
     let stdin = rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), 3).expect("standard input");
     rustix::io::ioctl_fionbio(&stdin, true).expect("non-blocking");
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    runtime
-        .block_on(capture(stdin, &mut log, &CancellationToken::new(), &mut |_| {}))
-        .expect("capture");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(capture(stdin, &mut log, &CancellationToken::new(), &mut |_| {})).expect("capture");
 }
 
 /// The plainest way: read up to 256 KiB, write it, without rotation.
 pub(crate) fn loop_stdin(path: &Path) {
-    let mut file = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .open(path)
-        .expect("open the log");
+    let mut file = OpenOptions::new().append(true).create(true).open(path).expect("open the log");
     let mut buffer = vec![0; 256 * 1024];
     let mut stdin = File::from(rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), 3).expect("standard input"));
     loop {
@@ -49,9 +37,7 @@ pub(crate) fn loop_stdin(path: &Path) {
 /// Where socat is.
 pub(crate) fn socat() -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .map(|directory| directory.join("socat"))
-        .find(|path| path.is_file())
+    std::env::split_paths(&path).map(|directory| directory.join("socat")).find(|path| path.is_file())
 }
 
 /// A capturing process and the end to write to.
@@ -63,12 +49,7 @@ pub(crate) struct Running {
 /// This program again, as one of the two above, with one end of a pipe or socket as its standard input.
 pub(crate) fn own(way: &str, path: &Path, source: OwnedFd, writer: OwnedFd) -> Running {
     let this = std::env::current_exe().expect("this program");
-    let child = Command::new(this)
-        .arg(way)
-        .arg(path)
-        .stdin(Stdio::from(source))
-        .spawn()
-        .expect("start");
+    let child = Command::new(this).arg(way).arg(path).stdin(Stdio::from(source)).spawn().expect("start");
     Running { child, writer }
 }
 
@@ -86,8 +67,5 @@ pub(crate) fn socat_on_socket(path: &Path) -> Running {
         .stdin(Stdio::from(OwnedFd::from(connection)))
         .spawn()
         .expect("start socat");
-    Running {
-        child,
-        writer: writer.into(),
-    }
+    Running { child, writer: writer.into() }
 }

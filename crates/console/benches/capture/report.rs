@@ -16,10 +16,7 @@ const ROUNDS: usize = 3;
 pub(crate) fn machine() {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let cpuinfo = read("/proc/cpuinfo");
-    let model = cpuinfo
-        .lines()
-        .find_map(|line| line.strip_prefix("model name"))
-        .unwrap_or("unknown");
+    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown");
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let kernel = read("/proc/sys/kernel/osrelease");
     println!(
@@ -32,12 +29,7 @@ pub(crate) fn machine() {
 /// User and system time of a process so far, in seconds (proc(5): fields 14 and 15 of its stat, in ticks of 10 ms).
 pub(crate) fn cpu_seconds(pid: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("its stat");
-    let fields: Vec<&str> = stat
-        .rsplit_once(')')
-        .expect("a stat line")
-        .1
-        .split_whitespace()
-        .collect();
+    let fields: Vec<&str> = stat.rsplit_once(')').expect("a stat line").1.split_whitespace().collect();
     let ticks = |index: usize| fields[index].parse::<f64>().expect("ticks");
     (ticks(11) + ticks(12)) / 100.0
 }
@@ -45,14 +37,8 @@ pub(crate) fn cpu_seconds(pid: u32) -> f64 {
 /// Proportional set size of a process in KiB.
 fn pss(pid: u32) -> u64 {
     let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-    let line = rollup
-        .lines()
-        .find_map(|line| line.strip_prefix("Pss:"))
-        .unwrap_or("0");
-    line.split_whitespace()
-        .next()
-        .and_then(|number| number.parse().ok())
-        .unwrap_or(0)
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap_or("0");
+    line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
 /// As much as goes through a unix socket, each way in turn; the best of some rounds.
@@ -73,15 +59,8 @@ pub(crate) fn bulk() {
     );
     println!("| socat, 256 KiB blocks | {socat:.0} | {:.2} |", socat / plain);
     println!("| plain loop, 256 KiB | {plain:.0} | 1.00 |");
-    println!(
-        "| hypeman's capture | {unrotated:.0} | {:.2} |",
-        unrotated / plain
-    );
-    println!(
-        "| hypeman's capture, rotating at 50 MB | {:.0} | {:.2} |",
-        ours.0,
-        ours.0 / plain
-    );
+    println!("| hypeman's capture | {unrotated:.0} | {:.2} |", unrotated / plain);
+    println!("| hypeman's capture, rotating at 50 MB | {:.0} | {:.2} |", ours.0, ours.0 / plain);
     println!("\nThe capturing process at full speed: {} KiB PSS.", ours.1);
 }
 
@@ -92,9 +71,7 @@ fn on_socket(way: &str, path: &Path) -> Running {
 
 /// Rate in MB/s, and the weight in KiB half-way.
 fn feed(mut running: Running, path: &Path) -> (f64, u64) {
-    let block: Vec<u8> = (0..256 * 1024)
-        .map(|n| if n % 64 == 63 { b'\n' } else { b'x' })
-        .collect();
+    let block: Vec<u8> = (0..256 * 1024).map(|n| if n % 64 == 63 { b'\n' } else { b'x' }).collect();
     let mut writer = File::from(running.writer);
     let mut weight = 0;
     let begin = Instant::now();

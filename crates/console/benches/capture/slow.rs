@@ -28,10 +28,7 @@ pub(crate) fn run(duration: Duration) {
     let _ = rustix::pipe::fcntl_setpipe_size(&source, 1 << 20);
     let ours = feed(peers::own("capture", &path, source, writer), &path, bytes);
     row("hypeman's capture on a FIFO", &ours);
-    println!(
-        "\nhypeman's CPU is {:.3} of socat's (goal: at most 0.05).",
-        ours.cpu / socat.cpu
-    );
+    println!("\nhypeman's CPU is {:.3} of socat's (goal: at most 0.05).", ours.cpu / socat.cpu);
 }
 
 struct Figures {
@@ -44,12 +41,7 @@ fn row(name: &str, figures: &Figures) {
         let index = (figures.delays.len() as f64 * share) as usize;
         figures.delays[index.min(figures.delays.len() - 1)].as_secs_f64() * 1000.0
     };
-    println!(
-        "| {name} | {:.2} s | {:.1} ms | {:.1} ms |",
-        figures.cpu,
-        at(0.5),
-        at(0.99)
-    );
+    println!("| {name} | {:.2} s | {:.1} ms | {:.1} ms |", figures.cpu, at(0.5), at(0.99));
 }
 
 /// Writes at the rate and watches the file grow; the CPU is that of the capturing process at its end.
@@ -61,9 +53,7 @@ fn feed(mut running: Running, path: &Path, bytes: u64) -> Figures {
         let mut writer = File::from(running.writer);
         for n in 0..bytes {
             // A line of 64 bytes, as consoles have them.
-            writer
-                .write_all(if n % 64 == 63 { b"\n" } else { b"x" })
-                .expect("write");
+            writer.write_all(if n % 64 == 63 { b"\n" } else { b"x" }).expect("write");
             if n % SAMPLE == SAMPLE - 1 {
                 written[(n / SAMPLE) as usize].store(begin.elapsed().as_nanos() as u64, Ordering::Release);
                 let due = Duration::from_secs_f64(n as f64 / RATE as f64);

@@ -5,17 +5,10 @@ use std::os::unix::net::UnixStream;
 use super::*;
 use crate::log::Limits;
 
-const LIMITS: Limits = Limits {
-    max_size: 1 << 20,
-    max_files: 3,
-};
+const LIMITS: Limits = Limits { max_size: 1 << 20, max_files: 3 };
 
 fn run<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(future)
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
 fn pipe() -> (OwnedFd, File) {
@@ -83,24 +76,17 @@ fn a_full_disk_loses_and_doubles_nothing() {
     let Some(disk) = SmallDisk::new("16k") else { return };
     let path = disk.0.path().join("app.log");
     let (source, mut writer) = pipe();
-    let input: Vec<u8> = (0..5000)
-        .flat_map(|n| format!("line {n}\n").into_bytes())
-        .collect();
+    let input: Vec<u8> = (0..5000).flat_map(|n| format!("line {n}\n").into_bytes()).collect();
     writer.write_all(&input).unwrap();
     drop(writer);
     let mut log = Log::open(&path, LIMITS).unwrap();
     let mut events = Vec::new();
-    run(capture(
-        source,
-        &mut log,
-        &CancellationToken::new(),
-        &mut |event| {
-            if matches!(event, Event::Stalled(_)) {
-                disk.resize("1m");
-            }
-            events.push(event.to_string());
-        },
-    ))
+    run(capture(source, &mut log, &CancellationToken::new(), &mut |event| {
+        if matches!(event, Event::Stalled(_)) {
+            disk.resize("1m");
+        }
+        events.push(event.to_string());
+    }))
     .unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), input);
     assert_eq!(events.len(), 2, "{events:?}");
@@ -112,10 +98,8 @@ impl SmallDisk {
     fn new(size: &str) -> Option<SmallDisk> {
         let dir = tempfile::tempdir().unwrap();
         let mut mount = std::process::Command::new("mount");
-        let status = mount
-            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "none"])
-            .arg(dir.path())
-            .output();
+        let status =
+            mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "none"]).arg(dir.path()).output();
         if !status.is_ok_and(|output| output.status.success()) {
             eprintln!("SKIPPED: a small disk cannot be mounted; run as root");
             return None;
@@ -125,19 +109,12 @@ impl SmallDisk {
 
     fn resize(&self, size: &str) {
         let options = format!("remount,size={size}");
-        std::process::Command::new("mount")
-            .args(["-o", &options])
-            .arg(self.0.path())
-            .status()
-            .unwrap();
+        std::process::Command::new("mount").args(["-o", &options]).arg(self.0.path()).status().unwrap();
     }
 }
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        let _ = std::process::Command::new("umount")
-            .arg("--lazy")
-            .arg(self.0.path())
-            .status();
+        let _ = std::process::Command::new("umount").arg("--lazy").arg(self.0.path()).status();
     }
 }

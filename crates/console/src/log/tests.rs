@@ -5,11 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn whole(path: &Path) -> Vec<u8> {
-    chain::files(path)
-        .unwrap()
-        .iter()
-        .flat_map(|file| std::fs::read(file).unwrap())
-        .collect()
+    chain::files(path).unwrap().iter().flat_map(|file| std::fs::read(file).unwrap()).collect()
 }
 
 fn line(number: u32) -> Vec<u8> {
@@ -48,14 +44,7 @@ proptest! {
 fn a_line_that_fits_into_a_file_is_not_split() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("app.log");
-    let mut log = Log::open(
-        &path,
-        Limits {
-            max_size: 20,
-            max_files: 100,
-        },
-    )
-    .unwrap();
+    let mut log = Log::open(&path, Limits { max_size: 20, max_files: 100 }).unwrap();
     log.append(&(0..50).flat_map(line).collect::<Vec<u8>>()).unwrap();
     for file in chain::files(&path).unwrap() {
         let text = std::fs::read_to_string(file).unwrap();
@@ -67,14 +56,7 @@ fn a_line_that_fits_into_a_file_is_not_split() {
 fn a_truncation_by_someone_else_leaves_no_hole() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("app.log");
-    let mut log = Log::open(
-        &path,
-        Limits {
-            max_size: 1 << 20,
-            max_files: 1,
-        },
-    )
-    .unwrap();
+    let mut log = Log::open(&path, Limits { max_size: 1 << 20, max_files: 1 }).unwrap();
     log.append(&vec![b'x'; 100_000]).unwrap();
     OpenOptions::new().write(true).truncate(true).open(&path).unwrap();
     log.append(b"after\n").unwrap();
@@ -87,14 +69,7 @@ fn a_truncation_by_someone_else_leaves_no_hole() {
 fn a_file_renamed_or_deleted_by_someone_else_is_begun_anew() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("app.log");
-    let mut log = Log::open(
-        &path,
-        Limits {
-            max_size: 1 << 20,
-            max_files: 1,
-        },
-    )
-    .unwrap();
+    let mut log = Log::open(&path, Limits { max_size: 1 << 20, max_files: 1 }).unwrap();
     log.append(b"one\n").unwrap();
     std::fs::rename(&path, dir.path().join("elsewhere")).unwrap();
     log.append(b"two\n").unwrap();
@@ -111,10 +86,7 @@ fn a_rotation_killed_between_any_two_renames_is_gone_on_with() {
     for done in 0..=3 {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("app.log");
-        let limits = Limits {
-            max_size: 7,
-            max_files: 3,
-        };
+        let limits = Limits { max_size: 7, max_files: 3 };
         let mut log = Log::open(&path, limits).unwrap();
         (0..3).for_each(|number| log.append(&line(number)).unwrap());
         // What the rotation of app.log, .1 and .2 would do, up to `done` renames.
@@ -123,11 +95,7 @@ fn a_rotation_killed_between_any_two_renames_is_gone_on_with() {
         }
         let mut log = Log::open(&path, limits).unwrap();
         log.append(&line(3)).unwrap();
-        assert_eq!(
-            whole(&path),
-            (0..4).flat_map(line).collect::<Vec<u8>>(),
-            "killed after {done} renames"
-        );
+        assert_eq!(whole(&path), (0..4).flat_map(line).collect::<Vec<u8>>(), "killed after {done} renames");
     }
 }
 
@@ -135,23 +103,9 @@ fn a_rotation_killed_between_any_two_renames_is_gone_on_with() {
 fn smaller_limits_drop_what_larger_ones_kept() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("app.log");
-    let mut log = Log::open(
-        &path,
-        Limits {
-            max_size: 7,
-            max_files: 5,
-        },
-    )
-    .unwrap();
+    let mut log = Log::open(&path, Limits { max_size: 7, max_files: 5 }).unwrap();
     (0..6).for_each(|number| log.append(&line(number)).unwrap());
-    let mut log = Log::open(
-        &path,
-        Limits {
-            max_size: 7,
-            max_files: 1,
-        },
-    )
-    .unwrap();
+    let mut log = Log::open(&path, Limits { max_size: 7, max_files: 1 }).unwrap();
     (6..8).for_each(|number| log.append(&line(number)).unwrap());
     assert_eq!(whole(&path), [line(6), line(7)].concat());
 }

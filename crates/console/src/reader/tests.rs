@@ -49,11 +49,8 @@ fn a_follower_that_was_left_behind_goes_on_with_the_oldest_that_is_kept() {
     log.append(&lines(1..100)).unwrap();
     // The rest of the file that it held, though that has no name any more; and then what is kept.
     let seen = read(&mut follower);
-    let kept: Vec<u8> = chain::files(&path)
-        .unwrap()
-        .iter()
-        .flat_map(|file| std::fs::read(file).unwrap())
-        .collect();
+    let kept: Vec<u8> =
+        chain::files(&path).unwrap().iter().flat_map(|file| std::fs::read(file).unwrap()).collect();
     assert_eq!(seen, [lines(1..5), kept].concat());
 }
 
@@ -63,11 +60,7 @@ fn a_truncated_log_is_read_from_its_new_beginning() {
     let mut follower = Follower::open(&path, Start::Beginning).unwrap();
     log.append(&lines(0..100)).unwrap();
     assert_eq!(read(&mut follower), lines(0..100));
-    std::fs::OpenOptions::new()
-        .write(true)
-        .truncate(true)
-        .open(&path)
-        .unwrap();
+    std::fs::OpenOptions::new().write(true).truncate(true).open(&path).unwrap();
     log.append(&line(100)).unwrap();
     assert_eq!(read(&mut follower), line(100));
 }

@@ -27,10 +27,7 @@ pub(crate) fn of(machine: Machine, spec: &VmSpec) -> Vec<String> {
     arguments.pair("-append", spec.cmdline.clone());
     // A guest that resets or powers off ends QEMU, whose SHUTDOWN event tells which of the two it was.
     arguments.pair("-action", "reboot=shutdown,shutdown=poweroff");
-    arguments.pair(
-        "-chardev",
-        format!("socket,id=qmp,fd={QMP_FD},server=on,wait=off"),
-    );
+    arguments.pair("-chardev", format!("socket,id=qmp,fd={QMP_FD},server=on,wait=off"));
     arguments.pair("-mon", "chardev=qmp,mode=control");
     arguments.pair("-chardev", "pipe,id=console,path=console");
     arguments.pair("-serial", "chardev:console");
@@ -40,15 +37,9 @@ pub(crate) fn of(machine: Machine, spec: &VmSpec) -> Vec<String> {
         arguments.disk(machine, index, disk);
     }
     if let Some(port) = &spec.control_port {
-        arguments.pair(
-            "-chardev",
-            format!("socket,id=control,fd={CONTROL_FD},server=on,wait=off"),
-        );
+        arguments.pair("-chardev", format!("socket,id=control,fd={CONTROL_FD},server=on,wait=off"));
         arguments.pair("-device", format!("virtio-serial-{}", bus(machine)));
-        arguments.pair(
-            "-device",
-            format!("virtserialport,chardev=control,name={}", escaped(port)),
-        );
+        arguments.pair("-device", format!("virtserialport,chardev=control,name={}", escaped(port)));
     }
     arguments.0
 }
@@ -73,10 +64,7 @@ impl Arguments {
             format!("if=none,id=disk{index},format=raw,file={path},readonly={read_only},discard=unmap");
         self.pair("-drive", drive);
         let serial = escaped(&disk.serial);
-        self.pair(
-            "-device",
-            format!("virtio-blk-{},drive=disk{index},serial={serial}", bus(machine)),
-        );
+        self.pair("-device", format!("virtio-blk-{},drive=disk{index},serial={serial}", bus(machine)));
     }
 }
 
@@ -115,11 +103,7 @@ mod tests {
 
     #[test]
     fn a_comma_in_a_name_or_path_starts_no_option() {
-        let disk = Disk {
-            path: "a,readonly=off".into(),
-            serial: "s".into(),
-            read_only: true,
-        };
+        let disk = Disk { path: "a,readonly=off".into(), serial: "s".into(), read_only: true };
         let spec = VmSpec {
             name: "x,debug-threads=on".into(),
             vcpus: 1,
@@ -133,10 +117,6 @@ mod tests {
         };
         let arguments = of(Machine::Q35, &spec);
         assert!(arguments.contains(&"guest=x,,debug-threads=on".to_owned()));
-        assert!(
-            arguments
-                .iter()
-                .any(|argument| argument.contains("file=a,,readonly=off,readonly=on"))
-        );
+        assert!(arguments.iter().any(|argument| argument.contains("file=a,,readonly=off,readonly=on")));
     }
 }

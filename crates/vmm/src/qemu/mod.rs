@@ -61,24 +61,15 @@ impl Hypervisor for Qemu {
         }
         // Both sockets listen before QEMU starts, and QEMU inherits them: a connect never fails and never has to be
         // tried again.
-        let mut sockets = vec![FdMapping {
-            parent_fd: listen(&directory.join(QMP_SOCKET))?,
-            child_fd: arguments::QMP_FD,
-        }];
+        let mut sockets =
+            vec![FdMapping { parent_fd: listen(&directory.join(QMP_SOCKET))?, child_fd: arguments::QMP_FD }];
         if spec.control_port.is_some() {
             let parent_fd = listen(&directory.join(CONTROL_SOCKET))?;
-            sockets.push(FdMapping {
-                parent_fd,
-                child_fd: arguments::CONTROL_FD,
-            });
+            sockets.push(FdMapping { parent_fd, child_fd: arguments::CONTROL_FD });
         }
         let mut command = Command::new(&program.path);
-        command
-            .current_dir(directory)
-            .args(arguments::of(self.machine, spec));
-        command
-            .fd_mappings(sockets)
-            .map_err(|error| Error::Program(error.to_string()))?;
+        command.current_dir(directory).args(arguments::of(self.machine, spec));
+        command.fd_mappings(sockets).map_err(|error| Error::Program(error.to_string()))?;
         Ok(command)
     }
 
@@ -91,18 +82,12 @@ impl Hypervisor for Qemu {
 fn make_fifo(path: &Path) -> Result<()> {
     match rustix::fs::mkfifoat(CWD, path, Mode::RUSR | Mode::WUSR) {
         Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
-        Err(error) => Err(Error::Io {
-            path: path.to_owned(),
-            source: error.into(),
-        }),
+        Err(error) => Err(Error::Io { path: path.to_owned(), source: error.into() }),
     }
 }
 
 fn listen(path: &Path) -> Result<OwnedFd> {
-    let at = |source| Error::Io {
-        path: path.to_owned(),
-        source,
-    };
+    let at = |source| Error::Io { path: path.to_owned(), source };
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(at(error)),
         _ => {}

@@ -32,10 +32,7 @@ impl QemuVm {
     /// Connects to QMP and listens to its events from then on. Needs a tokio `LocalSet`.
     pub(crate) async fn connect(directory: &Path) -> Result<QemuVm> {
         let path = directory.join(QMP_SOCKET);
-        let failed = |source| Error::Io {
-            path: path.clone(),
-            source,
-        };
+        let failed = |source| Error::Io { path: path.clone(), source };
         let negotiation = QmpStreamTokio::open_uds(&path).await.map_err(failed)?;
         let (service, mut stream) = negotiation.negotiate().await.map_err(failed)?.into_parts();
         let reason = Rc::new(Cell::new(None));
@@ -48,19 +45,14 @@ impl QemuVm {
                 }
             }
         });
-        Ok(QemuVm {
-            directory: directory.to_owned(),
-            service,
-            reason,
-            events: Some(events),
-        })
+        Ok(QemuVm { directory: directory.to_owned(), service, reason, events: Some(events) })
     }
 
     async fn execute<C: QmpCommand>(&self, command: C) -> Result<C::Ok> {
-        self.service.execute(command).await.map_err(|error| Error::Api {
-            request: C::NAME.to_owned(),
-            message: error.to_string(),
-        })
+        self.service
+            .execute(command)
+            .await
+            .map_err(|error| Error::Api { request: C::NAME.to_owned(), message: error.to_string() })
     }
 }
 
@@ -69,20 +61,13 @@ impl Vm for QemuVm {
     async fn console(&mut self) -> Result<Console> {
         let open = |name: &str, flags: OFlags| {
             let path = self.directory.join(name);
-            rustix::fs::open(&path, flags | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()).map_err(
-                |error| Error::Io {
-                    path,
-                    source: error.into(),
-                },
-            )
+            rustix::fs::open(&path, flags | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
+                .map_err(|error| Error::Io { path, source: error.into() })
         };
         let output = open(CONSOLE_OUT, OFlags::RDONLY)?;
         // More room is a kindness, not a need: a user who has used up what users may have (pipe(7)) gets less.
         let _ = rustix::pipe::fcntl_setpipe_size(&output, PIPE_SIZE);
-        Ok(Console {
-            output,
-            input: open(CONSOLE_IN, OFlags::WRONLY)?,
-        })
+        Ok(Console { output, input: open(CONSOLE_IN, OFlags::WRONLY)? })
     }
 
     async fn boot(&mut self) -> Result<()> {

@@ -13,11 +13,7 @@ pub(crate) fn open() -> Result<File, Failure> {
     // The last of the active consoles is the one that /dev/console is (Documentation/ABI/testing/sysfs-tty).
     let active = std::fs::read_to_string("/sys/class/tty/console/active").unwrap_or_default();
     let name = active.split_whitespace().last().unwrap_or("ttyS0").to_owned();
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(Path::new("/dev").join(name))
-        .context("open its console")
+    OpenOptions::new().read(true).write(true).open(Path::new("/dev").join(name)).context("open its console")
 }
 
 /// Lets bytes through as the command writes them: no carriage return before each newline.

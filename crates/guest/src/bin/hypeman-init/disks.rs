@@ -40,25 +40,17 @@ impl Disks {
 
     /// The device file of a disk.
     pub(crate) fn path(&self, serial: &str) -> Result<&PathBuf, Failure> {
-        self.0
-            .get(serial)
-            .ok_or_else(|| format!("no disk {serial:?}"))
-            .context("find its disks")
+        self.0.get(serial).ok_or_else(|| format!("no disk {serial:?}")).context("find its disks")
     }
 
     pub(crate) fn open_status(&self) -> Result<File, Failure> {
-        OpenOptions::new()
-            .write(true)
-            .open(self.path(disk::STATUS)?)
-            .context("open the status disk")
+        OpenOptions::new().write(true).open(self.path(disk::STATUS)?).context("open the status disk")
     }
 
     pub(crate) fn read_config(&self) -> Result<GuestConfig, Failure> {
         let mut bytes = Vec::new();
         let disk = File::open(self.path(disk::CONFIG)?).context("open the configuration")?;
-        disk.take(config::DISK_SIZE)
-            .read_to_end(&mut bytes)
-            .context("read the configuration")?;
+        disk.take(config::DISK_SIZE).read_to_end(&mut bytes).context("read the configuration")?;
         let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
         serde_json::from_slice(&bytes[..end]).context("understand the configuration")
     }

@@ -35,10 +35,7 @@ pub(crate) fn run(config: &GuestConfig, status: &File) -> Result<(), Failure> {
 
 fn spawn(config: &GuestConfig, user: &User, terminal: &File) -> Result<Pid, Failure> {
     let [program, arguments @ ..] = &config.argv[..] else {
-        return Err(Failure {
-            code: 125,
-            message: "there is no command to run".to_owned(),
-        });
+        return Err(Failure { code: 125, message: "there is no command to run".to_owned() });
     };
     let duplicate = || terminal.try_clone().context("open its console");
     let mut command = Command::new(program);
@@ -48,16 +45,9 @@ fn spawn(config: &GuestConfig, user: &User, terminal: &File) -> Result<Pid, Fail
         .env("HOME", &user.home)
         .envs(&config.env)
         .current_dir(&config.workdir);
-    command
-        .stdin(duplicate()?)
-        .stdout(duplicate()?)
-        .stderr(duplicate()?);
+    command.stdin(duplicate()?).stdout(duplicate()?).stderr(duplicate()?);
     let user = user.clone();
-    let groups: Vec<_> = user
-        .groups
-        .iter()
-        .map(|gid| rustix::process::Gid::from_raw(*gid))
-        .collect();
+    let groups: Vec<_> = user.groups.iter().map(|gid| rustix::process::Gid::from_raw(*gid)).collect();
     // SAFETY: between fork and exec only system calls are made, on values that were made before; no memory is
     // allocated and no lock is taken.
     unsafe {
@@ -82,10 +72,7 @@ fn not_started(program: &str, error: &std::io::Error) -> Failure {
         ErrorKind::NotFound => (127, "command not found".to_owned()),
         _ => (126, error.to_string()),
     };
-    Failure {
-        code,
-        message: format!("{program}: {why}"),
-    }
+    Failure { code, message: format!("{program}: {why}") }
 }
 
 /// Reaps whatever ends, until it is the command.
@@ -95,17 +82,12 @@ fn wait(child: Pid) -> Status {
             Ok(Some((pid, status))) if pid == child => {
                 return match (status.exit_status(), status.terminating_signal()) {
                     (Some(code), _) => Status::Exited { code },
-                    (None, signal) => Status::Signaled {
-                        signal: signal.unwrap_or(0),
-                    },
+                    (None, signal) => Status::Signaled { signal: signal.unwrap_or(0) },
                 };
             }
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => {
-                return Status::Failed {
-                    code: 125,
-                    message: format!("the command was lost: {error}"),
-                };
+                return Status::Failed { code: 125, message: format!("the command was lost: {error}") };
             }
         }
     }

@@ -16,10 +16,7 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn into_status(self) -> Status {
-        Status::Failed {
-            code: self.code,
-            message: self.message,
-        }
+        Status::Failed { code: self.code, message: self.message }
     }
 }
 
@@ -30,10 +27,7 @@ pub(crate) trait Context<T> {
 
 impl<T, E: std::fmt::Display> Context<T> for Result<T, E> {
     fn context(self, doing: &str) -> Result<T, Failure> {
-        self.map_err(|cause| Failure {
-            code: 125,
-            message: format!("the guest could not {doing}: {cause}"),
-        })
+        self.map_err(|cause| Failure { code: 125, message: format!("the guest could not {doing}: {cause}") })
     }
 }
 

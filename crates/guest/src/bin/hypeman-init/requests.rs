@@ -38,10 +38,7 @@ fn control_port() -> Option<PathBuf> {
     let ours = |entry: &std::fs::DirEntry| {
         std::fs::read_to_string(entry.path().join("name")).is_ok_and(|name| name.trim() == CONTROL_PORT)
     };
-    entries
-        .into_iter()
-        .find(ours)
-        .map(|entry| PathBuf::from("/dev").join(entry.file_name()))
+    entries.into_iter().find(ours).map(|entry| PathBuf::from("/dev").join(entry.file_name()))
 }
 
 fn serve(port: &PathBuf, child: Pid) {
@@ -62,18 +59,12 @@ fn serve(port: &PathBuf, child: Pid) {
 }
 
 fn power_buttons() -> Vec<PathBuf> {
-    let entries = std::fs::read_dir("/sys/class/input")
-        .into_iter()
-        .flatten()
-        .flatten();
+    let entries = std::fs::read_dir("/sys/class/input").into_iter().flatten().flatten();
     let is_button = |entry: &std::fs::DirEntry| {
         let name = std::fs::read_to_string(entry.path().join("device/name")).unwrap_or_default();
         entry.file_name().to_string_lossy().starts_with("event") && name.trim() == "Power Button"
     };
-    entries
-        .filter(is_button)
-        .map(|entry| PathBuf::from("/dev/input").join(entry.file_name()))
-        .collect()
+    entries.filter(is_button).map(|entry| PathBuf::from("/dev/input").join(entry.file_name())).collect()
 }
 
 fn watch_button(button: &PathBuf, child: Pid, stop_signal: i32) {

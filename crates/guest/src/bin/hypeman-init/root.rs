@@ -43,13 +43,7 @@ pub(crate) fn enter(disks: &Disks, config: &GuestConfig) -> Result<(), Failure> 
 fn mount_root(device: &Path) -> Result<(), Failure> {
     let mut result = Ok(());
     for kind in ROOT_TYPES {
-        result = mount(
-            device,
-            "/lower",
-            kind,
-            MountFlags::RDONLY | MountFlags::NOATIME,
-            None,
-        );
+        result = mount(device, "/lower", kind, MountFlags::RDONLY | MountFlags::NOATIME, None);
         if result.is_ok() {
             break;
         }

@@ -12,32 +12,16 @@ use crate::report::{self, Context, Failure};
 /// Becomes the image's init. Returns only when that cannot be started.
 pub(crate) fn hand_over(config: &GuestConfig, status: &File) -> Result<(), Failure> {
     let [program, arguments @ ..] = &config.argv[..] else {
-        return Err(Failure {
-            code: 125,
-            message: "there is no init to run".to_owned(),
-        });
+        return Err(Failure { code: 125, message: "there is no init to run".to_owned() });
     };
-    let console = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open("/dev/console")
-        .context("open its console")?;
+    let console =
+        OpenOptions::new().read(true).write(true).open("/dev/console").context("open its console")?;
     let duplicate = || console.try_clone().context("open its console");
     let mut command = Command::new(program);
     command.args(arguments).env_clear().envs(&config.env);
-    command
-        .stdin(duplicate()?)
-        .stdout(duplicate()?)
-        .stderr(duplicate()?);
+    command.stdin(duplicate()?).stdout(duplicate()?).stderr(duplicate()?);
     report::write(status, &Status::Running);
     let error = command.exec();
-    let code = if error.kind() == std::io::ErrorKind::NotFound {
-        127
-    } else {
-        126
-    };
-    Err(Failure {
-        code,
-        message: format!("{program}: {error}"),
-    })
+    let code = if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 };
+    Err(Failure { code, message: format!("{program}: {error}") })
 }

@@ -27,10 +27,7 @@ fn find(spec: &str, passwd: &str, group: &str) -> Result<User, String> {
     let is_user = |entry: &Vec<String>| entry.len() >= 6 && (entry[0] == user || entry[2] == user);
     let entry = passwd.lines().map(fields).find(is_user);
     let number = |text: &str| text.parse::<u32>().ok();
-    let uid = entry
-        .as_ref()
-        .and_then(|entry| number(&entry[2]))
-        .or_else(|| number(user));
+    let uid = entry.as_ref().and_then(|entry| number(&entry[2])).or_else(|| number(user));
     let uid = uid.ok_or_else(|| format!("/etc/passwd has no user {user:?}"))?;
     let primary = entry.as_ref().and_then(|entry| number(&entry[3])).unwrap_or(0);
     let gid = match group_name {
@@ -42,24 +39,15 @@ fn find(spec: &str, passwd: &str, group: &str) -> Result<User, String> {
         (Some(entry), None) => memberships(&entry[0], group),
         _ => Vec::new(),
     };
-    let home = entry
-        .map(|entry| entry[5].clone())
-        .filter(|home| !home.is_empty())
-        .unwrap_or_else(|| "/".to_owned());
-    Ok(User {
-        uid,
-        gid,
-        groups,
-        home,
-    })
+    let home =
+        entry.map(|entry| entry[5].clone()).filter(|home| !home.is_empty()).unwrap_or_else(|| "/".to_owned());
+    Ok(User { uid, gid, groups, home })
 }
 
 fn find_group(name: &str, group: &str) -> Option<u32> {
     let named = group.lines().find_map(|line| {
         let mut fields = line.split(':');
-        (fields.next()? == name)
-            .then(|| fields.nth(1)?.parse().ok())
-            .flatten()
+        (fields.next()? == name).then(|| fields.nth(1)?.parse().ok()).flatten()
     });
     named.or_else(|| name.parse().ok())
 }

@@ -1,0 +1,6 @@
+//! Images from real sources, down to the squashfs the guest would mount.
+#![allow(clippy::unwrap_used)] // a test that cannot go on should stop
+
+mod fixtures;
+mod import;
+mod registry;
