@@ -51,8 +51,8 @@ pub(crate) fn write(tree: &Tree, layers: &[Spooled], path: &Path, progress: &dyn
 
 /// Free bytes of the disk on which `path` is to be.
 fn free(path: &Path) -> u64 {
-    let disk = path.parent().map(rustix::fs::statvfs);
-    disk.and_then(Result::ok).map_or(0, |disk| disk.f_bavail * disk.f_frsize)
+    let directory = path.parent().unwrap_or(path);
+    rustix::fs::statvfs(directory).map_or(0, |disk| disk.f_bavail * disk.f_frsize)
 }
 
 fn size(entry: &Entry) -> u64 {
