@@ -1,7 +1,7 @@
 #!/bin/sh
-# Shows on real VMs what hypeman promises. `make demo` runs it; it cleans up after itself. Usage: demo.sh HYPEMAN
+# Shows on real VMs what hypeman promises. `make demo` runs it; it cleans up after itself. Usage: demo.sh PATH/TO/hypeman
 set -eu
-hypeman=$(realpath "$1")
+PATH="$(realpath "$(dirname "$1")"):$PATH" # so that the commands below read as a user would type them
 
 # A data directory that goes away with the demo. Kernel and Debian are kept between runs below target/demo.
 cache=$PWD/target/demo
@@ -11,7 +11,7 @@ export HYPEMAN_DATA_DIR="$data"
 follower=""
 clean_up() {
     [ -z "$follower" ] || kill "$follower" 2>/dev/null || true
-    "$hypeman" ps -aq | xargs -r "$hypeman" rm -f >/dev/null || true
+    hypeman ps -aq | xargs -r hypeman rm -f >/dev/null || true
     [ ! -d "$data/kernels" ] || { rm -rf "$cache/kernels" && mv "$data/kernels" "$cache/kernels"; }
     rm -rf "$data"
 }
@@ -23,29 +23,29 @@ title() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
 show() { printf '$ %s\n' "$*"; "$@"; }
 # Waits until a file holds a text, with inotify behind `logs -f`; gives up when the VM ends.
 wait_for() { hypeman_logs "$1" | grep -m1 -q -- "$2"; }
-hypeman_logs() { "$hypeman" logs -f "$1"; }
+hypeman_logs() { hypeman logs -f "$1"; }
 first_and_last() { sed -n '1p;$p' "$1"; }
 
 title "1. What is here"
-"$hypeman" doctor || true
+hypeman doctor || true
 
 title "2. A VM from an image of Debian's busybox"
-[ -n "$("$hypeman" kernel ls --format json)" ] || show "$hypeman" kernel pull
+[ -n "$(hypeman kernel ls --format json)" ] || show hypeman kernel pull
 root=$(mktemp -d "$data/busybox.XXXXXX")
 mkdir -p "$root/bin" "$root/etc" "$root/tmp"
 cp "$(command -v busybox)" "$root/bin/busybox"
-for applet in $(busybox --list); do ln -sf busybox "$root/bin/$applet"; done
+for applet in $(busybox --list); do [ -e "$root/bin/$applet" ] || ln -s busybox "$root/bin/$applet"; done
 tar -C "$root" --owner=0 --group=0 -cf "$data/busybox.tar" .
-show "$hypeman" image import --name busybox "$data/busybox.tar"
+show hypeman image import --name busybox "$data/busybox.tar"
 counter='n=0; while :; do echo "line $n"; n=$((n + 1)); usleep 20000; done'
 printf '$ hypeman run --name counter busybox sh -c ...   (in the background)\n'
-setsid "$hypeman" run --name counter busybox sh -c "$counter" >/dev/null &
+setsid hypeman run --name counter busybox sh -c "$counter" >/dev/null &
 cli=$!
-until "$hypeman" inspect counter >/dev/null 2>&1; do sleep 0.1; done
+until hypeman inspect counter >/dev/null 2>&1; do sleep 0.1; done
 wait_for counter "line 10"
 printf '$ hypeman logs -f counter | head -5\n'
-"$hypeman" logs -f counter | head -5
-log=$("$hypeman" inspect counter | sed -n 's/.*"app": "\(.*\)".*/\1/p')
+hypeman logs -f counter | head -5
+log=$(hypeman inspect counter | sed -n 's/.*"app": "\(.*\)".*/\1/p')
 
 title "3. logrotate's copytruncate under the running VM"
 cat >"$data/rules" <<RULES
@@ -67,10 +67,10 @@ echo "before: $(tail -1 "$log")"
 show kill -9 "$cli"
 sleep 1
 echo "after:  $(tail -1 "$log")"
-show "$hypeman" ps
+show hypeman ps
 sed 's/[^0-9]//g' "$log" | awk 'NR > 1 && $1 != last + 1 { print "a gap after line " last; bad = 1 } { last = $1 }
     END { if (!bad) print NR " lines since the truncation, unbroken"; exit bad }'
-show "$hypeman" rm -f counter
+show hypeman rm -f counter
 
 title "5. Debian 12 with systemd, from mmdebstrap to a clean end"
 if [ "$(id -u)" != 0 ]; then
@@ -82,12 +82,12 @@ if [ ! -f "$cache/debian.tar" ]; then
     mmdebstrap --quiet --variant=minbase --include=systemd-sysv,dbus,udev bookworm "$cache/debian.part.tar"
     mv "$cache/debian.part.tar" "$cache/debian.tar"
 fi
-show "$hypeman" image import --name debian --cmd /sbin/init "$cache/debian.tar"
-show "$hypeman" run -d --name debian --memory 1g --show-boot --cmdline systemd.show_status=1 debian
+show hypeman image import --name debian --cmd /sbin/init "$cache/debian.tar"
+show hypeman run -d --name debian --memory 1g --show-boot --cmdline systemd.show_status=1 debian
 wait_for debian "Reached target.*multi-user"
-"$hypeman" logs debian | grep -a -E "Linux version|Welcome to|Reached target" | cut -c1-100
-show "$hypeman" stop -t 60 debian
-"$hypeman" logs --tail 3 debian | cut -c1-100
-"$hypeman" ps -a
+hypeman logs debian | grep -a -E "Linux version|Welcome to|Reached target" | cut -c1-100
+show hypeman stop -t 60 debian
+hypeman logs --tail 3 debian | cut -c1-100
+hypeman ps -a
 
 title "Cleaned up. Read README.md for the rest."

@@ -29,6 +29,8 @@ const SILENCE: Duration = Duration::from_secs(60);
 
 /// Fetches the manifest, the configuration and the layers into `scratch`. The layers are verified when they are read.
 pub(crate) fn pull(reference: &Reference, scratch: &Path, progress: &dyn Progress) -> Result<Source> {
+    // Fails only when it has been done before.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().at(scratch)?;
     runtime.block_on(fetch(reference, scratch, progress))
 }
