@@ -93,9 +93,6 @@ pub(crate) enum Command {
     },
     /// Print a completion script for a shell
     Completion { shell: clap_complete::Shell },
-    /// Supervise one VM
-    #[command(hide = true)]
-    Shim { directory: PathBuf },
 }
 
 #[derive(Debug, Subcommand)]

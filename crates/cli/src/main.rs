@@ -8,6 +8,7 @@ mod output;
 mod progress;
 mod size;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -15,17 +16,34 @@ use clap::Parser;
 use crate::args::{Arguments, Command};
 
 fn main() -> ExitCode {
+    // Before the command line is parsed as people's are: a shim lives long, and what it never runs it need not keep in
+    // memory.
+    if let Some(directory) = shim_directory() {
+        return match hypeman_shim::run(&directory) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error.into(), 1),
+        };
+    }
     let arguments = Arguments::parse();
     // docker's habit: 125 is an error of ours, so that it is not taken for the program's.
     let failure = if matches!(arguments.command, Command::Run(_)) { 125 } else { 1 };
     match commands::run(arguments) {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS, // `hypeman logs x | head`
-        Err(error) => {
-            eprintln!("hypeman: {error:#}");
-            ExitCode::from(failure)
-        }
+        Err(error) => fail(&error, failure),
     }
+}
+
+fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
+    eprintln!("hypeman: {error:#}");
+    ExitCode::from(code)
+}
+
+/// The directory after `hypeman shim`, which only hypeman itself calls.
+fn shim_directory() -> Option<PathBuf> {
+    let mut arguments = std::env::args_os().skip(1);
+    let directory = (arguments.next()? == "shim").then(|| arguments.next()).flatten()?;
+    Some(PathBuf::from(directory))
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

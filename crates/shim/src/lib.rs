@@ -6,6 +6,7 @@
 mod ending;
 mod error;
 mod journal;
+mod memory;
 mod process;
 mod server;
 mod supervisor;

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::ending;
 use crate::error::{Error, Result, StartContext};
 use crate::journal::Journal;
+use crate::memory;
 use crate::process::{self, Identity};
 use crate::server;
 use crate::vm::{self, Created};
@@ -101,6 +102,7 @@ async fn live(identity: Identity, launch: Launch, journal: &Journal) -> Result<(
     shared.journal.note("the guest runs");
     crate::say(&Started::Ready);
     process::close_stdout();
+    memory::give_back_startup_code();
     let server = spawn_local(server::serve(identity.listener, shared.clone()));
 
     let status = child.wait().await;

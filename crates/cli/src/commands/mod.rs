@@ -21,22 +21,10 @@ use crate::context::Context;
 
 /// Carries out a command.
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
-    // Neither of these wants a data directory.
-    match &arguments.command {
-        Command::Shim { directory } => {
-            hypeman_shim::run(directory)?;
-            return Ok(ExitCode::SUCCESS);
-        }
-        Command::Completion { shell } => {
-            clap_complete::generate(
-                *shell,
-                &mut Arguments::command(),
-                "hypeman",
-                &mut std::io::stdout().lock(),
-            );
-            return Ok(ExitCode::SUCCESS);
-        }
-        _ => {}
+    // This one wants no data directory.
+    if let Command::Completion { shell } = &arguments.command {
+        clap_complete::generate(*shell, &mut Arguments::command(), "hypeman", &mut std::io::stdout().lock());
+        return Ok(ExitCode::SUCCESS);
     }
     let context = Context::new(arguments.data_dir)?;
     match arguments.command {
@@ -55,7 +43,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Inspect(names) => inspect::inspect(&context, &names)?,
         Command::Logs { follow, tail, source, name } => logs::logs(&context, &name, source, tail, follow)?,
         Command::Rm { force, names } => return lifecycle::remove(&context, force, &names),
-        Command::Completion { .. } | Command::Shim { .. } => {}
+        Command::Completion { .. } => {}
     }
     Ok(ExitCode::SUCCESS)
 }
