@@ -2,6 +2,7 @@
 
 mod console;
 mod errors;
+mod images;
 mod lifecycle;
 mod many;
 mod program;
@@ -16,9 +17,10 @@ type Test = (&'static str, &'static [Need], fn());
 
 fn main() {
     let arguments = Arguments::from_args();
-    let suites: [&[Test]; 7] = [
+    let suites: [&[Test]; 8] = [
         console::TESTS,
         errors::TESTS,
+        images::TESTS,
         lifecycle::TESTS,
         many::TESTS,
         program::TESTS,

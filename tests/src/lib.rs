@@ -6,5 +6,6 @@
 pub mod bed;
 pub mod console;
 pub mod fixtures;
+pub mod layout;
 pub mod needs;
 pub mod vm;

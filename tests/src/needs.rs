@@ -26,6 +26,8 @@ pub const LOGROTATE: Need = Need::Tool { name: "logrotate", package: "logrotate"
 pub const REGISTRY: Need = Need::Tool { name: "docker-registry", package: "docker-registry" };
 /// To copy images to a registry.
 pub const SKOPEO: Need = Need::Tool { name: "skopeo", package: "skopeo" };
+/// To give a registry a password.
+pub const HTPASSWD: Need = Need::Tool { name: "htpasswd", package: "apache2-utils" };
 /// To build a Debian.
 pub const MMDEBSTRAP: Need = Need::Tool { name: "mmdebstrap", package: "mmdebstrap" };
 /// The program of the small image.

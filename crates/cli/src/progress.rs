@@ -11,7 +11,9 @@ pub(crate) struct Terminal {
 
 impl Terminal {
     pub(crate) fn new() -> Terminal {
-        Terminal { bar: ProgressBar::no_length() }
+        let bar = ProgressBar::no_length();
+        bar.enable_steady_tick(std::time::Duration::from_millis(200)); // moves also while nothing is counted
+        Terminal { bar }
     }
 }
 

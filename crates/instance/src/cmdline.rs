@@ -10,8 +10,8 @@ const LOUD: &str = "console=ttyS0 rdinit=/init panic=-1 loglevel=7";
 /// The command line for a record: ours and then the user's for an image, the user's alone for a bare kernel.
 pub(crate) fn of(record: &Record) -> String {
     if record.image.is_none() {
-        return record.cmdline.clone();
+        return record.settings.cmdline.clone();
     }
-    let ours = if record.show_boot { LOUD } else { QUIET };
-    format!("{ours} {}", record.cmdline).trim_end().to_owned()
+    let ours = if record.settings.show_boot { LOUD } else { QUIET };
+    format!("{ours} {}", record.settings.cmdline).trim_end().to_owned()
 }

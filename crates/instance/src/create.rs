@@ -16,7 +16,7 @@ use hypeman_files::AtPath;
 use crate::error::{Error, Result};
 use crate::layout::{self, names};
 use crate::name;
-use crate::record::{ImageUse, KernelUse, LogLimits, Record};
+use crate::record::{ImageUse, KernelUse, Record, Settings};
 use crate::store::{Instance, Store};
 use hypeman_files::Lock;
 use hypeman_files::{sync_directory, write_disk, write_json};
@@ -44,24 +44,8 @@ pub struct Wish {
     pub kernel: Option<KernelUse>,
     /// An initramfs of the user's own.
     pub initrd: Option<PathBuf>,
-    /// Added to the kernel's command line.
-    pub cmdline: String,
-    /// Show the kernel's and init's messages.
-    pub show_boot: bool,
-    /// The VMM.
-    pub hypervisor: HypervisorKind,
-    /// KVM, TCG or whichever works.
-    pub accelerator: Option<Accelerator>,
-    /// Number of vCPUs.
-    pub vcpus: u32,
-    /// Memory in bytes.
-    pub memory: u64,
-    /// Size of the overlay in bytes.
-    pub disk_size: u64,
-    /// Limits of each log.
-    pub log: LogLimits,
-    /// Remove the instance when its VM has ended.
-    pub auto_remove: bool,
+    /// The VM, and how to treat it.
+    pub settings: Settings,
 }
 
 /// Makes an instance.
@@ -85,27 +69,31 @@ fn check(wish: &Wish) -> Result<()> {
     if let Some(name) = &wish.name {
         name::check(name)?;
     }
-    if wish.vcpus == 0 || wish.vcpus > 255 {
-        return invalid("the number of vCPUs", wish.vcpus.to_string(), "give --cpus 1 to 255");
+    if wish.settings.vcpus == 0 || wish.settings.vcpus > 255 {
+        return invalid("the number of vCPUs", wish.settings.vcpus.to_string(), "give --cpus 1 to 255");
     }
-    if wish.memory < 16 * MIB || !wish.memory.is_multiple_of(MIB) {
+    if wish.settings.memory < 16 * MIB || !wish.settings.memory.is_multiple_of(MIB) {
         let reason = "give --memory as whole MiB, at least 16m (Linux guests need some 128m)";
-        return invalid("the memory size", wish.memory.to_string(), reason);
+        return invalid("the memory size", wish.settings.memory.to_string(), reason);
     }
-    if wish.log.max_size < 4096 {
-        return invalid("the log size", wish.log.max_size.to_string(), "give --log-max-size 4k or more");
+    if wish.settings.log.max_size < 4096 {
+        return invalid(
+            "the log size",
+            wish.settings.log.max_size.to_string(),
+            "give --log-max-size 4k or more",
+        );
     }
-    if wish.log.max_files > 1000 {
+    if wish.settings.log.max_files > 1000 {
         return invalid(
             "the number of log files",
-            wish.log.max_files.to_string(),
+            wish.settings.log.max_files.to_string(),
             "give --log-max-files 0 to 1000",
         );
     }
     // Linux cuts the command line at COMMAND_LINE_SIZE, 2048 on x86 (arch/x86/include/asm/setup.h).
-    if wish.cmdline.len() > 1500 || wish.cmdline.contains(|c: char| c.is_control()) {
+    if wish.settings.cmdline.len() > 1500 || wish.settings.cmdline.contains(|c: char| c.is_control()) {
         let reason = "it is longer than 1500 bytes or has control characters";
-        return invalid("the kernel command line", wish.cmdline.clone(), reason);
+        return invalid("the kernel command line", wish.settings.cmdline.clone(), reason);
     }
     if wish.image.is_none() && !matches!(wish.kernel, Some(KernelUse::Own { .. })) {
         return invalid(
@@ -114,7 +102,9 @@ fn check(wish: &Wish) -> Result<()> {
             "give an image, or a kernel to boot alone: --kernel FILE",
         );
     }
-    if wish.hypervisor == HypervisorKind::CloudHypervisor && wish.accelerator == Some(Accelerator::Tcg) {
+    if wish.settings.hypervisor == HypervisorKind::CloudHypervisor
+        && wish.settings.accelerator == Some(Accelerator::Tcg)
+    {
         return invalid("the accelerator", "tcg".to_owned(), "Cloud Hypervisor has only kvm; TCG is QEMU's");
     }
     Ok(())
@@ -141,15 +131,7 @@ fn record(store: &Store, wish: &Wish) -> Result<Record> {
         command: wish.image.as_ref().map(|(_, image)| command::resolve(wish, &image.config)).transpose()?,
         kernel,
         own_initrd: wish.initrd.is_some(),
-        cmdline: wish.cmdline.clone(),
-        show_boot: wish.show_boot,
-        hypervisor: wish.hypervisor,
-        accelerator: wish.accelerator,
-        vcpus: wish.vcpus,
-        memory: wish.memory,
-        disk_size: wish.disk_size,
-        log: wish.log,
-        auto_remove: wish.auto_remove,
+        settings: wish.settings.clone(),
     })
 }
 
@@ -175,7 +157,7 @@ fn furnish(directory: &Path, wish: &Wish, record: &Record) -> Result<()> {
         std::fs::copy(initrd, directory.join(names::INITRD)).at(initrd)?;
     }
     if record.image.is_some() {
-        hypeman_image::create_overlay(&directory.join(names::OVERLAY), record.disk_size)?;
+        hypeman_image::create_overlay(&directory.join(names::OVERLAY), record.settings.disk_size)?;
         write_disk(&directory.join(names::STATUS), &[], status::DISK_SIZE)?;
     }
     Ok(write_json(&directory.join(names::RECORD), record)?)

@@ -25,6 +25,14 @@ pub struct Record {
     pub kernel: KernelUse,
     /// Whether the user gave an initramfs of their own, kept in the directory.
     pub own_initrd: bool,
+    /// The VM, and how to treat it.
+    #[serde(flatten)]
+    pub settings: Settings,
+}
+
+/// What a user sets of a VM, and what a record keeps as it was set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
     /// Added to the kernel's command line; all of it when there is no image.
     pub cmdline: String,
     /// Show the kernel's and init's messages on the console.

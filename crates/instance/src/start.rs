@@ -62,8 +62,8 @@ fn prepare(store: &Store, instance: &Instance, programs: &Programs) -> Result<La
     let (kernel, initramfs) = boot_files(store, record, programs)?;
     let spec = VmSpec {
         name: record.name.clone(),
-        vcpus: record.vcpus,
-        memory: record.memory,
+        vcpus: record.settings.vcpus,
+        memory: record.settings.memory,
         kernel,
         initramfs,
         cmdline: cmdline::of(record),
@@ -79,18 +79,18 @@ fn prepare(store: &Store, instance: &Instance, programs: &Programs) -> Result<La
     }
     Ok(Launch {
         name: record.name.clone(),
-        hypervisor: record.hypervisor,
+        hypervisor: record.settings.hypervisor,
         spec,
         guest: Guest::of(record.command.as_ref().map(|command| command.mode)),
         note,
-        log: record.log,
-        auto_remove: record.auto_remove,
+        log: record.settings.log,
+        auto_remove: record.settings.auto_remove,
     })
 }
 
 /// The accelerator, and why when it was not the user's choice.
 fn accelerator(record: &Record) -> (Accelerator, Option<String>) {
-    match (record.accelerator, record.hypervisor) {
+    match (record.settings.accelerator, record.settings.hypervisor) {
         (Some(accelerator), _) => (accelerator, None),
         (None, HypervisorKind::CloudHypervisor) => (Accelerator::Kvm, None),
         (None, HypervisorKind::Qemu | HypervisorKind::QemuMicrovm) => match probe_kvm() {

@@ -4,7 +4,7 @@ use std::path::{Component, Path};
 
 use anyhow::{Context as _, Result};
 use hypeman_instance::create::{self, Wish};
-use hypeman_instance::record::{KernelUse, LogLimits};
+use hypeman_instance::record::{KernelUse, LogLimits, Settings};
 use hypeman_instance::store::Instance;
 
 use crate::args::CreateArguments;
@@ -36,6 +36,12 @@ pub(crate) fn wish(context: &Context, arguments: &CreateArguments) -> Result<Wis
         user: arguments.user.clone(),
         kernel: arguments.kernel.as_deref().map(|kernel| kernel_use(context, kernel)),
         initrd: arguments.initrd.clone(),
+        settings: settings(arguments),
+    })
+}
+
+fn settings(arguments: &CreateArguments) -> Settings {
+    Settings {
         cmdline: arguments.cmdline.clone(),
         show_boot: arguments.show_boot,
         hypervisor: arguments.hypervisor.into(),
@@ -45,7 +51,7 @@ pub(crate) fn wish(context: &Context, arguments: &CreateArguments) -> Result<Wis
         disk_size: arguments.disk_size,
         log: LogLimits { max_size: arguments.log_max_size, max_files: arguments.log_max_files },
         auto_remove: arguments.rm,
-    })
+    }
 }
 
 /// Prints the id, for scripts.

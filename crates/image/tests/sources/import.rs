@@ -171,3 +171,27 @@ fn a_full_disk_is_named_and_nothing_is_left_on_it() {
         assert_nothing_left(&tiny.0);
     }
 }
+
+/// The archives of skopeo are those of docker and podman.
+#[test]
+fn archives_of_an_image_hold_the_same_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("layout");
+    layout(&source, vec![Layer::new().file("a", "1").file("b", "2")]);
+    for kind in ["docker-archive", "oci-archive"] {
+        let archive = dir.path().join(kind);
+        let to = format!("{kind}:{}:example/app:1", archive.display());
+        let from = format!("oci:{}", source.display());
+        let copied = Command::new("skopeo").args(["copy", "-q", "--insecure-policy", &from, &to]).status();
+        let Ok(copied) = copied else {
+            eprintln!("SKIPPED: skopeo is not installed: apt-get install skopeo");
+            return;
+        };
+        assert!(copied.success());
+        let store = Store::new(&dir.path().join(format!("data-{kind}")));
+        let image = store.import(&archive, None, &Changes::default(), &Quiet).unwrap();
+        assert_eq!(paths(&image.rootfs()), ["a", "b"], "{kind}");
+        assert_eq!(image.names, ["example/app:1"], "{kind}");
+        assert_eq!(image.config.entrypoint, ["/bin/app"]);
+    }
+}

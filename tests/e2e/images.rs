@@ -1,0 +1,165 @@
+//! Images and kernels, as a user gets, uses and removes them.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use hypeman_tests::bed::Bed;
+use hypeman_tests::fixtures::{bed, busybox, busybox_tar};
+use hypeman_tests::needs::{BUSYBOX, HTPASSWD, QEMU, REGISTRY, SKOPEO};
+use hypeman_tests::vm::Instance;
+
+use crate::Test;
+
+pub(crate) const TESTS: &[Test] = &[
+    (
+        "images::pulled_with_docker_s_credentials",
+        &[BUSYBOX, REGISTRY, SKOPEO, HTPASSWD],
+        pulled_with_credentials,
+    ),
+    ("images::an_import_killed_half_way_leaves_nothing", &[BUSYBOX], an_import_killed_half_way),
+    ("images::one_in_use_is_not_removed", &[QEMU, BUSYBOX], one_in_use_is_not_removed),
+    ("images::a_kernel_of_one_s_own_with_its_modules", &[QEMU, BUSYBOX], a_kernel_of_one_s_own),
+];
+
+/// A registry that wants a password, with one image, `app:1`.
+struct Registry {
+    process: Child,
+    address: String,
+}
+
+const USER: &str = "ada:lovelace";
+
+impl Registry {
+    fn start(directory: &Path) -> Registry {
+        let port =
+            std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
+        let address = format!("127.0.0.1:{port}");
+        let (user, password) = USER.split_once(':').expect("user and password");
+        let passwords =
+            Command::new("htpasswd").args(["-Bbn", user, password]).output().expect("htpasswd").stdout;
+        std::fs::write(directory.join("htpasswd"), passwords).expect("write");
+        let config = format!(
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {0}/storage}}}}\n\
+             http: {{addr: '{address}'}}\nauth: {{htpasswd: {{realm: test, path: {0}/htpasswd}}}}\n",
+            directory.display()
+        );
+        std::fs::write(directory.join("config.yml"), config).expect("write");
+        let mut command = Command::new("docker-registry");
+        command.arg("serve").arg(directory.join("config.yml")).stdout(Stdio::null()).stderr(Stdio::null());
+        let process = command.spawn().expect("docker-registry");
+        while TcpStream::connect(&address).is_err() {
+            std::thread::yield_now();
+        }
+        Registry { process, address }
+    }
+
+    /// Brings a root filesystem into the registry as an image.
+    fn push(&self, directory: &Path, rootfs: &Path) {
+        let layout = directory.join("layout");
+        hypeman_tests::layout::write(&layout, rootfs, &["/bin/echo", "pulled"]);
+        let mut command = Command::new("skopeo");
+        command.args(["copy", "-q", "--insecure-policy", "--dest-tls-verify=false", "--dest-creds", USER]);
+        command.arg(format!("oci:{}", layout.display())).arg(format!("docker://{}/app:1", self.address));
+        assert!(command.status().expect("skopeo").success());
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn pulled_with_credentials() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let registry = Registry::start(scratch.path());
+    registry.push(scratch.path(), &busybox_tar());
+    let bed = Bed::new(&scratch.path().join("data"));
+    let reference = format!("{}/app:1", registry.address);
+    let pull = |docker: &str| {
+        let mut command = bed.command(&["pull", &reference]);
+        command.env("DOCKER_CONFIG", scratch.path().join(docker)).output().expect("hypeman pull")
+    };
+    let refused = pull("nobody");
+    let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && words.contains("docker login"), "{words}");
+    assert_eq!(bed.ok(&["image", "ls", "-q"]), "");
+
+    std::fs::create_dir(scratch.path().join("ada")).expect("a directory");
+    // base64 of USER, as docker keeps it.
+    let login = format!(r#"{{"auths": {{"{}": {{"auth": "YWRhOmxvdmVsYWNl"}}}}}}"#, registry.address);
+    std::fs::write(scratch.path().join("ada/config.json"), login).expect("write");
+    let pulled = pull("ada");
+    assert!(pulled.status.success(), "{pulled:?}");
+    let image: serde_json::Value =
+        serde_json::from_str(&bed.ok(&["image", "inspect", &reference])).expect("JSON");
+    assert_eq!(image[0]["config"]["cmd"], serde_json::json!(["/bin/echo", "pulled"]));
+}
+
+fn an_import_killed_half_way() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let bed = Bed::new(&scratch.path().join("data"));
+    let images = bed.data_dir.join("images");
+    // A FIFO, so that the import is surely in the middle of it when it is killed.
+    let fifo = scratch.path().join("half.tar");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RWXU).expect("a FIFO");
+    let import = ["image", "import", "--name", "half", fifo.to_str().expect("UTF-8")];
+    let mut child = bed.command(&import).stdout(Stdio::null()).spawn().expect("hypeman image import");
+    let tar = std::fs::read(busybox_tar()).expect("read");
+    let mut writer = std::fs::OpenOptions::new().write(true).open(&fifo).expect("open the FIFO");
+    writer.write_all(&tar[..tar.len() / 2]).expect("write half of it");
+    let hidden = || {
+        let names =
+            std::fs::read_dir(&images).expect("images").map(|entry| entry.expect("entry").file_name());
+        names.filter(|name| name.to_string_lossy().starts_with(".import-")).count()
+    };
+    assert_eq!(hidden(), 1);
+    child.kill().expect("kill -9");
+    child.wait().expect("its end");
+    drop(writer);
+    assert_eq!(bed.ok(&["image", "ls", "-q"]), "");
+    bed.ok(&["image", "import", "--name", "half", busybox_tar().to_str().expect("UTF-8")]);
+    assert_eq!(bed.ok(&["image", "ls", "-q"]).lines().count(), 1);
+    assert_eq!(hidden(), 0, "what the killed one had begun is swept away");
+}
+
+fn one_in_use_is_not_removed() {
+    bed().ok(&[
+        "image",
+        "import",
+        "--name",
+        "test/used",
+        "--cmd",
+        "sleep 1",
+        busybox_tar().to_str().expect("UTF-8"),
+    ]);
+    let vm = Instance { bed: bed(), name: "uses-it".to_owned() };
+    bed().ok(&["create", "--name", "uses-it", "test/used"]);
+    bed().fails(&["image", "rm", "test/used"], &["test/used", "uses-it"]);
+    let kernel = bed().inspect("uses-it")["kernel"]["version"].as_str().expect("a version").to_owned();
+    bed().fails(&["kernel", "rm", &kernel], &[&kernel]);
+    drop(vm);
+    bed().ok(&["image", "rm", "test/used"]);
+    bed().fails(&["image", "inspect", "test/used"], &["test/used"]);
+}
+
+fn a_kernel_of_one_s_own() {
+    let image = busybox();
+    let kernels = bed().ok(&["kernel", "ls", "--format", "json"]);
+    let first: serde_json::Value =
+        serde_json::from_str(kernels.lines().next().expect("a kernel")).expect("JSON");
+    let vmlinuz = Path::new(first["vmlinuz"].as_str().expect("a path"));
+    let modules = vmlinuz.with_file_name("modules");
+    let modules = modules.to_str().expect("UTF-8");
+    let import =
+        ["kernel", "import", "--name", "0-own", "--modules", modules, vmlinuz.to_str().expect("UTF-8")];
+    let _ = bed().run(&["kernel", "rm", "0-own"]); // of an earlier run of the tests that was interrupted
+    bed().ok(&import);
+    bed().fails(&import, &["0-own"]);
+    let outcome = bed().run(&["run", "--rm", "--kernel", "0-own", image, "uname", "-s"]);
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (0, "Linux\n"), "{outcome:?}");
+    bed().ok(&["kernel", "rm", "0-own"]);
+}
