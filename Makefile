@@ -3,7 +3,7 @@
 TARGET := target/x86_64-unknown-linux-gnu
 
 # What a VM needs.
-RUN_PACKAGES := qemu-system-x86 e2fsprogs squashfs-tools-ng dpkg zstd xz-utils
+RUN_PACKAGES := qemu-system-x86 e2fsprogs squashfs-tools-ng kmod
 # What building needs beside Rust: a linker, and the assembler of the test guest.
 BUILD_PACKAGES := gcc libc6-dev
 # What the demo shows it with, and the tests prove it with.

@@ -17,7 +17,14 @@ pub const DEBIAN: &str = "test/debian";
 #[must_use]
 pub fn bed() -> &'static Bed {
     static BED: OnceLock<Bed> = OnceLock::new();
-    BED.get_or_init(|| Bed::new(&directory().join("data")))
+    BED.get_or_init(|| {
+        let bed = Bed::new(&directory().join("data"));
+        // What tests have left that were killed themselves.
+        for id in bed.ok(&["ps", "-aq"]).lines() {
+            bed.ok(&["rm", "-f", id]);
+        }
+        bed
+    })
 }
 
 /// `target/e2e`.

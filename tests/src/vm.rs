@@ -79,6 +79,9 @@ impl<'a> Instance<'a> {
 
 impl Drop for Instance<'_> {
     fn drop(&mut self) {
-        let _ = self.bed.run(&["rm", "-f", &self.name]);
+        let outcome = self.bed.run(&["rm", "-f", &self.name]);
+        // It may have removed itself; and a test that fails already shall fail with its own words.
+        let gone = outcome.code == 0 || outcome.stderr.contains("no instance is named");
+        assert!(gone || std::thread::panicking(), "{outcome:?}");
     }
 }

@@ -1,5 +1,8 @@
 //! The kernel's command line.
 
+use hypeman_vmm::spec::{Accelerator, HypervisorKind};
+use hypeman_vmm::tsc::host_tsc_khz;
+
 use crate::record::Record;
 
 /// For our init: the console on the serial line, a panic that resets (which ends the VM), and silence unless asked
@@ -8,10 +11,15 @@ const QUIET: &str = "console=ttyS0 rdinit=/init panic=-1 quiet loglevel=1";
 const LOUD: &str = "console=ttyS0 rdinit=/init panic=-1 loglevel=7";
 
 /// The command line for a record: ours and then the user's for an image, the user's alone for a bare kernel.
-pub(crate) fn of(record: &Record) -> String {
+pub(crate) fn of(record: &Record, accelerator: Accelerator) -> String {
+    let settings = &record.settings;
     if record.image.is_none() {
-        return record.settings.cmdline.clone();
+        return settings.cmdline.clone();
     }
-    let ours = if record.settings.show_boot { LOUD } else { QUIET };
-    format!("{ours} {}", record.settings.cmdline).trim_end().to_owned()
+    let mut words = vec![if settings.show_boot { LOUD.to_owned() } else { QUIET.to_owned() }];
+    if (settings.hypervisor, accelerator) == (HypervisorKind::QemuMicrovm, Accelerator::Tcg) {
+        words.push(format!("tsc_early_khz={}", host_tsc_khz()));
+    }
+    words.push(settings.cmdline.clone());
+    words.join(" ").trim_end().to_owned()
 }

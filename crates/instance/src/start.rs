@@ -23,6 +23,7 @@ use crate::launch::{Guest, Launch};
 use crate::layout::names;
 use crate::protocol::Started;
 use crate::record::{CommandSpec, KernelUse, Record};
+use crate::stop;
 use crate::store::{Instance, Store};
 use hypeman_files::{write_disk, write_json};
 
@@ -50,6 +51,7 @@ pub fn start(store: &Store, instance: &Instance, programs: &Programs) -> Result<
             way_out: format!("stop it first: `hypeman stop {}`", instance.record.name),
         });
     }
+    stop::wait_for_shim(instance)?; // the last one may have its end recorded and still be there
     let launch = prepare(store, instance, programs)?;
     write_json(&instance.directory.join(names::LAUNCH), &launch)?;
     start_shim(instance, &programs.hypeman)
@@ -66,7 +68,7 @@ fn prepare(store: &Store, instance: &Instance, programs: &Programs) -> Result<La
         memory: record.settings.memory,
         kernel,
         initramfs,
-        cmdline: cmdline::of(record),
+        cmdline: cmdline::of(record, accelerator),
         disks: disks(store, record)?,
         accelerator,
         control_port: record.command.is_some().then(|| CONTROL_PORT.to_owned()),

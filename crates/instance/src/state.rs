@@ -79,8 +79,8 @@ pub struct Observation {
 pub fn observe(name: &str, directory: &Path) -> Result<Observation> {
     if hypeman_files::is_held(&directory.join(names::SHIM_PID))? {
         let state = ask_shim(name, directory);
-        // The shim may have ended between the two looks; then its record is the truth.
-        if state.is_some() || hypeman_files::is_held(&directory.join(names::SHIM_PID))? {
+        // A shim that has ended its work answers no more; then its record is the truth.
+        if state.is_some() || !is_leaving(directory)? {
             let run = read_json(&directory.join(names::RUN))?;
             return Ok(Observation {
                 state: state.unwrap_or(State::Unknown),
@@ -96,6 +96,15 @@ pub fn observe(name: &str, directory: &Path) -> Result<Observation> {
         Some(run) => unsupervised(run, directory),
     };
     Ok(Observation { state, supervised: false, run, end })
+}
+
+/// Whether there is no shim any more, or one that has recorded the end of its VM and has only to go.
+fn is_leaving(directory: &Path) -> Result<bool> {
+    let path = directory.join(names::SHIM_PID);
+    let pid = std::fs::read_to_string(&path).unwrap_or_default().trim().parse().ok();
+    let run: Option<Run> = read_json(&directory.join(names::RUN))?;
+    let has_ended = run.is_some_and(|run| run.end.is_some() && Some(run.shim.pid) == pid);
+    Ok(has_ended || !hypeman_files::is_held(&path)?)
 }
 
 fn ask_shim(name: &str, directory: &Path) -> Option<State> {

@@ -47,6 +47,15 @@ pub fn kill(instance: &Instance) -> Result<()> {
     end_now(instance, &Request::Kill)
 }
 
+/// As [`kill`], for one whom the shim waits for: whoever has asked it for the end of an instance that removes itself.
+///
+/// # Errors
+/// As [`kill`].
+pub fn kill_and_go_on(instance: &Instance) -> Result<()> {
+    require_active(instance, &instance.observe()?)?;
+    client(instance)?.ask_for_end(&Request::Kill).map(drop)
+}
+
 /// Ends the VM of an instance that is about to be removed. The caller holds its lock.
 pub(crate) fn discard(instance: &Instance, _held: &Lock) -> Result<()> {
     end_now(instance, &Request::Discard)
@@ -120,17 +129,13 @@ fn unsupervised(seen: &Observation) -> Option<Process> {
     (seen.state.is_active() && !seen.supervised).then(|| seen.run.as_ref().map(|run| run.vmm)).flatten()
 }
 
-/// Has the shim end its VM, and waits until the shim is gone too, so that the instance can be started again at once.
+/// Has the shim end its VM, and waits until the shim is gone too.
 fn end_by_shim(instance: &Instance, request: &Request) -> Result<()> {
     let asked = client(instance).and_then(|mut shim| shim.ask_for_end(request).map(|_| ()));
-    let shim_pid = instance.directory.join(names::SHIM_PID);
     if asked.is_ok() {
-        return match Lock::acquire(&shim_pid) {
-            Err(error) if error.is_not_found() => Ok(()), // removed itself
-            other => Ok(other.map(drop)?),
-        };
+        return wait_for_shim(instance);
     }
-    if !hypeman_files::is_held(&shim_pid)? {
+    if !instance.observe()?.supervised {
         // It ended by itself while we asked, or its shim did and left the VMM to us.
         return match unsupervised(&instance.observe()?) {
             Some(vmm) => end_process(instance, vmm, Signal::KILL),
@@ -138,6 +143,14 @@ fn end_by_shim(instance: &Instance, request: &Request) -> Result<()> {
         };
     }
     asked
+}
+
+/// Waits until there is no shim, which has been told to end or is about to.
+pub(crate) fn wait_for_shim(instance: &Instance) -> Result<()> {
+    match Lock::acquire(&instance.directory.join(names::SHIM_PID)) {
+        Err(error) if error.is_not_found() => Ok(()), // it has removed the instance
+        other => Ok(other.map(drop)?),
+    }
 }
 
 /// Ends a VMM that has lost its shim.

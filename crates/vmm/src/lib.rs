@@ -8,6 +8,7 @@ pub mod kvm;
 pub mod program;
 mod qemu;
 pub mod spec;
+pub mod tsc;
 mod unsupported;
 
 use hypervisor::Hypervisor;

@@ -146,5 +146,6 @@ fn tools() -> Vec<Check> {
         tool("tar2sqfs", "squashfs-tools-ng", "make disks from images"),
         tool("apt-get", "apt", "pull kernels").optional(),
         tool("dpkg-deb", "dpkg", "pull kernels").optional(),
+        tool("depmod", "kmod", "index the modules of kernels").optional(),
     ]
 }

@@ -80,7 +80,7 @@ fn pass_on(instance: &Instance, number: i32, times: u32) -> Result<()> {
     let result = match (times, exec) {
         (1, true) => stop::signal(instance, number),
         (1, false) => stop::power_button(instance),
-        _ => stop::kill(instance),
+        _ => stop::kill_and_go_on(instance),
     };
     match result {
         // It has ended meanwhile: we shall hear of that next.
