@@ -8,7 +8,7 @@ RUN_PACKAGES := qemu-system-x86 e2fsprogs squashfs-tools-ng kmod
 BUILD_PACKAGES := gcc libc6-dev
 # What the demo shows it with, and the tests prove it with.
 DEMO_PACKAGES := busybox-static mmdebstrap logrotate
-TEST_PACKAGES := docker-registry skopeo apache2-utils squashfs-tools socat
+TEST_PACKAGES := docker-registry skopeo apache2-utils socat
 
 .PHONY: build demo test lint bench install clean
 

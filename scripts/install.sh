@@ -14,7 +14,7 @@ done
 command="apt-get install --yes --no-install-recommends$missing"
 if [ "$(id -u)" = 0 ]; then
     sudo=""
-elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
+elif command -v sudo >/dev/null && { sudo -n true 2>/dev/null || { [ -t 0 ] && sudo -v; }; }; then
     sudo=sudo
 else
     echo "These packages are missing, and installing them needs root:$missing" >&2

@@ -4,9 +4,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use hypeman_tests::bed::Bed;
 use hypeman_tests::console::{assert_no_hole, files, whole};
+use hypeman_tests::disk::SmallDisk;
 use hypeman_tests::fixtures::{bed, testguest};
-use hypeman_tests::needs::{LOGROTATE, QEMU, find};
+use hypeman_tests::needs::{LOGROTATE, Need, QEMU, find};
 use hypeman_tests::vm::Instance;
 use testguest::Options;
 use testguest::check::Sequence;
@@ -18,8 +20,44 @@ pub(crate) const TESTS: &[Test] = &[
     ("console::bounded_when_old_files_are_dropped", &[QEMU], bounded_when_old_files_are_dropped),
     ("console::no_hole_after_copytruncate", &[QEMU, LOGROTATE], no_hole_after_copytruncate),
     ("console::whole_when_everyone_but_shim_and_vmm_is_killed", &[QEMU], whole_when_everyone_is_killed),
+    ("console::a_full_disk_loses_nothing", &[QEMU, Need::Root], a_full_disk_loses_nothing),
+    (
+        "console::an_instance_can_be_removed_from_a_full_disk",
+        &[QEMU, Need::Root],
+        an_instance_can_be_removed_from_a_full_disk,
+    ),
     ("console::someone_else_s_rename_loses_nothing", &[QEMU], someone_else_s_rename_loses_nothing),
 ];
+
+/// Fills a small disk with the console of a VM.
+fn fill<'a>(disk: &SmallDisk, bed: &'a Bed, name: &str, options: &Options) -> Instance<'a> {
+    let cmdline = options.to_string();
+    let arguments = ["--kernel", testguest(), "--memory", "32m", "--cmdline", &cmdline];
+    let vm = Instance::run(bed, name, &arguments);
+    while !disk.is_full() {
+        std::thread::yield_now();
+    }
+    vm
+}
+
+fn a_full_disk_loses_nothing() {
+    let disk = SmallDisk::new("1m");
+    let bed = Bed::new(&disk.path().join("data"));
+    let options = options(40_000);
+    let vm = fill(&disk, &bed, "full", &options);
+    disk.resize("20m");
+    assert_eq!(vm.wait(), 0);
+    assert_complete(&options, &whole(&vm.directory().join("logs/app.log")));
+}
+
+fn an_instance_can_be_removed_from_a_full_disk() {
+    let disk = SmallDisk::new("1m");
+    let bed = Bed::new(&disk.path().join("data"));
+    let _vm = fill(&disk, &bed, "full", &options(0));
+    bed.ok(&["rm", "-f", "full"]);
+    assert_eq!(bed.instance_directories(), Vec::<String>::new());
+    assert!(!disk.is_full());
+}
 
 /// Lines of the test guest, as many as are asked for; 0 for no end.
 fn options(count: u64) -> Options {

@@ -1,10 +1,9 @@
 //! Bad input: an error that names it, and nothing left behind.
 
-use std::path::Path;
-
 use hypeman_tests::bed::Bed;
+use hypeman_tests::disk::SmallDisk;
 use hypeman_tests::fixtures::{busybox_tar, testguest};
-use hypeman_tests::needs::{BUSYBOX, Need, QEMU, find};
+use hypeman_tests::needs::{BUSYBOX, Need, QEMU};
 
 use crate::Test;
 
@@ -74,34 +73,6 @@ fn a_truncated_archive() {
     // The same name, whole this time.
     bed.ok(&["image", "import", "--name", "cut", busybox_tar().to_str().expect("UTF-8")]);
     assert_eq!(bed.ok(&["image", "ls", "-q"]).lines().count(), 1);
-}
-
-/// A tmpfs of a given size that is unmounted when the test is over.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    fn new(size: &str) -> SmallDisk {
-        let directory = tempfile::tempdir().expect("a directory");
-        let mount = find("mount").expect("mount");
-        let mut command = std::process::Command::new(mount);
-        let status = command
-            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "none"])
-            .arg(directory.path())
-            .status();
-        assert!(status.expect("run mount").success());
-        SmallDisk(directory)
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let umount = find("umount").expect("umount");
-        let _ = std::process::Command::new(umount).arg("--lazy").arg(self.path()).status();
-    }
 }
 
 fn a_full_disk() {

@@ -5,6 +5,7 @@
 
 pub mod bed;
 pub mod console;
+pub mod disk;
 pub mod fixtures;
 pub mod layout;
 pub mod needs;

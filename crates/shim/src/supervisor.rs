@@ -34,7 +34,7 @@ pub(crate) struct Shared {
     /// The order.
     pub(crate) launch: Launch,
     /// Our own log.
-    pub(crate) journal: Journal,
+    pub(crate) journal: Rc<Journal>,
     /// The VMM's API.
     pub(crate) vm: Mutex<Box<dyn Vm>>,
     /// The record of this run; without its end as long as it runs.
@@ -58,10 +58,11 @@ pub(crate) fn supervise(identity: Identity) -> Result<()> {
         .ok_or("there is none")
         .start("read the launch order")?;
     let journal = Journal::open(Path::new(names::HYPEMAN_LOG), limits(&launch)).start("open hypeman.log")?;
+    let journal = Rc::new(journal);
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().start("start the runtime")?;
     LocalSet::new().block_on(&runtime, async {
-        let result = live(identity, launch, &journal).await;
+        let result = live(identity, launch, journal.clone()).await;
         if let Err(error) = &result {
             journal.note(format_args!("not started: {error}"));
         }
@@ -73,18 +74,16 @@ fn limits(launch: &Launch) -> Limits {
     Limits { max_size: launch.log.max_size, max_files: launch.log.max_files }
 }
 
-async fn live(identity: Identity, launch: Launch, journal: &Journal) -> Result<()> {
+async fn live(identity: Identity, launch: Launch, journal: Rc<Journal>) -> Result<()> {
     outlive_signals()?;
     if let Some(note) = &launch.note {
         journal.note(note);
     }
-    let Created { mut child, vm, console, vmm_output, run } = vm::create(&launch, journal).await?;
+    let Created { mut child, vm, console, vmm_output, run } = vm::create(&launch, &journal).await?;
     write_json(Path::new(names::RUN), &run).start("record the run")?;
-    let own_journal =
-        Journal::open(Path::new(names::HYPEMAN_LOG), limits(&launch)).start("open hypeman.log")?;
     let shared = Rc::new(Shared {
         launch,
-        journal: own_journal,
+        journal,
         vm: Mutex::new(vm),
         run,
         forced: Cell::new(false),

@@ -19,6 +19,11 @@ use crate::disks::Disks;
 use crate::report::Failure;
 
 fn main() {
+    // On a host it would mount over the root and switch the machine off.
+    if std::process::id() != 1 {
+        eprintln!("hypeman-init is PID 1 of a VM and nothing else; `hypeman run` starts it there");
+        std::process::exit(125);
+    }
     let mut status = None;
     if let Err(failure) = run(&mut status) {
         match &status {
