@@ -23,6 +23,12 @@ const CAPACITY: usize = 256 * 1024;
 /// After a read of this size more is likely there already.
 const BULK: usize = 64 * 1024;
 
+/// A look that finds less than this is no part of a flood.
+const TRICKLE: usize = 4 * 1024;
+
+/// So many of them after the last large one end it; a socket gives what it has in pieces of its own, some of them small.
+const PATIENCE: u32 = 3;
+
 /// Longest pause between two attempts to write to a full disk.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -57,11 +63,12 @@ pub async fn capture(
     stop: &CancellationToken,
     noted: &mut dyn FnMut(Event),
 ) -> std::io::Result<()> {
-    let source = Source::new(source)?;
+    let mut source = Source::new(source)?;
     let mut pending = Pending::new();
     let mut idle = true; // the last look has found nothing
-    let mut flood = false; // the last look that found something has found a lot
+    let mut patience = 0; // while there is some, so much comes that there is no need to wait for more
     loop {
+        let flood = patience > 0;
         if idle && (flood || pending.is_empty()) {
             tokio::select! {
                 ready = source.readable() => ready?,
@@ -70,17 +77,26 @@ pub async fn capture(
             }
         }
         if !flood {
+            source.unregister();
             tokio::select! {
                 () = sleep(TICK) => {}
                 () = stop.cancelled() => {}
             }
         }
         let stopping = stop.is_cancelled(); // asked before the read: what has come by now is taken
+        if stopping {
+            source.unregister();
+        }
         let waited = pending.length;
-        let closed = pending.fill(&source)?;
+        let closed = pending.fill(&source, flood && !stopping)?;
         let last = closed || stopping && !pending.is_full();
         idle = pending.length == waited;
-        flood = pending.length - waited >= BULK || flood && idle;
+        let taken = pending.length - waited;
+        patience = match taken {
+            BULK.. => PATIENCE,
+            TRICKLE.. | 0 => patience,
+            _ => patience.saturating_sub(1),
+        };
         let whole = if last { pending.length } else { pending.whole_lines(waited) };
         write(log, &pending.bytes[..whole], noted).await;
         pending.consume(whole);
@@ -112,13 +128,17 @@ impl Pending {
         self.length == self.bytes.len()
     }
 
-    /// Reads until nothing is there or the buffer is full; tells whether the other end has closed.
-    fn fill(&mut self, source: &Source) -> std::io::Result<bool> {
+    /// Reads until nothing is there or the buffer is full, or in a flood just once: by the time that is written, more
+    /// has come. Tells whether the other end has closed.
+    fn fill(&mut self, source: &Source, once: bool) -> std::io::Result<bool> {
         while !self.is_full() {
             match source.read(&mut self.bytes[self.length..])? {
                 Some(0) => return Ok(true),
                 Some(length) => self.length += length,
                 None => return Ok(false),
+            }
+            if once {
+                break;
             }
         }
         Ok(false)

@@ -9,12 +9,19 @@ use tokio::net::unix::pipe;
 
 /// A non-blocking source of bytes.
 ///
-/// It is registered with the runtime's epoll only while there is nothing to read. A pipe wakes an epoll that watches it
-/// on every single write (Linux, fs/pipe.c, `poll_usage`), and a socket does so anyway: to be registered while bytes are
-/// being gathered would cost a wakeup for each byte.
+/// While bytes are being gathered it must not be registered with the runtime's epoll. A pipe wakes an epoll that watches
+/// it on every single write (Linux, fs/pipe.c, `poll_usage`), and a socket does so anyway: that would cost a wakeup for
+/// each byte.
 pub(crate) struct Source {
     fd: OwnedFd,
     kind: FileType,
+    registered: Option<Registered>,
+}
+
+/// The same source as the runtime knows it.
+enum Registered {
+    Pipe(pipe::Receiver),
+    Socket(UnixStream),
 }
 
 impl Source {
@@ -26,24 +33,48 @@ impl Source {
             return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, reason));
         }
         rustix::io::ioctl_fionbio(&fd, true)?;
-        Ok(Source { fd, kind })
+        Ok(Source { fd, kind, registered: None })
     }
 
-    /// Waits until there is something to read, or the other end has closed.
-    pub(crate) async fn readable(&self) -> std::io::Result<()> {
-        let fd = self.fd.try_clone()?;
-        match self.kind {
-            FileType::Fifo => pipe::Receiver::from_owned_fd(fd)?.readable().await,
-            _ => UnixStream::from_std(StdUnixStream::from(fd))?.readable().await,
+    /// Waits until there is something to read, or the other end has closed; registers with the runtime to do so.
+    pub(crate) async fn readable(&mut self) -> std::io::Result<()> {
+        let registered = match self.registered.take() {
+            Some(registered) => registered,
+            None => self.register()?,
+        };
+        match self.registered.insert(registered) {
+            Registered::Pipe(pipe) => pipe.readable().await,
+            Registered::Socket(socket) => socket.readable().await,
         }
     }
 
-    /// Reads what is there: `None` when there is nothing now, and 0 bytes when the other end has closed.
+    /// Lets the runtime forget it, until the next wait.
+    pub(crate) fn unregister(&mut self) {
+        self.registered = None;
+    }
+
+    /// Reads what is there: `None` when there is nothing now, and 0 bytes when the other end has closed. While it is
+    /// registered, the runtime's knowledge counts, which may lag behind the truth.
     pub(crate) fn read(&self, buffer: &mut [u8]) -> std::io::Result<Option<usize>> {
-        match rustix::io::retry_on_intr(|| rustix::io::read(&self.fd, &mut *buffer)) {
+        let read = match &self.registered {
+            Some(Registered::Pipe(pipe)) => pipe.try_read(buffer),
+            Some(Registered::Socket(socket)) => socket.try_read(buffer),
+            None => {
+                rustix::io::retry_on_intr(|| rustix::io::read(&self.fd, &mut *buffer)).map_err(Into::into)
+            }
+        };
+        match read {
             Ok(length) => Ok(Some(length)),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-            Err(error) => Err(error.into()),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn register(&self) -> std::io::Result<Registered> {
+        let fd = self.fd.try_clone()?;
+        match self.kind {
+            FileType::Fifo => pipe::Receiver::from_owned_fd(fd).map(Registered::Pipe),
+            _ => UnixStream::from_std(StdUnixStream::from(fd)).map(Registered::Socket),
         }
     }
 }

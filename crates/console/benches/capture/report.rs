@@ -10,7 +10,7 @@ use crate::peers::{self, Running};
 
 /// Bytes of a bulk round.
 const BULK: u64 = 2 << 30;
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 
 /// Says on what all this was measured.
 pub(crate) fn machine() {
