@@ -1,8 +1,10 @@
 //! create, start, stop, restart, kill, wait, logs, rm.
 
-use hypeman_tests::fixtures::{bed, busybox};
+use hypeman_tests::bed::Bed;
+use hypeman_tests::fixtures::{bed, busybox, testguest};
 use hypeman_tests::needs::{BUSYBOX, QEMU};
 use hypeman_tests::vm::Instance;
+use testguest::Options;
 
 use crate::Test;
 
@@ -16,6 +18,7 @@ pub(crate) const TESTS: &[Test] = &[
     ),
     ("lifecycle::a_signal_by_name", &[QEMU, BUSYBOX], a_signal_by_name),
     ("lifecycle::logs_tail", &[QEMU, BUSYBOX], logs_tail),
+    ("lifecycle::a_data_directory_200_characters_deep", &[QEMU], a_data_directory_200_characters_deep),
     ("lifecycle::inspect_tells_all", &[QEMU, BUSYBOX], inspect_tells_all),
 ];
 
@@ -74,6 +77,17 @@ fn logs_tail() {
     assert!(bed().ok(&["logs", "--source", "hypeman", "tail"]).contains("the guest runs"));
     assert_eq!(bed().ok(&["logs", "--source", "vmm", "tail"]), "");
     bed().fails(&["logs", "no-such-instance"], &["no-such-instance"]);
+}
+
+/// The path of a unix socket has 108 bytes (unix(7)).
+fn a_data_directory_200_characters_deep() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let bed = Bed::new(&scratch.path().join("deep".repeat(25)).join("deeper".repeat(17)));
+    let cmdline = Options { count: 3, ..Options::default() }.to_string();
+    let vm =
+        Instance::run(&bed, "deep", &["--kernel", testguest(), "--memory", "32m", "--cmdline", &cmdline]);
+    assert_eq!(vm.wait(), 0);
+    assert_eq!(bed.ok(&["logs", "deep"]).lines().count(), 3);
 }
 
 fn inspect_tells_all() {

@@ -9,8 +9,6 @@ use crate::record::LogLimits;
 /// The order to the shim, `launch.json`. Paths are relative to the instance's directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Launch {
-    /// Name of the instance, for the log.
-    pub name: String,
     /// The VMM.
     pub hypervisor: HypervisorKind,
     /// The VM.

@@ -80,7 +80,6 @@ fn prepare(store: &Store, instance: &Instance, programs: &Programs) -> Result<La
         write_disk(&instance.directory.join(names::STATUS), &[], status::DISK_SIZE)?;
     }
     Ok(Launch {
-        name: record.name.clone(),
         hypervisor: record.settings.hypervisor,
         spec,
         guest: Guest::of(record.command.as_ref().map(|command| command.mode)),

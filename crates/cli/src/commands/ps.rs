@@ -41,7 +41,7 @@ pub(crate) fn ps(context: &Context, all: bool, quiet: bool, format: Format) -> R
     let header = ["ID", "NAME", "IMAGE", "COMMAND", "CREATED", "STATUS"];
     output::list(format, &header, &rows, |row| {
         vec![
-            output::short(&row.id, 12).trim_end_matches('…').to_owned(),
+            row.id.chars().take(12).collect(),
             row.name.clone(),
             output::short(row.image.as_deref().unwrap_or("-"), 40),
             output::short(row.command.as_deref().unwrap_or("-"), 30),
