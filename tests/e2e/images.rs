@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use hypeman_tests::bed::Bed;
-use hypeman_tests::fixtures::{bed, busybox, busybox_tar};
+use hypeman_tests::fixtures::{self, bed, busybox, busybox_tar};
 use hypeman_tests::needs::{BUSYBOX, HTPASSWD, QEMU, REGISTRY, SKOPEO};
 use hypeman_tests::vm::Instance;
 
@@ -127,6 +127,7 @@ fn an_import_killed_half_way() {
 }
 
 fn one_in_use_is_not_removed() {
+    fixtures::kernel();
     bed().ok(&[
         "image",
         "import",
