@@ -94,7 +94,7 @@ impl Store {
     /// The instance with this name, or else the only one whose id begins with `query`.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Ambiguous`], or [`Error::Damaged`] when the only candidate cannot be read.
+    /// [`Error::NotFound`], [`Error::Ambiguous`], or the error of its file when the only candidate cannot be read.
     pub fn find(&self, query: &str) -> Result<Instance> {
         let (instances, damaged) = self.list()?;
         if let Some(instance) = instances.iter().find(|i| i.record.name == query) {
