@@ -23,6 +23,8 @@ pub(crate) enum Command {
     /// Tell what this machine has, lacks, and how to mend it
     Doctor {
         #[command(flatten)]
+        program: ProgramArgument,
+        #[command(flatten)]
         format: FormatArgument,
     },
     /// Kernels for the VMs
@@ -203,12 +205,23 @@ pub(crate) struct CreateArguments {
     /// Memory
     #[arg(short, long, default_value = "512m", value_parser = size::parse, value_name = "SIZE")]
     pub(crate) memory: u64,
+    /// Memory that can be added while it runs (Cloud Hypervisor)
+    #[arg(long, value_parser = size::parse, value_name = "SIZE")]
+    pub(crate) hotplug_size: Option<u64>,
     /// Size of the writable disk; takes room only as it fills
     #[arg(long, default_value = "10g", value_parser = size::parse, value_name = "SIZE")]
     pub(crate) disk_size: u64,
+    /// Most bytes that each disk may move in a second
+    #[arg(long, value_parser = size::parse, value_name = "SIZE")]
+    pub(crate) disk_bps: Option<u64>,
+    /// Most reads and writes of each disk in a second
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) disk_iops: Option<u64>,
     /// Virtual machine monitor
     #[arg(long, value_enum, default_value_t = Hypervisor::Qemu, env = "HYPEMAN_HYPERVISOR")]
     pub(crate) hypervisor: Hypervisor,
+    #[command(flatten)]
+    pub(crate) program: ProgramArgument,
     /// How the guest's instructions are executed; auto takes KVM when it really works
     #[arg(long, value_enum, default_value_t = Accel::Auto, env = "HYPEMAN_ACCEL")]
     pub(crate) accel: Accel,
@@ -246,6 +259,13 @@ impl CreateArguments {
     pub(crate) fn arguments(&self) -> &[String] {
         self.image_and_arguments.get(1..).unwrap_or_default()
     }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ProgramArgument {
+    /// Cloud Hypervisor's program [default: HYPEMAN_CLOUD_HYPERVISOR, else the one in PATH]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) cloud_hypervisor: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

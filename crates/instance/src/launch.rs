@@ -1,5 +1,7 @@
 //! What a record came to for one start: all that the shim needs, and nothing it would have to look up.
 
+use std::path::PathBuf;
+
 use hypeman_guest::config::Mode;
 use hypeman_vmm::spec::{HypervisorKind, VmSpec};
 use serde::{Deserialize, Serialize};
@@ -11,6 +13,8 @@ use crate::record::LogLimits;
 pub struct Launch {
     /// The VMM.
     pub hypervisor: HypervisorKind,
+    /// The VMM's program, if the user named one.
+    pub program: Option<PathBuf>,
     /// The VM.
     pub spec: VmSpec,
     /// Who is PID 1 in the guest.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use hypeman_guest::config::Mode;
-use hypeman_vmm::spec::{Accelerator, HypervisorKind};
+use hypeman_vmm::spec::{Accelerator, HypervisorKind, RateLimit};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -39,14 +39,20 @@ pub struct Settings {
     pub show_boot: bool,
     /// The VMM.
     pub hypervisor: HypervisorKind,
+    /// The VMM's program; `None` is the one that is found at each start.
+    pub program: Option<PathBuf>,
     /// KVM, TCG or (`None`) whichever works at each start.
     pub accelerator: Option<Accelerator>,
     /// Number of vCPUs.
     pub vcpus: u32,
     /// Memory in bytes.
     pub memory: u64,
+    /// Memory in bytes that can be added while the VM runs.
+    pub hotplug_memory: Option<u64>,
     /// Size of the writable overlay in bytes.
     pub disk_size: u64,
+    /// Limits of the root and the overlay disk, for each.
+    pub disk_rate_limit: Option<RateLimit>,
     /// Limits of each log.
     pub log: LogLimits,
     /// Remove the instance when its VM has ended.

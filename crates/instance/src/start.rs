@@ -60,12 +60,13 @@ pub fn start(store: &Store, instance: &Instance, programs: &Programs) -> Result<
 /// Resolves a record to what holds on this host now, and writes the disks of this start.
 fn prepare(store: &Store, instance: &Instance, programs: &Programs) -> Result<Launch> {
     let record = &instance.record;
-    let (accelerator, note) = accelerator(record);
+    let (accelerator, note) = accelerator(record)?;
     let (kernel, initramfs) = boot_files(store, record, programs)?;
     let spec = VmSpec {
         name: record.name.clone(),
         vcpus: record.settings.vcpus,
         memory: record.settings.memory,
+        hotplug_memory: record.settings.hotplug_memory,
         kernel,
         initramfs,
         cmdline: cmdline::of(record, accelerator),
@@ -81,6 +82,7 @@ fn prepare(store: &Store, instance: &Instance, programs: &Programs) -> Result<La
     }
     Ok(Launch {
         hypervisor: record.settings.hypervisor,
+        program: record.settings.program.clone(),
         spec,
         guest: Guest::of(record.command.as_ref().map(|command| command.mode)),
         note,
@@ -90,18 +92,33 @@ fn prepare(store: &Store, instance: &Instance, programs: &Programs) -> Result<La
 }
 
 /// The accelerator, and why when it was not the user's choice.
-fn accelerator(record: &Record) -> (Accelerator, Option<String>) {
+fn accelerator(record: &Record) -> Result<(Accelerator, Option<String>)> {
     match (record.settings.accelerator, record.settings.hypervisor) {
-        (Some(accelerator), _) => (accelerator, None),
-        (None, HypervisorKind::CloudHypervisor) => (Accelerator::Kvm, None),
-        (None, HypervisorKind::Qemu | HypervisorKind::QemuMicrovm) => match probe_kvm() {
+        (_, HypervisorKind::CloudHypervisor) => {
+            require_kvm(record)?;
+            Ok((Accelerator::Kvm, None))
+        }
+        (Some(accelerator), _) => Ok((accelerator, None)),
+        (None, HypervisorKind::Qemu | HypervisorKind::QemuMicrovm) => Ok(match probe_kvm() {
             KvmState::Works => (Accelerator::Kvm, None),
             KvmState::Missing(why) | KvmState::Broken(why) => (
                 Accelerator::Tcg,
                 Some(format!("running on TCG, which is slow, because KVM does not work: {why}")),
             ),
-        },
+        }),
     }
+}
+
+/// Cloud Hypervisor has nothing but KVM. Where that is there and broken, a kernel that is not Linux may still run.
+fn require_kvm(record: &Record) -> Result<()> {
+    let why = match probe_kvm() {
+        KvmState::Works => return Ok(()),
+        KvmState::Broken(_) if record.image.is_none() => return Ok(()),
+        KvmState::Missing(why) => format!("there is no KVM here: {why}"),
+        KvmState::Broken(why) => format!("KVM is broken here, so no Linux runs on it: {why}"),
+    };
+    let way_out = "create it with --hypervisor qemu, which can do without KVM";
+    Err(Error::Start { name: record.name.clone(), reason: format!("{why}; {way_out}") })
 }
 
 fn boot_files(store: &Store, record: &Record, programs: &Programs) -> Result<(PathBuf, Option<PathBuf>)> {
@@ -134,10 +151,16 @@ fn disks(store: &Store, record: &Record) -> Result<Vec<Disk>> {
         return Ok(Vec::new());
     };
     let image = hypeman_image::Store::new(store.data_dir()).get(&image.digest)?;
-    let disk = |path: PathBuf, serial: &str, read_only| Disk { path, serial: serial.to_owned(), read_only };
+    let disk = |path: PathBuf, serial: &str, read_only| Disk {
+        path,
+        serial: serial.to_owned(),
+        read_only,
+        rate_limit: None,
+    };
+    let limited = |disk| Disk { rate_limit: record.settings.disk_rate_limit, ..disk };
     Ok(vec![
-        disk(relative(store, &image.rootfs()), disk::ROOT, true),
-        disk(names::OVERLAY.into(), disk::OVERLAY, false),
+        limited(disk(relative(store, &image.rootfs()), disk::ROOT, true)),
+        limited(disk(names::OVERLAY.into(), disk::OVERLAY, false)),
         disk(names::CONFIG.into(), disk::CONFIG, true),
         disk(names::STATUS.into(), disk::STATUS, false),
     ])

@@ -7,7 +7,7 @@ use hypeman_instance::launch::Launch;
 use hypeman_instance::layout::names;
 use hypeman_instance::process::{Process, boot_id};
 use hypeman_instance::run::Run;
-use hypeman_vmm::hypervisor::{Console, Vm};
+use hypeman_vmm::hypervisor::{Console, Vm, Vmm};
 use jiff::Timestamp;
 use rustix::fs::{Mode, OFlags};
 use tokio::process::{Child, Command};
@@ -32,7 +32,7 @@ pub(crate) struct Created {
 /// Starts the VMM, creates the VM and opens its console. When that fails, no VMM is left.
 pub(crate) async fn create(launch: &Launch, journal: &Journal) -> Result<Created> {
     let hypervisor = hypeman_vmm::hypervisor(launch.hypervisor);
-    let program = hypervisor.discover().start("find the VMM")?;
+    let program = hypervisor.discover(launch.program.as_deref()).start("find the VMM")?;
     let directory = Path::new(".");
     let command = hypervisor.command(&program, directory, &launch.spec).start("prepare the VMM")?;
     let (vmm_output, vmm_end) = output_pipe()?;
@@ -58,7 +58,8 @@ pub(crate) async fn create(launch: &Launch, journal: &Journal) -> Result<Created
         end: None,
     };
     let connected = async {
-        let mut vm = hypervisor.create(directory, &launch.spec).await?;
+        let vmm = Vmm { program: &program, directory, pid: run.vmm.pid.cast_signed() };
+        let mut vm = hypervisor.create(vmm, &launch.spec).await?;
         let console = vm.console().await?;
         Ok::<_, hypeman_vmm::hypervisor::Error>((vm, console))
     };

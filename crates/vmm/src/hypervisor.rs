@@ -17,6 +17,17 @@ pub struct Program {
     pub version: String,
 }
 
+/// A VMM's process, just started from [`Hypervisor::command`].
+#[derive(Debug, Clone, Copy)]
+pub struct Vmm<'a> {
+    /// Its program.
+    pub program: &'a Program,
+    /// Its directory; the caller's current one too when its path is long (a socket's has at most 107 bytes).
+    pub directory: &'a Path,
+    /// Its process id, which is its own until this call returns: nobody has waited for it.
+    pub pid: i32,
+}
+
 /// The end of the guest's serial line that we own: a non-blocking descriptor to read from.
 #[derive(Debug)]
 pub struct Console {
@@ -46,6 +57,9 @@ pub enum Error {
     /// The hypervisor's program is not there or cannot be executed.
     #[error("{0}")]
     Program(String),
+    /// The hypervisor cannot do what the specification asks for.
+    #[error("{0}")]
+    Unsupported(String),
     /// A file, FIFO or socket in the VM's directory could not be made, opened or removed.
     #[error("{path}: {source}")]
     Io {
@@ -70,8 +84,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// A hypervisor: makes VMs of its kind. Stateless.
 #[async_trait(?Send)]
 pub trait Hypervisor {
-    /// Finds the program (explicit path, `HYPEMAN_*` variable, `PATH`) and reads its version by running it.
-    fn discover(&self) -> Result<Program>;
+    /// Finds the program (`path`, else the `HYPEMAN_*` variable, else `PATH`) and reads its version by running it.
+    fn discover(&self, path: Option<&Path>) -> Result<Program>;
 
     /// Prepares `directory` (FIFOs, no stale sockets) and gives the command that starts the VMM there. The VMM must
     /// start with the guest stopped.
@@ -79,14 +93,14 @@ pub trait Hypervisor {
 
     /// Connects to the API of the VMM that was just started from [`Hypervisor::command`], and creates the VM there when
     /// the VMM wants that as a step of its own. The guest has not run yet. The caller drops this future when the VMM's
-    /// process ends. `directory` must be the current directory of the process (for short socket paths).
-    async fn create(&self, directory: &Path, spec: &VmSpec) -> Result<Box<dyn Vm>>;
+    /// process ends.
+    async fn create(&self, vmm: Vmm<'_>, spec: &VmSpec) -> Result<Box<dyn Vm>>;
 }
 
 /// A VM that was created and is connected to.
 #[async_trait(?Send)]
 pub trait Vm {
-    /// Opens the console. Called once, before [`Vm::boot`].
+    /// Opens the console, before [`Vm::boot`]; and again when its other end has closed while the VMM lives on.
     async fn console(&mut self) -> Result<Console>;
     /// Lets the guest run its first instruction.
     async fn boot(&mut self) -> Result<()>;

@@ -3,13 +3,15 @@
 //! Knows nothing of instances. Every path is relative to the VMM's working directory, so that no socket path is too long
 //! for `sun_path` and a directory can be copied without rewriting anything in it.
 
+mod cloud_hypervisor;
+mod fifo;
 pub mod hypervisor;
 pub mod kvm;
 pub mod program;
 mod qemu;
+mod socket;
 pub mod spec;
 pub mod tsc;
-mod unsupported;
 
 use hypervisor::Hypervisor;
 use spec::HypervisorKind;
@@ -20,6 +22,6 @@ pub fn hypervisor(kind: HypervisorKind) -> Box<dyn Hypervisor> {
     match kind {
         HypervisorKind::Qemu => Box::new(qemu::Qemu { machine: qemu::Machine::Q35 }),
         HypervisorKind::QemuMicrovm => Box::new(qemu::Qemu { machine: qemu::Machine::Microvm }),
-        HypervisorKind::CloudHypervisor => Box::new(unsupported::CloudHypervisor),
+        HypervisorKind::CloudHypervisor => Box::new(cloud_hypervisor::CloudHypervisor),
     }
 }

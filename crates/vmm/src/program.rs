@@ -5,17 +5,21 @@ use std::process::Command;
 
 use crate::hypervisor::{Error, Program, Result};
 
-/// Finds `name` where the environment variable `variable` says, or else in `PATH`; `way_out` tells how to get it.
+/// Finds `name` at `path` if that is given, or else where the environment variable `variable` says, or else in `PATH`;
+/// `way_out` tells how to get it.
 ///
 /// # Errors
 /// When it is not there, or does not run.
-pub fn discover(name: &str, variable: &str, way_out: &str) -> Result<Program> {
-    let path = match std::env::var_os(variable).filter(|value| !value.is_empty()) {
-        Some(path) => which::which(&path).map_err(|error| {
-            Error::Program(format!(
-                "{variable} names {}, which cannot be run: {error}",
-                Path::new(&path).display()
-            ))
+pub fn discover(name: &str, path: Option<&Path>, variable: &str, way_out: &str) -> Result<Program> {
+    let named = match path {
+        Some(path) => Some((name, path.to_owned())),
+        None => std::env::var_os(variable)
+            .filter(|value| !value.is_empty())
+            .map(|value| (variable, PathBuf::from(value))),
+    };
+    let path = match named {
+        Some((by, path)) => which::which(&path).map_err(|error| {
+            Error::Program(format!("{by}: {} cannot be run: {error}", path.display()))
         })?,
         None => {
             which::which(name).map_err(|_| Error::Program(format!("{name} is not in PATH; {way_out}")))?

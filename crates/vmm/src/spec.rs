@@ -26,6 +26,15 @@ pub enum Accelerator {
     Tcg,
 }
 
+/// The most that a guest may ask of a disk in each second; what is `None` is not limited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RateLimit {
+    /// Bytes read and written.
+    pub bytes_per_second: Option<u64>,
+    /// Reads and writes.
+    pub operations_per_second: Option<u64>,
+}
+
 /// A virtio-blk disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Disk {
@@ -35,6 +44,8 @@ pub struct Disk {
     pub serial: String,
     /// Whether the guest may write.
     pub read_only: bool,
+    /// Its limits, if it has some.
+    pub rate_limit: Option<RateLimit>,
 }
 
 /// A VM to start.
@@ -46,6 +57,8 @@ pub struct VmSpec {
     pub vcpus: u32,
     /// Memory in bytes, a multiple of 1 MiB.
     pub memory: u64,
+    /// Memory in bytes that can be added while the VM runs (virtio-mem); Cloud Hypervisor only.
+    pub hotplug_memory: Option<u64>,
     /// bzImage or PVH ELF, relative to the working directory.
     pub kernel: PathBuf,
     /// Initramfs, relative to the working directory.

@@ -1,11 +1,12 @@
 //! create: from flags to an instance.
 
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use hypeman_instance::create::{self, Wish};
 use hypeman_instance::record::{KernelUse, LogLimits, Settings};
 use hypeman_instance::store::Instance;
+use hypeman_vmm::spec::{HypervisorKind, RateLimit};
 
 use crate::args::CreateArguments;
 use crate::context::Context;
@@ -36,22 +37,37 @@ pub(crate) fn wish(context: &Context, arguments: &CreateArguments) -> Result<Wis
         user: arguments.user.clone(),
         kernel: arguments.kernel.as_deref().map(|kernel| kernel_use(context, kernel)),
         initrd: arguments.initrd.clone(),
-        settings: settings(arguments),
+        settings: settings(arguments)?,
     })
 }
 
-fn settings(arguments: &CreateArguments) -> Settings {
-    Settings {
+fn settings(arguments: &CreateArguments) -> Result<Settings> {
+    let hypervisor = HypervisorKind::from(arguments.hypervisor);
+    let limits =
+        RateLimit { bytes_per_second: arguments.disk_bps, operations_per_second: arguments.disk_iops };
+    Ok(Settings {
         cmdline: arguments.cmdline.clone(),
         show_boot: arguments.show_boot,
-        hypervisor: arguments.hypervisor.into(),
+        hypervisor,
+        program: match (&arguments.program.cloud_hypervisor, hypervisor) {
+            (Some(path), HypervisorKind::CloudHypervisor) => Some(named_program(path)?),
+            _ => None,
+        },
         accelerator: arguments.accel.chosen(),
         vcpus: arguments.cpus,
         memory: arguments.memory,
+        hotplug_memory: arguments.hotplug_size,
         disk_size: arguments.disk_size,
+        disk_rate_limit: (arguments.disk_bps.is_some() || arguments.disk_iops.is_some()).then_some(limits),
         log: LogLimits { max_size: arguments.log_max_size, max_files: arguments.log_max_files },
         auto_remove: arguments.rm,
-    }
+    })
+}
+
+/// The program as the shim will find it, whose directory is another.
+fn named_program(path: &Path) -> Result<PathBuf> {
+    let program = hypeman_vmm::hypervisor(HypervisorKind::CloudHypervisor).discover(Some(path))?;
+    Ok(std::path::absolute(program.path)?)
 }
 
 /// Prints the id, for scripts.

@@ -34,8 +34,8 @@ struct Check {
 }
 
 /// Prints the report; fails when something that no VM can do without is not ok.
-pub(crate) fn doctor(context: &Context, format: Format) -> Result<ExitCode> {
-    let mut checks = vmms();
+pub(crate) fn doctor(context: &Context, cloud_hypervisor: Option<&Path>, format: Format) -> Result<ExitCode> {
+    let mut checks = vmms(cloud_hypervisor);
     checks.push(kvm());
     checks.push(host_kernel());
     checks.push(data_dir(&context.data_dir));
@@ -69,14 +69,14 @@ impl Check {
     }
 }
 
-fn vmms() -> Vec<Check> {
-    let vmm = |name, kind| match hypeman_vmm::hypervisor(kind).discover() {
+fn vmms(cloud_hypervisor: Option<&Path>) -> Vec<Check> {
+    let vmm = |name, kind, path| match hypeman_vmm::hypervisor(kind).discover(path) {
         Ok(program) => check(name, Verdict::Ok, format!("{} {}", program.path.display(), program.version)),
         Err(error) => check(name, Verdict::Missing, error.to_string()),
     };
     vec![
-        vmm("qemu", HypervisorKind::Qemu),
-        vmm("cloud-hypervisor", HypervisorKind::CloudHypervisor).optional(),
+        vmm("qemu", HypervisorKind::Qemu, None),
+        vmm("cloud-hypervisor", HypervisorKind::CloudHypervisor, cloud_hypervisor).optional(),
     ]
 }
 

@@ -28,7 +28,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     }
     let context = Context::new(arguments.data_dir)?;
     match arguments.command {
-        Command::Doctor { format } => return doctor::doctor(&context, format.format),
+        Command::Doctor { program, format } => {
+            return doctor::doctor(&context, program.cloud_hypervisor.as_deref(), format.format);
+        }
         Command::Kernel(command) => kernel::kernel(&context, command)?,
         Command::Pull { reference } => image::pull(&context, &reference)?,
         Command::Image(command) => return image::image(&context, command),

@@ -1,7 +1,7 @@
 //! QEMU's command line.
 
 use super::Machine;
-use crate::spec::{Accelerator, Disk, VmSpec};
+use crate::spec::{Accelerator, Disk, RateLimit, VmSpec};
 
 /// Where QEMU finds its QMP socket among its descriptors.
 pub(crate) const QMP_FD: i32 = 3;
@@ -60,12 +60,20 @@ impl Arguments {
         let path = escaped(&disk.path.display().to_string());
         let read_only = if disk.read_only { "on" } else { "off" };
         // discard=unmap lets the guest's fstrim make the sparse file small again.
+        let limits = disk.rate_limit.map(throttling).unwrap_or_default();
         let drive =
-            format!("if=none,id=disk{index},format=raw,file={path},readonly={read_only},discard=unmap");
+            format!("if=none,id=disk{index},format=raw,file={path},readonly={read_only},discard=unmap{limits}");
         self.pair("-drive", drive);
         let serial = escaped(&disk.serial);
         self.pair("-device", format!("virtio-blk-{},drive=disk{index},serial={serial}", bus(machine)));
     }
+}
+
+/// The options of `-drive` that limit it (qemu(1), `throttling`).
+fn throttling(limit: RateLimit) -> String {
+    let option = |name, value: Option<u64>| value.map(|value| format!(",throttling.{name}-total={value}"));
+    let options = [option("bps", limit.bytes_per_second), option("iops", limit.operations_per_second)];
+    options.into_iter().flatten().collect()
 }
 
 /// Not `graphics=off`: then SeaBIOS would write its own words to the serial line.
@@ -103,11 +111,12 @@ mod tests {
 
     #[test]
     fn a_comma_in_a_name_or_path_starts_no_option() {
-        let disk = Disk { path: "a,readonly=off".into(), serial: "s".into(), read_only: true };
+        let disk = Disk { path: "a,readonly=off".into(), serial: "s".into(), read_only: true, rate_limit: None };
         let spec = VmSpec {
             name: "x,debug-threads=on".into(),
             vcpus: 1,
             memory: 1 << 20,
+            hotplug_memory: None,
             kernel: "k".into(),
             initramfs: None,
             cmdline: String::new(),

@@ -7,17 +7,16 @@ mod arguments;
 mod events;
 mod vm;
 
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
 
 use async_trait::async_trait;
 use command_fds::{CommandFdExt, FdMapping};
-use rustix::fs::{CWD, Mode};
 
-use crate::hypervisor::{Error, Hypervisor, Program, Result, Vm};
+use crate::fifo;
+use crate::hypervisor::{Error, Hypervisor, Program, Result, Vm, Vmm};
 use crate::program;
+use crate::socket::listen;
 use crate::spec::VmSpec;
 
 /// QMP's socket.
@@ -47,17 +46,22 @@ pub(crate) struct Qemu {
 
 #[async_trait(?Send)]
 impl Hypervisor for Qemu {
-    fn discover(&self) -> Result<Program> {
+    fn discover(&self, path: Option<&Path>) -> Result<Program> {
         program::discover(
             "qemu-system-x86_64",
+            path,
             "HYPEMAN_QEMU",
             "apt-get install qemu-system-x86, or set HYPEMAN_QEMU",
         )
     }
 
     fn command(&self, program: &Program, directory: &Path, spec: &VmSpec) -> Result<Command> {
+        if spec.hotplug_memory.is_some() {
+            let reason = "memory cannot be added to a VM of QEMU's; use --hypervisor cloud-hypervisor";
+            return Err(Error::Unsupported(reason.to_owned()));
+        }
         for name in [CONSOLE_IN, CONSOLE_OUT] {
-            make_fifo(&directory.join(name))?;
+            fifo::make(&directory.join(name))?;
         }
         // Both sockets listen before QEMU starts, and QEMU inherits them: a connect never fails and never has to be
         // tried again.
@@ -73,24 +77,7 @@ impl Hypervisor for Qemu {
         Ok(command)
     }
 
-    async fn create(&self, directory: &Path, _spec: &VmSpec) -> Result<Box<dyn Vm>> {
-        Ok(Box::new(vm::QemuVm::connect(directory).await?))
+    async fn create(&self, vmm: Vmm<'_>, _spec: &VmSpec) -> Result<Box<dyn Vm>> {
+        Ok(Box::new(vm::QemuVm::connect(vmm.directory).await?))
     }
-}
-
-/// Makes a FIFO, or takes the one that is there. What an earlier run left in it went with that run's QEMU.
-fn make_fifo(path: &Path) -> Result<()> {
-    match rustix::fs::mkfifoat(CWD, path, Mode::RUSR | Mode::WUSR) {
-        Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
-        Err(error) => Err(Error::Io { path: path.to_owned(), source: error.into() }),
-    }
-}
-
-fn listen(path: &Path) -> Result<OwnedFd> {
-    let at = |source| Error::Io { path: path.to_owned(), source };
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(at(error)),
-        _ => {}
-    }
-    UnixListener::bind(path).map(OwnedFd::from).map_err(at)
 }

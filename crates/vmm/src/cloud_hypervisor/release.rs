@@ -1,0 +1,43 @@
+//! Which releases can be used.
+
+use crate::hypervisor::{Error, Program, Result};
+
+/// The first release that is supported. Serial sockets came with v36.0; the fixes to them up to v38.0 are needed.
+const OLDEST: u32 = 38;
+
+/// The release of a program: 53 for `53.0.0`.
+pub(crate) fn number(program: &Program) -> Option<u32> {
+    program.version.split('.').next()?.parse().ok()
+}
+
+/// Refuses a release that is too old, with the reason. A newer one than we know is given the chance to work.
+pub(crate) fn check(program: &Program) -> Result<()> {
+    match number(program) {
+        Some(number) if number >= OLDEST => Ok(()),
+        _ => Err(Error::Program(format!(
+            "{} is Cloud Hypervisor {}; v{OLDEST}.0 or newer is needed, because older ones cannot keep a serial line whole \
+             on a socket",
+            program.path.display(),
+            program.version
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(version: &str) -> Result<()> {
+        check(&Program { path: "cloud-hypervisor".into(), version: version.into() })
+    }
+
+    #[test]
+    fn an_old_release_is_refused_with_the_reason() {
+        assert!(checked("38.0.0").is_ok());
+        assert!(checked("53.0.0").is_ok());
+        for old in ["37.1.0", "0.14.1", "unknown"] {
+            let error = checked(old).unwrap_err().to_string();
+            assert!(error.contains(old) && error.contains("v38.0"), "{error}");
+        }
+    }
+}

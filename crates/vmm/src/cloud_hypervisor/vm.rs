@@ -1,0 +1,95 @@
+//! A VM in a running Cloud Hypervisor.
+
+use std::cell::Cell;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use async_trait::async_trait;
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tokio::task::JoinHandle;
+
+use super::api::Api;
+use super::config::VmConfig;
+use super::events::Events;
+use super::{API_SOCKET, serial};
+use crate::hypervisor::{Console, Error, Result, ShutdownReason, Vm, Vmm};
+
+/// A VM that was created there.
+pub(crate) struct CloudHypervisorVm {
+    directory: PathBuf,
+    api: Api,
+    asked_to_quit: bool,
+    reason: Rc<Cell<Option<ShutdownReason>>>,
+    events: Option<JoinHandle<()>>,
+}
+
+impl CloudHypervisorVm {
+    /// Creates the VM, and listens to what the VMM tells of it from then on. Needs a tokio `LocalSet`.
+    pub(crate) async fn create(vmm: Vmm<'_>, config: &VmConfig<'_>) -> Result<CloudHypervisorVm> {
+        let api = Api { socket: vmm.directory.join(API_SOCKET) };
+        let process = Pid::from_raw(vmm.pid)
+            .ok_or(Errno::INVAL)
+            .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()))
+            .map_err(|error| Error::Io { path: format!("/proc/{}", vmm.pid).into(), source: error.into() })?;
+        let events = Events::open(vmm.directory)?;
+        api.put_json("vm.create", config).await?;
+        let reason = Rc::new(Cell::new(None));
+        let events = tokio::task::spawn_local(watch(events, process, reason.clone()));
+        Ok(CloudHypervisorVm { directory: vmm.directory.to_owned(), api, asked_to_quit: false, reason, events: Some(events) })
+    }
+}
+
+/// Follows the VM to its end. A guest that powers off ends the VMM, but one that resets is booted again in place
+/// (`vm_reboot` in `vmm/src/lib.rs`), with a new serial socket whose first bytes nobody could be there for: so, as with
+/// the other hypervisors, a reset ends the VM. The VMM tells of it before it begins, and the new guest runs only after it
+/// was loaded.
+async fn watch(mut events: Events, process: OwnedFd, reason: Rc<Cell<Option<ShutdownReason>>>) {
+    while let Some(event) = events.next().await {
+        match (event.source.as_str(), event.event.as_str()) {
+            ("vm", "rebooting") => {
+                reason.set(Some(ShutdownReason::GuestReset));
+                let _ = pidfd_send_signal(&process, Signal::KILL); // fails when it has ended: all the better
+            }
+            ("vm", "shutdown") if reason.get().is_none() => reason.set(Some(ShutdownReason::GuestShutdown)),
+            _ => {}
+        }
+    }
+}
+
+#[async_trait(?Send)]
+impl Vm for CloudHypervisorVm {
+    async fn console(&mut self) -> Result<Console> {
+        serial::connect(&self.directory).await
+    }
+
+    async fn boot(&mut self) -> Result<()> {
+        self.api.put("vm.boot").await
+    }
+
+    async fn power_button(&mut self) -> Result<()> {
+        self.api.put("vm.power-button").await
+    }
+
+    async fn quit(&mut self) -> Result<()> {
+        self.asked_to_quit = true;
+        self.api.put("vmm.shutdown").await
+    }
+
+    async fn pause(&mut self) -> Result<()> {
+        self.api.put("vm.pause").await
+    }
+
+    async fn resume(&mut self) -> Result<()> {
+        self.api.put("vm.resume").await
+    }
+
+    async fn shutdown_reason(&mut self) -> Option<ShutdownReason> {
+        if let Some(events) = self.events.take() {
+            let _ = events.await; // the FIFO has ended with the VMM
+        }
+        // The VMM has the same word for a shutdown that the guest began and one that we asked for.
+        if self.asked_to_quit { Some(ShutdownReason::HostRequest) } else { self.reason.get() }
+    }
+}

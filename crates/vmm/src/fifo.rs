@@ -1,0 +1,15 @@
+//! FIFOs in a VM's directory.
+
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode};
+
+use crate::hypervisor::{Error, Result};
+
+/// Makes a FIFO, or takes the one that is there. What an earlier run left in it went with that run's VMM.
+pub(crate) fn make(path: &Path) -> Result<()> {
+    match rustix::fs::mkfifoat(CWD, path, Mode::RUSR | Mode::WUSR) {
+        Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
+        Err(error) => Err(Error::Io { path: path.to_owned(), source: error.into() }),
+    }
+}

@@ -1,0 +1,177 @@
+//! A VM as a shim would have it, on each machine that runs the test guest here.
+
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hypeman_vmm::hypervisor;
+use hypeman_vmm::hypervisor::{Console, Error, Program, Vm, Vmm};
+use hypeman_vmm::spec::{Accelerator, HypervisorKind, VmSpec};
+use testguest::Options;
+use tokio::io::unix::AsyncFd;
+use tokio::process::{Child, Command};
+
+/// A hypervisor and how it runs guests.
+#[derive(Debug, Clone)]
+pub(crate) struct Machine {
+    kind: HypervisorKind,
+    accelerator: Accelerator,
+    pub(crate) program: Program,
+}
+
+impl Machine {
+    /// Lines to ask for: fewer on KVM, where each byte costs two exits, some 50 us on a nested host.
+    pub(crate) fn lines(&self) -> u64 {
+        if self.accelerator == Accelerator::Kvm { 1000 } else { 20_000 }
+    }
+}
+
+/// A created VM.
+pub(crate) struct Bed {
+    pub(crate) directory: tempfile::TempDir,
+    pub(crate) child: Child,
+    pub(crate) vm: Box<dyn Vm>,
+    pub(crate) console: Console,
+}
+
+fn kvm() -> bool {
+    let opened = std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm");
+    if let Err(error) = &opened {
+        eprintln!("SKIPPED with KVM: /dev/kvm: {error}");
+    }
+    opened.is_ok()
+}
+
+/// QEMU's machines, on each accelerator.
+pub(crate) fn qemus() -> Vec<Machine> {
+    let kinds = [HypervisorKind::Qemu, HypervisorKind::QemuMicrovm];
+    let program = match hypervisor(kinds[0]).discover(None) {
+        Ok(program) => program,
+        Err(error) => {
+            eprintln!("SKIPPED with QEMU: {error}");
+            return Vec::new();
+        }
+    };
+    let accelerators = [Some(Accelerator::Tcg), kvm().then_some(Accelerator::Kvm)];
+    let both = |kind| {
+        let program = &program;
+        let machine = move |accelerator| Machine { kind, accelerator, program: program.clone() };
+        accelerators.into_iter().flatten().map(machine)
+    };
+    kinds.into_iter().flat_map(both).collect()
+}
+
+/// The real Cloud Hypervisor when one is named and there is KVM, or else the contract double.
+pub(crate) fn cloud_hypervisor() -> Vec<Machine> {
+    let kind = HypervisorKind::CloudHypervisor;
+    let path = match std::env::var_os("HYPEMAN_TEST_CLOUD_HYPERVISOR").map(PathBuf::from) {
+        Some(_) if !kvm() => return Vec::new(),
+        Some(path) => path,
+        None => {
+            eprintln!(
+                "SKIPPED with the real Cloud Hypervisor, on its double instead: name a binary in HYPEMAN_TEST_CLOUD_HYPERVISOR"
+            );
+            double()
+        }
+    };
+    let program = hypervisor(kind).discover(Some(&path)).unwrap();
+    vec![Machine { kind, accelerator: Accelerator::Kvm, program }]
+}
+
+/// Cargo puts the tests into `deps` below the directory of the workspace's binaries.
+fn double() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let path = test.ancestors().nth(2).unwrap().join("cloud-hypervisor-double");
+    assert!(path.exists(), "build it first: cargo build --workspace --bins");
+    path
+}
+
+/// All that run here.
+pub(crate) fn machines() -> Vec<Machine> {
+    [qemus(), cloud_hypervisor()].concat()
+}
+
+/// A specification for the test guest.
+pub(crate) fn spec(machine: &Machine, options: &Options) -> VmSpec {
+    VmSpec {
+        name: "test, with a comma".into(),
+        vcpus: 1,
+        memory: 32 << 20,
+        hotplug_memory: None,
+        kernel: "kernel".into(),
+        initramfs: None,
+        cmdline: options.to_string(),
+        disks: Vec::new(),
+        accelerator: machine.accelerator,
+        control_port: Some("test".into()),
+    }
+}
+
+/// A VM with the test guest, ready to boot.
+pub(crate) async fn start(machine: &Machine, options: &Options) -> Bed {
+    let directory = tempfile::tempdir().unwrap();
+    testguest::write_to(&directory.path().join("kernel")).unwrap();
+    let (child, created) = create(machine, directory.path(), &spec(machine, options)).await;
+    let mut vm = created.unwrap();
+    let console = vm.console().await.unwrap();
+    Bed { directory, child, vm, console }
+}
+
+/// Starts a VMM in `directory`, and creates a VM there.
+pub(crate) async fn create(
+    machine: &Machine,
+    directory: &Path,
+    spec: &VmSpec,
+) -> (Child, Result<Box<dyn Vm>, Error>) {
+    let driver = hypervisor(machine.kind);
+    let mut command = Command::from(driver.command(&machine.program, directory, spec).unwrap());
+    let child = command.kill_on_drop(true).stdin(std::process::Stdio::null()).spawn().unwrap();
+    drop(command);
+    let pid = child.id().unwrap().cast_signed();
+    let created = driver.create(Vmm { program: &machine.program, directory, pid }, spec).await;
+    (child, created)
+}
+
+/// Reads until `enough` says so, or the VM has ended and its pipe or socket is empty.
+pub(crate) async fn read(bed: &mut Bed, enough: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+    // SAFETY: an `OwnedFd` gives the same descriptor each time it is asked, and has it open as long as it lives.
+    #[allow(unsafe_code)]
+    let output = unsafe { AsyncFd::register(bed.console.output.try_clone().unwrap()) }.unwrap();
+    let mut bytes = Vec::new();
+    let mut ended = false; // QEMU was the last writer: then an empty pipe reads as its end
+    while !enough(&bytes) {
+        let mut buffer = [0; 65536];
+        match rustix::io::read(&output, &mut buffer) {
+            Ok(0) => break,
+            Ok(length) => bytes.extend_from_slice(&buffer[..length]),
+            Err(_) if ended => break,
+            Err(_) => tokio::select! {
+                ready = output.readable() => ready.unwrap().clear_ready(),
+                _ = bed.child.wait() => ended = true,
+            },
+        }
+    }
+    bytes
+}
+
+/// Reads what is there; whether there was anything.
+pub(crate) fn drain(fd: &OwnedFd, bytes: &mut Vec<u8>) -> bool {
+    let mut buffer = [0; 65536];
+    let Ok(length) = std::fs::File::from(fd.try_clone().unwrap()).read(&mut buffer) else {
+        return false;
+    };
+    bytes.extend_from_slice(&buffer[..length]);
+    length > 0
+}
+
+/// Runs a test for each machine, on the runtime that a shim has.
+pub(crate) fn on_each(machines: Vec<Machine>, test: impl AsyncFn(Machine)) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for machine in machines {
+        eprintln!("{machine:?}");
+        let test =
+            async { tokio::time::timeout(Duration::from_secs(120), test(machine)).await.unwrap() };
+        tokio::task::LocalSet::new().block_on(&runtime, test);
+    }
+}
