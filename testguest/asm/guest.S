@@ -182,8 +182,11 @@ halt:
     cli
     hlt
     jmp halt
-# Reset: the chipset's port, the GED, and if neither is there a triple fault.
+# Reset: Cloud Hypervisor's ACPI device, the chipset's port, the GED, and if none is there a triple fault.
 reset:
+    mov $0x600, %dx
+    mov $0x01, %al
+    out %al, %dx
     mov $0xcf9, %dx
     mov $0x06, %al
     out %al, %dx
