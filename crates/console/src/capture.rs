@@ -1,178 +1,236 @@
 //! From a VM's serial line to the log.
 //!
-//! A VMM hands its UART on byte by byte. A reader that woke for each would burn the CPU that the guest could use, so
-//! this one sleeps a tick after the first byte and then takes all that has come. It writes whole lines, so that whoever
-//! copies and truncates the log cuts between two of them; a line without its end waits one more tick, then it is written
-//! as it is, because it may be a prompt.
+//! A VMM hands its UART on byte by byte. What is in a pipe costs nobody anything, so there a reader that woke for each
+//! byte would burn the CPU that the guest could use: it sleeps a tick after the first byte and then takes all that has
+//! come. A socket has room for some 280 single bytes before its sender has to wait (unix(7), SO_SNDBUF counts overhead), or
+//! drops them, so from there they are taken at once.
 
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::log::{Error, Log};
 use crate::source::Source;
+use crate::writer::{BULK, TICK, Writer};
 
-/// How long bytes are gathered. A byte is on disk after two of these at the latest, as far as the disk is quick.
-const TICK: Duration = Duration::from_millis(4);
+pub use crate::writer::Event;
 
-/// Most bytes to hold at once.
-const CAPACITY: usize = 256 * 1024;
+/// Most bytes to hold of a pipe, which keeps the others itself.
+const PIPE_CAPACITY: usize = 512 * 1024;
 
-/// After a read of this size more is likely there already.
-const BULK: usize = 64 * 1024;
+/// Most bytes to hold of a socket, whose sender may drop what we do not take.
+const SOCKET_CAPACITY: usize = 4 * 1024 * 1024;
+
+/// Most bytes to read at once.
+const CHUNK: usize = 256 * 1024;
 
 /// A look that finds less than this is no part of a flood.
 const TRICKLE: usize = 4 * 1024;
 
-/// So many of them after the last large one end it; a socket gives what it has in pieces of its own, some of them small.
+/// So many of them after the last large one end it.
 const PATIENCE: u32 = 3;
 
-/// Longest pause between two attempts to write to a full disk.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Shortest time between two notes of pauses.
+const NOTE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Something that the owner of a capture may want to note.
-#[derive(Debug)]
-pub enum Event {
-    /// The log cannot be written. What was read is kept, nothing more is read, and the guest waits.
-    Stalled(Error),
-    /// The log can be written again; nothing was lost.
-    Resumed,
+/// When to look at the source next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    Now,
+    At(Instant),
+    WhenReadable,
 }
 
-impl std::fmt::Display for Event {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Event::Stalled(error) => {
-                write!(formatter, "cannot be written, so the guest's output waits: {error}")
-            }
-            Event::Resumed => formatter.write_str("can be written again; nothing was lost"),
-        }
-    }
-}
-
-/// Brings what comes from `source` into `log`, until the other end closes, or until `stop` and all that had come by then
-/// is written. On a full disk it waits for room.
+/// Brings what comes from `source` to `writer`'s log, until the other end closes, or until `stop` and all that had come
+/// by then is written. On a full disk it waits for room.
 ///
 /// # Errors
-/// When the source is no FIFO or socket, or cannot be read.
+/// When the source is no FIFO or socket, or cannot be read. All that was read before is in the log.
 pub async fn capture(
     source: OwnedFd,
-    log: &mut Log,
+    writer: &mut Writer,
     stop: &CancellationToken,
     noted: &mut dyn FnMut(Event),
 ) -> std::io::Result<()> {
-    let mut source = Source::new(source)?;
-    let mut pending = Pending::new();
-    let mut idle = true; // the last look has found nothing
-    let mut patience = 0; // while there is some, so much comes that there is no need to wait for more
-    loop {
-        let flood = patience > 0;
-        if idle && (flood || pending.is_empty()) {
-            tokio::select! {
-                ready = source.readable() => ready?,
-                () = sleep(TICK), if !pending.is_empty() => {}
-                () = stop.cancelled() => {}
-            }
-        }
-        if !flood {
-            source.unregister();
-            tokio::select! {
-                () = sleep(TICK) => {}
-                () = stop.cancelled() => {}
-            }
-        }
-        let stopping = stop.is_cancelled(); // asked before the read: what has come by now is taken
-        if stopping {
-            source.unregister();
-        }
-        let waited = pending.length;
-        let closed = pending.fill(&source, flood && !stopping)?;
-        let last = closed || stopping && !pending.is_full();
-        idle = pending.length == waited;
-        let taken = pending.length - waited;
-        patience = match taken {
-            BULK.. => PATIENCE,
-            TRICKLE.. | 0 => patience,
-            _ => patience.saturating_sub(1),
-        };
-        let whole = if last { pending.length } else { pending.whole_lines(waited) };
-        write(log, &pending.bytes[..whole], noted).await;
-        pending.consume(whole);
-        if last {
-            return Ok(());
-        }
-        if flood {
-            tokio::task::yield_now().await; // it does not keep the other tasks from their work
-        }
-    }
+    let mut capture = Capture::new(Source::new(source)?);
+    let result = capture.run(writer, stop, noted).await;
+    writer.flush(noted).await;
+    capture.pauses.note(noted);
+    result
 }
 
-/// Bytes that were read and are not yet written.
-struct Pending {
-    bytes: Box<[u8]>,
-    length: usize,
+/// A source and the pace at which it is read.
+struct Capture {
+    source: Source,
+    look: Look,
+    /// While there is some, so much comes that there is no need to wait for more.
+    patience: u32,
+    pauses: Pauses,
 }
 
-impl Pending {
-    fn new() -> Pending {
-        Pending { bytes: vec![0; CAPACITY].into_boxed_slice(), length: 0 }
+impl Capture {
+    fn new(source: Source) -> Capture {
+        Capture { source, look: Look::WhenReadable, patience: 0, pauses: Pauses::default() }
     }
 
-    fn is_empty(&self) -> bool {
-        self.length == 0
-    }
-
-    fn is_full(&self) -> bool {
-        self.length == self.bytes.len()
-    }
-
-    /// Reads until nothing is there or the buffer is full, or in a flood just once: by the time that is written, more
-    /// has come. Tells whether the other end has closed.
-    fn fill(&mut self, source: &Source, once: bool) -> std::io::Result<bool> {
-        while !self.is_full() {
-            match source.read(&mut self.bytes[self.length..])? {
-                Some(0) => return Ok(true),
-                Some(length) => self.length += length,
-                None => return Ok(false),
+    async fn run(
+        &mut self,
+        writer: &mut Writer,
+        stop: &CancellationToken,
+        noted: &mut dyn FnMut(Event),
+    ) -> std::io::Result<()> {
+        loop {
+            let stopping = stop.is_cancelled(); // asked before the read: what has come by now is taken
+            if stopping {
+                self.source.unregister(); // the truth, not what the runtime knows of it
             }
-            if once {
+            if (stopping || self.is_due()) && self.take(writer, !stopping)? || stopping && self.has_room(writer) {
+                return Ok(());
+            }
+            writer.write(false);
+            self.wait(writer, stop, stopping, noted).await?;
+            if self.look == Look::Now {
+                tokio::task::yield_now().await; // a flood does not keep the other tasks from their work
+            }
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        match self.look {
+            Look::Now => true,
+            Look::At(time) => time <= Instant::now(),
+            Look::WhenReadable => false,
+        }
+    }
+
+    fn has_room(&self, writer: &Writer) -> bool {
+        let capacity = if self.source.is_pipe() { PIPE_CAPACITY } else { SOCKET_CAPACITY };
+        writer.held() < capacity
+    }
+
+    /// Takes what is there, as far as there is room; in a flood just once, for by the time that is written, more has
+    /// come. Tells whether the other end has closed.
+    fn take(&mut self, writer: &mut Writer, once: bool) -> std::io::Result<bool> {
+        let once = once && self.patience > 0;
+        // Of what a pipe has, some came right after the last look.
+        let since = if let Look::At(time) = self.look { time - TICK } else { Instant::now() };
+        let mut taken = 0;
+        let mut closed = false;
+        while self.has_room(writer) {
+            match writer.add(since, |waiting| self.source.read(waiting, CHUNK))? {
+                Some(0) => closed = true,
+                Some(length) => taken += length,
+                None => break,
+            }
+            if once || closed {
                 break;
             }
         }
-        Ok(false)
+        self.pace(taken);
+        Ok(closed)
     }
 
-    /// How many bytes to write now: whole lines; or all, when the first `waited` of them are a part of a line that has
-    /// waited already and has not come to its end.
-    fn whole_lines(&self, waited: usize) -> usize {
-        match self.bytes[..self.length].iter().rposition(|&byte| byte == b'\n') {
-            Some(last) => last + 1,
-            None if waited > 0 || self.is_full() => self.length,
-            None => 0,
+    /// Decides when to look again, after a look that found `taken` bytes.
+    fn pace(&mut self, taken: usize) {
+        self.patience = match taken {
+            BULK.. => PATIENCE,
+            TRICKLE.. | 0 => self.patience,
+            _ => self.patience.saturating_sub(1),
+        };
+        self.look = match taken {
+            0 => Look::WhenReadable,
+            _ if self.patience > 0 => Look::Now,
+            _ if self.source.is_pipe() => Look::At(Instant::now() + TICK),
+            _ => Look::WhenReadable,
+        };
+    }
+
+    /// Waits for whatever comes first: something to read, the time to read or write, or progress of the disk.
+    async fn wait(
+        &mut self,
+        writer: &mut Writer,
+        stop: &CancellationToken,
+        stopping: bool,
+        noted: &mut dyn FnMut(Event),
+    ) -> std::io::Result<()> {
+        let reading = !stopping && self.has_room(writer);
+        if !reading && !stopping {
+            self.pauses.begin();
+            return self.wait_for_room(writer, stop, noted).await;
         }
+        if reading && self.look == Look::Now {
+            return Ok(());
+        }
+        let look_at = if let Look::At(time) = self.look { Some(time) } else { None };
+        let due = [look_at, writer.due()].into_iter().flatten().min();
+        tokio::select! {
+            ready = self.source.readable(), if reading && self.look == Look::WhenReadable => {
+                ready?;
+                self.look = Look::Now;
+                if self.source.is_pipe() && self.patience == 0 {
+                    self.source.unregister();
+                    self.look = Look::At(Instant::now() + TICK);
+                }
+            }
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
+            () = writer.progress(noted) => {}
+            () = stop.cancelled(), if !stopping => {}
+        }
+        Ok(())
     }
 
-    fn consume(&mut self, length: usize) {
-        self.bytes.copy_within(length..self.length, 0);
-        self.length -= length;
+    async fn wait_for_room(
+        &mut self,
+        writer: &mut Writer,
+        stop: &CancellationToken,
+        noted: &mut dyn FnMut(Event),
+    ) -> std::io::Result<()> {
+        let refused = writer.is_refused();
+        tokio::select! {
+            () = writer.progress(noted) => {}
+            () = stop.cancelled() => {}
+        }
+        // A pipe keeps what waits; and a disk that refuses to write has been noted as such.
+        if self.source.is_pipe() || refused {
+            self.pauses.forget();
+        } else if self.has_room(writer) {
+            self.pauses.end(noted);
+        }
+        self.look = Look::Now;
+        Ok(())
     }
 }
 
-/// Writes all of `bytes`, however long the disk stays full.
-async fn write(log: &mut Log, mut bytes: &[u8], noted: &mut dyn FnMut(Event)) {
-    let mut pause = TICK;
-    while let Err(error) = log.append(bytes) {
-        bytes = &bytes[error.written..];
-        if pause == TICK {
-            noted(Event::Stalled(error));
-        }
-        sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+/// The times in which nothing was read because the disk was too slow, noted now and then.
+#[derive(Default)]
+struct Pauses {
+    begun: Option<Instant>,
+    unnoted: Duration,
+    last_note: Option<Instant>,
+}
+
+impl Pauses {
+    fn begin(&mut self) {
+        self.begun.get_or_insert_with(Instant::now);
     }
-    if pause > TICK {
-        noted(Event::Resumed);
+
+    fn forget(&mut self) {
+        self.begun = None;
+    }
+
+    fn end(&mut self, noted: &mut dyn FnMut(Event)) {
+        self.unnoted += self.begun.take().map(|begun| begun.elapsed()).unwrap_or_default();
+        if self.last_note.is_none_or(|last| last.elapsed() >= NOTE_INTERVAL) {
+            self.note(noted);
+        }
+    }
+
+    fn note(&mut self, noted: &mut dyn FnMut(Event)) {
+        if !self.unnoted.is_zero() {
+            noted(Event::Paused(std::mem::take(&mut self.unnoted)));
+            self.last_note = Some(Instant::now());
+        }
     }
 }
 

@@ -9,3 +9,4 @@ pub mod log;
 pub mod reader;
 mod source;
 pub mod watch;
+pub mod writer;

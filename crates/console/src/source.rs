@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 
+use rustix::buffer::spare_capacity;
 use rustix::fs::FileType;
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
@@ -53,15 +54,20 @@ impl Source {
         self.registered = None;
     }
 
-    /// Reads what is there: `None` when there is nothing now, and 0 bytes when the other end has closed. While it is
-    /// registered, the runtime's knowledge counts, which may lag behind the truth.
-    pub(crate) fn read(&self, buffer: &mut [u8]) -> std::io::Result<Option<usize>> {
+    /// Whether it is a pipe, which keeps what is not read; else it is a socket.
+    pub(crate) fn is_pipe(&self) -> bool {
+        self.kind == FileType::Fifo
+    }
+
+    /// Appends up to `most` bytes of what is there to `buffer`: `None` when there is nothing now, and 0 bytes when the
+    /// other end has closed. While it is registered, the runtime's knowledge counts, which may lag behind the truth.
+    pub(crate) fn read(&self, buffer: &mut Vec<u8>, most: usize) -> std::io::Result<Option<usize>> {
+        buffer.reserve(most);
         let read = match &self.registered {
-            Some(Registered::Pipe(pipe)) => pipe.try_read(buffer),
-            Some(Registered::Socket(socket)) => socket.try_read(buffer),
-            None => {
-                rustix::io::retry_on_intr(|| rustix::io::read(&self.fd, &mut *buffer)).map_err(Into::into)
-            }
+            Some(Registered::Pipe(pipe)) => pipe.try_read_buf(buffer),
+            Some(Registered::Socket(socket)) => socket.try_read_buf(buffer),
+            None => rustix::io::retry_on_intr(|| rustix::io::read(&self.fd, spare_capacity(buffer)))
+                .map_err(Into::into),
         };
         match read {
             Ok(length) => Ok(Some(length)),

@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use hypeman_console::capture::{Event, capture};
 use hypeman_console::log::{Limits, Log};
+use hypeman_console::writer::Writer;
 use hypeman_files::{read_json, write_json};
 use hypeman_instance::end::{End, Reason, end};
 use hypeman_instance::launch::Launch;
@@ -131,12 +132,12 @@ fn outlive_signals() -> Result<()> {
 
 /// Starts a task that brings what comes from `source` into the log `name`, until the VMM has ended and all is written.
 fn keep(shared: &Rc<Shared>, source: OwnedFd, name: &'static str) -> Result<JoinHandle<()>> {
-    let mut log = Log::open(Path::new(name), limits(&shared.launch)).start(name)?;
+    let mut writer = Writer::new(Log::open(Path::new(name), limits(&shared.launch)).start(name)?);
     let shared = shared.clone();
     Ok(spawn_local(async move {
         let mut noted = |event: Event| shared.journal.note(format_args!("{name}: {event}"));
         tokio::select! {
-            result = capture(source, &mut log, &shared.vmm_gone, &mut noted) => {
+            result = capture(source, &mut writer, &shared.vmm_gone, &mut noted) => {
                 if let Err(error) = result {
                     shared.journal.note(format_args!("{name}: {error}"));
                 }

@@ -2,6 +2,7 @@
 //!
 //! - 1-byte writes at 1 MB/s, as a UART makes them: CPU of the capturing process, and how late bytes are on disk; beside
 //!   socat on a unix socket.
+//! - 1-byte sends through a unix socket: CPU, and how long the sender takes; beside socat and a plain loop of 32 KiB.
 //! - As much as goes through a socket: beside socat and a plain loop of 256 KiB reads and writes.
 //!
 //! Each way of capturing is a process of its own, so that its CPU and its memory are its own. They take turns, and all
@@ -10,6 +11,7 @@
 mod peers;
 mod report;
 mod slow;
+mod socket;
 
 use std::path::Path;
 use std::time::Duration;
@@ -20,7 +22,8 @@ fn main() {
     match arguments.get(1).map(String::as_str) {
         Some("capture") => return peers::capture_stdin(Path::new(&arguments[2]), 50 << 20),
         Some("capture-unrotated") => return peers::capture_stdin(Path::new(&arguments[2]), u64::MAX),
-        Some("loop") => return peers::loop_stdin(Path::new(&arguments[2])),
+        Some("loop") => return peers::loop_stdin(Path::new(&arguments[2]), 256 * 1024),
+        Some("loop-32k") => return peers::loop_stdin(Path::new(&arguments[2]), 32 * 1024),
         _ => {}
     }
     if peers::socat().is_none() {
@@ -29,5 +32,6 @@ fn main() {
     }
     report::machine();
     slow::run(Duration::from_secs(5));
+    socket::run();
     report::bulk();
 }

@@ -9,22 +9,23 @@ use std::process::{Child, Command, Stdio};
 
 use hypeman_console::capture::capture;
 use hypeman_console::log::{Limits, Log};
+use hypeman_console::writer::Writer;
 use tokio_util::sync::CancellationToken;
 
 /// Our way.
 pub(crate) fn capture_stdin(path: &Path, max_size: u64) {
     let limits = Limits { max_size, max_files: 3 };
-    let mut log = Log::open(path, limits).expect("open the log");
+    let mut writer = Writer::new(Log::open(path, limits).expect("open the log"));
     let stdin = rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), 3).expect("standard input");
     rustix::io::ioctl_fionbio(&stdin, true).expect("non-blocking");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(capture(stdin, &mut log, &CancellationToken::new(), &mut |_| {})).expect("capture");
+    runtime.block_on(capture(stdin, &mut writer, &CancellationToken::new(), &mut |_| {})).expect("capture");
 }
 
-/// The plainest way: read up to 256 KiB, write it, without rotation.
-pub(crate) fn loop_stdin(path: &Path) {
+/// The plainest way: read up to `size` bytes, write them, without rotation.
+pub(crate) fn loop_stdin(path: &Path, size: usize) {
     let mut file = OpenOptions::new().append(true).create(true).open(path).expect("open the log");
-    let mut buffer = vec![0; 256 * 1024];
+    let mut buffer = vec![0; size];
     let mut stdin = File::from(rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), 3).expect("standard input"));
     loop {
         match stdin.read(&mut buffer).expect("read") {

@@ -3,7 +3,7 @@ use std::io::Write;
 use std::os::unix::net::UnixStream;
 
 use super::*;
-use crate::log::Limits;
+use crate::log::{Limits, Log};
 
 const LIMITS: Limits = Limits { max_size: 1 << 20, max_files: 3 };
 
@@ -32,8 +32,8 @@ fn all_that_was_written_is_kept_when_the_writer_closes() {
         let path = dir.path().join("app.log");
         writer.write_all(b"one\ntwo\nno end").unwrap();
         drop(writer);
-        let mut log = Log::open(&path, LIMITS).unwrap();
-        run(capture(source, &mut log, &CancellationToken::new(), &mut |_| {})).unwrap();
+        let mut writer = Writer::new(Log::open(&path, LIMITS).unwrap());
+        run(capture(source, &mut writer, &CancellationToken::new(), &mut |_| {})).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"one\ntwo\nno end");
     }
 }
@@ -46,8 +46,8 @@ fn all_that_had_come_is_kept_when_it_is_stopped() {
     writer.write_all(b"a\nb").unwrap();
     let stop = CancellationToken::new();
     stop.cancel();
-    let mut log = Log::open(&path, LIMITS).unwrap();
-    run(capture(source, &mut log, &stop, &mut |_| {})).unwrap();
+    let mut writer = Writer::new(Log::open(&path, LIMITS).unwrap());
+    run(capture(source, &mut writer, &stop, &mut |_| {})).unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), b"a\nb");
     drop(writer);
 }
@@ -59,12 +59,12 @@ fn a_prompt_without_a_newline_appears() {
     let (source, mut writer) = pipe();
     writer.write_all(b"login: ").unwrap();
     let stop = CancellationToken::new();
-    let mut log = Log::open(&path, LIMITS).unwrap();
+    let mut writer = Writer::new(Log::open(&path, LIMITS).unwrap());
     let mut ignore = |_| {};
     run(async {
         tokio::select! {
-            _ = capture(source, &mut log, &stop, &mut ignore) => unreachable!("the writer is open"),
-            () = async { while std::fs::read(&path).unwrap() != b"login: " { sleep(TICK).await } } => {}
+            _ = capture(source, &mut writer, &stop, &mut ignore) => unreachable!("the writer is open"),
+            () = async { while std::fs::read(&path).unwrap() != b"login: " { tokio::time::sleep(TICK).await } } => {}
         }
     });
     drop(writer);
@@ -79,9 +79,9 @@ fn a_full_disk_loses_and_doubles_nothing() {
     let input: Vec<u8> = (0..5000).flat_map(|n| format!("line {n}\n").into_bytes()).collect();
     writer.write_all(&input).unwrap();
     drop(writer);
-    let mut log = Log::open(&path, LIMITS).unwrap();
+    let mut writer = Writer::new(Log::open(&path, LIMITS).unwrap());
     let mut events = Vec::new();
-    run(capture(source, &mut log, &CancellationToken::new(), &mut |event| {
+    run(capture(source, &mut writer, &CancellationToken::new(), &mut |event| {
         if matches!(event, Event::Stalled(_)) {
             disk.resize("1m");
         }

@@ -1,0 +1,206 @@
+//! A log that is written on a thread of its own, so that whoever reads a console never waits for the disk.
+//!
+//! Between the reader and the disk is a bounded buffer. One part of it is being written, the other gathers what comes
+//! meanwhile. It is written as whole lines, so that whoever copies and truncates the log cuts between two of them; a line
+//! without its end waits one more tick, then it is written as it is, because it may be a prompt.
+
+use std::future::pending;
+use std::time::Duration;
+
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{Instant, sleep_until};
+
+use crate::log::{Error, Log};
+
+/// How long bytes are gathered before they are written, unless there are many. A byte is on disk after two of these at
+/// the latest, as far as the disk is quick.
+pub(crate) const TICK: Duration = Duration::from_millis(4);
+
+/// So many bytes are written at once.
+pub(crate) const BULK: usize = 64 * 1024;
+
+/// Longest pause between two attempts to write to a full disk.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Room that is kept when nothing needs it, in bytes.
+const KEPT: usize = 256 * 1024;
+
+/// Something that the owner of a log may want to note.
+#[derive(Debug)]
+pub enum Event {
+    /// The log cannot be written. What was read is kept, and when there is no room for more the guest waits.
+    Stalled(Error),
+    /// The log can be written again; nothing was lost.
+    Resumed,
+    /// The disk was too slow for all that came: nothing was read for so long, in all, since this was last noted.
+    Paused(Duration),
+}
+
+impl std::fmt::Display for Event {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Event::Stalled(error) => {
+                write!(formatter, "cannot be written, so the guest's output waits: {error}")
+            }
+            Event::Resumed => formatter.write_str("can be written again; nothing was lost"),
+            Event::Paused(time) => write!(
+                formatter,
+                "the disk was slower than the guest: the buffer was full, and reading paused for {} ms",
+                time.as_millis()
+            ),
+        }
+    }
+}
+
+/// A log and what is on its way to it.
+#[derive(Debug)]
+pub struct Writer {
+    /// Read, and not yet given to the disk.
+    waiting: Vec<u8>,
+    /// When the first of it may have come.
+    since: Instant,
+    /// An unfinished line at its beginning has waited for its end long enough.
+    overdue: bool,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Nothing is being written. The vector is the last one that was, to be used again.
+    Idle(Log, Vec<u8>),
+    /// So many bytes are being written.
+    Writing(JoinHandle<Outcome>, usize),
+    /// The disk has refused them; the next attempt is due at the instant.
+    Refused { outcome: Box<Outcome>, retry: Instant, pause: Duration },
+    /// Between two of the others.
+    Changing,
+}
+
+/// What a write came to.
+#[derive(Debug)]
+struct Outcome {
+    log: Log,
+    /// What it did not write.
+    rest: Vec<u8>,
+    refused: Option<Error>,
+}
+
+impl Writer {
+    /// A writer to `log`.
+    #[must_use]
+    pub fn new(log: Log) -> Writer {
+        let state = State::Idle(log, Vec::new());
+        Writer { waiting: Vec::new(), since: Instant::now(), overdue: false, state }
+    }
+
+    /// How many bytes it holds that are not yet known to be in the log.
+    pub(crate) fn held(&self) -> usize {
+        let given = match &self.state {
+            State::Writing(_, length) => *length,
+            State::Refused { outcome, .. } => outcome.rest.len(),
+            State::Idle(..) | State::Changing => 0,
+        };
+        given + self.waiting.len()
+    }
+
+    /// Whether the disk has refused what it was given.
+    pub(crate) fn is_refused(&self) -> bool {
+        matches!(self.state, State::Refused { .. })
+    }
+
+    /// Adds what `read` appends, all of which came after `since`.
+    pub(crate) fn add<T>(&mut self, since: Instant, read: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        if self.waiting.is_empty() {
+            self.since = since;
+        }
+        read(&mut self.waiting)
+    }
+
+    /// When the next write is due; `None` when there is nothing to write or a write is under way.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        let idle = matches!(self.state, State::Idle(..)) && !self.waiting.is_empty();
+        idle.then(|| if self.waiting.len() >= BULK && !self.overdue { self.since } else { self.since + TICK })
+    }
+
+    /// Starts the next write if it is due, or if this is the `last` one.
+    pub(crate) fn write(&mut self, last: bool) {
+        let now = Instant::now();
+        match self.due() {
+            Some(due) if last || due <= now => {}
+            _ => return,
+        }
+        let lines = self.waiting.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+        let length = if last || lines == 0 && self.overdue { self.waiting.len() } else { lines };
+        self.overdue = length < self.waiting.len();
+        self.since = now;
+        if length > 0 {
+            self.start(length);
+        }
+    }
+
+    /// Gives the first `length` waiting bytes to the disk.
+    fn start(&mut self, length: usize) {
+        match std::mem::replace(&mut self.state, State::Changing) {
+            State::Idle(log, mut spare) => {
+                spare.clear();
+                spare.shrink_to(KEPT);
+                spare.extend_from_slice(&self.waiting[length..]);
+                let mut batch = std::mem::replace(&mut self.waiting, spare);
+                batch.truncate(length);
+                self.state = State::Writing(spawn_blocking(|| append(log, batch)), length);
+            }
+            other => self.state = other,
+        }
+    }
+
+    /// Waits for the disk: until it has taken or refused what it was given, or it is time to try again.
+    pub(crate) async fn progress(&mut self, noted: &mut dyn FnMut(Event)) {
+        match &mut self.state {
+            State::Idle(..) | State::Changing => pending().await,
+            State::Writing(write, _) => match write.await {
+                Ok(outcome) => self.finish(outcome, TICK, noted),
+                Err(error) => std::panic::resume_unwind(error.into_panic()), // nobody aborts it
+            },
+            State::Refused { retry, .. } => {
+                sleep_until(*retry).await;
+                if let State::Refused { outcome, pause, .. } =
+                    std::mem::replace(&mut self.state, State::Changing)
+                {
+                    // Tried right here, where the length of the pause is known: a full disk answers at once.
+                    self.finish(append(outcome.log, outcome.rest), (pause * 2).min(LONGEST_PAUSE), noted);
+                }
+            }
+        }
+    }
+
+    fn finish(&mut self, mut outcome: Outcome, pause: Duration, noted: &mut dyn FnMut(Event)) {
+        let Some(error) = outcome.refused.take() else {
+            if pause > TICK {
+                noted(Event::Resumed);
+            }
+            self.state = State::Idle(outcome.log, outcome.rest);
+            return;
+        };
+        if pause == TICK {
+            noted(Event::Stalled(error));
+        }
+        let retry = Instant::now() + pause;
+        self.state = State::Refused { outcome: Box::new(outcome), retry, pause };
+    }
+
+    /// Waits until all is in the log, however long the disk stays full.
+    pub(crate) async fn flush(&mut self, noted: &mut dyn FnMut(Event)) {
+        self.write(true);
+        while self.held() > 0 {
+            self.progress(noted).await;
+            self.write(true);
+        }
+    }
+}
+
+fn append(mut log: Log, mut batch: Vec<u8>) -> Outcome {
+    let refused = log.append(&batch).err();
+    let written = refused.as_ref().map_or(batch.len(), |error| error.written);
+    batch.drain(..written);
+    Outcome { log, rest: batch, refused }
+}
