@@ -22,14 +22,26 @@ const PIPE_CAPACITY: usize = 512 * 1024;
 /// Most bytes to hold of a socket, whose sender may drop what we do not take.
 const SOCKET_CAPACITY: usize = 4 * 1024 * 1024;
 
-/// Most bytes to read at once.
+/// Most and fewest bytes to read at once. A socket that is filled byte by byte while it is read takes 1 us for each: there
+/// a large read would last longer than a tick.
 const CHUNK: usize = 256 * 1024;
+const SMALL_CHUNK: usize = 4 * 1024;
 
 /// A look that finds less than this is no part of a flood.
 const TRICKLE: usize = 4 * 1024;
 
 /// So many of them after the last large one end it.
 const PATIENCE: u32 = 3;
+
+/// How long to let bytes gather in a socket's buffer, which at 1 us a byte does not fill in that time. With the 50 us by
+/// which Linux lets a sleep take longer (prctl(2), PR_SET_TIMERSLACK) it is twice as much.
+const MOMENT: Duration = Duration::from_micros(100);
+
+/// A look that finds so much was late already.
+const HANDFUL: usize = 1000;
+
+/// So many looks that find nothing tell that a socket is quiet.
+const QUIET: u32 = 3;
 
 /// Shortest time between two notes of pauses.
 const NOTE_INTERVAL: Duration = Duration::from_secs(1);
@@ -38,6 +50,8 @@ const NOTE_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Look {
     Now,
+    /// After a moment in which more may come.
+    Soon,
     At(Instant),
     WhenReadable,
 }
@@ -66,12 +80,17 @@ struct Capture {
     look: Look,
     /// While there is some, so much comes that there is no need to wait for more.
     patience: u32,
+    /// Looks in a row that have found nothing.
+    quiet: u32,
+    /// How much to read at once.
+    chunk: usize,
     pauses: Pauses,
 }
 
 impl Capture {
     fn new(source: Source) -> Capture {
-        Capture { source, look: Look::WhenReadable, patience: 0, pauses: Pauses::default() }
+        let chunk = if source.is_pipe() { CHUNK } else { SMALL_CHUNK };
+        Capture { source, look: Look::WhenReadable, patience: 0, quiet: 0, chunk, pauses: Pauses::default() }
     }
 
     async fn run(
@@ -90,7 +109,7 @@ impl Capture {
             }
             writer.write(false);
             self.wait(writer, stop, stopping, noted).await?;
-            if self.look == Look::Now {
+            if matches!(self.look, Look::Now | Look::Soon) {
                 tokio::task::yield_now().await; // a flood does not keep the other tasks from their work
             }
         }
@@ -98,7 +117,7 @@ impl Capture {
 
     fn is_due(&self) -> bool {
         match self.look {
-            Look::Now => true,
+            Look::Now | Look::Soon => true,
             Look::At(time) => time <= Instant::now(),
             Look::WhenReadable => false,
         }
@@ -112,13 +131,16 @@ impl Capture {
     /// Takes what is there, as far as there is room; in a flood just once, for by the time that is written, more has
     /// come. Tells whether the other end has closed.
     fn take(&mut self, writer: &mut Writer, once: bool) -> std::io::Result<bool> {
-        let once = once && self.patience > 0;
+        let once = once && (self.patience > 0 || !self.source.is_pipe());
         // Of what a pipe has, some came right after the last look.
         let since = if let Look::At(time) = self.look { time - TICK } else { Instant::now() };
         let mut taken = 0;
         let mut closed = false;
         while self.has_room(writer) {
-            match writer.add(since, |waiting| self.source.read(waiting, CHUNK))? {
+            let begin = Instant::now();
+            let read = writer.add(since, |waiting| self.source.read(waiting, self.chunk))?;
+            self.fit_chunk(read, begin.elapsed());
+            match read {
                 Some(0) => closed = true,
                 Some(length) => taken += length,
                 None => break,
@@ -131,6 +153,15 @@ impl Capture {
         Ok(closed)
     }
 
+    /// Reads more at once next time if that was too little, and less if it took long.
+    fn fit_chunk(&mut self, read: Option<usize>, time: Duration) {
+        if time > TICK / 2 {
+            self.chunk = (self.chunk / 2).max(SMALL_CHUNK);
+        } else if read >= Some(self.chunk) && time < TICK / 8 {
+            self.chunk = (self.chunk * 2).min(CHUNK);
+        }
+    }
+
     /// Decides when to look again, after a look that found `taken` bytes.
     fn pace(&mut self, taken: usize) {
         self.patience = match taken {
@@ -138,11 +169,16 @@ impl Capture {
             TRICKLE.. | 0 => self.patience,
             _ => self.patience.saturating_sub(1),
         };
+        if self.patience == 0 {
+            self.source.unregister();
+        }
+        self.quiet = if taken == 0 { self.quiet + 1 } else { 0 };
         self.look = match taken {
-            0 => Look::WhenReadable,
+            0 if self.source.is_pipe() || self.quiet >= QUIET => Look::WhenReadable,
             _ if self.patience > 0 => Look::Now,
             _ if self.source.is_pipe() => Look::At(Instant::now() + TICK),
-            _ => Look::WhenReadable,
+            HANDFUL.. => Look::Now,
+            _ => Look::Soon,
         };
     }
 
@@ -159,6 +195,10 @@ impl Capture {
             self.pauses.begin();
             return self.wait_for_room(writer, stop, noted).await;
         }
+        if reading && self.look == Look::Soon {
+            std::thread::sleep(MOMENT); // the runtime's clock ticks in milliseconds
+            return Ok(());
+        }
         if reading && self.look == Look::Now {
             return Ok(());
         }
@@ -168,9 +208,11 @@ impl Capture {
             ready = self.source.readable(), if reading && self.look == Look::WhenReadable => {
                 ready?;
                 self.look = Look::Now;
-                if self.source.is_pipe() && self.patience == 0 {
+                if self.patience == 0 {
                     self.source.unregister();
-                    self.look = Look::At(Instant::now() + TICK);
+                    if self.source.is_pipe() {
+                        self.look = Look::At(Instant::now() + TICK);
+                    }
                 }
             }
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}

@@ -1,9 +1,9 @@
 //! Where the bytes come from: a FIFO or a unix stream socket.
+#![allow(unsafe_code)] // reads into memory that need not be cleared first
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 
-use rustix::buffer::spare_capacity;
 use rustix::fs::FileType;
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
@@ -59,15 +59,15 @@ impl Source {
         self.kind == FileType::Fifo
     }
 
-    /// Appends up to `most` bytes of what is there to `buffer`: `None` when there is nothing now, and 0 bytes when the
-    /// other end has closed. While it is registered, the runtime's knowledge counts, which may lag behind the truth.
+    /// Appends some `most` bytes of what is there to `buffer`: `None` when there is nothing now, and 0 bytes when the other
+    /// end has closed. While it is registered, it may be more, and the runtime's knowledge counts, which may lag behind the
+    /// truth.
     pub(crate) fn read(&self, buffer: &mut Vec<u8>, most: usize) -> std::io::Result<Option<usize>> {
         buffer.reserve(most);
         let read = match &self.registered {
             Some(Registered::Pipe(pipe)) => pipe.try_read_buf(buffer),
             Some(Registered::Socket(socket)) => socket.try_read_buf(buffer),
-            None => rustix::io::retry_on_intr(|| rustix::io::read(&self.fd, spare_capacity(buffer)))
-                .map_err(Into::into),
+            None => read_some(&self.fd, buffer, most),
         };
         match read {
             Ok(length) => Ok(Some(length)),
@@ -81,6 +81,23 @@ impl Source {
         match self.kind {
             FileType::Fifo => pipe::Receiver::from_owned_fd(fd).map(Registered::Pipe),
             _ => UnixStream::from_std(StdUnixStream::from(fd)).map(Registered::Socket),
+        }
+    }
+}
+
+fn read_some(fd: &OwnedFd, buffer: &mut Vec<u8>, most: usize) -> std::io::Result<usize> {
+    loop {
+        let spare = buffer.spare_capacity_mut();
+        let end = spare.len().min(most);
+        match rustix::io::read(fd, &mut spare[..end]) {
+            Ok((read, _)) => {
+                let length = read.len();
+                // SAFETY: these bytes lie right behind the others, within the capacity, and were just written by read(2).
+                unsafe { buffer.set_len(buffer.len() + length) };
+                return Ok(length);
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
     }
 }

@@ -23,7 +23,7 @@ pub(crate) const BULK: usize = 64 * 1024;
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Room that is kept when nothing needs it, in bytes.
-const KEPT: usize = 256 * 1024;
+const KEPT: usize = 1024 * 1024;
 
 /// Something that the owner of a log may want to note.
 #[derive(Debug)]
