@@ -17,7 +17,7 @@ use crate::writer::{BULK, TICK, Writer};
 pub use crate::writer::Event;
 
 /// Most bytes to hold of a pipe, which keeps the others itself.
-const PIPE_CAPACITY: usize = 512 * 1024;
+const PIPE_CAPACITY: usize = 1024 * 1024;
 
 /// Most bytes to hold of a socket, whose sender may drop what we do not take.
 const SOCKET_CAPACITY: usize = 4 * 1024 * 1024;
@@ -26,6 +26,9 @@ const SOCKET_CAPACITY: usize = 4 * 1024 * 1024;
 /// a large read would last longer than a tick.
 const CHUNK: usize = 256 * 1024;
 const SMALL_CHUNK: usize = 4 * 1024;
+
+/// So much is held without need, while a write takes no longer than a tick.
+const ENOUGH: usize = 1024 * 1024;
 
 /// A look that finds less than this is no part of a flood.
 const TRICKLE: usize = 4 * 1024;
@@ -190,11 +193,14 @@ impl Capture {
         stopping: bool,
         noted: &mut dyn FnMut(Event),
     ) -> std::io::Result<()> {
-        let reading = !stopping && self.has_room(writer);
-        if !reading && !stopping {
+        let has_room = self.has_room(writer);
+        if !has_room && !stopping {
             self.pauses.begin();
             return self.wait_for_room(writer, stop, noted).await;
         }
+        // A flood need not be held by us as long as the disk keeps up with it.
+        let held_back = writer.writing_since().filter(|_| writer.held() > ENOUGH).map(|since| since + TICK);
+        let reading = !stopping && held_back.is_none_or(|until| until <= Instant::now());
         if reading && self.look == Look::Soon {
             std::thread::sleep(MOMENT); // the runtime's clock ticks in milliseconds
             return Ok(());
@@ -202,8 +208,11 @@ impl Capture {
         if reading && self.look == Look::Now {
             return Ok(());
         }
+        if self.look == Look::WhenReadable && self.patience == 0 {
+            writer.rest();
+        }
         let look_at = if let Look::At(time) = self.look { Some(time) } else { None };
-        let due = [look_at, writer.due()].into_iter().flatten().min();
+        let due = [look_at, writer.due(), held_back].into_iter().flatten().min();
         tokio::select! {
             ready = self.source.readable(), if reading && self.look == Look::WhenReadable => {
                 ready?;

@@ -5,6 +5,7 @@
 
 pub mod capture;
 pub mod chain;
+pub mod line;
 pub mod log;
 pub mod reader;
 mod source;

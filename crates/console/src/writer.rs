@@ -22,8 +22,8 @@ pub(crate) const BULK: usize = 64 * 1024;
 /// Longest pause between two attempts to write to a full disk.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Room that is kept when nothing needs it, in bytes.
-const KEPT: usize = 1024 * 1024;
+/// Room that each of the two parts keeps when nothing needs it, in bytes.
+const KEPT: usize = 256 * 1024;
 
 /// Something that the owner of a log may want to note.
 #[derive(Debug)]
@@ -34,6 +34,13 @@ pub enum Event {
     Resumed,
     /// The disk was too slow for all that came: nothing was read for so long, in all, since this was last noted.
     Paused(Duration),
+    /// The other end had closed the line, and now it is connected again.
+    Reconnected {
+        /// How long it was not.
+        gap: Duration,
+        /// How the old connection failed, if it did not just end.
+        error: Option<std::io::Error>,
+    },
 }
 
 impl std::fmt::Display for Event {
@@ -48,6 +55,15 @@ impl std::fmt::Display for Event {
                 "the disk was slower than the guest: the buffer was full, and reading paused for {} ms",
                 time.as_millis()
             ),
+            Event::Reconnected { gap, error } => {
+                write!(
+                    formatter,
+                    "the VMM closed the line, and it was connected again {} ms later; what the guest printed in between may \
+                     be missing",
+                    gap.as_millis()
+                )?;
+                error.as_ref().map_or(Ok(()), |error| write!(formatter, " ({error})"))
+            }
         }
     }
 }
@@ -68,8 +84,8 @@ pub struct Writer {
 enum State {
     /// Nothing is being written. The vector is the last one that was, to be used again.
     Idle(Log, Vec<u8>),
-    /// So many bytes are being written.
-    Writing(JoinHandle<Outcome>, usize),
+    /// So many bytes are being written, since the instant.
+    Writing(JoinHandle<Outcome>, usize, Instant),
     /// The disk has refused them; the next attempt is due at the instant.
     Refused { outcome: Box<Outcome>, retry: Instant, pause: Duration },
     /// Between two of the others.
@@ -96,7 +112,7 @@ impl Writer {
     /// How many bytes it holds that are not yet known to be in the log.
     pub(crate) fn held(&self) -> usize {
         let given = match &self.state {
-            State::Writing(_, length) => *length,
+            State::Writing(_, length, _) => *length,
             State::Refused { outcome, .. } => outcome.rest.len(),
             State::Idle(..) | State::Changing => 0,
         };
@@ -106,6 +122,22 @@ impl Writer {
     /// Whether the disk has refused what it was given.
     pub(crate) fn is_refused(&self) -> bool {
         matches!(self.state, State::Refused { .. })
+    }
+
+    /// When the write that is under way was started.
+    pub(crate) fn writing_since(&self) -> Option<Instant> {
+        if let State::Writing(_, _, since) = &self.state { Some(*since) } else { None }
+    }
+
+    /// Gives memory back that only a flood needs, if there is nothing to write.
+    pub(crate) fn rest(&mut self) {
+        if let State::Idle(_, spare) = &mut self.state
+            && self.waiting.is_empty()
+        {
+            spare.clear();
+            spare.shrink_to(KEPT);
+            self.waiting.shrink_to(KEPT);
+        }
     }
 
     /// Adds what `read` appends, all of which came after `since`.
@@ -143,11 +175,10 @@ impl Writer {
         match std::mem::replace(&mut self.state, State::Changing) {
             State::Idle(log, mut spare) => {
                 spare.clear();
-                spare.shrink_to(KEPT);
                 spare.extend_from_slice(&self.waiting[length..]);
                 let mut batch = std::mem::replace(&mut self.waiting, spare);
                 batch.truncate(length);
-                self.state = State::Writing(spawn_blocking(|| append(log, batch)), length);
+                self.state = State::Writing(spawn_blocking(|| append(log, batch)), length, self.since);
             }
             other => self.state = other,
         }
@@ -157,7 +188,7 @@ impl Writer {
     pub(crate) async fn progress(&mut self, noted: &mut dyn FnMut(Event)) {
         match &mut self.state {
             State::Idle(..) | State::Changing => pending().await,
-            State::Writing(write, _) => match write.await {
+            State::Writing(write, ..) => match write.await {
                 Ok(outcome) => self.finish(outcome, TICK, noted),
                 Err(error) => std::panic::resume_unwind(error.into_panic()), // nobody aborts it
             },

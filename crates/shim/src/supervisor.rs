@@ -6,9 +6,10 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::rc::Rc;
 
-use hypeman_console::capture::{Event, capture};
+use hypeman_console::capture::capture;
+use hypeman_console::line;
 use hypeman_console::log::{Limits, Log};
-use hypeman_console::writer::Writer;
+use hypeman_console::writer::{Event, Writer};
 use hypeman_files::{read_json, write_json};
 use hypeman_instance::end::{End, Reason, end};
 use hypeman_instance::launch::Launch;
@@ -80,8 +81,14 @@ async fn live(identity: Identity, launch: Launch, journal: Rc<Journal>) -> Resul
     if let Some(note) = &launch.note {
         journal.note(note);
     }
-    let Created { mut child, vm, console, vmm_output, run } = vm::create(&launch, &journal).await?;
-    write_json(Path::new(names::RUN), &run).start("record the run")?;
+    // Before anything runs: without its logs a VM is not started.
+    let [app_log, vmm_log] = [open_log(&launch, names::APP_LOG)?, open_log(&launch, names::VMM_LOG)?];
+    let Created { hypervisor, mut child, vm, console, vmm_output, run } =
+        vm::create(&launch, &journal).await?;
+    if let Err(error) = write_json(Path::new(names::RUN), &run).start("record the run") {
+        vm::kill(&*hypervisor, &mut child).await;
+        return Err(error);
+    }
     let shared = Rc::new(Shared {
         launch,
         journal,
@@ -93,9 +100,13 @@ async fn live(identity: Identity, launch: Launch, journal: Rc<Journal>) -> Resul
         end: watch::Sender::new(None),
         control: RefCell::new(None),
     });
-    let logs = [keep(&shared, console.output, names::APP_LOG)?, keep(&shared, vmm_output, names::VMM_LOG)?];
+    let logs = [keep_console(&shared, console.output, app_log), keep_output(&shared, vmm_output, vmm_log)];
     if let Err(error) = shared.vm.lock().await.boot().await {
-        let _ = child.kill().await; // it may have ended already
+        vm::kill(&*hypervisor, &mut child).await;
+        shared.vmm_gone.cancel();
+        for log in logs {
+            let _ = log.await;
+        }
         record(&shared, end(Reason::StartFailed, 125, error.to_string())).await;
         return Err(Error::Start(format!("boot the VM: {error}")));
     }
@@ -110,6 +121,7 @@ async fn live(identity: Identity, launch: Launch, journal: Rc<Journal>) -> Resul
     for log in logs {
         let _ = log.await; // a log that failed has said so in the journal
     }
+    hypervisor.clean_up(Path::new("."));
     let end = ending::judge(&shared, &status).await;
     shared.journal.note(format_args!("ended: {}", end.message));
     record(&shared, end.clone()).await;
@@ -130,21 +142,39 @@ fn outlive_signals() -> Result<()> {
     Ok(())
 }
 
-/// Starts a task that brings what comes from `source` into the log `name`, until the VMM has ended and all is written.
-fn keep(shared: &Rc<Shared>, source: OwnedFd, name: &'static str) -> Result<JoinHandle<()>> {
-    let mut writer = Writer::new(Log::open(Path::new(name), limits(&shared.launch)).start(name)?);
+fn open_log(launch: &Launch, name: &str) -> Result<Writer> {
+    Log::open(Path::new(name), limits(launch)).map(Writer::new).start("open the log")
+}
+
+/// Starts a task that brings what the guest prints into its log, until the VMM has ended and all is written.
+fn keep_console(shared: &Rc<Shared>, line: OwnedFd, mut log: Writer) -> JoinHandle<()> {
     let shared = shared.clone();
-    Ok(spawn_local(async move {
-        let mut noted = |event: Event| shared.journal.note(format_args!("{name}: {event}"));
+    spawn_local(async move {
+        let mut noted = |event: Event| shared.journal.note(format_args!("{}: {event}", names::APP_LOG));
+        let connect = async || {
+            let console = shared.vm.lock().await.console().await;
+            console.map(|console| console.output).map_err(std::io::Error::other)
+        };
         tokio::select! {
-            result = capture(source, &mut writer, &shared.vmm_gone, &mut noted) => {
-                if let Err(error) = result {
-                    shared.journal.note(format_args!("{name}: {error}"));
-                }
-            }
+            () = line::keep(line, connect, &mut log, &shared.vmm_gone, &mut noted) => {}
             () = shared.discard.cancelled() => {}
         }
-    }))
+    })
+}
+
+/// Starts a task that brings what the VMM prints into its log, until it has ended and all is written.
+fn keep_output(shared: &Rc<Shared>, output: OwnedFd, mut log: Writer) -> JoinHandle<()> {
+    let shared = shared.clone();
+    spawn_local(async move {
+        let mut noted = |event: Event| shared.journal.note(format_args!("{}: {event}", names::VMM_LOG));
+        let result = tokio::select! {
+            result = capture(output, &mut log, &shared.vmm_gone, &mut noted) => result,
+            () = shared.discard.cancelled() => Ok(()),
+        };
+        if let Err(error) = result {
+            shared.journal.note(format_args!("{}: {error}", names::VMM_LOG));
+        }
+    })
 }
 
 /// Records the end; on a full disk, as soon as there is room.

@@ -7,7 +7,7 @@ use hypeman_instance::launch::Launch;
 use hypeman_instance::layout::names;
 use hypeman_instance::process::{Process, boot_id};
 use hypeman_instance::run::Run;
-use hypeman_vmm::hypervisor::{Console, Vm, Vmm};
+use hypeman_vmm::hypervisor::{Console, Hypervisor, Vm, Vmm};
 use jiff::Timestamp;
 use rustix::fs::{Mode, OFlags};
 use tokio::process::{Child, Command};
@@ -17,6 +17,8 @@ use crate::journal::Journal;
 
 /// A VM that was created and has not run yet.
 pub(crate) struct Created {
+    /// The driver.
+    pub(crate) hypervisor: Box<dyn Hypervisor>,
     /// The VMM's process.
     pub(crate) child: Child,
     /// The VMM's API.
@@ -68,12 +70,18 @@ pub(crate) async fn create(launch: &Launch, journal: &Journal) -> Result<Created
         status = child.wait() => Err(died(&status)),
     };
     match connected {
-        Ok((vm, console)) => Ok(Created { child, vm, console, vmm_output, run }),
+        Ok((vm, console)) => Ok(Created { hypervisor, child, vm, console, vmm_output, run }),
         Err(reason) => {
-            let _ = child.kill().await; // it may have ended already
+            kill(&*hypervisor, &mut child).await;
             Err(Error::Start(format!("{reason}{}", last_words(&vmm_output))))
         }
     }
+}
+
+/// Ends a VMM that could not be started to its end, and leaves nothing of it.
+pub(crate) async fn kill(hypervisor: &dyn Hypervisor, child: &mut Child) {
+    let _ = child.kill().await; // it may have ended already
+    hypervisor.clean_up(Path::new("."));
 }
 
 /// The VMM's process id; 0 for one that was reaped, which no caller meets.

@@ -95,6 +95,9 @@ pub trait Hypervisor {
     /// the VMM wants that as a step of its own. The guest has not run yet. The caller drops this future when the VMM's
     /// process ends.
     async fn create(&self, vmm: Vmm<'_>, spec: &VmSpec) -> Result<Box<dyn Vm>>;
+
+    /// Removes the sockets of a VMM that has ended, however it did. What cannot be removed is no obstacle to a new start.
+    fn clean_up(&self, directory: &Path);
 }
 
 /// A VM that was created and is connected to.

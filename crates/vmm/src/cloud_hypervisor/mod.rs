@@ -72,4 +72,10 @@ impl Hypervisor for CloudHypervisor {
         let config = config::VmConfig::new(spec, landlock::is_there(vmm.program));
         Ok(Box::new(vm::CloudHypervisorVm::create(vmm, &config).await?))
     }
+
+    fn clean_up(&self, directory: &Path) {
+        for socket in [API_SOCKET, SERIAL_SOCKET] {
+            let _ = socket::remove(&directory.join(socket));
+        }
+    }
 }

@@ -16,7 +16,7 @@ use command_fds::{CommandFdExt, FdMapping};
 use crate::fifo;
 use crate::hypervisor::{Error, Hypervisor, Program, Result, Vm, Vmm};
 use crate::program;
-use crate::socket::listen;
+use crate::socket::{self, listen};
 use crate::spec::VmSpec;
 
 /// QMP's socket.
@@ -79,5 +79,11 @@ impl Hypervisor for Qemu {
 
     async fn create(&self, vmm: Vmm<'_>, _spec: &VmSpec) -> Result<Box<dyn Vm>> {
         Ok(Box::new(vm::QemuVm::connect(vmm.directory).await?))
+    }
+
+    fn clean_up(&self, directory: &Path) {
+        for socket in [QMP_SOCKET, CONTROL_SOCKET] {
+            let _ = socket::remove(&directory.join(socket));
+        }
     }
 }
