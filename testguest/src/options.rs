@@ -36,6 +36,34 @@ impl Default for Options {
     }
 }
 
+/// Orders as the guest reads them: words that it does not know and numbers that are none are passed over.
+impl std::str::FromStr for Options {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Options, Self::Err> {
+        let mut options = Options::default();
+        for (name, value) in text.split_ascii_whitespace().filter_map(|word| word.split_once('=')) {
+            let number = || value.parse().unwrap_or(0);
+            match name {
+                "count" => options.count = number(),
+                "length" => options.length = number(),
+                "pause" => options.pause = number(),
+                "wide" => options.wide = number() != 0,
+                "echo" => options.echo = number() != 0,
+                "finish" => {
+                    options.finish = match value {
+                        "reset" => Finish::Reset,
+                        "halt" => Finish::Halt,
+                        _ => Finish::PowerOff,
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(options)
+    }
+}
+
 impl fmt::Display for Options {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let finish = match self.finish {
@@ -49,5 +77,16 @@ impl fmt::Display for Options {
             formatter,
             "count={count} length={length} pause={pause} wide={wide} echo={echo} finish={finish}"
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders_are_read_as_they_were_given() {
+        let options = Options { count: 7, wide: true, finish: Finish::Halt, ..Options::default() };
+        assert_eq!(format!("console=ttyS0 {options}").parse(), Ok(options));
     }
 }

@@ -107,7 +107,9 @@ impl Capture {
             if stopping {
                 self.source.unregister(); // the truth, not what the runtime knows of it
             }
-            if (stopping || self.is_due()) && self.take(writer, !stopping)? || stopping && self.has_room(writer) {
+            if (stopping || self.is_due()) && self.take(writer, !stopping)?
+                || stopping && self.has_room(writer)
+            {
                 return Ok(());
             }
             writer.write(false);

@@ -79,7 +79,11 @@ fn check(wish: &Wish) -> Result<()> {
     if let Some(size) = wish.settings.hotplug_memory {
         // The size of the blocks that virtio-mem plugs is 128 MiB for Linux (Documentation/admin-guide/mm/memory-hotplug).
         if size == 0 || !size.is_multiple_of(128 * MIB) {
-            return invalid("the hotplug size", size.to_string(), "give --hotplug-size as a multiple of 128m");
+            return invalid(
+                "the hotplug size",
+                size.to_string(),
+                "give --hotplug-size as a multiple of 128m",
+            );
         }
         if wish.settings.hypervisor != HypervisorKind::CloudHypervisor {
             let reason = "only Cloud Hypervisor can add memory; leave --hotplug-size out";

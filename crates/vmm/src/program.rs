@@ -18,9 +18,8 @@ pub fn discover(name: &str, path: Option<&Path>, variable: &str, way_out: &str) 
             .map(|value| (variable, PathBuf::from(value))),
     };
     let path = match named {
-        Some((by, path)) => which::which(&path).map_err(|error| {
-            Error::Program(format!("{by}: {} cannot be run: {error}", path.display()))
-        })?,
+        Some((by, path)) => which::which(&path)
+            .map_err(|error| Error::Program(format!("{by}: {} cannot be run: {error}", path.display())))?,
         None => {
             which::which(name).map_err(|_| Error::Program(format!("{name} is not in PATH; {way_out}")))?
         }

@@ -33,5 +33,7 @@ fn main() {
     report::machine();
     slow::run(Duration::from_secs(5));
     socket::run();
-    if std::env::var_os("NOBULK").is_none() {report::bulk();}
+    if std::env::var_os("NOBULK").is_none() {
+        report::bulk();
+    }
 }

@@ -38,7 +38,9 @@ fn table(title: &str, rate: Option<u64>) {
         values[values.len() / 2]
     };
     let rows = figures.each_ref().map(|all| (median(all, |f| f.0), median(all, |f| f.1)));
-    println!("\n| {title}, median of {ROUNDS} | CPU | of the loop | sender's time | of socat |\n|---|---|---|---|---|");
+    println!(
+        "\n| {title}, median of {ROUNDS} | CPU | of the loop | sender's time | of socat |\n|---|---|---|---|---|"
+    );
     for (name, (cpu, time)) in ["socat", "plain loop, 32 KiB", "hypeman's capture"].iter().zip(rows) {
         println!("| {name} | {cpu:.2} s | {:.2} | {time:.2} s | {:.2} |", cpu / rows[1].0, time / rows[0].1);
     }

@@ -98,7 +98,8 @@ fn failed(request: &str, error: &(dyn std::error::Error + 'static)) -> Error {
 /// `vmm/src/api/http/mod.rs`), or in older releases a text.
 fn causes(status: StatusCode, answer: &[u8]) -> String {
     let text = || String::from_utf8_lossy(answer).trim().to_owned();
-    let causes = serde_json::from_slice::<Vec<String>>(answer).map_or_else(|_| text(), |list| list.join(": "));
+    let causes =
+        serde_json::from_slice::<Vec<String>>(answer).map_or_else(|_| text(), |list| list.join(": "));
     if causes.is_empty() { status.to_string() } else { causes }
 }
 
@@ -109,7 +110,10 @@ mod tests {
     #[test]
     fn all_causes_are_shown_and_a_plain_text_as_it_is() {
         let status = StatusCode::INTERNAL_SERVER_ERROR;
-        assert_eq!(causes(status, br#"["Error from API","The VM could not boot"]"#), "Error from API: The VM could not boot");
+        assert_eq!(
+            causes(status, br#"["Error from API","The VM could not boot"]"#),
+            "Error from API: The VM could not boot"
+        );
         assert_eq!(causes(status, b"no such thing\n"), "no such thing");
         assert_eq!(causes(status, b""), "500 Internal Server Error");
     }

@@ -37,7 +37,13 @@ impl CloudHypervisorVm {
         api.put_json("vm.create", config).await?;
         let reason = Rc::new(Cell::new(None));
         let events = tokio::task::spawn_local(watch(events, process, reason.clone()));
-        Ok(CloudHypervisorVm { directory: vmm.directory.to_owned(), api, asked_to_quit: false, reason, events: Some(events) })
+        Ok(CloudHypervisorVm {
+            directory: vmm.directory.to_owned(),
+            api,
+            asked_to_quit: false,
+            reason,
+            events: Some(events),
+        })
     }
 }
 

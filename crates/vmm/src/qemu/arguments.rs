@@ -61,8 +61,9 @@ impl Arguments {
         let read_only = if disk.read_only { "on" } else { "off" };
         // discard=unmap lets the guest's fstrim make the sparse file small again.
         let limits = disk.rate_limit.map(throttling).unwrap_or_default();
-        let drive =
-            format!("if=none,id=disk{index},format=raw,file={path},readonly={read_only},discard=unmap{limits}");
+        let drive = format!(
+            "if=none,id=disk{index},format=raw,file={path},readonly={read_only},discard=unmap{limits}"
+        );
         self.pair("-drive", drive);
         let serial = escaped(&disk.serial);
         self.pair("-device", format!("virtio-blk-{},drive=disk{index},serial={serial}", bus(machine)));
@@ -111,7 +112,8 @@ mod tests {
 
     #[test]
     fn a_comma_in_a_name_or_path_starts_no_option() {
-        let disk = Disk { path: "a,readonly=off".into(), serial: "s".into(), read_only: true, rate_limit: None };
+        let disk =
+            Disk { path: "a,readonly=off".into(), serial: "s".into(), read_only: true, rate_limit: None };
         let spec = VmSpec {
             name: "x,debug-threads=on".into(),
             vcpus: 1,

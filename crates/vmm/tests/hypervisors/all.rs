@@ -24,8 +24,7 @@ fn the_console_begins_with_the_first_byte_and_ends_with_the_last() {
 fn a_reset_ends_the_vm_and_is_told_from_a_power_off() {
     on_each(machines(), async |machine| {
         let mut bed =
-            start(&machine, &Options { count: 1, finish: Finish::Reset, ..Options::default() })
-                .await;
+            start(&machine, &Options { count: 1, finish: Finish::Reset, ..Options::default() }).await;
         bed.vm.boot().await.unwrap();
         bed.child.wait().await.unwrap();
         assert_eq!(bed.vm.shutdown_reason().await, Some(ShutdownReason::GuestReset));

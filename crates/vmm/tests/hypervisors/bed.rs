@@ -1,7 +1,8 @@
 //! A VM as a shim would have it, on each machine that runs the test guest here.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -62,29 +63,38 @@ pub(crate) fn qemus() -> Vec<Machine> {
     kinds.into_iter().flat_map(both).collect()
 }
 
-/// The real Cloud Hypervisor when one is named and there is KVM, or else the contract double.
+/// The real Cloud Hypervisor when one is named and there is KVM, or else the contract double, once with the manners of the
+/// newest release and once with those of the ones before v53.0.
 pub(crate) fn cloud_hypervisor() -> Vec<Machine> {
-    let kind = HypervisorKind::CloudHypervisor;
-    let path = match std::env::var_os("HYPEMAN_TEST_CLOUD_HYPERVISOR").map(PathBuf::from) {
-        Some(_) if !kvm() => return Vec::new(),
-        Some(path) => path,
+    let paths = match std::env::var_os("HYPEMAN_TEST_CLOUD_HYPERVISOR").map(PathBuf::from) {
+        Some(_) if !kvm() => Vec::new(),
+        Some(path) => vec![path],
         None => {
             eprintln!(
                 "SKIPPED with the real Cloud Hypervisor, on its double instead: name a binary in HYPEMAN_TEST_CLOUD_HYPERVISOR"
             );
-            double()
+            vec![double(53), double(52)]
         }
     };
-    let program = hypervisor(kind).discover(Some(&path)).unwrap();
-    vec![Machine { kind, accelerator: Accelerator::Kvm, program }]
+    let machine = |path: PathBuf| {
+        let program = hypervisor(HypervisorKind::CloudHypervisor).discover(Some(&path)).unwrap();
+        Machine { kind: HypervisorKind::CloudHypervisor, accelerator: Accelerator::Kvm, program }
+    };
+    paths.into_iter().map(machine).collect()
 }
 
-/// Cargo puts the tests into `deps` below the directory of the workspace's binaries.
-fn double() -> PathBuf {
+/// The double with the manners of a release. Cargo puts the tests into `deps` below the directory of the binaries.
+fn double(release: u32) -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    let path = test.ancestors().nth(2).unwrap().join("cloud-hypervisor-double");
-    assert!(path.exists(), "build it first: cargo build --workspace --bins");
-    path
+    let double = test.ancestors().nth(2).unwrap().join("cloud-hypervisor-double");
+    assert!(double.exists(), "build it first: cargo build --workspace --bins");
+    let script = double.with_file_name(format!("cloud-hypervisor-double-v{release}"));
+    // Written aside and renamed: tests run beside each other, and one may just be executing it.
+    let mut file = tempfile::NamedTempFile::new_in(double.parent().unwrap()).unwrap();
+    writeln!(file, "#!/bin/sh\nHYPEMAN_DOUBLE_RELEASE={release} exec {} \"$@\"", double.display()).unwrap();
+    file.as_file().set_permissions(std::fs::Permissions::from_mode(0o755)).unwrap();
+    file.into_temp_path().persist(&script).unwrap();
+    script
 }
 
 /// All that run here.
@@ -170,8 +180,7 @@ pub(crate) fn on_each(machines: Vec<Machine>, test: impl AsyncFn(Machine)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     for machine in machines {
         eprintln!("{machine:?}");
-        let test =
-            async { tokio::time::timeout(Duration::from_secs(120), test(machine)).await.unwrap() };
+        let test = async { tokio::time::timeout(Duration::from_secs(120), test(machine)).await.unwrap() };
         tokio::task::LocalSet::new().block_on(&runtime, test);
     }
 }

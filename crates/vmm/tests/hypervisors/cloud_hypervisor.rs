@@ -55,7 +55,8 @@ fn a_second_client_takes_the_line_over_and_it_can_be_had_back() {
         let mut bed = start(&machine, &options).await;
         bed.vm.boot().await.unwrap();
         read(&mut bed, |bytes| bytes.ends_with(b"\n")).await;
-        let _second = std::os::unix::net::UnixStream::connect(bed.directory.path().join("serial.sock")).unwrap();
+        let _second =
+            std::os::unix::net::UnixStream::connect(bed.directory.path().join("serial.sock")).unwrap();
         assert_eq!(read(&mut bed, |_| false).await, b"", "the first is closed");
         assert!(bed.child.try_wait().unwrap().is_none(), "and the VMM lives");
         bed.console = bed.vm.console().await.unwrap();

@@ -20,4 +20,3 @@ fn a_reader_that_dies_and_comes_back_has_lost_nothing() {
         assert_eq!(Sequence::new(&options).check(&bytes), Ok(0..options.count));
     });
 }
-

@@ -1,0 +1,53 @@
+//! The HTTP API on its unix socket (`vmm/src/api/http/mod.rs`): 200 with a body, 204 without, and errors as an array of
+//! causes.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::os::unix::net::UnixListener;
+
+use anyhow::Result;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+
+use crate::vm::Vmm;
+
+/// Answers until the process ends.
+pub(crate) fn serve(listener: UnixListener, vmm: Vmm) -> Result<()> {
+    listener.set_nonblocking(true)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let listener = tokio::net::UnixListener::from_std(listener)?;
+        loop {
+            let (stream, _) = listener.accept().await?;
+            let vmm = vmm.clone();
+            tokio::task::spawn_local(async move {
+                let last = Cell::new(false);
+                let service = service_fn(async |request: Request<Incoming>| {
+                    last.set(request.uri().path().ends_with("/vmm.shutdown"));
+                    answer(&vmm, request).await
+                });
+                let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                if last.get() {
+                    std::process::exit(0);
+                }
+            });
+        }
+    })
+}
+
+async fn answer(vmm: &Vmm, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let name = request.uri().path().strip_prefix("/api/v1/").unwrap_or_default().to_owned();
+    let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let (status, body) = match vmm.answer(&name, &body) {
+        Ok(Some(value)) => (StatusCode::OK, value.to_string()),
+        Ok(None) => (StatusCode::NO_CONTENT, String::new()),
+        Err(causes) => (StatusCode::INTERNAL_SERVER_ERROR, serde_json::json!(causes).to_string()),
+    };
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    Ok(response)
+}
