@@ -7,4 +7,4 @@ mod records;
 
 pub use error::{AtPath, Error, Result};
 pub use lock::{Lock, is_held};
-pub use records::{read_json, sync_directory, write_disk, write_json};
+pub use records::{read_at_most, read_json, replace, sync_directory, write_disk, write_json};

@@ -1,7 +1,7 @@
 //! Records as JSON files that a reader never sees half-written.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -17,14 +17,32 @@ use crate::error::{AtPath, Error, Result};
 pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     let mut text = serde_json::to_vec_pretty(value).map_err(std::io::Error::from).at(path)?;
     text.push(b'\n');
+    replace(path, &text)
+}
+
+/// Writes `bytes` beside `path`, syncs them and renames them into place. One writer at a time.
+///
+/// # Errors
+/// When the disk is full or the directory gone; the old file is then untouched.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     let temporary = path.with_extension("json.tmp");
-    let written = write_synced(&temporary, &text).and_then(|()| std::fs::rename(&temporary, path).at(path));
+    let written = write_synced(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, path).at(path));
     if written.is_err() {
         // The error that matters is the first one.
         let _ = std::fs::remove_file(&temporary);
         return written;
     }
     sync_directory(path.parent().unwrap_or(Path::new(".")))
+}
+
+/// Reads a file; `None` when it has more than `most` bytes.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn read_at_most(path: &Path, most: u64) -> Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|file| file.take(most + 1).read_to_end(&mut bytes)).at(path)?;
+    Ok((bytes.len() as u64 <= most).then_some(bytes))
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {

@@ -3,7 +3,7 @@
 //! Knows nothing of instances. Every path is relative to the VMM's working directory, so that no socket path is too long
 //! for `sun_path` and a directory can be copied without rewriting anything in it.
 
-mod cloud_hypervisor;
+pub mod cloud_hypervisor;
 mod fifo;
 pub mod hypervisor;
 pub mod kvm;

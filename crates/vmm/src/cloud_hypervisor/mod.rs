@@ -6,9 +6,11 @@
 mod api;
 mod config;
 mod events;
+mod json;
 mod landlock;
 mod release;
 mod serial;
+pub mod snapshot;
 mod vm;
 
 use std::os::fd::OwnedFd;
