@@ -1,5 +1,6 @@
 //! The promises of hypeman, each kept on real VMs. Run one with `cargo test -p hypeman-tests -- NAME`.
 
+mod cloud_hypervisor;
 mod console;
 mod errors;
 mod images;
@@ -17,7 +18,8 @@ type Test = (&'static str, &'static [Need], fn());
 
 fn main() {
     let arguments = Arguments::from_args();
-    let suites: [&[Test]; 8] = [
+    let suites: [&[Test]; 9] = [
+        cloud_hypervisor::TESTS,
         console::TESTS,
         errors::TESTS,
         images::TESTS,

@@ -4,7 +4,6 @@ use hypeman_tests::console::whole;
 use hypeman_tests::fixtures::{bed, testguest};
 use hypeman_tests::needs::QEMU;
 use hypeman_tests::vm::Instance;
-use rustix::process::{Pid, Signal, kill_process};
 use testguest::Options;
 
 use crate::Test;
@@ -20,14 +19,9 @@ fn endless(name: &str) -> Instance<'static> {
     Instance::run(bed(), name, &["--kernel", testguest(), "--memory", "32m", "--cmdline", &cmdline])
 }
 
-fn kill(pid: u32) {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a pid");
-    kill_process(pid, Signal::KILL).expect("kill -9");
-}
-
 fn a_vmm_killed_from_outside() {
     let vm = endless("vmm-killed");
-    kill(vm.pid("vmm"));
+    vm.kill("vmm");
     assert_eq!(vm.wait(), 137);
     let inspected = bed().inspect("vmm-killed");
     assert_eq!(inspected["state"], "Stopped");
@@ -36,14 +30,13 @@ fn a_vmm_killed_from_outside() {
 
 fn a_shim_killed_leaves_its_vm_running() {
     let vm = endless("shim-killed");
-    let vmm = vm.pid("vmm");
-    kill(vm.pid("shim"));
+    vm.kill("shim");
     while bed().inspect("shim-killed")["supervised"] == true {
         std::thread::yield_now();
     }
     let inspected = bed().inspect("shim-killed");
     assert_eq!(inspected["state"], "Running", "{inspected}");
-    kill(vmm);
+    vm.kill("vmm");
     while bed().inspect("shim-killed")["state"] == "Running" {
         std::thread::yield_now();
     }

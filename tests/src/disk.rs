@@ -1,4 +1,4 @@
-//! Disks that are soon full.
+//! Disks that are soon full, or that stall.
 
 use std::path::Path;
 use std::process::Command;
@@ -53,7 +53,66 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        let mut command = Command::new(find("umount").expect("umount"));
-        let _ = command.arg("--lazy").arg(self.path()).status();
+        unmount(self.path());
     }
+}
+
+fn unmount(path: &Path) {
+    let mut command = Command::new(find("umount").expect("umount"));
+    let _ = command.arg("--lazy").arg(path).status();
+}
+
+/// An ext4 in a file whose writes can be held up. Needs root and a loop device.
+#[derive(Debug)]
+pub struct FreezableDisk(tempfile::TempDir);
+
+impl FreezableDisk {
+    /// Mounts one of 256 MiB.
+    ///
+    /// # Panics
+    /// When it cannot be made or mounted.
+    #[must_use]
+    pub fn new() -> FreezableDisk {
+        let disk = FreezableDisk(tempfile::tempdir().expect("a directory"));
+        let image = disk.0.path().join("image");
+        std::fs::File::create(&image).expect("a file").set_len(256 << 20).expect("its size");
+        run(Command::new(find("mke2fs").expect("mke2fs")).args(["-q", "-t", "ext4"]).arg(&image));
+        std::fs::create_dir(disk.path()).expect("a directory");
+        run(Command::new(find("mount").expect("mount")).args(["-o", "loop"]).arg(&image).arg(disk.path()));
+        disk
+    }
+
+    /// Where it is mounted.
+    #[must_use]
+    pub fn path(&self) -> std::path::PathBuf {
+        self.0.path().join("mounted")
+    }
+
+    /// Lets no write to it come back for a while (fsfreeze(8)).
+    ///
+    /// # Panics
+    /// When it cannot be frozen.
+    pub fn freeze_for(&self, time: std::time::Duration) {
+        let fsfreeze = find("fsfreeze").expect("fsfreeze");
+        run(Command::new(&fsfreeze).arg("--freeze").arg(self.path()));
+        std::thread::sleep(time);
+        run(Command::new(&fsfreeze).arg("--unfreeze").arg(self.path()));
+    }
+}
+
+impl Default for FreezableDisk {
+    fn default() -> FreezableDisk {
+        FreezableDisk::new()
+    }
+}
+
+impl Drop for FreezableDisk {
+    fn drop(&mut self) {
+        unmount(&self.path());
+    }
+}
+
+fn run(command: &mut Command) {
+    let status = command.status().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(status.success(), "{command:?}: {status}");
 }

@@ -4,6 +4,7 @@
 //! images are made once. What a machine lacks skips the tests that need it, aloud.
 
 pub mod bed;
+pub mod ch;
 pub mod console;
 pub mod disk;
 pub mod fixtures;

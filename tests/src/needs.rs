@@ -16,6 +16,8 @@ pub enum Need {
     Root,
     /// A /dev/kvm that opens.
     Kvm,
+    /// Cloud Hypervisor or its double.
+    CloudHypervisor,
 }
 
 /// QEMU.
@@ -44,6 +46,7 @@ impl Need {
             Need::Root => {
                 (!rustix::process::geteuid().is_root()).then(|| "needs root: run `sudo make test`".to_owned())
             }
+            Need::CloudHypervisor => crate::ch::lacking(),
             Need::Kvm => {
                 let open = std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm");
                 open.err().map(|error| format!("/dev/kvm: {error}; run where KVM is"))

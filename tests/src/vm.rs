@@ -44,6 +44,15 @@ impl<'a> Instance<'a> {
         u32::try_from(pid).expect("a pid")
     }
 
+    /// Kills a process of its record with SIGKILL: `shim` or `vmm`.
+    ///
+    /// # Panics
+    /// When it has ended already.
+    pub fn kill(&self, of: &str) {
+        let pid = i32::try_from(self.pid(of)).ok().and_then(rustix::process::Pid::from_raw).expect("a pid");
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("kill -9");
+    }
+
     /// Follows its console until a line contains `text`; returns the lines up to there.
     ///
     /// # Panics

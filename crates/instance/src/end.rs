@@ -86,6 +86,11 @@ pub fn judge(evidence: Evidence<'_>) -> End {
         return end(Reason::Killed, 137, "the VM was ended by force, as asked".to_owned());
     }
     match (evidence.shutdown, evidence.vmm) {
+        // Also when the VMM was killed for it: Cloud Hypervisor would boot the guest again.
+        (Some(ShutdownReason::GuestReset), _) => {
+            let message = "the guest reset itself (reboot or kernel panic; app.log may say which)".to_owned();
+            end(Reason::GuestReset, 125, message)
+        }
         (_, VmmExit::Signal(signal)) => {
             end(Reason::VmmExited, 128 + signal, format!("the VMM was ended from outside by signal {signal}"))
         }
@@ -94,10 +99,6 @@ pub fn judge(evidence: Evidence<'_>) -> End {
         }
         (Some(ShutdownReason::GuestShutdown), _) => {
             end(Reason::GuestShutdown, 0, "the guest powered off".to_owned())
-        }
-        (Some(ShutdownReason::GuestReset), _) => {
-            let message = "the guest reset itself (reboot or kernel panic; app.log may say which)".to_owned();
-            end(Reason::GuestReset, 125, message)
         }
         (Some(ShutdownReason::HostSignal), _) => {
             end(Reason::VmmExited, 143, "the VMM was asked to end from outside".to_owned())

@@ -20,7 +20,7 @@ use hypeman_vmm::hypervisor::Vm;
 use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, watch};
-use tokio::task::{JoinHandle, LocalSet, spawn_local};
+use tokio::task::{JoinHandle, LocalSet, spawn_blocking, spawn_local};
 use tokio_util::sync::CancellationToken;
 
 use crate::ending;
@@ -107,13 +107,15 @@ async fn live(identity: Identity, launch: Launch, journal: Rc<Journal>) -> Resul
         for log in logs {
             let _ = log.await;
         }
-        record(&shared, end(Reason::StartFailed, 125, error.to_string())).await;
-        return Err(Error::Start(format!("boot the VM: {error}")));
+        let reason = format!("{error}{}", vm::last_words_logged());
+        record(&shared, end(Reason::StartFailed, 125, reason.clone())).await;
+        return Err(Error::Start(format!("boot the VM: {reason}")));
     }
     shared.journal.note("the guest runs");
     crate::say(&Started::Ready);
     process::close_stdout();
-    memory::give_back_startup_code();
+    // Aside, for the guest prints already, and some VMMs drop what is not taken at once.
+    let _ = spawn_blocking(memory::give_back_startup_code).await;
     let server = spawn_local(server::serve(identity.listener, shared.clone()));
 
     let status = child.wait().await;

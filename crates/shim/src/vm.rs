@@ -7,13 +7,17 @@ use hypeman_instance::launch::Launch;
 use hypeman_instance::layout::names;
 use hypeman_instance::process::{Process, boot_id};
 use hypeman_instance::run::Run;
-use hypeman_vmm::hypervisor::{Console, Hypervisor, Vm, Vmm};
+use hypeman_vmm::hypervisor::{Console, Hypervisor, Program, Vm, Vmm};
+use hypeman_vmm::spec::VmSpec;
 use jiff::Timestamp;
 use rustix::fs::{Mode, OFlags};
 use tokio::process::{Child, Command};
 
 use crate::error::{Error, Result, StartContext};
 use crate::journal::Journal;
+
+/// How much of what a VMM has printed goes into an error, in bytes.
+const LAST_WORDS: usize = 4096;
 
 /// A VM that was created and has not run yet.
 pub(crate) struct Created {
@@ -31,51 +35,63 @@ pub(crate) struct Created {
     pub(crate) run: Run,
 }
 
-/// Starts the VMM, creates the VM and opens its console. When that fails, no VMM is left.
+/// Starts the VMM, creates the VM and opens its console. When that fails, nothing of the VMM is left.
 pub(crate) async fn create(launch: &Launch, journal: &Journal) -> Result<Created> {
     let hypervisor = hypeman_vmm::hypervisor(launch.hypervisor);
     let program = hypervisor.discover(launch.program.as_deref()).start("find the VMM")?;
-    let directory = Path::new(".");
-    let command = hypervisor.command(&program, directory, &launch.spec).start("prepare the VMM")?;
     let (vmm_output, vmm_end) = output_pipe()?;
-    let mut command = Command::from(command);
-    command.stdin(std::process::Stdio::null());
-    command.stdout(vmm_end.try_clone().start("prepare the VMM")?).stderr(vmm_end);
-    let mut child = command.spawn().start(&format!("start {}", program.path.display()))?;
-    drop(command); // and with it our copies of the descriptors that are the VMM's now
+    let mut child = spawn(&*hypervisor, &program, &launch.spec, vmm_end)?;
     journal.note(format_args!(
         "started {} {} as pid {}",
         program.path.display(),
         program.version,
         pid(&child)
     ));
-
-    let run = Run {
-        boot_id: boot_id(),
-        shim: identity(std::process::id())?,
-        vmm: identity(pid(&child))?,
-        hypervisor: format!("{} {}", program.path.display(), program.version),
-        accelerator: launch.spec.accelerator,
-        started: Timestamp::now(),
-        end: None,
-    };
-    let connected = async {
-        let vmm = Vmm { program: &program, directory, pid: run.vmm.pid.cast_signed() };
-        let mut vm = hypervisor.create(vmm, &launch.spec).await?;
-        let console = vm.console().await?;
-        Ok::<_, hypeman_vmm::hypervisor::Error>((vm, console))
-    };
+    let pid = pid(&child);
     let connected = tokio::select! {
-        connected = connected => connected.map_err(|error| error.to_string()),
+        connected = connect(&*hypervisor, &program, launch, pid) => connected,
         status = child.wait() => Err(died(&status)),
     };
     match connected {
-        Ok((vm, console)) => Ok(Created { hypervisor, child, vm, console, vmm_output, run }),
+        Ok((run, vm, console)) => Ok(Created { hypervisor, child, vm, console, vmm_output, run }),
         Err(reason) => {
             kill(&*hypervisor, &mut child).await;
             Err(Error::Start(format!("{reason}{}", last_words(&vmm_output))))
         }
     }
+}
+
+/// Starts the VMM in the current directory.
+fn spawn(hypervisor: &dyn Hypervisor, program: &Program, spec: &VmSpec, output: OwnedFd) -> Result<Child> {
+    let command = hypervisor.command(program, Path::new("."), spec).start("prepare the VMM")?;
+    let mut command = Command::from(command);
+    command.stdin(std::process::Stdio::null()).kill_on_drop(true);
+    command.stdout(output.try_clone().start("prepare the VMM")?).stderr(output);
+    // With the command our copies of the descriptors go that are the VMM's now.
+    command.spawn().start(&format!("start {}", program.path.display()))
+}
+
+/// Creates the VM and opens its console; or tells why not.
+async fn connect(
+    hypervisor: &dyn Hypervisor,
+    program: &Program,
+    launch: &Launch,
+    pid: u32,
+) -> std::result::Result<(Run, Box<dyn Vm>, Console), String> {
+    let process = |pid| Process::find(pid).ok_or("the VMM ended at once");
+    let run = Run {
+        boot_id: boot_id(),
+        shim: process(std::process::id())?,
+        vmm: process(pid)?,
+        hypervisor: format!("{} {}", program.path.display(), program.version),
+        accelerator: launch.spec.accelerator,
+        started: Timestamp::now(),
+        end: None,
+    };
+    let vmm = Vmm { program, directory: Path::new("."), pid: run.vmm.pid.cast_signed() };
+    let mut vm = hypervisor.create(vmm, &launch.spec).await.map_err(|error| error.to_string())?;
+    let console = vm.console().await.map_err(|error| error.to_string())?;
+    Ok((run, vm, console))
 }
 
 /// Ends a VMM that could not be started to its end, and leaves nothing of it.
@@ -87,10 +103,6 @@ pub(crate) async fn kill(hypervisor: &dyn Hypervisor, child: &mut Child) {
 /// The VMM's process id; 0 for one that was reaped, which no caller meets.
 fn pid(child: &Child) -> u32 {
     child.id().unwrap_or_default()
-}
-
-fn identity(pid: u32) -> Result<Process> {
-    Process::find(pid).ok_or("it ended at once").start("look up the process")
 }
 
 fn died(status: &std::io::Result<std::process::ExitStatus>) -> String {
@@ -113,9 +125,19 @@ fn output_pipe() -> Result<(OwnedFd, OwnedFd)> {
 
 /// What a VMM that failed has printed: its reason, most often.
 fn last_words(output: &OwnedFd) -> String {
-    let mut bytes = vec![0; 4096];
+    let mut bytes = vec![0; LAST_WORDS];
     let length = rustix::io::read(output, &mut bytes).unwrap_or(0);
-    let text = String::from_utf8_lossy(&bytes[..length]);
+    after_colon(&bytes[..length])
+}
+
+/// The same, when it is in the log already.
+pub(crate) fn last_words_logged() -> String {
+    let log = std::fs::read(names::VMM_LOG).unwrap_or_default(); // bounded, as all logs are
+    after_colon(&log[log.len().saturating_sub(LAST_WORDS)..])
+}
+
+fn after_colon(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
     let text = text.trim();
     if text.is_empty() { String::new() } else { format!(": {text}") }
 }

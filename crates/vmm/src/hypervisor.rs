@@ -68,7 +68,15 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
-    /// The VMM refused a request, or its API broke off.
+    /// The VMM ended while it was asked for something.
+    #[error("{request}: the VMM broke off: {message}")]
+    BrokenOff {
+        /// The request.
+        request: String,
+        /// What the connection said.
+        message: String,
+    },
+    /// The VMM refused a request.
     #[error("{request}: {message}")]
     Api {
         /// The request.

@@ -1,6 +1,7 @@
 //! The VMM and its one VM (`vmm/src/lib.rs`).
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use testguest::{Finish, Options};
@@ -11,6 +12,9 @@ use crate::serial::{Line, Unserved};
 
 /// What a request came to: nothing or a body, or causes, the outermost first.
 pub(crate) type Answer = Result<Option<Value>, Vec<String>>;
+
+/// How long it takes to end a VM, make it again and load its kernel.
+const REBOOT: Duration = Duration::from_millis(20);
 
 /// The VMM.
 #[derive(Clone)]
@@ -118,6 +122,7 @@ impl Vmm {
             gate.end();
             line.close();
         }
+        std::thread::sleep(REBOOT);
         let gate = Gate::default();
         let again = Unserved::make(&vm.config["serial"], self.release)
             .and_then(|line| self.start(&vm.config, line, &gate));

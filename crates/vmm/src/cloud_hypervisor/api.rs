@@ -39,7 +39,8 @@ impl Api {
 
     /// Asks for something to be done as `body` says.
     pub(crate) async fn put_json(&self, request: &str, body: &impl Serialize) -> Result<()> {
-        let body = serde_json::to_vec(body).map_err(|error| failed(request, &error))?;
+        let body = serde_json::to_vec(body)
+            .map_err(|error| Error::Api { request: request.to_owned(), message: error.to_string() })?;
         self.exchange(Method::PUT, request, body.into()).await.map(drop)
     }
 
@@ -49,7 +50,7 @@ impl Api {
             Ok(Ok((status, answer))) => {
                 Err(Error::Api { request: request.to_owned(), message: causes(status, &answer) })
             }
-            Ok(Err(error)) => Err(failed(request, &*error)),
+            Ok(Err(error)) => Err(Error::BrokenOff { request: request.to_owned(), message: chain(&*error) }),
             Err(_) => Err(Error::Api {
                 request: request.to_owned(),
                 message: format!("no answer in {} s", TIMEOUT.as_secs()),
@@ -83,7 +84,8 @@ impl Api {
     }
 }
 
-fn failed(request: &str, error: &(dyn std::error::Error + 'static)) -> Error {
+/// An error with its causes.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut message = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -91,7 +93,7 @@ fn failed(request: &str, error: &(dyn std::error::Error + 'static)) -> Error {
         message.push_str(&cause.to_string());
         source = cause.source();
     }
-    Error::Api { request: request.to_owned(), message }
+    message
 }
 
 /// What the VMM says of a failure: a JSON array of causes, the outermost first (`error_response` in

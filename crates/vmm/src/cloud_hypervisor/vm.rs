@@ -21,8 +21,15 @@ pub(crate) struct CloudHypervisorVm {
     directory: PathBuf,
     api: Api,
     asked_to_quit: bool,
-    reason: Rc<Cell<Option<ShutdownReason>>>,
+    told: Rc<Told>,
     events: Option<JoinHandle<()>>,
+}
+
+/// What the VMM has told of the VM.
+#[derive(Default)]
+struct Told {
+    booted: Cell<bool>,
+    reason: Cell<Option<ShutdownReason>>,
 }
 
 impl CloudHypervisorVm {
@@ -35,15 +42,22 @@ impl CloudHypervisorVm {
             .map_err(|error| Error::Io { path: format!("/proc/{}", vmm.pid).into(), source: error.into() })?;
         let events = Events::open(vmm.directory)?;
         api.put_json("vm.create", config).await?;
-        let reason = Rc::new(Cell::new(None));
-        let events = tokio::task::spawn_local(watch(events, process, reason.clone()));
+        let told = Rc::new(Told::default());
+        let events = tokio::task::spawn_local(watch(events, process, told.clone()));
         Ok(CloudHypervisorVm {
             directory: vmm.directory.to_owned(),
             api,
             asked_to_quit: false,
-            reason,
+            told,
             events: Some(events),
         })
+    }
+
+    /// Waits for the last thing that a VMM tells, which has ended.
+    async fn hear_out(&mut self) {
+        if let Some(events) = self.events.take() {
+            let _ = events.await; // the FIFO has ended with the VMM
+        }
     }
 }
 
@@ -51,14 +65,17 @@ impl CloudHypervisorVm {
 /// (`vm_reboot` in `vmm/src/lib.rs`), with a new serial socket whose first bytes nobody could be there for: so, as with
 /// the other hypervisors, a reset ends the VM. The VMM tells of it before it begins, and the new guest runs only after it
 /// was loaded.
-async fn watch(mut events: Events, process: OwnedFd, reason: Rc<Cell<Option<ShutdownReason>>>) {
+async fn watch(mut events: Events, process: OwnedFd, told: Rc<Told>) {
     while let Some(event) = events.next().await {
         match (event.source.as_str(), event.event.as_str()) {
             ("vm", "rebooting") => {
-                reason.set(Some(ShutdownReason::GuestReset));
+                told.reason.set(Some(ShutdownReason::GuestReset));
                 let _ = pidfd_send_signal(&process, Signal::KILL); // fails when it has ended: all the better
             }
-            ("vm", "shutdown") if reason.get().is_none() => reason.set(Some(ShutdownReason::GuestShutdown)),
+            ("vm", "booted") => told.booted.set(true),
+            ("vm", "shutdown") if told.reason.get().is_none() => {
+                told.reason.set(Some(ShutdownReason::GuestShutdown));
+            }
             _ => {}
         }
     }
@@ -71,7 +88,14 @@ impl Vm for CloudHypervisorVm {
     }
 
     async fn boot(&mut self) -> Result<()> {
-        self.api.put("vm.boot").await
+        match self.api.put("vm.boot").await {
+            // A guest may be quicker than the VMM's answer, and end the VMM before that is sent.
+            Err(Error::BrokenOff { request, message }) => {
+                self.hear_out().await;
+                if self.told.booted.get() { Ok(()) } else { Err(Error::BrokenOff { request, message }) }
+            }
+            answered => answered,
+        }
     }
 
     async fn power_button(&mut self) -> Result<()> {
@@ -92,10 +116,8 @@ impl Vm for CloudHypervisorVm {
     }
 
     async fn shutdown_reason(&mut self) -> Option<ShutdownReason> {
-        if let Some(events) = self.events.take() {
-            let _ = events.await; // the FIFO has ended with the VMM
-        }
+        self.hear_out().await;
         // The VMM has the same word for a shutdown that the guest began and one that we asked for.
-        if self.asked_to_quit { Some(ShutdownReason::HostRequest) } else { self.reason.get() }
+        if self.asked_to_quit { Some(ShutdownReason::HostRequest) } else { self.told.reason.get() }
     }
 }

@@ -1,0 +1,286 @@
+//! Cloud Hypervisor: a serial line that no truncation can corrupt.
+
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use hypeman_tests::bed::Bed;
+use hypeman_tests::ch::{ByHand, is_real, programs, saboteur};
+use hypeman_tests::console::{assert_no_hole, files, whole};
+use hypeman_tests::disk::FreezableDisk;
+use hypeman_tests::fixtures::{bed, busybox, testguest};
+use hypeman_tests::needs::{BUSYBOX, LOGROTATE, Need};
+use hypeman_tests::vm::Instance;
+use testguest::check::Sequence;
+use testguest::{Finish, Options};
+
+use crate::Test;
+use crate::console::{assert_complete, copytruncate_five_times, wait_for_growth};
+
+const CH: Need = Need::CloudHypervisor;
+
+pub(crate) const TESTS: &[Test] = &[
+    ("cloud_hypervisor::a_file_has_a_hole_after_a_truncation", &[CH], a_file_has_a_hole),
+    ("cloud_hypervisor::no_hole_after_copytruncate", &[CH, LOGROTATE], no_hole_after_copytruncate),
+    ("cloud_hypervisor::whole_through_rotations", &[CH], whole_through_rotations),
+    ("cloud_hypervisor::fifty_runs_begin_with_line_0", &[CH], fifty_runs_begin_with_line_0),
+    ("cloud_hypervisor::whole_when_everyone_is_killed", &[CH], whole_when_everyone_is_killed),
+    ("cloud_hypervisor::whole_when_the_disk_stalls", &[CH, Need::Root], whole_when_the_disk_stalls),
+    ("cloud_hypervisor::killed_mid_line", &[CH], killed_mid_line),
+    ("cloud_hypervisor::dead_at_each_stage", &[CH], dead_at_each_stage),
+    ("cloud_hypervisor::a_second_client_leaves_a_gap_that_is_told", &[CH], a_second_client),
+    ("cloud_hypervisor::no_log_no_vm", &[CH], no_log_no_vm),
+    ("cloud_hypervisor::a_data_directory_200_characters_deep", &[CH], deep),
+    ("cloud_hypervisor::resets", &[CH], resets),
+    ("cloud_hypervisor::a_linux_image_where_kvm_works_or_a_clear_word", &[CH, BUSYBOX], linux),
+    ("cloud_hypervisor::its_version_is_told", &[CH], its_version_is_told),
+];
+
+fn arguments<'a>(program: &'a str, cmdline: &'a str) -> Vec<&'a str> {
+    let hypervisor = ["--hypervisor", "cloud-hypervisor", "--cloud-hypervisor", program];
+    [&hypervisor[..], &["--kernel", testguest(), "--memory", "32m", "--cmdline", cmdline]].concat()
+}
+
+fn run<'a>(bed: &'a Bed, name: &str, program: &str, options: &Options, more: &[&str]) -> Instance<'a> {
+    let cmdline = options.to_string();
+    Instance::run(bed, name, &[&arguments(program, &cmdline)[..], more].concat())
+}
+
+/// Lines of the test guest; each byte is two exits of a vCPU, which on a nested host take 50 us.
+fn options(count: u64) -> Options {
+    Options { count, ..Options::default() }
+}
+
+fn a_file_has_a_hole() {
+    for program in programs() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let log = directory.path().join("app.log");
+        let vmm = ByHand::start(program, directory.path());
+        let config = serde_json::json!({
+            "payload": {"kernel": testguest(), "cmdline": options(0).to_string()},
+            "memory": {"size": 32 << 20},
+            "serial": {"mode": "File", "file": log},
+            "console": {"mode": "Off"},
+        });
+        vmm.put("vm.create", &config);
+        vmm.put("vm.boot", &serde_json::Value::Null);
+        wait_for_growth(&log, 4096);
+        std::fs::File::options().write(true).open(&log).expect("open").set_len(0).expect("truncate");
+        wait_for_growth(&log, 4096);
+        assert_eq!(std::fs::read(&log).expect("read")[0], 0, "the bug that this driver is there for");
+    }
+}
+
+fn no_hole_after_copytruncate() {
+    for program in programs() {
+        let vm = run(bed(), "ch-copytruncate", program, &options(0), &[]);
+        copytruncate_five_times(&options(0), &vm.directory().join("logs/app.log"), 4096, false);
+    }
+}
+
+fn whole_through_rotations() {
+    for program in programs() {
+        let options = options(1000);
+        let vm = run(
+            bed(),
+            "ch-rotations",
+            program,
+            &options,
+            &["--log-max-size", "4k", "--log-max-files", "1000"],
+        );
+        assert_eq!(vm.wait(), 0);
+        let log = vm.directory().join("logs/app.log");
+        assert!(files(&log).len() > 10);
+        assert_complete(&options, &whole(&log));
+    }
+}
+
+fn fifty_runs_begin_with_line_0() {
+    for program in programs() {
+        let options = options(5);
+        let cmdline = options.to_string();
+        for _ in 0..50 {
+            let output = bed().ok(&[&["run", "--rm"][..], &arguments(program, &cmdline)].concat());
+            assert_complete(&options, format!("{output}\n").as_bytes());
+        }
+    }
+}
+
+fn whole_when_everyone_is_killed() {
+    for program in programs() {
+        let options = options(3000);
+        let vm = run(bed(), "ch-killed", program, &options, &[]);
+        for round in 0_u64..20 {
+            let mut followers = [vm.follow(), vm.follow()];
+            // Random moments: somewhere between the follower's first instructions and its work.
+            std::thread::sleep(Duration::from_millis(round * 37 % 51));
+            for follower in &mut followers {
+                follower.kill().expect("kill -9 a follower");
+                follower.wait().expect("a follower");
+            }
+        }
+        assert_eq!(vm.wait(), 0);
+        assert_complete(&options, &whole(&vm.directory().join("logs/app.log")));
+    }
+}
+
+/// Five seconds in which no write to the log's disk comes back. The double before v53 fills the buffer in that time.
+fn whole_when_the_disk_stalls() {
+    for (index, program) in programs().iter().enumerate() {
+        let disk = FreezableDisk::new();
+        let bed = Bed::new(&disk.path().join("data"));
+        let fast = !is_real() && index == 1;
+        let options = options(if fast { 150_000 } else { 8000 });
+        let vm = run(&bed, "ch-stalled", program, &options, &[]);
+        let log = vm.directory().join("logs/app.log");
+        wait_for_growth(&log, 1000);
+        disk.freeze_for(Duration::from_secs(5));
+        assert_eq!(vm.wait(), 0);
+        assert_complete(&options, &whole(&log));
+        let told = bed.ok(&["logs", "--source", "hypeman", "ch-stalled"]).contains("the disk was slower");
+        assert_eq!(told, fast, "a pause is told, and only when there was one");
+    }
+}
+
+fn killed_mid_line() {
+    for program in programs() {
+        let vm = run(bed(), "ch-mid-line", program, &options(0), &[]);
+        let log = vm.directory().join("logs/app.log");
+        wait_for_growth(&log, 1000);
+        vm.kill("vmm");
+        assert_eq!(vm.wait(), 137);
+        Sequence::new(&options(0)).check(&whole(&log)).unwrap_or_else(|broken| panic!("{broken:?}"));
+        let inspected = bed().inspect("ch-mid-line");
+        assert_eq!(inspected["state"], "Stopped");
+        assert!(inspected["end"]["message"].as_str().expect("a message").contains("signal 9"), "{inspected}");
+        assert!(!vm.directory().join("serial.sock").exists(), "the reader removes what CH left");
+    }
+}
+
+/// A Cloud Hypervisor that dies before it binds the line, after that, and while it boots: nothing is left of it, and the
+/// next start works.
+fn dead_at_each_stage() {
+    let die_when = |condition: &str| {
+        format!("REAL \"$@\" & while ! {condition}; do :; done; kill -9 $!; wait $! 2>/dev/null; exit 1")
+    };
+    let stages = [
+        "exit 1".to_owned(),
+        "REAL \"$@\" & kill -9 $!; wait $! 2>/dev/null; exit 1".to_owned(),
+        die_when("[ -S serial.sock ]"),
+        die_when("grep -qs vcpu0 /proc/$!/task/*/comm"),
+    ];
+    let scratch = tempfile::tempdir().expect("a directory");
+    for program in programs() {
+        for (stage, text) in stages.iter().enumerate() {
+            let name = format!("ch-dies-{stage}");
+            let broken = saboteur(scratch.path(), &name, program, text);
+            let cmdline = options(0).to_string();
+            let create = [&["create", "--name", &name][..], &arguments(&broken, &cmdline)].concat();
+            bed().ok(&create);
+            let vm = Instance { bed: bed(), name: name.clone() };
+            for _ in 0..5 {
+                // Death may come after the start has been reported.
+                if bed().run(&["start", &name]).code == 0 {
+                    assert_ne!(vm.wait(), 0);
+                }
+                assert_nothing_left(&vm.directory());
+            }
+            let _ = saboteur(scratch.path(), &name, program, "exec REAL \"$@\"");
+            bed().ok(&["start", &name]);
+            assert!(!vm.read_until("0000000000 ").is_empty());
+        }
+    }
+}
+
+fn assert_nothing_left(directory: &Path) {
+    for socket in ["serial.sock", "ch.sock", "ch.sock.lock"] {
+        assert!(!directory.join(socket).exists(), "{socket} is left");
+    }
+    let processes = std::fs::read_dir("/proc").expect("/proc").flatten();
+    let inside = |process: &std::fs::DirEntry| {
+        std::fs::read_link(process.path().join("cwd")).is_ok_and(|cwd| cwd == directory)
+    };
+    // The shim lives until it has answered; whoever waited for it knows that it ended.
+    let left: Vec<_> = processes
+        .filter(inside)
+        .map(|process| std::fs::read_to_string(process.path().join("comm")).unwrap_or_default())
+        .filter(|name| !name.starts_with("hypeman"))
+        .collect();
+    assert!(left.is_empty(), "{left:?} is left");
+}
+
+fn a_second_client() {
+    for program in programs() {
+        let vm = run(bed(), "ch-two", program, &options(0), &[]);
+        let log = vm.directory().join("logs/app.log");
+        wait_for_growth(&log, 1000);
+        // By the handle of the directory, whose path may be too long for a socket's.
+        let handle = std::fs::File::open(vm.directory()).expect("open");
+        let path = format!("/proc/self/fd/{}/serial.sock", std::os::fd::AsRawFd::as_raw_fd(&handle));
+        drop(UnixStream::connect(path).expect("connect"));
+        let told = || bed().ok(&["logs", "--source", "hypeman", "ch-two"]).contains("closed the line");
+        while !told() {
+            std::thread::yield_now();
+        }
+        let size = whole(&log).len() as u64;
+        wait_for_growth(&log, size + 1000);
+        assert_no_hole(&log);
+    }
+}
+
+fn no_log_no_vm() {
+    for program in programs() {
+        let cmdline = options(0).to_string();
+        bed().ok(&[&["create", "--name", "ch-no-log"][..], &arguments(program, &cmdline)].concat());
+        let vm = Instance { bed: bed(), name: "ch-no-log".to_owned() };
+        std::fs::create_dir(vm.directory().join("logs/app.log")).expect("a directory in its place");
+        bed().fails(&["start", "ch-no-log"], &["app.log"]);
+        let journal = bed().ok(&["logs", "--source", "hypeman", "ch-no-log"]);
+        assert!(!journal.contains("as pid"), "nothing was started: {journal}");
+    }
+}
+
+fn deep() {
+    for program in programs() {
+        let scratch = tempfile::tempdir().expect("a directory");
+        let bed = Bed::new(&scratch.path().join("deep".repeat(25)).join("deeper".repeat(17)));
+        let vm = run(&bed, "deep", program, &options(3), &[]);
+        assert_eq!(vm.wait(), 0);
+        assert_eq!(bed.ok(&["logs", "deep"]).lines().count(), 3);
+    }
+}
+
+fn resets() {
+    for program in programs() {
+        let options = Options { finish: Finish::Reset, ..options(10) };
+        let vm = run(bed(), "ch-resets", program, &options, &[]);
+        assert_eq!(vm.wait(), 125);
+        assert_eq!(bed().inspect("ch-resets")["end"]["reason"], "guest-reset");
+        assert_complete(&options, &whole(&vm.directory().join("logs/app.log")));
+    }
+}
+
+fn linux() {
+    let doctor = bed().run(&["doctor", "--format", "json"]).stdout;
+    let kvm = doctor.lines().find(|line| line.contains("\"kvm\"")).expect("a line about KVM");
+    let arguments = ["run", "--rm", "--hypervisor", "cloud-hypervisor", "--cloud-hypervisor", &programs()[0]];
+    let arguments = [&arguments[..], &[busybox(), "echo", "hello"]].concat();
+    if kvm.contains("\"ok\"") && is_real() {
+        assert_eq!(bed().ok(&arguments), "hello");
+    } else if !kvm.contains("\"ok\"") {
+        bed().fails(&arguments, &["KVM", "--hypervisor qemu"]);
+    }
+}
+
+fn its_version_is_told() {
+    for program in programs() {
+        let doctor = bed().run(&["doctor", "--cloud-hypervisor", program]).stdout;
+        let line =
+            doctor.lines().find(|line| line.starts_with("cloud-hypervisor")).expect("a line").to_owned();
+        assert!(line.contains(" ok ") && line.contains(program), "{line}");
+        let vm = run(bed(), "ch-version", program, &options(1), &[]);
+        let recorded = bed().inspect("ch-version")["run"]["hypervisor"].as_str().expect("a text").to_owned();
+        assert!(line.contains(&recorded), "{recorded} is not in {line}");
+        let _ = vm.wait();
+    }
+}

@@ -1,0 +1,121 @@
+//! Cloud Hypervisor: the real one where it can be had, or its contract double.
+
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use crate::bed::Bed;
+use crate::needs::Need;
+
+/// The programs to test with: the real Cloud Hypervisor that `HYPEMAN_TEST_CLOUD_HYPERVISOR` names, or else the double with
+/// the manners of v53 and with those of the releases before.
+#[must_use]
+pub fn programs() -> &'static [String] {
+    static PROGRAMS: OnceLock<Vec<String>> = OnceLock::new();
+    PROGRAMS.get_or_init(|| match std::env::var("HYPEMAN_TEST_CLOUD_HYPERVISOR") {
+        Ok(real) => vec![real],
+        Err(_) => vec![double(53), double(52)],
+    })
+}
+
+/// Whether they are the real thing.
+#[must_use]
+pub fn is_real() -> bool {
+    std::env::var_os("HYPEMAN_TEST_CLOUD_HYPERVISOR").is_some()
+}
+
+/// Why these tests cannot run, and a word about what they run on.
+#[must_use]
+pub fn lacking() -> Option<String> {
+    if is_real() {
+        return Need::Kvm.lacking();
+    }
+    static ONCE: OnceLock<()> = OnceLock::new();
+    ONCE.get_or_init(|| {
+        eprintln!(
+            "SKIPPED with the real Cloud Hypervisor, on its double instead: name a binary in HYPEMAN_TEST_CLOUD_HYPERVISOR"
+        );
+    });
+    None
+}
+
+fn double(release: u32) -> String {
+    let double = Bed::new(Path::new("")).hypeman.with_file_name("cloud-hypervisor-double");
+    assert!(double.is_file(), "{} is not built: run `cargo build --workspace --bins`", double.display());
+    let text = format!("HYPEMAN_DOUBLE_RELEASE={release} exec {} \"$@\"", double.display());
+    let name = format!("cloud-hypervisor-double-v{release}");
+    script(&double.with_file_name(name), &text)
+}
+
+/// A program that begins as Cloud Hypervisor `real` does and then does what `text` says, in the instance's directory; `$1`
+/// and so on are its arguments.
+#[must_use]
+pub fn saboteur(directory: &Path, name: &str, real: &str, text: &str) -> String {
+    let version = format!("[ \"$1\" != --version ] || exec {real} --version");
+    script(&directory.join(name), &format!("{version}\n{}", text.replace("REAL", real)))
+}
+
+/// Writes a script aside and renames it: another test may just be running the old one.
+fn script(path: &Path, text: &str) -> String {
+    let mut file = tempfile::NamedTempFile::new_in(path.parent().expect("a directory")).expect("a file");
+    writeln!(file, "#!/bin/sh\n{text}").expect("write");
+    file.as_file().set_permissions(std::fs::Permissions::from_mode(0o755)).expect("chmod");
+    file.into_temp_path().persist(path).expect("rename");
+    path.to_str().expect("UTF-8").to_owned()
+}
+
+/// A Cloud Hypervisor that is driven by hand, without hypeman.
+#[derive(Debug)]
+pub struct ByHand {
+    child: std::process::Child,
+    socket: PathBuf,
+}
+
+impl ByHand {
+    /// Starts it in `directory`.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[must_use]
+    pub fn start(program: &str, directory: &Path) -> ByHand {
+        let socket = directory.join("api.sock");
+        let mut child = std::process::Command::new(program)
+            .args(["--api-socket", "api.sock"])
+            .current_dir(directory)
+            .spawn()
+            .expect("start it");
+        while UnixStream::connect(&socket).is_err() {
+            assert!(child.try_wait().expect("wait").is_none(), "it ended");
+            std::thread::yield_now();
+        }
+        ByHand { child, socket }
+    }
+
+    /// Puts a request.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn put(&self, request: &str, body: &serde_json::Value) {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let mut stream = UnixStream::connect(&self.socket).expect("connect");
+        let length = body.len();
+        write!(
+            stream,
+            "PUT /api/v1/{request} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}"
+        )
+        .expect("send");
+        let mut answer = [0; 1024];
+        let length = stream.read(&mut answer).expect("receive");
+        let answer = String::from_utf8_lossy(&answer[..length]);
+        assert!(answer.starts_with("HTTP/1.1 20"), "{request}: {answer}");
+    }
+}
+
+impl Drop for ByHand {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
