@@ -97,7 +97,7 @@ fn whole_through_rotations() {
 
 fn fifty_runs_begin_with_line_0() {
     for program in programs() {
-        let options = options(5);
+        let options = options(3);
         let cmdline = options.to_string();
         for _ in 0..50 {
             let output = bed().ok(&[&["run", "--rm"][..], &arguments(program, &cmdline)].concat());
@@ -108,7 +108,7 @@ fn fifty_runs_begin_with_line_0() {
 
 fn whole_when_everyone_is_killed() {
     for program in programs() {
-        let options = options(3000);
+        let options = options(1000);
         let vm = run(bed(), "ch-killed", program, &options, &[]);
         for round in 0_u64..20 {
             let mut followers = [vm.follow(), vm.follow()];
@@ -130,7 +130,7 @@ fn whole_when_the_disk_stalls() {
         let disk = FreezableDisk::new();
         let bed = Bed::new(&disk.path().join("data"));
         let fast = !is_real() && index == 1;
-        let options = options(if fast { 150_000 } else { 8000 });
+        let options = options(if fast { 150_000 } else { 3000 });
         let vm = run(&bed, "ch-stalled", program, &options, &[]);
         let log = vm.directory().join("logs/app.log");
         wait_for_growth(&log, 1000);

@@ -6,5 +6,5 @@ mod lock;
 mod records;
 
 pub use error::{AtPath, Error, Result};
-pub use lock::{Lock, is_held};
+pub use lock::{Existing, Lock, is_held};
 pub use records::{read_at_most, read_json, replace, sync_directory, write_disk, write_json};

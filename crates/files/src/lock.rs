@@ -36,11 +36,39 @@ impl Lock {
         }
     }
 
+    /// Takes the lock when it is free, as [`Lock::try_acquire`] does, but makes no file.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be opened.
+    pub fn try_acquire_existing(path: &Path) -> Result<Existing> {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Existing::Missing),
+            Err(error) => return Err(error).at(path),
+        };
+        match file.try_lock() {
+            Ok(()) => Ok(Existing::Taken(Lock { file })),
+            Err(std::fs::TryLockError::WouldBlock) => Ok(Existing::Held),
+            Err(std::fs::TryLockError::Error(error)) => Err(error).at(path),
+        }
+    }
+
     /// The locked file, to keep a word in it for people.
     #[must_use]
     pub fn file(&self) -> &File {
         &self.file
     }
+}
+
+/// What became of taking a lock whose file may be missing.
+#[derive(Debug)]
+pub enum Existing {
+    /// We hold it.
+    Taken(Lock),
+    /// Someone else does.
+    Held,
+    /// There is no file.
+    Missing,
 }
 
 /// Whether someone holds the lock on `path`. A missing file is held by no one.

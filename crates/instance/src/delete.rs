@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::layout;
 use crate::stop;
 use crate::store::{Instance, Store};
-use hypeman_files::Lock;
+use hypeman_files::{Existing, Lock};
 
 /// Removes an instance with its disks and logs.
 ///
@@ -45,7 +45,10 @@ pub fn remove_directory(directory: &Path) -> Result<()> {
     let name = directory.file_name().unwrap_or_default().to_string_lossy();
     let hidden = directory.with_file_name(format!(".removed-{name}"));
     std::fs::rename(directory, &hidden).at(directory)?;
-    Ok(std::fs::remove_dir_all(&hidden).at(&hidden)?)
+    match std::fs::remove_dir_all(&hidden) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()), // a creator has swept it away with us
+        other => Ok(other.at(&hidden)?),
+    }
 }
 
 /// Removes what creators and removers that were killed have left. The caller holds the store's lock.
@@ -61,11 +64,13 @@ pub fn sweep(store: &Store, _held: &Lock) -> Result<()> {
         if !bytes.starts_with(b".new-") && !bytes.starts_with(b".removed-") {
             continue;
         }
-        // Whoever works in there holds its lock.
-        let Ok(Some(_lock)) = Lock::try_acquire(&entry.path().join(layout::names::LOCK)) else {
-            continue;
-        };
-        let _ = std::fs::remove_dir_all(entry.path()); // tried again by the next creator
+        // Whoever works in there holds its lock, but for a remover that has removed that already: the rest is to go in any
+        // case. A lock that was made here anew would stand in that remover's way.
+        if let Ok(Existing::Taken(_) | Existing::Missing) =
+            Lock::try_acquire_existing(&entry.path().join(layout::names::LOCK))
+        {
+            let _ = std::fs::remove_dir_all(entry.path()); // tried again by the next creator
+        }
     }
     Ok(())
 }

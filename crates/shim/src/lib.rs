@@ -8,6 +8,7 @@ mod error;
 mod journal;
 mod memory;
 mod process;
+mod schedule;
 mod server;
 mod supervisor;
 mod vm;

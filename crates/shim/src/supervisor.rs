@@ -28,6 +28,7 @@ use crate::error::{Error, Result, StartContext};
 use crate::journal::Journal;
 use crate::memory;
 use crate::process::{self, Identity};
+use crate::schedule;
 use crate::server;
 use crate::vm::{self, Created};
 
@@ -78,6 +79,7 @@ fn limits(launch: &Launch) -> Limits {
 
 async fn live(identity: Identity, launch: Launch, journal: Rc<Journal>) -> Result<()> {
     outlive_signals()?;
+    schedule::wake_soon();
     if let Some(note) = &launch.note {
         journal.note(note);
     }
