@@ -8,6 +8,7 @@ mod config;
 mod events;
 mod json;
 mod landlock;
+mod pin;
 mod release;
 mod serial;
 pub mod snapshot;

@@ -5,6 +5,14 @@ use crate::hypervisor::{Error, Program, Result};
 /// The first release that is supported. Serial sockets came with v36.0; the fixes to them up to v38.0 are needed.
 const OLDEST: u32 = 38;
 
+/// The first release that keeps what the guest prints while nobody listens (release notes of v53.0).
+const KEEPS_UNREAD: u32 = 53;
+
+/// Whether it keeps what the guest prints while nobody listens.
+pub(crate) fn keeps_unread(program: &Program) -> bool {
+    number(program).is_some_and(|number| number >= KEEPS_UNREAD)
+}
+
 /// The release of a program: 53 for `53.0.0`.
 pub(crate) fn number(program: &Program) -> Option<u32> {
     program.version.split('.').next()?.parse().ok()

@@ -13,13 +13,16 @@ use tokio::task::JoinHandle;
 use super::api::Api;
 use super::config::VmConfig;
 use super::events::Events;
-use super::{API_SOCKET, serial};
+use super::pin::Pinned;
+use super::{API_SOCKET, release, serial};
 use crate::hypervisor::{Console, Error, Result, ShutdownReason, Vm, Vmm};
 
 /// A VM that was created there.
 pub(crate) struct CloudHypervisorVm {
     directory: PathBuf,
     api: Api,
+    /// The VMM, if it drops what the guest prints before our connection is accepted.
+    drops_until_accepted: Option<Pid>,
     asked_to_quit: bool,
     told: Rc<Told>,
     events: Option<JoinHandle<()>>,
@@ -36,7 +39,8 @@ impl CloudHypervisorVm {
     /// Creates the VM, and listens to what the VMM tells of it from then on. Needs a tokio `LocalSet`.
     pub(crate) async fn create(vmm: Vmm<'_>, config: &VmConfig<'_>) -> Result<CloudHypervisorVm> {
         let api = Api { socket: vmm.directory.join(API_SOCKET) };
-        let process = Pid::from_raw(vmm.pid)
+        let pid = Pid::from_raw(vmm.pid);
+        let process = pid
             .ok_or(Errno::INVAL)
             .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()))
             .map_err(|error| Error::Io { path: format!("/proc/{}", vmm.pid).into(), source: error.into() })?;
@@ -47,6 +51,7 @@ impl CloudHypervisorVm {
         Ok(CloudHypervisorVm {
             directory: vmm.directory.to_owned(),
             api,
+            drops_until_accepted: pid.filter(|_| !release::keeps_unread(vmm.program)),
             asked_to_quit: false,
             told,
             events: Some(events),
@@ -88,6 +93,7 @@ impl Vm for CloudHypervisorVm {
     }
 
     async fn boot(&mut self) -> Result<()> {
+        let _pinned = self.drops_until_accepted.and_then(Pinned::new);
         match self.api.put("vm.boot").await {
             // A guest may be quicker than the VMM's answer, and end the VMM before that is sent.
             Err(Error::BrokenOff { request, message }) => {
