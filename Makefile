@@ -10,7 +10,7 @@ BUILD_PACKAGES := gcc libc6-dev
 DEMO_PACKAGES := busybox-static mmdebstrap logrotate
 TEST_PACKAGES := docker-registry skopeo apache2-utils socat
 
-.PHONY: build demo test lint bench install clean
+.PHONY: build demo test lint bench fuzz install clean
 
 build:
 	cargo build --release --bins
@@ -36,6 +36,13 @@ bench:
 	@scripts/install.sh $(BUILD_PACKAGES) $(RUN_PACKAGES) $(DEMO_PACKAGES) $(TEST_PACKAGES)
 	cargo build --release --workspace --bins
 	cargo bench --workspace
+
+# Ten million inputs for what reads a snapshot's configuration. Needs a nightly compiler; installs cargo-fuzz below target.
+fuzz:
+	@command -v target/tools/bin/cargo-fuzz >/dev/null || cargo install cargo-fuzz --root target/tools
+	@mkdir -p target/fuzz/corpus
+	PATH="$(CURDIR)/target/tools/bin:$$PATH" cargo +nightly fuzz run --sanitizer none --target-dir target/fuzz \
+		snapshot_config target/fuzz/corpus fuzz/seeds/snapshot_config -- -runs=10000000 -max_len=4096
 
 # Puts the two binaries side by side, where hypeman looks for its init.
 PREFIX ?= /usr/local

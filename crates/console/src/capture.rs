@@ -112,7 +112,11 @@ impl Capture {
             {
                 return Ok(());
             }
-            writer.write(false);
+            if self.patience > 0 && self.source.is_pipe() {
+                writer.write_here(noted);
+            } else {
+                writer.write(false);
+            }
             self.wait(writer, stop, stopping, noted).await?;
             if matches!(self.look, Look::Now | Look::Soon) {
                 tokio::task::yield_now().await; // a flood does not keep the other tasks from their work

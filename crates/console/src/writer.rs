@@ -156,31 +156,41 @@ impl Writer {
 
     /// Starts the next write if it is due, or if this is the `last` one.
     pub(crate) fn write(&mut self, last: bool) {
+        if let Some((log, batch)) = self.batch(last) {
+            let length = batch.len();
+            self.state = State::Writing(spawn_blocking(|| append(log, batch)), length, self.since);
+        }
+    }
+
+    /// Does the next write if it is due, on this thread: for a source that keeps what waits it is quicker.
+    pub(crate) fn write_here(&mut self, noted: &mut dyn FnMut(Event)) {
+        if let Some((log, batch)) = self.batch(false) {
+            self.finish(append(log, batch), TICK, noted);
+        }
+    }
+
+    /// Takes what is to be written now, with the log to write it to.
+    fn batch(&mut self, last: bool) -> Option<(Log, Vec<u8>)> {
         let now = Instant::now();
-        match self.due() {
-            Some(due) if last || due <= now => {}
-            _ => return,
+        if !last && self.due()? > now || self.waiting.is_empty() {
+            return None;
         }
         let lines = self.waiting.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
         let length = if last || lines == 0 && self.overdue { self.waiting.len() } else { lines };
         self.overdue = length < self.waiting.len();
         self.since = now;
-        if length > 0 {
-            self.start(length);
-        }
-    }
-
-    /// Gives the first `length` waiting bytes to the disk.
-    fn start(&mut self, length: usize) {
         match std::mem::replace(&mut self.state, State::Changing) {
-            State::Idle(log, mut spare) => {
+            State::Idle(log, mut spare) if length > 0 => {
                 spare.clear();
                 spare.extend_from_slice(&self.waiting[length..]);
                 let mut batch = std::mem::replace(&mut self.waiting, spare);
                 batch.truncate(length);
-                self.state = State::Writing(spawn_blocking(|| append(log, batch)), length, self.since);
+                Some((log, batch))
             }
-            other => self.state = other,
+            state => {
+                self.state = state;
+                None
+            }
         }
     }
 
