@@ -13,11 +13,11 @@ TEST_PACKAGES := docker-registry skopeo apache2-utils socat
 .PHONY: build demo test lint bench fuzz install clean
 
 build:
-	cargo build --release --bins
+	cargo build --release --bins -p hypeman -p hypeman-guest
 
 demo:
 	@scripts/install.sh $(BUILD_PACKAGES) $(RUN_PACKAGES) $(DEMO_PACKAGES)
-	@cargo build --release --bins
+	@cargo build --release --bins -p hypeman -p hypeman-guest
 	@scripts/demo.sh $(TARGET)/release/hypeman
 
 test:
