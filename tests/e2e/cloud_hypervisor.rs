@@ -1,16 +1,18 @@
 //! Cloud Hypervisor: a serial line that no truncation can corrupt.
 
+use std::io::Read;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
 use hypeman_tests::bed::Bed;
-use hypeman_tests::ch::{ByHand, is_real, programs, saboteur};
+use hypeman_tests::ch::{ByHand, connect, is_real, programs, saboteur};
 use hypeman_tests::console::{assert_no_hole, files, whole};
 use hypeman_tests::disk::FreezableDisk;
 use hypeman_tests::fixtures::{bed, busybox, testguest};
 use hypeman_tests::needs::{BUSYBOX, LOGROTATE, Need};
 use hypeman_tests::vm::Instance;
+use hypeman_vmm::cloud_hypervisor::snapshot::prepare_restore;
 use testguest::check::Sequence;
 use testguest::{Finish, Options};
 
@@ -31,6 +33,12 @@ pub(crate) const TESTS: &[Test] = &[
     ("cloud_hypervisor::a_second_client_leaves_a_gap_that_is_told", &[CH], a_second_client),
     ("cloud_hypervisor::no_log_no_vm", &[CH], no_log_no_vm),
     ("cloud_hypervisor::a_data_directory_200_characters_deep", &[CH], deep),
+    ("cloud_hypervisor::paused_from_outside", &[CH], paused_from_outside),
+    (
+        "cloud_hypervisor::an_old_snapshot_comes_back_on_a_socket",
+        &[CH],
+        an_old_snapshot_comes_back_on_a_socket,
+    ),
     ("cloud_hypervisor::resets", &[CH], resets),
     ("cloud_hypervisor::a_linux_image_where_kvm_works_or_a_clear_word", &[CH, BUSYBOX], linux),
     ("cloud_hypervisor::its_version_is_told", &[CH], its_version_is_told),
@@ -214,10 +222,7 @@ fn a_second_client() {
         let vm = run(bed(), "ch-two", program, &options(0), &[]);
         let log = vm.directory().join("logs/app.log");
         wait_for_growth(&log, 1000);
-        // By the handle of the directory, whose path may be too long for a socket's.
-        let handle = std::fs::File::open(vm.directory()).expect("open");
-        let path = format!("/proc/self/fd/{}/serial.sock", std::os::fd::AsRawFd::as_raw_fd(&handle));
-        drop(UnixStream::connect(path).expect("connect"));
+        drop(connect(&vm.directory().join("serial.sock")));
         let told = || bed().ok(&["logs", "--source", "hypeman", "ch-two"]).contains("closed the line");
         while !told() {
             std::thread::yield_now();
@@ -247,6 +252,56 @@ fn deep() {
         let vm = run(&bed, "deep", program, &options(3), &[]);
         assert_eq!(vm.wait(), 0);
         assert_eq!(bed.ok(&["logs", "deep"]).lines().count(), 3);
+    }
+}
+
+fn paused_from_outside() {
+    for program in programs() {
+        let vm = run(bed(), "ch-paused", program, &options(0), &[]);
+        let vmm = ByHand::running(&vm.directory().join("ch.sock"));
+        vmm.put("vm.pause", &serde_json::Value::Null);
+        assert_eq!(bed().inspect("ch-paused")["state"], "Paused");
+        vmm.put("vm.resume", &serde_json::Value::Null);
+        assert_eq!(bed().inspect("ch-paused")["state"], "Running");
+    }
+}
+
+/// A VM whose line went to a file is paused, kept and ended; its configuration is rewritten, and it goes on where it was, on
+/// a socket that was connected before it was resumed.
+fn an_old_snapshot_comes_back_on_a_socket() {
+    for program in programs() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (log, snapshot) = (directory.path().join("app.log"), directory.path().join("snapshot"));
+        std::fs::create_dir(&snapshot).expect("a directory");
+        let url = format!("file://{}", snapshot.display());
+        let config = serde_json::json!({
+            "payload": {"kernel": testguest(), "cmdline": options(0).to_string()},
+            "memory": {"size": 32 << 20},
+            "serial": {"mode": "File", "file": log},
+            "console": {"mode": "Off"},
+        });
+        let vmm = ByHand::start(program, directory.path());
+        vmm.put("vm.create", &config);
+        vmm.put("vm.boot", &serde_json::Value::Null);
+        wait_for_growth(&log, 1000);
+        vmm.put("vm.pause", &serde_json::Value::Null);
+        vmm.put("vm.snapshot", &serde_json::json!({"destination_url": url}));
+        drop(vmm);
+        let mut bytes = std::fs::read(&log).expect("read");
+
+        prepare_restore(&snapshot.join("config.json"), "serial.sock").expect("rewrite it");
+        let vmm = ByHand::start(program, directory.path());
+        vmm.put("vm.restore", &serde_json::json!({"source_url": url}));
+        let mut line = UnixStream::connect(directory.path().join("serial.sock")).expect("connect");
+        vmm.put("vm.resume", &serde_json::Value::Null);
+        let mut restored = [0; 2000];
+        line.read_exact(&mut restored).expect("read");
+        if !is_real() {
+            bytes.clear(); // the double keeps no memory: its guest begins anew
+        }
+        bytes.extend(restored);
+        let lines = Sequence::new(&options(0)).check(&bytes).unwrap_or_else(|broken| panic!("{broken:?}"));
+        assert_eq!(lines.start, 0);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Cloud Hypervisor: the real one where it can be had, or its contract double.
 
 use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -66,10 +67,22 @@ fn script(path: &Path, text: &str) -> String {
     path.to_str().expect("UTF-8").to_owned()
 }
 
+/// Connects to a socket by the handle of its directory, whose path may be too long for a socket's.
+///
+/// # Panics
+/// When nobody listens there.
+#[must_use]
+pub fn connect(socket: &Path) -> UnixStream {
+    let directory = std::fs::File::open(socket.parent().expect("a directory")).expect("open");
+    let name = socket.file_name().expect("a name").display();
+    UnixStream::connect(format!("/proc/self/fd/{}/{name}", directory.as_raw_fd())).expect("connect")
+}
+
 /// A Cloud Hypervisor that is driven by hand, without hypeman.
 #[derive(Debug)]
 pub struct ByHand {
-    child: std::process::Child,
+    /// Ours to end.
+    child: Option<std::process::Child>,
     socket: PathBuf,
 }
 
@@ -90,7 +103,13 @@ impl ByHand {
             assert!(child.try_wait().expect("wait").is_none(), "it ended");
             std::thread::yield_now();
         }
-        ByHand { child, socket }
+        ByHand { child: Some(child), socket }
+    }
+
+    /// The one that someone else has started, and that listens on `socket`.
+    #[must_use]
+    pub fn running(socket: &Path) -> ByHand {
+        ByHand { child: None, socket: socket.to_owned() }
     }
 
     /// Puts a request.
@@ -99,7 +118,7 @@ impl ByHand {
     /// When it fails.
     pub fn put(&self, request: &str, body: &serde_json::Value) {
         let body = if body.is_null() { String::new() } else { body.to_string() };
-        let mut stream = UnixStream::connect(&self.socket).expect("connect");
+        let mut stream = connect(&self.socket);
         let length = body.len();
         write!(
             stream,
@@ -115,7 +134,10 @@ impl ByHand {
 
 impl Drop for ByHand {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+            let _ = std::fs::remove_file(&self.socket);
+        }
     }
 }

@@ -90,7 +90,7 @@ async fn answer(request: &Request, shared: &Rc<Shared>) -> Response {
         Err(message) => Response::Error { message },
     };
     match request {
-        Request::State => Response::State { state: state(shared) },
+        Request::State => Response::State { state: state(shared).await },
         Request::Wait => Response::Ended { end: ended(shared).await },
         Request::PowerButton => done(power_button(shared).await),
         Request::Signal { signal } => done(send_signal(shared, *signal)),
@@ -110,9 +110,14 @@ async fn answer(request: &Request, shared: &Rc<Shared>) -> Response {
     }
 }
 
-fn state(shared: &Shared) -> State {
+async fn state(shared: &Shared) -> State {
     if shared.vmm_gone.is_cancelled() {
         return State::Shutdown;
+    }
+    // Someone else may have paused it. A VMM that does not tell is not waited for.
+    let paused = tokio::time::timeout(QUIT_PATIENCE, async { shared.vm.lock().await.is_paused().await });
+    if matches!(paused.await, Ok(Ok(true))) {
+        return State::Paused;
     }
     match (shared.launch.guest, status::read(Path::new(names::STATUS))) {
         (Guest::Bare, _) | (_, Some(Status::Running | Status::Exited { .. } | Status::Signaled { .. })) => {

@@ -123,6 +123,8 @@ pub trait Vm {
     async fn pause(&mut self) -> Result<()>;
     /// Lets the vCPUs go on.
     async fn resume(&mut self) -> Result<()>;
+    /// Whether the vCPUs are stopped, by whomever.
+    async fn is_paused(&mut self) -> Result<bool>;
     /// What the VMM has said of why the VM ended; asked after the VMM's process has ended.
     async fn shutdown_reason(&mut self) -> Option<ShutdownReason>;
 }

@@ -14,6 +14,7 @@ use hyper::header::{ACCEPT, CONTENT_TYPE, HOST};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use crate::hypervisor::{Error, Result};
@@ -42,6 +43,13 @@ impl Api {
         let body = serde_json::to_vec(body)
             .map_err(|error| Error::Api { request: request.to_owned(), message: error.to_string() })?;
         self.exchange(Method::PUT, request, body.into()).await.map(drop)
+    }
+
+    /// Asks for something to be told.
+    pub(crate) async fn get_json<T: DeserializeOwned>(&self, request: &str) -> Result<T> {
+        let answer = self.exchange(Method::GET, request, Bytes::new()).await?;
+        serde_json::from_slice(&answer)
+            .map_err(|error| Error::Api { request: request.to_owned(), message: error.to_string() })
     }
 
     async fn exchange(&self, method: Method, request: &str, body: Bytes) -> Result<Bytes> {

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use async_trait::async_trait;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use serde::Deserialize;
 use tokio::task::JoinHandle;
 
 use super::api::Api;
@@ -26,6 +27,12 @@ pub(crate) struct CloudHypervisorVm {
     asked_to_quit: bool,
     told: Rc<Told>,
     events: Option<JoinHandle<()>>,
+}
+
+/// The answer to `vm.info`, as far as we use it.
+#[derive(Deserialize)]
+struct VmInfo {
+    state: String,
 }
 
 /// What the VMM has told of the VM.
@@ -119,6 +126,10 @@ impl Vm for CloudHypervisorVm {
 
     async fn resume(&mut self) -> Result<()> {
         self.api.put("vm.resume").await
+    }
+
+    async fn is_paused(&mut self) -> Result<bool> {
+        Ok(self.api.get_json::<VmInfo>("vm.info").await?.state == "Paused")
     }
 
     async fn shutdown_reason(&mut self) -> Option<ShutdownReason> {

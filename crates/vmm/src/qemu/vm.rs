@@ -90,6 +90,10 @@ impl Vm for QemuVm {
         self.boot().await
     }
 
+    async fn is_paused(&mut self) -> Result<bool> {
+        Ok(self.execute(qmp::query_status {}).await?.status == qmp::RunState::paused)
+    }
+
     async fn shutdown_reason(&mut self) -> Option<ShutdownReason> {
         if let Some(events) = self.events.take() {
             let _ = events.await; // the stream has ended with QEMU

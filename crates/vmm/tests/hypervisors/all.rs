@@ -62,7 +62,9 @@ fn a_paused_guest_prints_nothing_and_goes_on_where_it_was() {
         let mut bed = start(&machine, &options).await;
         bed.vm.boot().await.unwrap();
         let mut bytes = read(&mut bed, |bytes| bytes.len() > 1000).await;
+        assert!(!bed.vm.is_paused().await.unwrap());
         bed.vm.pause().await.unwrap();
+        assert!(bed.vm.is_paused().await.unwrap());
         while drain(&bed.console.output, &mut bytes) {}
         let mut nothing = Vec::new();
         drain(&bed.console.output, &mut nothing);
