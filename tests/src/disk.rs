@@ -88,14 +88,14 @@ impl FreezableDisk {
         self.0.path().join("mounted")
     }
 
-    /// Lets no write to it come back for a while (fsfreeze(8)).
+    /// Lets no write to it come back (fsfreeze(8)) until `wait` does.
     ///
     /// # Panics
     /// When it cannot be frozen.
-    pub fn freeze_for(&self, time: std::time::Duration) {
+    pub fn freeze_while(&self, wait: impl FnOnce()) {
         let fsfreeze = find("fsfreeze").expect("fsfreeze");
         run(Command::new(&fsfreeze).arg("--freeze").arg(self.path()));
-        std::thread::sleep(time);
+        wait();
         run(Command::new(&fsfreeze).arg("--unfreeze").arg(self.path()));
     }
 }
