@@ -200,6 +200,9 @@ impl Capture {
         noted: &mut dyn FnMut(Event),
     ) -> std::io::Result<()> {
         let has_room = self.has_room(writer);
+        if has_room && stopping {
+            return Ok(()); // a write has made it: the rest can be taken
+        }
         if !has_room && !stopping {
             self.pauses.begin();
             return self.wait_for_room(writer, stop, noted).await;
