@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use hypeman_tests::bed::Bed;
 use hypeman_tests::fixtures::testguest;
-use hypeman_tests::needs::{Need, QEMU, find};
+use hypeman_tests::needs::{Need, QEMU, find, qemu_on_kvm};
 use hypeman_tests::vm::Instance;
 use testguest::Options;
 
@@ -24,7 +24,11 @@ fn main() {
         println!("SKIPPED start: {lacking}");
         return;
     }
-    let accelerators: &[&str] = if Need::Kvm.lacking().is_none() { &["tcg", "kvm"] } else { &["tcg"] };
+    let mut accelerators = vec!["tcg"];
+    match Need::QemuKvm.lacking() {
+        None => accelerators.push("kvm"),
+        Some(lacking) => println!("SKIPPED start with KVM: {lacking}\n"),
+    }
     println!("| start, median of {ROUNDS} | by hand | hypeman run -d | ratio |\n|---|---|---|---|");
     for accel in accelerators {
         let scratch = tempfile::tempdir().expect("a directory");
@@ -60,7 +64,7 @@ fn by_hand(scratch: &Path, accel: &str) -> Times {
     let _ = std::fs::remove_file(&out);
     let begin = Instant::now();
     let mut qemu = Command::new(find("qemu-system-x86_64").expect("QEMU"))
-        .args(["-machine", "q35", "-accel", accel, "-cpu", if accel == "kvm" { "qemu64" } else { "max" }])
+        .args(["-machine", "q35", "-accel", accel, "-cpu", &cpu(accel)])
         .args([
             "-nodefaults",
             "-no-user-config",
@@ -79,7 +83,7 @@ fn by_hand(scratch: &Path, accel: &str) -> Times {
         .spawn()
         .expect("QEMU");
     let process = begin.elapsed();
-    wait_for_byte(&out);
+    wait_for_byte(&out, || qemu.try_wait().expect("QEMU").is_none());
     let first_byte = begin.elapsed();
     end(&mut qemu);
     Times { process, first_byte }
@@ -104,13 +108,17 @@ fn by_hypeman(bed: &Bed, accel: &str, round: usize) -> Times {
     ];
     let begin = Instant::now();
     let mut cli = bed.command(&arguments).stdout(Stdio::null()).spawn().expect("hypeman run");
-    while !has_descendant(cli.id(), "qemu-system") {}
+    while !has_descendant(cli.id(), "qemu-system") {
+        assert!(cli.try_wait().expect("hypeman run").is_none(), "hypeman run ended before there was a VMM");
+    }
     let process = begin.elapsed();
     let _instance = Instance { bed, name };
     let logs = instances(bed);
-    wait_for_byte(&logs.join("logs/app.log"));
+    // A `hypeman run -d` that fails has ended with an error; one that succeeds leaves the VM running.
+    let mut runs = || cli.try_wait().expect("hypeman run").is_none_or(|status| status.success());
+    wait_for_byte(&logs.join("logs/app.log"), &mut runs);
     let first_byte = begin.elapsed();
-    cli.wait().expect("hypeman run");
+    assert!(cli.wait().expect("hypeman run").success());
     Times { process, first_byte }
 }
 
@@ -129,10 +137,24 @@ fn has_descendant(pid: u32, name: &str) -> bool {
     })
 }
 
-fn wait_for_byte(file: &Path) {
+/// Waits for the first byte in a file as long as what writes it `runs`; a guest that prints nothing in a minute never will.
+fn wait_for_byte(file: &Path, mut runs: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !file.metadata().is_ok_and(|metadata| metadata.len() > 0) {
+        assert!(runs(), "it ended before the guest printed anything");
+        assert!(Instant::now() < deadline, "the guest prints nothing");
         std::thread::sleep(Duration::from_micros(200));
     }
+}
+
+/// The CPU that hypeman gives its VMs, so that both start the same.
+fn cpu(accel: &str) -> String {
+    let left_out = if accel == "kvm" {
+        qemu_on_kvm().as_ref().map(|features| &features.left_out[..])
+    } else {
+        Ok(&[][..])
+    };
+    left_out.unwrap_or_default().iter().fold("max".to_owned(), |cpu, feature| format!("{cpu},-{feature}"))
 }
 
 fn end(child: &mut Child) {

@@ -1,5 +1,6 @@
 //! The promises of hypeman, each kept on real VMs. Run one with `cargo test -p hypeman-tests -- NAME`.
 
+mod accelerator;
 mod cloud_hypervisor;
 mod console;
 mod errors;
@@ -18,7 +19,8 @@ type Test = (&'static str, &'static [Need], fn());
 
 fn main() {
     let arguments = Arguments::from_args();
-    let suites: [&[Test]; 9] = [
+    let suites: [&[Test]; 10] = [
+        accelerator::TESTS,
         cloud_hypervisor::TESTS,
         console::TESTS,
         errors::TESTS,

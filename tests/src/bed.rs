@@ -1,5 +1,6 @@
 //! The binary under test, and a data directory.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -10,6 +11,8 @@ pub struct Bed {
     pub hypeman: PathBuf,
     /// The data directory.
     pub data_dir: PathBuf,
+    /// Set for each command.
+    environment: Vec<(String, OsString)>,
 }
 
 /// What a command did.
@@ -38,7 +41,14 @@ impl Bed {
             "{} is not built: run `cargo build --workspace --bins`",
             hypeman.display()
         );
-        Bed { hypeman, data_dir: data_dir.to_owned() }
+        Bed { hypeman, data_dir: data_dir.to_owned(), environment: Vec::new() }
+    }
+
+    /// The same with a variable set.
+    #[must_use]
+    pub fn with(mut self, variable: &str, value: impl Into<OsString>) -> Bed {
+        self.environment.push((variable.to_owned(), value.into()));
+        self
     }
 
     /// A command of hypeman's, to be run as the test likes.
@@ -46,6 +56,7 @@ impl Bed {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.hypeman);
         command.env("HYPEMAN_DATA_DIR", &self.data_dir).args(arguments).stdin(std::process::Stdio::null());
+        command.envs(self.environment.iter().cloned());
         command
     }
 

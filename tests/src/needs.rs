@@ -1,6 +1,11 @@
 //! What tests need of a machine, and how to get it.
 
 use std::path::Path;
+use std::sync::OnceLock;
+
+use hypeman_vmm::hypervisor::Error;
+use hypeman_vmm::qemu::CpuFeatures;
+use hypeman_vmm::spec::HypervisorKind;
 
 /// Something a machine may lack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +21,8 @@ pub enum Need {
     Root,
     /// A /dev/kvm that opens.
     Kvm,
+    /// A KVM on which QEMU brings up VMs.
+    QemuKvm,
     /// Cloud Hypervisor or its double.
     CloudHypervisor,
 }
@@ -47,12 +54,24 @@ impl Need {
                 (!rustix::process::geteuid().is_root()).then(|| "needs root: run `sudo make test`".to_owned())
             }
             Need::CloudHypervisor => crate::ch::lacking(),
+            Need::QemuKvm => {
+                qemu_on_kvm().as_ref().err().map(|error| format!("{error}; run where KVM works"))
+            }
             Need::Kvm => {
                 let open = std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm");
                 open.err().map(|error| format!("/dev/kvm: {error}; run where KVM is"))
             }
         }
     }
+}
+
+/// The CPU features with which QEMU runs on KVM here, or why it does not; tried once.
+pub fn qemu_on_kvm() -> &'static Result<CpuFeatures, Error> {
+    static TRIED: OnceLock<Result<CpuFeatures, Error>> = OnceLock::new();
+    TRIED.get_or_init(|| {
+        let qemu = hypeman_vmm::hypervisor(HypervisorKind::Qemu).discover(None)?;
+        hypeman_vmm::qemu::try_features(&qemu)
+    })
 }
 
 /// A program in `PATH`, or where Debian keeps those of root.

@@ -10,6 +10,7 @@
 //!
 //! The state is never stored: [`state::observe`] asks the shim, the VMM's process and the disk.
 
+pub mod accelerator;
 pub mod client;
 mod cmdline;
 pub mod command;

@@ -8,16 +8,13 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use hypeman_files::{AtPath, write_disk, write_json};
 use hypeman_guest::config::{self, GuestConfig};
 use hypeman_guest::{CONTROL_PORT, disk, status};
 use hypeman_image::kernel::Kernels;
-use hypeman_vmm::kvm::{KvmState, probe_kvm};
-use hypeman_vmm::spec::{Accelerator, Disk, HypervisorKind, VmSpec};
+use hypeman_vmm::spec::{Disk, VmSpec};
 
 use crate::client::Client;
-use crate::cmdline;
-use hypeman_files::AtPath;
-
 use crate::error::{Error, Result};
 use crate::launch::{Guest, Launch};
 use crate::layout::names;
@@ -25,7 +22,7 @@ use crate::protocol::Started;
 use crate::record::{CommandSpec, KernelUse, Record};
 use crate::stop;
 use crate::store::{Instance, Store};
-use hypeman_files::{write_disk, write_json};
+use crate::{accelerator, cmdline};
 
 /// The programs of ours that a start needs.
 #[derive(Debug, Clone)]
@@ -60,7 +57,7 @@ pub fn start(store: &Store, instance: &Instance, programs: &Programs) -> Result<
 /// Resolves a record to what holds on this host now, and writes the disks of this start.
 fn prepare(store: &Store, instance: &Instance, programs: &Programs) -> Result<Launch> {
     let record = &instance.record;
-    let (accelerator, note) = accelerator(record)?;
+    let decision = accelerator::decide(record, store.data_dir())?;
     let (kernel, initramfs) = boot_files(store, record, programs)?;
     let spec = VmSpec {
         name: record.name.clone(),
@@ -69,9 +66,10 @@ fn prepare(store: &Store, instance: &Instance, programs: &Programs) -> Result<La
         hotplug_memory: record.settings.hotplug_memory,
         kernel,
         initramfs,
-        cmdline: cmdline::of(record, accelerator),
+        cmdline: cmdline::of(record, decision.accelerator),
         disks: disks(store, record)?,
-        accelerator,
+        accelerator: decision.accelerator,
+        cpu_left_out: decision.cpu_left_out,
         control_port: record.command.is_some().then(|| CONTROL_PORT.to_owned()),
     };
     if let Some(command) = &record.command {
@@ -85,40 +83,10 @@ fn prepare(store: &Store, instance: &Instance, programs: &Programs) -> Result<La
         program: record.settings.program.clone(),
         spec,
         guest: Guest::of(record.command.as_ref().map(|command| command.mode)),
-        note,
+        note: decision.note,
         log: record.settings.log,
         auto_remove: record.settings.auto_remove,
     })
-}
-
-/// The accelerator, and why when it was not the user's choice.
-fn accelerator(record: &Record) -> Result<(Accelerator, Option<String>)> {
-    match (record.settings.accelerator, record.settings.hypervisor) {
-        (_, HypervisorKind::CloudHypervisor) => {
-            require_kvm(record)?;
-            Ok((Accelerator::Kvm, None))
-        }
-        (Some(accelerator), _) => Ok((accelerator, None)),
-        (None, HypervisorKind::Qemu | HypervisorKind::QemuMicrovm) => Ok(match probe_kvm() {
-            KvmState::Works => (Accelerator::Kvm, None),
-            KvmState::Missing(why) | KvmState::Broken(why) => (
-                Accelerator::Tcg,
-                Some(format!("running on TCG, which is slow, because KVM does not work: {why}")),
-            ),
-        }),
-    }
-}
-
-/// Cloud Hypervisor has nothing but KVM. Where that is there and broken, a kernel that is not Linux may still run.
-fn require_kvm(record: &Record) -> Result<()> {
-    let why = match probe_kvm() {
-        KvmState::Works => return Ok(()),
-        KvmState::Broken(_) if record.image.is_none() => return Ok(()),
-        KvmState::Missing(why) => format!("there is no KVM here: {why}"),
-        KvmState::Broken(why) => format!("KVM is broken here, so no Linux runs on it: {why}"),
-    };
-    let way_out = "create it with --hypervisor qemu, which can do without KVM";
-    Err(Error::Start { name: record.name.clone(), reason: format!("{why}; {way_out}") })
 }
 
 fn boot_files(store: &Store, record: &Record, programs: &Programs) -> Result<(PathBuf, Option<PathBuf>)> {

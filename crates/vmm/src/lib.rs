@@ -8,7 +8,7 @@ mod fifo;
 pub mod hypervisor;
 pub mod kvm;
 pub mod program;
-mod qemu;
+pub mod qemu;
 mod socket;
 pub mod spec;
 pub mod tsc;

@@ -4,7 +4,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use hypeman_instance::accelerator;
 use hypeman_vmm::kvm::{KvmState, probe_kvm};
+use hypeman_vmm::qemu::CpuFeatures;
 use hypeman_vmm::spec::HypervisorKind;
 use serde::Serialize;
 
@@ -37,6 +39,7 @@ struct Check {
 pub(crate) fn doctor(context: &Context, cloud_hypervisor: Option<&Path>, format: Format) -> Result<ExitCode> {
     let mut checks = vmms(cloud_hypervisor);
     checks.push(kvm());
+    checks.extend(qemu_on_kvm(&context.data_dir));
     checks.push(host_kernel());
     checks.push(data_dir(&context.data_dir));
     checks.push(init());
@@ -92,6 +95,29 @@ fn kvm() -> Check {
         )),
     }
     .optional()
+}
+
+/// With which CPU features QEMU's KVM works, where it can be tried at all.
+fn qemu_on_kvm(data_dir: &Path) -> Option<Check> {
+    if matches!(probe_kvm(), KvmState::Missing(_)) {
+        return None;
+    }
+    let qemu = hypeman_vmm::hypervisor(HypervisorKind::Qemu).discover(None).ok()?;
+    let tried = hypeman_vmm::qemu::cpu_features(&qemu, &accelerator::memory(data_dir));
+    let check = match tried {
+        Ok(CpuFeatures { why: None, .. }) => {
+            check("qemu on kvm", Verdict::Ok, "tried: with all features of the CPU")
+        }
+        Ok(CpuFeatures { left_out, why: Some(why) }) => check(
+            "qemu on kvm",
+            Verdict::Ok,
+            format!("tried: without {}, because {why}", left_out.join(", ")),
+        ),
+        Err(error) => {
+            check("qemu on kvm", Verdict::Broken, error.to_string()).advice("--accel auto runs VMs on TCG")
+        }
+    };
+    Some(check.optional())
 }
 
 fn host_kernel() -> Check {

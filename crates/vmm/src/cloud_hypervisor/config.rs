@@ -161,6 +161,7 @@ mod tests {
             cmdline: "quiet".into(),
             disks: vec![disk],
             accelerator: Accelerator::Kvm,
+            cpu_left_out: Vec::new(),
             control_port: None,
         };
         let expected = serde_json::json!({

@@ -16,8 +16,7 @@ pub(crate) fn of(machine: Machine, spec: &VmSpec) -> Vec<String> {
     arguments.pair("-name", format!("guest={}", escaped(&spec.name)));
     arguments.pair("-machine", machine_name(machine));
     arguments.pair("-accel", accelerator(spec.accelerator));
-    // On KVM `max` is the host's CPU, on TCG all that TCG can do (docs/system/cpu-models-x86.rst.inc).
-    arguments.pair("-cpu", "max");
+    arguments.pair("-cpu", cpu(&spec.cpu_left_out));
     arguments.pair("-smp", spec.vcpus.to_string());
     arguments.pair("-m", format!("size={}B", spec.memory));
     arguments.pair("-kernel", spec.kernel.display().to_string());
@@ -42,6 +41,11 @@ pub(crate) fn of(machine: Machine, spec: &VmSpec) -> Vec<String> {
         arguments.pair("-device", format!("virtserialport,chardev=control,name={}", escaped(port)));
     }
     arguments.0
+}
+
+/// The value of `-cpu`. On KVM `max` is the host's CPU, on TCG all that TCG can do (docs/system/cpu-models-x86.rst.inc).
+pub(crate) fn cpu(left_out: &[String]) -> String {
+    left_out.iter().fold("max".to_owned(), |cpu, feature| format!("{cpu},-{feature}"))
 }
 
 #[derive(Default)]
@@ -124,6 +128,7 @@ mod tests {
             cmdline: String::new(),
             disks: vec![disk],
             accelerator: Accelerator::Tcg,
+            cpu_left_out: Vec::new(),
             control_port: None,
         };
         let arguments = of(Machine::Q35, &spec);

@@ -5,6 +5,7 @@
 
 mod arguments;
 mod events;
+mod kvm;
 mod vm;
 
 use std::path::Path;
@@ -12,6 +13,8 @@ use std::process::Command;
 
 use async_trait::async_trait;
 use command_fds::{CommandFdExt, FdMapping};
+
+pub use kvm::{CpuFeatures, cpu_features, try_features};
 
 use crate::fifo;
 use crate::hypervisor::{Error, Hypervisor, Program, Result, Vm, Vmm};

@@ -6,9 +6,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hypeman_vmm::hypervisor;
 use hypeman_vmm::hypervisor::{Console, Error, Program, Vm, Vmm};
 use hypeman_vmm::spec::{Accelerator, HypervisorKind, VmSpec};
+use hypeman_vmm::{hypervisor, qemu};
 use testguest::Options;
 use tokio::io::unix::AsyncFd;
 use tokio::process::{Child, Command};
@@ -18,6 +18,7 @@ use tokio::process::{Child, Command};
 pub(crate) struct Machine {
     kind: HypervisorKind,
     accelerator: Accelerator,
+    cpu_left_out: Vec<String>,
     pub(crate) program: Program,
 }
 
@@ -54,11 +55,23 @@ pub(crate) fn qemus() -> Vec<Machine> {
             return Vec::new();
         }
     };
-    let accelerators = [Some(Accelerator::Tcg), kvm().then_some(Accelerator::Kvm)];
+    let on_kvm = match qemu::try_features(&program) {
+        Ok(features) => Some((Accelerator::Kvm, features.left_out)),
+        Err(error) => {
+            eprintln!("SKIPPED with QEMU on KVM: {error}");
+            None
+        }
+    };
+    let accelerators = [Some((Accelerator::Tcg, Vec::new())), on_kvm];
     let both = |kind| {
         let program = &program;
-        let machine = move |accelerator| Machine { kind, accelerator, program: program.clone() };
-        accelerators.into_iter().flatten().map(machine)
+        let machine = move |(accelerator, cpu_left_out)| Machine {
+            kind,
+            accelerator,
+            cpu_left_out,
+            program: program.clone(),
+        };
+        accelerators.clone().into_iter().flatten().map(machine)
     };
     kinds.into_iter().flat_map(both).collect()
 }
@@ -78,7 +91,12 @@ pub(crate) fn cloud_hypervisor() -> Vec<Machine> {
     };
     let machine = |path: PathBuf| {
         let program = hypervisor(HypervisorKind::CloudHypervisor).discover(Some(&path)).unwrap();
-        Machine { kind: HypervisorKind::CloudHypervisor, accelerator: Accelerator::Kvm, program }
+        Machine {
+            kind: HypervisorKind::CloudHypervisor,
+            accelerator: Accelerator::Kvm,
+            cpu_left_out: Vec::new(),
+            program,
+        }
     };
     paths.into_iter().map(machine).collect()
 }
@@ -114,6 +132,7 @@ pub(crate) fn spec(machine: &Machine, options: &Options) -> VmSpec {
         cmdline: options.to_string(),
         disks: Vec::new(),
         accelerator: machine.accelerator,
+        cpu_left_out: machine.cpu_left_out.clone(),
         control_port: Some("test".into()),
     }
 }

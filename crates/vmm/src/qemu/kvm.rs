@@ -1,0 +1,172 @@
+//! Whether QEMU's KVM takes a set of CPU features: tried, not assumed.
+//!
+//! `-cpu max` offers the guest all that the host's KVM lists, and some KVMs refuse what they list. QEMU then aborts as it
+//! puts a vCPU into its first state: on AMD hosts with Linux 6.18, QEMU 7.2 dies with "failed to set MSR 0x10a" (that is
+//! IA32_ARCH_CAPABILITIES). So a QEMU is started with a stopped VM, and with fewer features until one comes up.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use hypeman_files::{Lock, read_json, write_json};
+use serde::{Deserialize, Serialize};
+
+use super::arguments;
+use crate::hypervisor::{Error, Program, Result};
+
+/// What is left out, in the order in which it is tried. What comes last are features that few guests miss: virtualization
+/// within the VM, and performance counters.
+const LEFT_OUT: [&[&str]; 3] = [&[], &["arch-capabilities"], &["arch-capabilities", "vmx", "svm", "pmu"]];
+
+/// What a trial has shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CpuFeatures {
+    /// Features that guests do not get, as QEMU names them.
+    pub left_out: Vec<String>,
+    /// Why: QEMU's words when it had them.
+    pub why: Option<String>,
+}
+
+/// A trial that is remembered, and of what it holds.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Remembered {
+    /// A boot of the host: with another kernel KVM may be another.
+    boot: String,
+    program: Program,
+    features: CpuFeatures,
+}
+
+/// The CPU features with which `program` runs VMs on this host's KVM. A trial takes some 50 ms; its result is remembered at
+/// `memory` until the host is booted again or the program is another one.
+///
+/// # Errors
+/// [`Error::Program`] with QEMU's words when it does not run on KVM at all.
+pub fn cpu_features(program: &Program, memory: &Path) -> Result<CpuFeatures> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let recall = || {
+        let remembered: Remembered = read_json(memory).ok().flatten()?;
+        (remembered.boot == boot && remembered.program == *program).then_some(remembered.features)
+    };
+    if let Some(features) = recall() {
+        return Ok(features);
+    }
+    // Of many starts at once, one tries. Where nothing can be remembered, each tries for itself.
+    let _held = Lock::acquire(&memory.with_extension("lock"));
+    if let Some(features) = recall() {
+        return Ok(features);
+    }
+    let features = try_features(program)?;
+    let _ = write_json(memory, &Remembered { boot, program: program.clone(), features: features.clone() });
+    Ok(features)
+}
+
+/// Tries one set of features after the other.
+///
+/// # Errors
+/// As [`cpu_features`].
+pub fn try_features(program: &Program) -> Result<CpuFeatures> {
+    let mut why = None;
+    for set in LEFT_OUT {
+        let left_out: Vec<String> = set.iter().map(|&feature| feature.to_owned()).collect();
+        match try_set(program, &left_out) {
+            Ok(()) => return Ok(CpuFeatures { left_out, why }),
+            Err(words) => why = why.or(Some(words)),
+        }
+    }
+    let why = why.unwrap_or_default();
+    Err(Error::Program(format!("{} does not run on this host's KVM: {why}", program.path.display())))
+}
+
+/// Brings up a VM that never runs, and ends it; or tells why it did not come up.
+fn try_set(program: &Program, left_out: &[String]) -> std::result::Result<(), String> {
+    let mut command = Command::new(&program.path);
+    command.args([
+        "-S",
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+        "-machine",
+        "q35",
+        "-m",
+        "16M",
+    ]);
+    command.args(["-accel", "kvm", "-cpu", &arguments::cpu(left_out), "-qmp", "stdio"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let quit = |mut child: std::process::Child| {
+        if let Some(mut stdin) = child.stdin.take() {
+            // One that has died already takes nothing.
+            let _ = stdin.write_all(b"{\"execute\":\"qmp_capabilities\"}\n{\"execute\":\"quit\"}\n");
+        }
+        child.wait_with_output()
+    };
+    let output = command.spawn().and_then(quit).map_err(|error| error.to_string())?;
+    if output.status.success() { Ok(()) } else { Err(last_words(&output)) }
+}
+
+/// The first line that QEMU printed of its failure, which is the cause; what follows is where it gave up.
+fn last_words(output: &Output) -> String {
+    let text = String::from_utf8_lossy(&output.stderr);
+    match text.lines().map(str::trim).find(|line| !line.is_empty()) {
+        Some(line) => line.to_owned(),
+        None => output.status.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// A QEMU in whose KVM `condition` fails; it counts how often it is asked.
+    fn qemu(directory: &Path, condition: &str) -> Program {
+        let path = directory.join("qemu");
+        let text = format!(
+            "#!/bin/sh\necho x >>{0}/asked\ncase \"$*\" in {condition}) echo 'qemu: error: failed to set MSR 0x10a to 0x0' >&2\n\
+             echo 'qemu: kvm_buf_set_msrs: Assertion failed' >&2; exit 134;; esac\ncat >/dev/null\n",
+            directory.display()
+        );
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        Program { path, version: "7.2.22".to_owned() }
+    }
+
+    fn asked(directory: &Path) -> usize {
+        std::fs::read_to_string(directory.join("asked")).unwrap_or_default().lines().count()
+    }
+
+    #[test]
+    fn what_kvm_refuses_is_left_out_and_tried_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let program = qemu(directory.path(), "*'-cpu max '*");
+        let memory = directory.path().join("kvm.json");
+        for _ in 0..3 {
+            let features = cpu_features(&program, &memory).unwrap();
+            assert_eq!(features.left_out, ["arch-capabilities"]);
+            assert_eq!(features.why.as_deref(), Some("qemu: error: failed to set MSR 0x10a to 0x0"));
+        }
+        assert_eq!(asked(directory.path()), 2, "one that failed, one that came up, and no more");
+        let newer = Program { version: "8.0.0".to_owned(), ..program };
+        cpu_features(&newer, &memory).unwrap();
+        assert_eq!(asked(directory.path()), 4, "another version is tried anew");
+    }
+
+    #[test]
+    fn a_kvm_that_takes_all_is_given_all() {
+        let directory = tempfile::tempdir().unwrap();
+        let program = qemu(directory.path(), "never");
+        let features = cpu_features(&program, &directory.path().join("kvm.json")).unwrap();
+        assert_eq!(features, CpuFeatures { left_out: Vec::new(), why: None });
+    }
+
+    #[test]
+    fn a_qemu_that_never_comes_up_is_named_with_its_words_and_not_remembered() {
+        let directory = tempfile::tempdir().unwrap();
+        let program = qemu(directory.path(), "*");
+        let memory = directory.path().join("kvm.json");
+        let error = cpu_features(&program, &memory).unwrap_err().to_string();
+        assert!(error.contains("MSR 0x10a") && error.contains(program.path.to_str().unwrap()), "{error}");
+        assert!(!memory.exists());
+    }
+}
