@@ -12,7 +12,10 @@ use hypeman_tests::disk::FreezableDisk;
 use hypeman_tests::fixtures::{bed, busybox, testguest};
 use hypeman_tests::needs::{BUSYBOX, LOGROTATE, Need};
 use hypeman_tests::vm::Instance;
+use hypeman_vmm::cloud_hypervisor;
 use hypeman_vmm::cloud_hypervisor::snapshot::prepare_restore;
+use hypeman_vmm::hypervisor::Vmm;
+use hypeman_vmm::spec::{Accelerator, HypervisorKind, VmSpec};
 use testguest::check::Sequence;
 use testguest::{Finish, Options};
 
@@ -313,12 +316,7 @@ fn an_old_snapshot_comes_back_on_a_socket() {
         let mut bytes = std::fs::read(&log).expect("read");
 
         prepare_restore(&snapshot.join("config.json"), "serial.sock").expect("rewrite it");
-        let vmm = ByHand::start(program, directory.path());
-        vmm.put("vm.restore", &serde_json::json!({"source_url": url}));
-        let mut line = UnixStream::connect(directory.path().join("serial.sock")).expect("connect");
-        vmm.put("vm.resume", &serde_json::Value::Null);
-        let mut restored = [0; 2000];
-        line.read_exact(&mut restored).expect("read");
+        let restored = restored(program, directory.path(), &snapshot, 2000);
         if !is_real() {
             bytes.clear(); // the double keeps no memory: its guest begins anew
         }
@@ -326,6 +324,41 @@ fn an_old_snapshot_comes_back_on_a_socket() {
         let lines = Sequence::new(&options(0)).check(&bytes).unwrap_or_else(|broken| panic!("{broken:?}"));
         assert_eq!(lines.start, 0);
     }
+}
+
+/// Restores a snapshot as hypeman's driver does, and reads the first bytes that the guest prints.
+fn restored(program: &str, directory: &Path, snapshot: &Path, length: usize) -> Vec<u8> {
+    let driver = hypeman_vmm::hypervisor(HypervisorKind::CloudHypervisor);
+    let program = driver.discover(Some(Path::new(program))).expect("Cloud Hypervisor");
+    let spec = VmSpec {
+        name: "restored".into(),
+        vcpus: 1,
+        memory: 32 << 20,
+        hotplug_memory: None,
+        kernel: testguest().into(),
+        initramfs: None,
+        cmdline: String::new(),
+        disks: Vec::new(),
+        accelerator: Accelerator::Kvm,
+        cpu_left_out: Vec::new(),
+        control_port: None,
+    };
+    let restore = async {
+        let command = driver.command(&program, directory, &spec).expect("prepare");
+        let mut child = tokio::process::Command::from(command).kill_on_drop(true).spawn().expect("start it");
+        let pid = child.id().expect("a pid").cast_signed();
+        let vmm = Vmm { program: &program, directory, pid };
+        let mut vm = cloud_hypervisor::restore(vmm, snapshot).await.expect("restore");
+        let console = vm.console().await.expect("connect");
+        vm.resume().await.expect("resume");
+        let mut bytes = vec![0; length];
+        let mut line = UnixStream::from(console.output);
+        line.set_nonblocking(false).and_then(|()| line.read_exact(&mut bytes)).expect("read");
+        child.kill().await.expect("kill");
+        bytes
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    tokio::task::LocalSet::new().block_on(&runtime, restore)
 }
 
 fn resets() {

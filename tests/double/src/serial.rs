@@ -8,8 +8,15 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
+
+use rustix::event::epoll;
 
 use crate::ring::Ring;
+
+/// How long the serial thread needs to come to its turn after a client has connected, as on a busy host: longer than the
+/// guest needs to print a line.
+const LATE: Duration = Duration::from_millis(20);
 
 /// Where the guest's UART ends.
 #[derive(Clone)]
@@ -75,15 +82,32 @@ impl Unserved {
             while let Ok((client, _)) = listener.accept() {
                 take(client);
             }
-            let _ = listener.set_nonblocking(false);
-            thread::spawn(move || {
-                while let Ok((client, _)) = listener.accept() {
-                    take(client);
+            let manager = thread::Builder::new().name("serial-manager".to_owned());
+            let _ = manager.spawn(move || {
+                while wait_for_client(&listener).is_ok() {
+                    thread::sleep(LATE);
+                    while let Ok((client, _)) = listener.accept() {
+                        take(client);
+                    }
                 }
             });
         }
         (self.line, input)
     }
+}
+
+/// Sleeps in epoll_wait(2) until someone connects, as `start_thread` does.
+fn wait_for_client(listener: &UnixListener) -> std::io::Result<()> {
+    let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    epoll::add(&epoll, listener, epoll::EventData::new_u64(0), epoll::EventFlags::IN)?;
+    let mut events = Vec::with_capacity(1);
+    while events.is_empty() {
+        match epoll::wait(&epoll, rustix::buffer::spare_capacity(&mut events), None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 impl Line {

@@ -3,6 +3,7 @@
 //! The API socket and the event monitor are descriptors that the VMM inherits: a connect never fails and never has to be
 //! tried again, and neither leaves a lock or a stale file. Sources cited as `vmm/src/...` are Cloud Hypervisor's, v53.0.
 
+mod accepted;
 mod api;
 mod config;
 mod events;
@@ -38,6 +39,16 @@ const SERIAL_SOCKET: &str = "serial.sock";
 /// The driver.
 #[derive(Debug)]
 pub(crate) struct CloudHypervisor;
+
+/// Makes a VM anew from the snapshot in a directory, in the VMM that was just started from [`Hypervisor::command`]. The guest
+/// is paused where it was: connect its console, and then let it go on ([`Vm::resume`]). What the snapshot says of the serial
+/// line is to be fit for this VMM ([`snapshot::prepare_restore`]).
+///
+/// # Errors
+/// When the snapshot is damaged or of another release, or the VMM ends meanwhile.
+pub async fn restore(vmm: Vmm<'_>, snapshot: &Path) -> Result<Box<dyn Vm>> {
+    Ok(Box::new(vm::CloudHypervisorVm::restore(vmm, snapshot).await?))
+}
 
 #[async_trait(?Send)]
 impl Hypervisor for CloudHypervisor {

@@ -49,7 +49,8 @@ impl Drop for Pinned {
     }
 }
 
-fn threads(process: Pid) -> Vec<Pid> {
+/// The threads of a process.
+pub(super) fn threads(process: Pid) -> Vec<Pid> {
     let tasks = std::fs::read_dir(format!("/proc/{}/task", process.as_raw_nonzero()));
     let numbers =
         tasks.into_iter().flatten().flatten().filter_map(|task| task.file_name().to_str()?.parse().ok());

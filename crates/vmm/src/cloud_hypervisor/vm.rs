@@ -2,20 +2,20 @@
 
 use std::cell::Cell;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use async_trait::async_trait;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
 use super::api::Api;
 use super::config::VmConfig;
 use super::events::Events;
 use super::pin::Pinned;
-use super::{API_SOCKET, release, serial};
+use super::{API_SOCKET, accepted, release, serial};
 use crate::hypervisor::{Console, Error, Result, ShutdownReason, Vm, Vmm};
 
 /// A VM that was created there.
@@ -45,6 +45,16 @@ struct Told {
 impl CloudHypervisorVm {
     /// Creates the VM, and listens to what the VMM tells of it from then on. Needs a tokio `LocalSet`.
     pub(crate) async fn create(vmm: Vmm<'_>, config: &VmConfig<'_>) -> Result<CloudHypervisorVm> {
+        CloudHypervisorVm::make(vmm, "vm.create", config).await
+    }
+
+    /// As [`CloudHypervisorVm::create`], from a snapshot.
+    pub(crate) async fn restore(vmm: Vmm<'_>, snapshot: &Path) -> Result<CloudHypervisorVm> {
+        let url = format!("file://{}", snapshot.display());
+        CloudHypervisorVm::make(vmm, "vm.restore", &serde_json::json!({"source_url": url})).await
+    }
+
+    async fn make(vmm: Vmm<'_>, request: &str, body: &impl Serialize) -> Result<CloudHypervisorVm> {
         let api = Api { socket: vmm.directory.join(API_SOCKET) };
         let pid = Pid::from_raw(vmm.pid);
         let process = pid
@@ -52,7 +62,7 @@ impl CloudHypervisorVm {
             .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()))
             .map_err(|error| Error::Io { path: format!("/proc/{}", vmm.pid).into(), source: error.into() })?;
         let events = Events::open(vmm.directory)?;
-        api.put_json("vm.create", config).await?;
+        api.put_json(request, body).await?;
         let told = Rc::new(Told::default());
         let events = tokio::task::spawn_local(watch(events, process, told.clone()));
         Ok(CloudHypervisorVm {
@@ -125,6 +135,9 @@ impl Vm for CloudHypervisorVm {
     }
 
     async fn resume(&mut self) -> Result<()> {
+        if let Some(process) = self.drops_until_accepted {
+            accepted::wait_until_served(process).await;
+        }
         self.api.put("vm.resume").await
     }
 
