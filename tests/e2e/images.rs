@@ -114,7 +114,7 @@ fn an_import_killed_half_way() {
     let hidden = || {
         let names =
             std::fs::read_dir(&images).expect("images").map(|entry| entry.expect("entry").file_name());
-        names.filter(|name| name.to_string_lossy().starts_with(".import-")).count()
+        names.filter(|name| name.to_string_lossy().starts_with(".new-")).count()
     };
     assert_eq!(hidden(), 1);
     child.kill().expect("kill -9");

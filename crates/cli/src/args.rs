@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use hypeman_guest::ulimit::Ulimit;
 use hypeman_vmm::spec::{Accelerator, HypervisorKind};
 
 use crate::size;
@@ -199,6 +200,9 @@ pub(crate) struct CreateArguments {
     /// User in the guest
     #[arg(short, long, value_name = "USER[:GROUP]")]
     pub(crate) user: Option<String>,
+    /// Resource limit of the program, for example nofile=1024:4096 [default: nofile=1048576]
+    #[arg(long, value_name = "NAME=SOFT[:HARD]", value_parser = Ulimit::parse)]
+    pub(crate) ulimit: Vec<Ulimit>,
     /// Number of vCPUs
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub(crate) cpus: u32,

@@ -35,7 +35,7 @@ fn main() -> ExitCode {
 }
 
 fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
-    eprintln!("hypeman: {error:#}");
+    output::complain(output::explain(error));
     ExitCode::from(code)
 }
 

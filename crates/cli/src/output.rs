@@ -38,6 +38,23 @@ pub(crate) fn line(text: &str) -> Result<()> {
     Ok(writeln!(std::io::stdout().lock(), "{text}")?)
 }
 
+/// Says something on standard error, where there may be nobody any more to hear it.
+pub(crate) fn complain(text: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr().lock(), "hypeman: {text}");
+}
+
+/// An error with its causes, each once: many errors tell their cause in their own words already.
+pub(crate) fn explain(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |mut text, cause| {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            text.push_str(if text.is_empty() { "" } else { ": " });
+            text.push_str(&cause);
+        }
+        text
+    })
+}
+
 /// Text of unknown origin, made safe for a terminal and cut to `width` characters.
 pub(crate) fn short(text: &str, width: usize) -> String {
     let clean: String = text.chars().filter(|c| !c.is_control()).collect();
@@ -52,4 +69,20 @@ pub(crate) fn ago(time: jiff::Timestamp) -> String {
     let seconds = jiff::Timestamp::now().duration_since(time).as_secs().max(0).unsigned_abs();
     let text = humantime::format_duration(std::time::Duration::from_secs(seconds)).to_string();
     text.split(' ').take(2).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    #[test]
+    fn each_cause_is_told_once() {
+        let file = hypeman_image::Error::from(hypeman_files::read_json::<i32>("/".as_ref()).unwrap_err());
+        let error = anyhow::Error::from(file).context("no image is here");
+        let text = super::explain(&error);
+        assert_eq!(text.matches("directory").count(), 1, "{text}");
+        assert!(text.starts_with("no image is here: /: "), "{text}");
+        let error = Err::<(), _>(anyhow::anyhow!("inner")).context("outer").unwrap_err();
+        assert_eq!(super::explain(&error), "outer: inner");
+    }
 }

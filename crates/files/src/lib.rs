@@ -1,10 +1,12 @@
 //! Files that several processes share without a daemon: locks that die with their holder, and records that a reader
 //! never sees half-written.
 
+mod draft;
 mod error;
 mod lock;
 mod records;
 
+pub use draft::{Draft, lock_store, remove_entry};
 pub use error::{AtPath, Error, Result};
 pub use lock::{Existing, Lock, is_held};
 pub use records::{read_at_most, read_json, replace, sync_directory, write_disk, write_json};

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ulimit::Ulimit;
+
 /// Size of the configuration disk in bytes; the JSON document must fit.
 pub const DISK_SIZE: u64 = 1024 * 1024;
 
@@ -35,4 +37,13 @@ pub struct GuestConfig {
     /// Number of the signal that asks the command to end; `None` is SIGTERM.
     #[serde(default)]
     pub stop_signal: Option<i32>,
+    /// Resource limits of the command.
+    #[serde(default)]
+    pub ulimits: Vec<Ulimit>,
+    /// Whether the command wants to be process 1 without being a system, and gets a PID namespace to be that in.
+    #[serde(default)]
+    pub pid_namespace: bool,
+    /// Whether there is a disk with the modules of the kernel ([`crate::disk::MODULES`]).
+    #[serde(default)]
+    pub modules: bool,
 }

@@ -4,14 +4,18 @@
 //! host parses what it finds on the status disk with a size limit and believes no word of it beyond this module's types.
 
 pub mod config;
+pub mod control;
 pub mod status;
+pub mod ulimit;
 
 /// Serial numbers of the virtio-blk disks, by which init finds them (`/sys/block/*/serial`).
 pub mod disk {
-    /// The image's read-only root filesystem (ext4).
+    /// The image's read-only root filesystem (squashfs).
     pub const ROOT: &str = "root";
     /// The instance's writable overlay (ext4, made by the host).
     pub const OVERLAY: &str = "overlay";
+    /// The modules of the guest's kernel, read-only (squashfs); only where it has some.
+    pub const MODULES: &str = "modules";
     /// [`crate::config::GuestConfig`] as JSON, read-only.
     pub const CONFIG: &str = "config";
     /// [`crate::status::Status`] as JSON, written by init.
@@ -20,5 +24,3 @@ pub mod disk {
 
 /// Name of the virtio-serial port on which init takes [`control::Request`]s, one JSON object a line.
 pub const CONTROL_PORT: &str = "hypeman.control";
-
-pub mod control;

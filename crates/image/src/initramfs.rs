@@ -15,14 +15,13 @@ const PROGRAM: u32 = 0o100_755;
 const FILE: u32 = 0o100_644;
 
 /// Writes an initramfs to `path`, for a kernel whose modules lie in `modules`; without them the kernel has to have all
-/// it needs built in. Two who write the same at once do not harm each other.
+/// it needs built in.
 ///
 /// # Errors
 /// When a module that no VM can do without is missing, or the disk is full.
 pub(crate) fn write(modules: Option<&Path>, init: &Path, path: &Path) -> Result<()> {
-    let directory = path.parent().unwrap_or(Path::new("."));
-    let temporary = tempfile::NamedTempFile::new_in(directory).at(directory)?;
-    let mut archive = BufWriter::new(temporary.as_file());
+    let file = File::create_new(path).at(path)?;
+    let mut archive = BufWriter::new(&file);
     for name in ["dev", "proc", "sys", "modules"] {
         append(&mut archive, name, DIRECTORY, &[]).at(path)?;
     }
@@ -39,9 +38,7 @@ pub(crate) fn write(modules: Option<&Path>, init: &Path, path: &Path) -> Result<
     }
     cpio::newc::trailer(&mut archive).at(path)?.flush().at(path)?;
     drop(archive);
-    temporary.as_file().sync_all().at(path)?;
-    temporary.persist(path).map_err(|error| error.error).at(path)?;
-    Ok(())
+    Ok(file.sync_all().at(path)?)
 }
 
 fn append(archive: &mut impl Write, name: &str, mode: u32, bytes: &[u8]) -> std::io::Result<()> {

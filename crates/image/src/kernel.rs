@@ -3,7 +3,7 @@
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use hypeman_files::{AtPath, sync_directory};
+use hypeman_files::{AtPath, Draft, lock_store, remove_entry, sync_directory};
 
 use crate::error::{Error, Result, content};
 use crate::progress::Progress;
@@ -13,6 +13,7 @@ use crate::{digest, initramfs, tool};
 const META_PACKAGE: &str = "linux-image-cloud-amd64";
 const VMLINUZ: &str = "vmlinuz";
 const MODULES: &str = "modules";
+const MODULES_DISK: &str = "modules.squashfs";
 
 /// A kernel of the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +51,7 @@ impl Kernels {
     /// When apt is missing, knows no such package or cannot fetch it, or the disk is full; nothing is left then.
     pub fn pull(&self, progress: &dyn Progress) -> Result<Kernel> {
         let package = newest_package()?;
-        let scratch = self.scratch()?;
+        let scratch = Draft::begin(&self.kernels)?;
         progress.start(&format!("fetching {package}"), None);
         let mut download = tool::command("apt-get", "apt")?;
         tool::run(
@@ -125,13 +126,12 @@ impl Kernels {
     /// # Errors
     /// When there is no such kernel, or it is used.
     pub fn remove(&self, version: &str, user: Option<&str>) -> Result<()> {
+        let held = lock_store(&self.kernels)?;
         let kernel = self.get(Some(version))?;
         if let Some(user) = user {
             return Err(Error::InUse { what: format!("kernel {version}"), user: user.to_owned() });
         }
-        let doomed = self.kernels.join(format!(".removed-{version}"));
-        std::fs::rename(&kernel.directory, &doomed).at(&kernel.directory)?;
-        Ok(std::fs::remove_dir_all(&doomed).at(&doomed)?)
+        Ok(remove_entry(&self.kernels, &kernel.directory, &held)?)
     }
 
     /// The initramfs for a kernel of the store with this init; made when it is not there yet.
@@ -140,7 +140,38 @@ impl Kernels {
     /// When the kernel lacks a module that no VM can do without, or the disk is full.
     pub fn initramfs(&self, kernel: &Kernel, init: &Path) -> Result<PathBuf> {
         let modules = Some(kernel.directory.join(MODULES)).filter(|path| path.is_dir());
-        made_once(&kernel.directory, modules.as_deref(), init)
+        self.made_once(&kernel.directory, modules.as_deref(), init)
+    }
+
+    /// The disk with all modules of a kernel of the store, a squashfs; made when it is not there yet. `None` for a kernel
+    /// without modules.
+    ///
+    /// # Errors
+    /// When gensquashfs is missing or fails, or the disk is full.
+    pub fn modules_disk(&self, kernel: &Kernel) -> Result<Option<PathBuf>> {
+        let modules = kernel.directory.join(MODULES);
+        let disk = kernel.directory.join(MODULES_DISK);
+        if disk.exists() || !modules.is_dir() {
+            return Ok(Some(disk).filter(|disk| disk.exists()));
+        }
+        let scratch = Draft::begin(&self.kernels)?;
+        let made = scratch.path().join(MODULES_DISK);
+        make_modules_disk(&modules, &made)?;
+        std::fs::rename(&made, &disk).at(&disk)?;
+        Ok(Some(disk))
+    }
+
+    fn made_once(&self, directory: &Path, modules: Option<&Path>, init: &Path) -> Result<PathBuf> {
+        // The init may change with any update of ours: its digest tells one initramfs from another.
+        let hash = digest::of(&std::fs::read(init).at(init)?);
+        let path = directory.join(format!("initramfs-{}", &digest::hex(&hash)?[..16]));
+        if !path.exists() {
+            let scratch = Draft::begin(&self.kernels)?;
+            let made = scratch.path().join("initramfs");
+            initramfs::write(modules, init, &made)?;
+            std::fs::rename(&made, &path).at(&path)?;
+        }
+        Ok(path)
     }
 
     /// The initramfs for a kernel of the user's own, which has to have all drivers built in.
@@ -149,24 +180,19 @@ impl Kernels {
     /// When the disk is full.
     pub fn initramfs_without_modules(&self, init: &Path) -> Result<PathBuf> {
         std::fs::create_dir_all(&self.kernels).at(&self.kernels)?;
-        made_once(&self.kernels, None, init)
-    }
-
-    /// A directory that goes away with the work in it.
-    fn scratch(&self) -> Result<tempfile::TempDir> {
-        std::fs::create_dir_all(&self.kernels).at(&self.kernels)?;
-        Ok(tempfile::Builder::new().prefix(".new-").tempdir_in(&self.kernels).at(&self.kernels)?)
+        self.made_once(&self.kernels, None, init)
     }
 
     /// Puts a kernel into the store under its version, whole or not at all.
     fn adopt(&self, version: &str, vmlinuz: &Path, modules: Option<&Path>) -> Result<Kernel> {
         kernel_kind(vmlinuz)?;
-        let scratch = self.scratch()?;
+        let scratch = Draft::begin(&self.kernels)?;
         let made = scratch.path().join("kernel");
         std::fs::DirBuilder::new().mode(0o755).create(&made).at(&made)?;
         std::fs::copy(vmlinuz, made.join(VMLINUZ)).at(vmlinuz)?;
         if let Some(modules) = modules {
             copy_modules(modules, &made, version)?;
+            make_modules_disk(&made.join(MODULES), &made.join(MODULES_DISK))?;
         }
         let directory = self.kernels.join(version);
         match std::fs::rename(&made, &directory) {
@@ -197,14 +223,12 @@ fn copy_modules(modules: &Path, kernel: &Path, version: &str) -> Result<()> {
     Ok(std::fs::remove_dir_all(&root).at(&root)?)
 }
 
-fn made_once(directory: &Path, modules: Option<&Path>, init: &Path) -> Result<PathBuf> {
-    // The init may change with any update of ours: its digest tells one initramfs from another.
-    let hash = digest::of(&std::fs::read(init).at(init)?);
-    let path = directory.join(format!("initramfs-{}", &digest::hex(&hash)?[..16]));
-    if !path.exists() {
-        initramfs::write(modules, init, &path)?;
-    }
-    Ok(path)
+/// Packs a directory of modules into a disk for guests.
+fn make_modules_disk(modules: &Path, disk: &Path) -> Result<()> {
+    let mut command = tool::command("gensquashfs", "squashfs-tools-ng")?;
+    command.args(["--quiet", "--all-root", "--compressor", "lz4", "--pack-dir"]).arg(modules).arg(disk);
+    tool::run("gensquashfs", &mut command)?;
+    Ok(())
 }
 
 /// The package that the meta package depends on, as apt knows it.

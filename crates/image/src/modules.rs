@@ -11,13 +11,15 @@ use crate::error::{Result, content};
 const NEEDED: [&str; 4] = ["virtio_blk", "squashfs", "overlay", "ext4"];
 
 /// Modules that are taken when they are there: either bus of virtio, what the control port and the power button need,
-/// randomness, network, sockets to the host, and the other file system that an image may have.
-const WELCOME: [&str; 10] = [
+/// a word to the host when the kernel panics, randomness, network, sockets to the host, and the other file system that an image may have.
+const WELCOME: [&str; 12] = [
     "virtio_pci",
     "virtio_mmio",
     "virtio_console",
     "button",
     "evdev",
+    "pvpanic_pci",
+    "pvpanic_mmio",
     "virtio_rng",
     "virtio_net",
     "vmw_vsock_virtio_transport",

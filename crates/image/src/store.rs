@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use hypeman_files::{AtPath, Lock, read_json, sync_directory, write_json};
+use hypeman_files::{AtPath, Draft, Lock, lock_store, read_json, remove_entry, sync_directory, write_json};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -71,7 +71,7 @@ impl Store {
     /// When the registry refuses, breaks off or sends something else, or the disk is full; nothing is left then.
     pub fn pull(&self, reference: &str, progress: &dyn Progress) -> Result<Image> {
         let full = names::parse(reference)?;
-        let staging = self.staging()?;
+        let staging = Draft::begin(&self.images)?;
         let source = pull::pull(&full, staging.path(), progress)?;
         self.adopt(&source, Some(&full.whole()), staging, progress)
     }
@@ -89,7 +89,7 @@ impl Store {
         progress: &dyn Progress,
     ) -> Result<Image> {
         let name = name.map(names::full).transpose()?;
-        let staging = self.staging()?;
+        let staging = Draft::begin(&self.images)?;
         let source = import::import(source, changes, staging.path(), progress)?;
         let name = name.or_else(|| source.name.clone());
         self.adopt(&source, name.as_deref(), staging, progress)
@@ -150,7 +150,7 @@ impl Store {
     /// # Errors
     /// When there is no such image, or an instance uses it.
     pub fn remove(&self, query: &str, user: &dyn Fn(&str) -> Option<String>) -> Result<()> {
-        let _held = self.lock()?;
+        let held = self.lock()?;
         let image = self.get(query)?;
         let mut names = names::read(&self.images)?;
         let named = names::full(query).ok().filter(|full| names.get(full) == Some(&image.digest));
@@ -163,11 +163,10 @@ impl Store {
         if let Some(user) = user(&image.digest) {
             return Err(Error::InUse { what: format!("image {query}"), user });
         }
+        // First what takes room: a full disk has none for a new list of names. A name without its image is none.
+        remove_entry(&self.images, &image.directory, &held)?;
         names.retain(|_, digest| *digest != image.digest);
-        names::write(&self.images, &names)?;
-        let doomed = self.images.join(format!(".removed-{}", digest::hex(&image.digest)?));
-        std::fs::rename(&image.directory, &doomed).at(&image.directory)?;
-        Ok(std::fs::remove_dir_all(&doomed).at(&doomed)?)
+        names::write(&self.images, &names)
     }
 
     fn read(&self, directory: &Path, names: &names::Names) -> Result<Option<Image>> {
@@ -181,27 +180,7 @@ impl Store {
     }
 
     fn lock(&self) -> Result<Lock> {
-        std::fs::create_dir_all(&self.images).at(&self.images)?;
-        Ok(Lock::acquire(&self.images.join(".lock"))?)
-    }
-
-    /// A directory for an import, and the end of those whose import was killed.
-    fn staging(&self) -> Result<Staging> {
-        let _held = self.lock()?;
-        for entry in std::fs::read_dir(&self.images).at(&self.images)? {
-            let entry = entry.at(&self.images)?;
-            let name = entry.file_name();
-            let stale = name.as_encoded_bytes().starts_with(b".import-");
-            if name.as_encoded_bytes().starts_with(b".removed-")
-                || stale && matches!(Lock::try_acquire(&entry.path().join("lock")), Ok(Some(_)))
-            {
-                let _ = std::fs::remove_dir_all(entry.path()); // tried again by the next
-            }
-        }
-        let directory =
-            tempfile::Builder::new().prefix(".import-").tempdir_in(&self.images).at(&self.images)?;
-        let lock = Lock::acquire(&directory.path().join("lock"))?;
-        Ok(Staging { directory, _lock: lock })
+        Ok(lock_store(&self.images)?)
     }
 
     /// Makes the disk of an image that is not here yet, and gives it the name.
@@ -209,7 +188,7 @@ impl Store {
         &self,
         source: &assemble::Source,
         name: Option<&str>,
-        staging: Staging,
+        staging: Draft,
         progress: &dyn Progress,
     ) -> Result<Image> {
         let directory = self.images.join(digest::hex(&source.digest)?);
@@ -234,17 +213,5 @@ impl Store {
         }
         let missing = || Error::NotFound(source.digest.clone()); // removed in this very moment
         self.read(&directory, &names)?.ok_or_else(missing)
-    }
-}
-
-/// A directory that goes away with the import, and by whose lock others see that it is in use.
-struct Staging {
-    directory: tempfile::TempDir,
-    _lock: Lock,
-}
-
-impl Staging {
-    fn path(&self) -> &Path {
-        self.directory.path()
     }
 }

@@ -6,8 +6,9 @@ use hypeman_vmm::tsc::host_tsc_khz;
 use crate::record::Record;
 
 /// For our init: the console on the serial line, a panic that resets (which ends the VM), and silence unless asked
-/// otherwise. `loglevel=1` lets emergencies through, a panic among them.
-const QUIET: &str = "console=ttyS0 rdinit=/init panic=-1 quiet loglevel=1";
+/// otherwise. Below 0 not even emergencies are shown, as each power off is one to Linux; but a kernel that dies is, for then
+/// it raises the level unless that is 0 (`console_verbose` in include/linux/printk.h).
+const QUIET: &str = "console=ttyS0 rdinit=/init panic=-1 quiet loglevel=-1";
 const LOUD: &str = "console=ttyS0 rdinit=/init panic=-1 loglevel=7";
 
 /// The command line for a record: ours and then the user's for an image, the user's alone for a bare kernel.
@@ -17,6 +18,10 @@ pub(crate) fn of(record: &Record, accelerator: Accelerator) -> String {
         return settings.cmdline.clone();
     }
     let mut words = vec![if settings.show_boot { LOUD.to_owned() } else { QUIET.to_owned() }];
+    if accelerator == Accelerator::Tcg {
+        // On a busy host a timer interrupt of TCG's comes too late for Linux's check of the IO-APIC, and it panics.
+        words.push("no_timer_check".to_owned());
+    }
     if (settings.hypervisor, accelerator) == (HypervisorKind::QemuMicrovm, Accelerator::Tcg) {
         words.push(format!("tsc_early_khz={}", host_tsc_khz()));
     }

@@ -4,22 +4,19 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use hypeman_files::{AtPath, Lock, sync_directory, write_disk, write_json};
 use hypeman_guest::status;
+use hypeman_guest::ulimit::Ulimit;
 use hypeman_image::Image;
 use hypeman_vmm::spec::{Accelerator, HypervisorKind};
 use jiff::Timestamp;
-
-use crate::command;
-use crate::delete;
-use hypeman_files::AtPath;
 
 use crate::error::{Error, Result};
 use crate::layout::{self, names};
 use crate::name;
 use crate::record::{ImageUse, KernelUse, Record, Settings};
 use crate::store::{Instance, Store};
-use hypeman_files::Lock;
-use hypeman_files::{sync_directory, write_disk, write_json};
+use crate::{command, delete, start};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -40,6 +37,8 @@ pub struct Wish {
     pub workdir: Option<String>,
     /// Replaces the image's user.
     pub user: Option<String>,
+    /// Resource limits of the program.
+    pub ulimits: Vec<Ulimit>,
     /// A kernel of the user's own, or a version of `hypeman kernel ls`.
     pub kernel: Option<KernelUse>,
     /// An initramfs of the user's own.
@@ -55,6 +54,7 @@ pub struct Wish {
 pub fn create(store: &Store, wish: &Wish) -> Result<Instance> {
     check(wish)?;
     let record = record(store, wish)?;
+    start::check_config(&record)?;
     let (hidden, _lock) = begin(store, &record.id)?;
     let made = furnish(&hidden, wish, &record).and_then(|()| publish(store, &hidden, record, wish));
     if made.is_err() {
@@ -89,6 +89,12 @@ fn check(wish: &Wish) -> Result<()> {
             let reason = "only Cloud Hypervisor can add memory; leave --hotplug-size out";
             return invalid("the hotplug size", size.to_string(), reason);
         }
+    }
+    if let Some(limit) = wish.settings.disk_rate_limit
+        && (limit.bytes_per_second == Some(0) || limit.operations_per_second == Some(0))
+    {
+        let reason = "a disk that may move nothing can start nothing; leave --disk-bps and --disk-iops out for no limit";
+        return invalid("the disk limit", "0".to_owned(), reason);
     }
     if wish.settings.log.max_size < 4096 {
         return invalid(

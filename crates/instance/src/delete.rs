@@ -2,13 +2,12 @@
 
 use std::path::Path;
 
-use hypeman_files::AtPath;
+use hypeman_files::{AtPath, Existing, Lock};
 
 use crate::error::{Error, Result};
-use crate::layout;
-use crate::stop;
+use crate::state::{self, Keeper};
 use crate::store::{Instance, Store};
-use hypeman_files::{Existing, Lock};
+use crate::{layout, stop};
 
 /// Removes an instance with its disks and logs.
 ///
@@ -16,12 +15,11 @@ use hypeman_files::{Existing, Lock};
 /// When its VM runs and `force` is not given, or its files cannot be removed.
 pub fn remove(instance: &Instance, force: bool) -> Result<()> {
     let lock = instance.lock()?;
-    let state = instance.observe()?.state;
-    if state.is_active() || state == crate::state::State::Unknown {
+    if state::keeper(&instance.directory)? != Keeper::Nobody {
         if !force {
             return Err(Error::State {
                 name: instance.record.name.clone(),
-                state: state.to_string(),
+                state: instance.observe()?.state.to_string(),
                 way_out: format!(
                     "stop it first (`hypeman stop {0}`), or remove it by force: `hypeman rm -f {0}`",
                     instance.record.name

@@ -30,8 +30,10 @@ pub enum Reason {
     Failed,
     /// The guest powered itself off.
     GuestShutdown,
-    /// The guest reset itself: a reboot or a panic.
+    /// The guest reset itself: it rebooted.
     GuestReset,
+    /// The guest's kernel panicked.
+    GuestPanic,
     /// We ended the VM by force, as we were told.
     Killed,
     /// The VMM ended without being asked.
@@ -88,11 +90,21 @@ pub fn judge(evidence: Evidence<'_>) -> End {
     match (evidence.shutdown, evidence.vmm) {
         // Also when the VMM was killed for it: Cloud Hypervisor would boot the guest again.
         (Some(ShutdownReason::GuestReset), _) => {
-            let message = "the guest reset itself (reboot or kernel panic; app.log may say which)".to_owned();
-            end(Reason::GuestReset, 125, message)
+            // An init system that reboots has ended everything in good order.
+            let exit_code = if evidence.guest == Guest::Systemd { 0 } else { 125 };
+            let message = "the guest rebooted, which ends its VM; start it again to boot it again".to_owned();
+            end(Reason::GuestReset, exit_code, message)
+        }
+        (Some(ShutdownReason::GuestPanic), _) => {
+            let message = "the guest's kernel panicked; app.log tells why".to_owned();
+            end(Reason::GuestPanic, 125, message)
         }
         (_, VmmExit::Signal(signal)) => {
             end(Reason::VmmExited, 128 + signal, format!("the VMM was ended from outside by signal {signal}"))
+        }
+        (Some(ShutdownReason::GuestHalt), _) => {
+            let exit_code = if evidence.guest == Guest::Exec { 125 } else { 0 };
+            end(Reason::GuestShutdown, exit_code, "the guest halted its CPUs, which ends its VM".to_owned())
         }
         (Some(ShutdownReason::GuestShutdown), _) if evidence.guest == Guest::Exec => {
             end(Reason::GuestShutdown, 125, "the guest powered off before its program had ended".to_owned())
@@ -126,7 +138,11 @@ pub fn reported(status: &Status) -> Option<End> {
             let signal = signal & 0x7f;
             Some(end(Reason::Signaled, 128 + signal, format!("the program was ended by signal {signal}")))
         }
-        Status::Failed { code, message } => Some(end(Reason::Failed, code & 0xff, printable(message))),
+        // What has failed is no success, whatever the guest says.
+        Status::Failed { code, message } => {
+            let code = Some(code & 0xff).filter(|code| *code != 0).unwrap_or(125);
+            Some(end(Reason::Failed, code, printable(message)))
+        }
     }
 }
 
@@ -181,5 +197,9 @@ mod tests {
         let failed = Status::Failed { code: 127, message: "\x1b[2Jx".repeat(1000) };
         let message = reported(&failed).unwrap().message;
         assert!(!message.contains('\x1b') && message.len() <= 500);
+        for code in [0, 256] {
+            let failed = Status::Failed { code, message: String::new() };
+            assert_eq!(reported(&failed).unwrap().exit_code, 125, "what failed is no success");
+        }
     }
 }

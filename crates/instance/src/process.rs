@@ -27,6 +27,14 @@ impl Process {
         Process::find(self.pid) == Some(self)
     }
 
+    /// CPU time that it has used, in clock ticks (`/proc/PID/stat`, fields 14 and 15; proc(5)); 0 when it is gone.
+    #[must_use]
+    pub fn cpu_ticks(self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_ascii_whitespace();
+        fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum()
+    }
+
     /// Sends a signal to this very process, never to one that got its pid later. A process that is gone is no error.
     ///
     /// # Errors

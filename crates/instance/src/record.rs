@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use hypeman_guest::config::Mode;
+use hypeman_guest::ulimit::Ulimit;
 use hypeman_vmm::spec::{Accelerator, HypervisorKind, RateLimit};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -83,6 +84,12 @@ pub struct CommandSpec {
     pub user: String,
     /// Number of the signal that asks the program to end; `None` is SIGTERM.
     pub stop_signal: Option<i32>,
+    /// Resource limits.
+    #[serde(default)]
+    pub ulimits: Vec<Ulimit>,
+    /// Whether it gets a PID namespace of its own, to be process 1 there.
+    #[serde(default)]
+    pub pid_namespace: bool,
 }
 
 /// Where the kernel comes from.

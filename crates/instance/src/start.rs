@@ -58,24 +58,23 @@ pub fn start(store: &Store, instance: &Instance, programs: &Programs) -> Result<
 fn prepare(store: &Store, instance: &Instance, programs: &Programs) -> Result<Launch> {
     let record = &instance.record;
     let decision = accelerator::decide(record, store.data_dir())?;
-    let (kernel, initramfs) = boot_files(store, record, programs)?;
+    let boot = boot_files(store, record, programs)?;
     let spec = VmSpec {
         name: record.name.clone(),
         vcpus: record.settings.vcpus,
         memory: record.settings.memory,
         hotplug_memory: record.settings.hotplug_memory,
-        kernel,
-        initramfs,
+        kernel: boot.kernel,
+        initramfs: boot.initramfs,
         cmdline: cmdline::of(record, decision.accelerator),
-        disks: disks(store, record)?,
+        disks: disks(store, record, boot.modules.as_deref())?,
         accelerator: decision.accelerator,
         cpu_left_out: decision.cpu_left_out,
         control_port: record.command.is_some().then(|| CONTROL_PORT.to_owned()),
     };
     if let Some(command) = &record.command {
-        let text = serde_json::to_vec(&guest_config(record, command)).map_err(std::io::Error::from);
         let path = instance.directory.join(names::CONFIG);
-        write_disk(&path, &text.at(&path)?, config::DISK_SIZE)?;
+        write_disk(&path, &guest_config(record, command, boot.modules.is_some())?, config::DISK_SIZE)?;
         write_disk(&instance.directory.join(names::STATUS), &[], status::DISK_SIZE)?;
     }
     Ok(Launch {
@@ -89,7 +88,15 @@ fn prepare(store: &Store, instance: &Instance, programs: &Programs) -> Result<La
     })
 }
 
-fn boot_files(store: &Store, record: &Record, programs: &Programs) -> Result<(PathBuf, Option<PathBuf>)> {
+/// What a VM boots from, as seen from the instance's directory.
+struct BootFiles {
+    kernel: PathBuf,
+    initramfs: Option<PathBuf>,
+    /// Disk with the kernel's modules.
+    modules: Option<PathBuf>,
+}
+
+fn boot_files(store: &Store, record: &Record, programs: &Programs) -> Result<BootFiles> {
     let own_initrd = record.own_initrd.then(|| PathBuf::from(names::INITRD));
     let kernels = Kernels::new(store.data_dir());
     match &record.kernel {
@@ -101,7 +108,7 @@ fn boot_files(store: &Store, record: &Record, programs: &Programs) -> Result<(Pa
                 (None, Some(_)) => Some(relative(store, &kernels.initramfs_without_modules(&programs.init)?)),
                 (None, None) => None,
             };
-            Ok((PathBuf::from(names::KERNEL), initramfs))
+            Ok(BootFiles { kernel: PathBuf::from(names::KERNEL), initramfs, modules: None })
         }
         KernelUse::Version(version) => {
             let kernel = kernels.get(Some(version))?;
@@ -109,12 +116,16 @@ fn boot_files(store: &Store, record: &Record, programs: &Programs) -> Result<(Pa
                 Some(path) => path,
                 None => relative(store, &kernels.initramfs(&kernel, &programs.init)?),
             };
-            Ok((relative(store, &kernel.vmlinuz()), Some(initramfs)))
+            let modules = match &record.image {
+                Some(_) => kernels.modules_disk(&kernel)?.map(|disk| relative(store, &disk)),
+                None => None,
+            };
+            Ok(BootFiles { kernel: relative(store, &kernel.vmlinuz()), initramfs: Some(initramfs), modules })
         }
     }
 }
 
-fn disks(store: &Store, record: &Record) -> Result<Vec<Disk>> {
+fn disks(store: &Store, record: &Record, modules: Option<&Path>) -> Result<Vec<Disk>> {
     let Some(image) = &record.image else {
         return Ok(Vec::new());
     };
@@ -126,12 +137,14 @@ fn disks(store: &Store, record: &Record) -> Result<Vec<Disk>> {
         rate_limit: None,
     };
     let limited = |disk| Disk { rate_limit: record.settings.disk_rate_limit, ..disk };
-    Ok(vec![
+    let mut disks = vec![
         limited(disk(relative(store, &image.rootfs()), disk::ROOT, true)),
         limited(disk(names::OVERLAY.into(), disk::OVERLAY, false)),
         disk(names::CONFIG.into(), disk::CONFIG, true),
         disk(names::STATUS.into(), disk::STATUS, false),
-    ])
+    ];
+    disks.extend(modules.map(|modules| disk(modules.to_owned(), disk::MODULES, true)));
+    Ok(disks)
 }
 
 /// A path below the data directory as seen from the directory of an instance.
@@ -140,10 +153,25 @@ fn relative(store: &Store, path: &Path) -> PathBuf {
         .map_or_else(|_| path.to_owned(), |below| Path::new("../..").join(below))
 }
 
-fn guest_config(record: &Record, command: &CommandSpec) -> GuestConfig {
+/// Refuses at creation what could never be started: a command and an environment that do not fit on their disk.
+pub(crate) fn check_config(record: &Record) -> Result<()> {
+    let Some(command) = &record.command else { return Ok(()) };
+    let length = guest_config(record, command, true)?.len() as u64;
+    if length <= config::DISK_SIZE {
+        return Ok(());
+    }
+    Err(Error::Invalid {
+        what: "the command with its environment",
+        value: format!("of {length} bytes"),
+        reason: format!("all of it has to fit into {} KiB", config::DISK_SIZE / 1024),
+    })
+}
+
+/// What init is told, as it stands on its disk.
+fn guest_config(record: &Record, command: &CommandSpec, modules: bool) -> Result<Vec<u8>> {
     let mut env = command.env.clone();
     env.entry("HOSTNAME".to_owned()).or_insert_with(|| record.name.clone());
-    GuestConfig {
+    let config = GuestConfig {
         hostname: record.name.clone(),
         mode: command.mode,
         argv: command.argv.clone(),
@@ -151,7 +179,11 @@ fn guest_config(record: &Record, command: &CommandSpec) -> GuestConfig {
         workdir: command.workdir.clone(),
         user: command.user.clone(),
         stop_signal: command.stop_signal,
-    }
+        ulimits: command.ulimits.clone(),
+        pid_namespace: command.pid_namespace,
+        modules,
+    };
+    Ok(serde_json::to_vec(&config).map_err(std::io::Error::from).at(Path::new(names::CONFIG))?)
 }
 
 /// Starts the shim and waits for its word. Its socket is made here and handed over as standard input, so that from the

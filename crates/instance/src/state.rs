@@ -98,6 +98,27 @@ pub fn observe(name: &str, directory: &Path) -> Result<Observation> {
     Ok(Observation { state, supervised: false, run, end })
 }
 
+/// Who can end an instance's VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keeper {
+    /// Its shim.
+    Shim,
+    /// Nobody but the VMM's process itself: the shim was killed.
+    Vmm(process::Process),
+    /// It does not run.
+    Nobody,
+}
+
+/// Looks who can end the VM of the instance in `directory`. Nobody is asked, so nobody who is silent is waited for.
+pub(crate) fn keeper(directory: &Path) -> Result<Keeper> {
+    if !is_leaving(directory)? {
+        return Ok(Keeper::Shim);
+    }
+    let run: Option<Run> = read_json(&directory.join(names::RUN))?;
+    let alive = |run: &Run| run.end.is_none() && run.boot_id == process::boot_id() && run.vmm.is_alive();
+    Ok(run.filter(alive).map_or(Keeper::Nobody, |run| Keeper::Vmm(run.vmm)))
+}
+
 /// Whether there is no shim any more, or one that has recorded the end of its VM and has only to go.
 fn is_leaving(directory: &Path) -> Result<bool> {
     let path = directory.join(names::SHIM_PID);

@@ -2,22 +2,22 @@
 
 use std::time::Duration;
 
+use hypeman_files::{AtPath, Lock};
 use rustix::process::Signal;
 
 use crate::client::Client;
 use crate::end::End;
-use hypeman_files::AtPath;
-
 use crate::error::{Error, Result};
 use crate::layout::names;
 use crate::process::Process;
 use crate::protocol::Request;
-use crate::state::Observation;
+use crate::state::{self, Keeper, Observation};
 use crate::store::Instance;
-use hypeman_files::{self, Lock};
 
-/// Time a VMM without a shim is given to end after a signal.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Time a VMM without a shim is given to end after SIGTERM.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Time a killed process may take to be gone: it may be writing to a slow disk.
+const DEATH: Duration = Duration::from_secs(10);
 
 /// Presses the power button, and ends the VM by force when it has not ended within `timeout`. Returns when it has ended.
 /// An instance that does not run is left as it is.
@@ -26,15 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// When the shim breaks off.
 pub fn stop(instance: &Instance, timeout: Duration) -> Result<()> {
     let _lock = instance.lock()?;
-    let seen = instance.observe()?;
-    if let Some(vmm) = unsupervised(&seen) {
-        return end_process(instance, vmm, Signal::TERM);
-    }
-    if !seen.supervised {
-        return Ok(());
-    }
     let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-    end_by_shim(instance, &Request::Stop { timeout_ms })
+    end(instance, &Request::Stop { timeout_ms }, Signal::TERM)
 }
 
 /// Ends the VM at once.
@@ -43,8 +36,10 @@ pub fn stop(instance: &Instance, timeout: Duration) -> Result<()> {
 /// When it does not run, or the shim breaks off.
 pub fn kill(instance: &Instance) -> Result<()> {
     let _lock = instance.lock()?;
-    require_active(instance, &instance.observe()?)?;
-    end_now(instance, &Request::Kill)
+    if state::keeper(&instance.directory)? == Keeper::Nobody {
+        require_active(instance, &instance.observe()?)?;
+    }
+    end(instance, &Request::Kill, Signal::KILL)
 }
 
 /// As [`kill`], for one whom the shim waits for: whoever has asked it for the end of an instance that removes itself.
@@ -58,15 +53,15 @@ pub fn kill_and_go_on(instance: &Instance) -> Result<()> {
 
 /// Ends the VM of an instance that is about to be removed. The caller holds its lock.
 pub(crate) fn discard(instance: &Instance, _held: &Lock) -> Result<()> {
-    end_now(instance, &Request::Discard)
+    end(instance, &Request::Discard, Signal::KILL)
 }
 
-fn end_now(instance: &Instance, request: &Request) -> Result<()> {
-    let seen = instance.observe()?;
-    match unsupervised(&seen) {
-        Some(vmm) => end_process(instance, vmm, Signal::KILL),
-        None if seen.supervised => end_by_shim(instance, request),
-        None => Ok(()),
+/// Ends the VM by a request to its shim, or by a signal to a VMM that has lost its shim.
+fn end(instance: &Instance, request: &Request, signal: Signal) -> Result<()> {
+    match state::keeper(&instance.directory)? {
+        Keeper::Shim => end_by_shim(instance, request),
+        Keeper::Vmm(vmm) => end_process(instance, vmm, signal),
+        Keeper::Nobody => Ok(()),
     }
 }
 
@@ -125,24 +120,18 @@ fn require_active(instance: &Instance, seen: &Observation) -> Result<()> {
     })
 }
 
-fn unsupervised(seen: &Observation) -> Option<Process> {
-    (seen.state.is_active() && !seen.supervised).then(|| seen.run.as_ref().map(|run| run.vmm)).flatten()
-}
-
 /// Has the shim end its VM, and waits until the shim is gone too.
 fn end_by_shim(instance: &Instance, request: &Request) -> Result<()> {
     let asked = client(instance).and_then(|mut shim| shim.ask_for_end(request).map(|_| ()));
     if asked.is_ok() {
         return wait_for_shim(instance);
     }
-    if !instance.observe()?.supervised {
+    match state::keeper(&instance.directory)? {
+        Keeper::Shim => asked,
         // It ended by itself while we asked, or its shim did and left the VMM to us.
-        return match unsupervised(&instance.observe()?) {
-            Some(vmm) => end_process(instance, vmm, Signal::KILL),
-            None => Ok(()),
-        };
+        Keeper::Vmm(vmm) => end_process(instance, vmm, Signal::KILL),
+        Keeper::Nobody => Ok(()),
     }
-    asked
 }
 
 /// Waits until there is no shim, which has been told to end or is about to.
@@ -160,7 +149,7 @@ fn end_process(instance: &Instance, vmm: Process, signal: Signal) -> Result<()> 
         return Ok(());
     }
     vmm.signal(Signal::KILL).at(&instance.directory)?;
-    if vmm.wait_gone(PATIENCE) {
+    if vmm.wait_gone(DEATH) {
         return Ok(());
     }
     Err(Error::Shim {

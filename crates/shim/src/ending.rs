@@ -7,6 +7,7 @@ use std::process::ExitStatus;
 use hypeman_instance::end::{self, End, Evidence, VmmExit};
 use hypeman_instance::layout::names;
 use hypeman_instance::{delete, status};
+use hypeman_vmm::hypervisor::ShutdownReason;
 
 use crate::supervisor::Shared;
 
@@ -17,7 +18,8 @@ pub(crate) async fn judge(shared: &Shared, exit: &std::io::Result<ExitStatus>) -
         Err(_) => VmmExit::Code(-1),
     };
     let status = status::read(Path::new(names::STATUS));
-    let shutdown = shared.vm.lock().await.shutdown_reason().await;
+    let told = shared.vm.lock().await.shutdown_reason().await;
+    let shutdown = if shared.halted.get() { Some(ShutdownReason::GuestHalt) } else { told };
     end::judge(Evidence {
         guest: shared.launch.guest,
         status: status.as_ref(),

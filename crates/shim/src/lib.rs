@@ -5,6 +5,7 @@
 
 mod ending;
 mod error;
+mod halt;
 mod journal;
 mod memory;
 mod process;

@@ -25,8 +25,14 @@ use crate::supervisor::Shared;
 /// Longest request in bytes.
 const MAX_REQUEST: u64 = 4096;
 
-/// Time a VMM is given to quit before it is killed.
-const QUIT_PATIENCE: Duration = Duration::from_secs(2);
+/// Time a VMM is given to answer, and to quit before it is killed.
+const VMM_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often a guest that boots is looked at, whether it can hear the power button by now.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// How often an init system of the guest's own is pressed, of which we do not know when it begins to listen.
+const PRESS_AGAIN: Duration = Duration::from_secs(2);
 
 /// Answers until the VM has ended and nobody waits for an answer any more.
 pub(crate) async fn serve(listener: std::os::unix::net::UnixListener, shared: Rc<Shared>) {
@@ -115,15 +121,20 @@ async fn state(shared: &Shared) -> State {
         return State::Shutdown;
     }
     // Someone else may have paused it. A VMM that does not tell is not waited for.
-    let paused = tokio::time::timeout(QUIT_PATIENCE, async { shared.vm.lock().await.is_paused().await });
+    let paused = tokio::time::timeout(VMM_PATIENCE, async { shared.vm.lock().await.is_paused().await });
     if matches!(paused.await, Ok(Ok(true))) {
         return State::Paused;
     }
+    if is_up(shared) { State::Running } else { State::Initializing }
+}
+
+/// Whether the guest has come to run what it is there for.
+fn is_up(shared: &Shared) -> bool {
     match (shared.launch.guest, status::read(Path::new(names::STATUS))) {
         (Guest::Bare, _) | (_, Some(Status::Running | Status::Exited { .. } | Status::Signaled { .. })) => {
-            State::Running
+            true
         }
-        (_, Some(Status::Failed { .. }) | None) => State::Initializing,
+        (_, Some(Status::Failed { .. }) | None) => false,
     }
 }
 
@@ -138,7 +149,7 @@ async fn ended(shared: &Shared) -> End {
 
 async fn power_button(shared: &Shared) -> Result<(), String> {
     shared.journal.note("pressing the power button");
-    let pressed = tokio::time::timeout(QUIT_PATIENCE, async { shared.vm.lock().await.power_button().await });
+    let pressed = tokio::time::timeout(VMM_PATIENCE, async { shared.vm.lock().await.power_button().await });
     match pressed.await {
         Ok(result) => result.map_err(|error| error.to_string()),
         Err(_) => Err("the VMM does not answer".to_owned()),
@@ -146,27 +157,55 @@ async fn power_button(shared: &Shared) -> Result<(), String> {
 }
 
 async fn stop(shared: &Shared, timeout: Duration) {
-    if let Err(error) = power_button(shared).await {
-        shared.journal.note(format_args!("the power button failed: {error}"));
-    }
-    if tokio::time::timeout(timeout, shared.vmm_gone.cancelled()).await.is_err() {
-        kill(shared, "the guest has not ended in time").await;
+    tokio::select! {
+        () = shared.vmm_gone.cancelled() => {}
+        () = tokio::time::sleep(timeout) => kill(shared, "the guest has not ended in time").await,
+        () = press_until_heard(shared) => {}
     }
 }
 
-/// Lets the VMM quit, and kills it when it does not.
-async fn kill(shared: &Shared, why: &str) {
-    if shared.vmm_gone.is_cancelled() {
-        return;
+/// Presses the power button, again when the guest was not up yet, for then nobody heard it. Never comes back.
+async fn press_until_heard(shared: &Shared) {
+    loop {
+        let was_up = is_up(shared);
+        if let Err(error) = power_button(shared).await {
+            shared.journal.note(format_args!("the power button failed: {error}"));
+        }
+        match (was_up, shared.launch.guest) {
+            (true, Guest::Systemd) => tokio::time::sleep(PRESS_AGAIN).await,
+            (true, Guest::Exec | Guest::Bare) => std::future::pending().await,
+            (false, _) => {
+                while !is_up(shared) {
+                    tokio::time::sleep(LOOK).await;
+                }
+            }
+        }
     }
-    shared.journal.note(format_args!("{why}: ending it by force"));
-    shared.forced.set(true);
+}
+
+/// Ends the VM by force.
+async fn kill(shared: &Shared, why: &str) {
+    if !shared.vmm_gone.is_cancelled() {
+        shared.forced.set(true);
+        end_vmm(shared, &format!("{why}: ending it by force")).await;
+    }
+}
+
+/// Whether the guest will never run again, as far as the VMM tells.
+pub(crate) async fn is_halted(shared: &Shared) -> bool {
+    let asked = async { shared.vm.lock().await.is_halted().await };
+    matches!(tokio::time::timeout(VMM_PATIENCE, asked).await, Ok(Ok(true)))
+}
+
+/// Lets the VMM quit, and kills it when it does not.
+pub(crate) async fn end_vmm(shared: &Shared, why: &str) {
+    shared.journal.note(why);
     let quit = async {
         shared.vm.lock().await.quit().await.map_err(|error| error.to_string())?;
         shared.vmm_gone.cancelled().await;
         Ok::<(), String>(())
     };
-    if !matches!(tokio::time::timeout(QUIT_PATIENCE, quit).await, Ok(Ok(())))
+    if !matches!(tokio::time::timeout(VMM_PATIENCE, quit).await, Ok(Ok(())))
         && !shared.vmm_gone.is_cancelled()
     {
         shared.journal.note("the VMM does not quit: killing its process");

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ending;
 use crate::error::{Error, Result, StartContext};
+use crate::halt;
 use crate::journal::Journal;
 use crate::memory;
 use crate::process::{self, Identity};
@@ -44,6 +45,8 @@ pub(crate) struct Shared {
     pub(crate) run: Run,
     /// Whether we have ended the VM by force.
     pub(crate) forced: Cell<bool>,
+    /// Whether we have ended it because its guest had halted.
+    pub(crate) halted: Cell<bool>,
     /// The VMM's process has ended: keep what it left in the pipes, and stop.
     pub(crate) vmm_gone: CancellationToken,
     /// The instance is to be removed: do not wait for room for what cannot be written.
@@ -97,6 +100,7 @@ async fn live(identity: Identity, launch: Launch, journal: Rc<Journal>) -> Resul
         vm: Mutex::new(vm),
         run,
         forced: Cell::new(false),
+        halted: Cell::new(false),
         vmm_gone: CancellationToken::new(),
         discard: CancellationToken::new(),
         end: watch::Sender::new(None),
@@ -120,7 +124,9 @@ async fn live(identity: Identity, launch: Launch, journal: Rc<Journal>) -> Resul
     let _ = spawn_blocking(memory::give_back_startup_code).await;
     let server = spawn_local(server::serve(identity.listener, shared.clone()));
 
+    let halt = spawn_local(halt::end_when_halted(shared.clone()));
     let status = child.wait().await;
+    halt.abort();
     shared.vmm_gone.cancel();
     for log in logs {
         let _ = log.await; // a log that failed has said so in the journal

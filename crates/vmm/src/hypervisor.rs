@@ -43,8 +43,12 @@ pub struct Console {
 pub enum ShutdownReason {
     /// The guest powered itself off.
     GuestShutdown,
-    /// The guest reset itself: a reboot, a panic with `panic=-1`, a triple fault.
+    /// The guest reset itself: a reboot, a triple fault, a panic that nobody was told of.
     GuestReset,
+    /// The guest's kernel panicked, and said so.
+    GuestPanic,
+    /// The guest has halted all its CPUs for good.
+    GuestHalt,
     /// We asked the VMM to quit.
     HostRequest,
     /// The VMM was ended by a signal.
@@ -125,6 +129,8 @@ pub trait Vm {
     async fn resume(&mut self) -> Result<()>;
     /// Whether the vCPUs are stopped, by whomever.
     async fn is_paused(&mut self) -> Result<bool>;
+    /// Whether the guest has halted all its CPUs with interrupts off: it will never run again. A VMM that cannot tell says no.
+    async fn is_halted(&mut self) -> Result<bool>;
     /// What the VMM has said of why the VM ended; asked after the VMM's process has ended.
     async fn shutdown_reason(&mut self) -> Option<ShutdownReason>;
 }

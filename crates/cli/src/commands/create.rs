@@ -3,6 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use hypeman_instance::command;
 use hypeman_instance::create::{self, Wish};
 use hypeman_instance::record::{KernelUse, LogLimits, Settings};
 use hypeman_instance::store::Instance;
@@ -24,6 +25,9 @@ pub(crate) fn wish(context: &Context, arguments: &CreateArguments) -> Result<Wis
         hypeman_instance::name::check(name)?; // before a long pull
     }
     let image = arguments.image().map(|reference| image(context, reference)).transpose()?;
+    for warning in image.iter().flat_map(|(_, image)| command::warnings(&image.config)) {
+        output::complain(format_args!("warning: {warning}"));
+    }
     Ok(Wish {
         name: arguments.name.clone(),
         image,
@@ -35,6 +39,7 @@ pub(crate) fn wish(context: &Context, arguments: &CreateArguments) -> Result<Wis
         env: env_file::collect(&arguments.env_file, &arguments.env)?,
         workdir: arguments.workdir.clone(),
         user: arguments.user.clone(),
+        ulimits: arguments.ulimit.clone(),
         kernel: arguments.kernel.as_deref().map(|kernel| kernel_use(context, kernel)),
         initrd: arguments.initrd.clone(),
         settings: settings(arguments)?,

@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 
 use crate::args::{Arguments, Command};
 use crate::context::Context;
+use crate::output;
 
 /// Carries out a command.
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
@@ -55,7 +56,7 @@ fn each(names: &[String], mut action: impl FnMut(&str) -> Result<()>) -> ExitCod
     let mut code = ExitCode::SUCCESS;
     for name in names {
         if let Err(error) = action(name) {
-            eprintln!("hypeman: {error:#}");
+            output::complain(output::explain(&error));
             code = ExitCode::FAILURE;
         }
     }

@@ -25,14 +25,14 @@ struct Row {
 pub(crate) fn ps(context: &Context, all: bool, quiet: bool, format: Format) -> Result<()> {
     let (instances, damaged) = context.instances.list()?;
     for error in damaged {
-        eprintln!("hypeman: {error}");
+        output::complain(error);
     }
     let mut rows = Vec::new();
     for instance in &instances {
         match row(instance) {
             Ok(row) if all || row.state.is_active() || row.state == State::Unknown => rows.push(row),
             Ok(_) => {}
-            Err(error) => eprintln!("hypeman: {error:#}"),
+            Err(error) => output::complain(output::explain(&error)),
         }
     }
     if quiet {

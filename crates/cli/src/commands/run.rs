@@ -17,6 +17,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::{create, in_background, runtime};
 use crate::args::RunArguments;
 use crate::context::{Context, programs};
+use crate::output;
 
 pub(crate) fn run(context: &Context, arguments: &RunArguments) -> Result<ExitCode> {
     let programs = programs()?;
@@ -53,7 +54,7 @@ async fn foreground(instance: &Instance, mut client: Client, mut interrupts: Int
             number = interrupts.next() => {
                 interrupted += 1;
                 if let Err(error) = pass_on(instance, number, interrupted) {
-                    eprintln!("hypeman: {error:#}");
+                    output::complain(output::explain(&error));
                 }
             }
             joined = &mut ended => break joined.context("wait for the VM")?,
@@ -68,7 +69,7 @@ fn exit_code(end: &End) -> ExitCode {
     if !matches!(end.reason, Reason::Exited | Reason::Signaled | Reason::GuestShutdown)
         || end.exit_code == 125
     {
-        eprintln!("hypeman: {}", end.message);
+        output::complain(&end.message);
     }
     ExitCode::from(u8::try_from(end.exit_code).unwrap_or(u8::MAX))
 }

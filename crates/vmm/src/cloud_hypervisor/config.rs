@@ -21,6 +21,8 @@ pub(crate) struct VmConfig<'a> {
     disks: Vec<DiskConfig<'a>>,
     serial: Serial,
     console: Console,
+    /// The device by which a guest tells that its kernel has panicked.
+    pvpanic: bool,
     landlock_enable: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     landlock_rules: Vec<LandlockRule>,
@@ -110,6 +112,7 @@ impl<'a> VmConfig<'a> {
             disks: spec.disks.iter().map(DiskConfig::new).collect(),
             serial: Serial { mode: "Socket", socket: SERIAL_SOCKET },
             console: Console { mode: "Off" },
+            pvpanic: true,
             landlock_enable: landlock,
             landlock_rules: if landlock { vec![directory] } else { Vec::new() },
         }
@@ -174,6 +177,7 @@ mod tests {
             }],
             "serial": {"mode": "Socket", "socket": "serial.sock"},
             "console": {"mode": "Off"},
+            "pvpanic": true,
             "landlock_enable": true,
             "landlock_rules": [{"path": ".", "access": "rw"}],
         });

@@ -88,10 +88,13 @@ impl CloudHypervisorVm {
 /// the other hypervisors, a reset ends the VM. The VMM tells of it before it begins, and the new guest runs only after it
 /// was loaded.
 async fn watch(mut events: Events, process: OwnedFd, told: Rc<Told>) {
+    let mut panicked = false;
     while let Some(event) = events.next().await {
         match (event.source.as_str(), event.event.as_str()) {
+            ("guest", "panic") => panicked = true,
             ("vm", "rebooting") => {
-                told.reason.set(Some(ShutdownReason::GuestReset));
+                let reason = if panicked { ShutdownReason::GuestPanic } else { ShutdownReason::GuestReset };
+                told.reason.set(Some(reason));
                 let _ = pidfd_send_signal(&process, Signal::KILL); // fails when it has ended: all the better
             }
             ("vm", "booted") => told.booted.set(true),
@@ -143,6 +146,10 @@ impl Vm for CloudHypervisorVm {
 
     async fn is_paused(&mut self) -> Result<bool> {
         Ok(self.api.get_json::<VmInfo>("vm.info").await?.state == "Paused")
+    }
+
+    async fn is_halted(&mut self) -> Result<bool> {
+        Ok(false) // nothing in its API tells
     }
 
     async fn shutdown_reason(&mut self) -> Option<ShutdownReason> {

@@ -25,7 +25,9 @@ pub(crate) fn of(machine: Machine, spec: &VmSpec) -> Vec<String> {
     }
     arguments.pair("-append", spec.cmdline.clone());
     // A guest that resets or powers off ends QEMU, whose SHUTDOWN event tells which of the two it was.
-    arguments.pair("-action", "reboot=shutdown,shutdown=poweroff");
+    // A kernel that panics says so (pvpanic), and then goes on to print why, and resets.
+    arguments.pair("-action", "reboot=shutdown,shutdown=poweroff,panic=none");
+    arguments.pair("-device", pvpanic(machine));
     arguments.pair("-chardev", format!("socket,id=qmp,fd={QMP_FD},server=on,wait=off"));
     arguments.pair("-mon", "chardev=qmp,mode=control");
     arguments.pair("-chardev", "pipe,id=console,path=console");
@@ -102,6 +104,14 @@ fn bus(machine: Machine) -> &'static str {
     match machine {
         Machine::Q35 => "pci",
         Machine::Microvm => "device",
+    }
+}
+
+/// The device by which a guest tells that its kernel has panicked (docs/specs/pvpanic.txt).
+fn pvpanic(machine: Machine) -> &'static str {
+    match machine {
+        Machine::Q35 => "pvpanic-pci",
+        Machine::Microvm => "pvpanic",
     }
 }
 

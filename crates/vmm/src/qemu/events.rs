@@ -8,9 +8,8 @@ use crate::hypervisor::ShutdownReason;
 pub(crate) fn reason(cause: ShutdownCause) -> Option<ShutdownReason> {
     match cause {
         ShutdownCause::guest_shutdown => Some(ShutdownReason::GuestShutdown),
-        ShutdownCause::guest_reset | ShutdownCause::subsystem_reset | ShutdownCause::guest_panic => {
-            Some(ShutdownReason::GuestReset)
-        }
+        ShutdownCause::guest_reset | ShutdownCause::subsystem_reset => Some(ShutdownReason::GuestReset),
+        ShutdownCause::guest_panic => Some(ShutdownReason::GuestPanic),
         ShutdownCause::host_qmp_quit | ShutdownCause::host_qmp_system_reset | ShutdownCause::host_ui => {
             Some(ShutdownReason::HostRequest)
         }

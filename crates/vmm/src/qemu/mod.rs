@@ -6,6 +6,7 @@
 mod arguments;
 mod events;
 mod kvm;
+mod registers;
 mod vm;
 
 use std::path::Path;

@@ -13,12 +13,15 @@ use tokio::io::WriteHalf;
 use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 
-use super::{CONSOLE_IN, CONSOLE_OUT, QMP_SOCKET, events};
+use super::{CONSOLE_IN, CONSOLE_OUT, QMP_SOCKET, events, registers};
 use crate::hypervisor::{Console, Error, Result, ShutdownReason, Vm};
 
 /// Capacity asked for the console's pipe, in bytes: the most an ordinary user may have (`/proc/sys/fs/pipe-max-size`,
 /// pipe(7)). While no one reads, so much is kept before the guest has to wait.
 const PIPE_SIZE: usize = 1024 * 1024;
+
+/// Most commands that may wait for an answer: a QEMU that is silent gets no more of them.
+const MAX_IN_FLIGHT: usize = 16;
 
 /// A connection to a QEMU.
 pub(crate) struct QemuVm {
@@ -26,6 +29,8 @@ pub(crate) struct QemuVm {
     service: QapiService<QmpStreamTokio<WriteHalf<UnixStream>>>,
     reason: Rc<Cell<Option<ShutdownReason>>>,
     events: Option<JoinHandle<()>>,
+    /// Has a clone for each command that QEMU has not answered.
+    in_flight: Rc<()>,
 }
 
 impl QemuVm {
@@ -37,22 +42,50 @@ impl QemuVm {
         let (service, mut stream) = negotiation.negotiate().await.map_err(failed)?.into_parts();
         let reason = Rc::new(Cell::new(None));
         let heard = reason.clone();
+        let mut panicked = false;
         // Reads to the very end: the SHUTDOWN event is the last thing QEMU says.
         let events = tokio::task::spawn_local(async move {
             while let Some(Ok(event)) = stream.next().await {
-                if let Event::SHUTDOWN { data, .. } = event {
-                    heard.set(events::reason(data.reason));
+                match event {
+                    Event::GUEST_PANICKED { .. } => panicked = true,
+                    Event::SHUTDOWN { data, .. } => {
+                        let reset = events::reason(data.reason);
+                        let dead = panicked && reset == Some(ShutdownReason::GuestReset);
+                        heard.set(if dead { Some(ShutdownReason::GuestPanic) } else { reset });
+                    }
+                    _ => {}
                 }
             }
         });
-        Ok(QemuVm { directory: directory.to_owned(), service, reason, events: Some(events) })
+        Ok(QemuVm {
+            directory: directory.to_owned(),
+            service,
+            reason,
+            events: Some(events),
+            in_flight: Rc::new(()),
+        })
     }
 
-    async fn execute<C: QmpCommand>(&self, command: C) -> Result<C::Ok> {
-        self.service
-            .execute(command)
-            .await
-            .map_err(|error| Error::Api { request: C::NAME.to_owned(), message: error.to_string() })
+    /// Gives a command, and waits for its answer. Whoever waits may stop waiting at any time; the command does not: without
+    /// out-of-band QMP has no ids, so an answer that nobody read would be taken for that to the next command.
+    async fn execute<C: QmpCommand + 'static>(&self, command: C) -> Result<C::Ok>
+    where
+        C::Ok: 'static,
+    {
+        let failed = |message: String| Error::Api { request: C::NAME.to_owned(), message };
+        if Rc::strong_count(&self.in_flight) > MAX_IN_FLIGHT {
+            return Err(failed("the VMM has not answered earlier requests".to_owned()));
+        }
+        let (in_flight, answered) = (self.in_flight.clone(), self.service.execute(command));
+        let call = tokio::task::spawn_local(async move {
+            let answer = answered.await;
+            drop(in_flight);
+            answer
+        });
+        match call.await {
+            Ok(answer) => answer.map_err(|error| failed(error.to_string())),
+            Err(error) => Err(failed(error.to_string())),
+        }
     }
 }
 
@@ -92,6 +125,12 @@ impl Vm for QemuVm {
 
     async fn is_paused(&mut self) -> Result<bool> {
         Ok(self.execute(qmp::query_status {}).await?.status == qmp::RunState::paused)
+    }
+
+    async fn is_halted(&mut self) -> Result<bool> {
+        let command_line = "info registers -a".to_owned();
+        let registers = self.execute(qmp::human_monitor_command { command_line, cpu_index: None }).await?;
+        Ok(registers::all_halted(&registers))
     }
 
     async fn shutdown_reason(&mut self) -> Option<ShutdownReason> {

@@ -18,23 +18,17 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Disks(BTreeMap<String, PathBuf>);
 
 impl Disks {
-    /// Finds all four disks. A driver may find its devices after its module has been loaded, and without udev there is
+    /// Finds the four disks that every VM has. A driver may find its devices after its module has been loaded, and without udev there is
     /// no one who would tell: so this looks again until they are there.
     pub(crate) fn find() -> Result<Disks, Failure> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let disks = Disks(scan());
-            let missing = [disk::ROOT, disk::OVERLAY, disk::CONFIG, disk::STATUS]
-                .into_iter()
-                .find(|s| disks.path(s).is_err());
-            match missing {
-                None => return Ok(disks),
-                Some(serial) if Instant::now() > deadline => {
-                    return Err(format!("no disk has the serial number {serial:?}"))
-                        .context("find its disks");
-                }
-                Some(_) => std::thread::sleep(Duration::from_millis(2)),
-            }
+        wait_for(&[disk::ROOT, disk::OVERLAY, disk::CONFIG, disk::STATUS])
+    }
+
+    /// The device file of a disk that not every VM has.
+    pub(crate) fn wait_for(&self, serial: &str) -> Result<PathBuf, Failure> {
+        match self.path(serial) {
+            Ok(path) => Ok(path.clone()),
+            Err(_) => wait_for(&[serial])?.path(serial).cloned(),
         }
     }
 
@@ -53,6 +47,20 @@ impl Disks {
         disk.take(config::DISK_SIZE).read_to_end(&mut bytes).context("read the configuration")?;
         let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
         serde_json::from_slice(&bytes[..end]).context("understand the configuration")
+    }
+}
+
+fn wait_for(serials: &[&str]) -> Result<Disks, Failure> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let disks = Disks(scan());
+        match serials.iter().find(|serial| disks.path(serial).is_err()) {
+            None => return Ok(disks),
+            Some(serial) if Instant::now() > deadline => {
+                return Err(format!("no disk has the serial number {serial:?}")).context("find its disks");
+            }
+            Some(_) => std::thread::sleep(Duration::from_millis(2)),
+        }
     }
 }
 

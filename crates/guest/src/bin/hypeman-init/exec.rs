@@ -1,15 +1,21 @@
 //! Exec mode: the command is our child, we reap and report.
 #![allow(unsafe_code)] // what happens between fork and exec
 
+use std::ffi::CString;
 use std::fs::File;
-use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use hypeman_guest::config::GuestConfig;
 use hypeman_guest::status::Status;
-use rustix::process::{Pid, Signal, WaitOptions};
+use rustix::mount::{MountFlags, MountPropagationFlags};
+use rustix::process::{Gid, Pid, Resource, Rlimit, Signal, Uid, WaitOptions};
+use rustix::thread::UnshareFlags;
 
+use crate::output::{self, Output};
+use crate::program::Program;
 use crate::report::{self, Context, Failure};
 use crate::user::{self, User};
 use crate::{console, requests};
@@ -21,58 +27,84 @@ pub(crate) fn run(config: &GuestConfig, status: &File) -> Result<(), Failure> {
     let user = user::resolve(&config.user)?;
     std::fs::create_dir_all(&config.workdir)
         .context(&format!("make the working directory {}", config.workdir))?;
+    let program = Program::find(config, &user.home)?;
     let terminal = console::open()?;
     console::make_exact(&terminal);
-    let child = spawn(config, &user, &terminal)?;
-    report::write(status, &Status::Running);
+    let (reader, writer) = output::pipe()?;
+    let child = start(config, user, program, writer)?;
+    let output = Output::copy(reader, terminal);
+    // First, for whoever sees it run may ask for its end.
     requests::listen(child, config.stop_signal.unwrap_or(SIGTERM));
+    report::write(status, &Status::Running);
     let end = wait(child);
     // What it has left running goes as it would with a container. Group 1 is kill(2)'s pid -1: everyone but us.
     let _ = rustix::process::kill_process_group(Pid::INIT, Signal::KILL);
+    output.finish();
     report::write(status, &end);
     Ok(())
 }
 
-fn spawn(config: &GuestConfig, user: &User, terminal: &File) -> Result<Pid, Failure> {
-    let [program, arguments @ ..] = &config.argv[..] else {
-        return Err(Failure { code: 125, message: "there is no command to run".to_owned() });
+/// Starts the command. In a thread that ends with it: what a PID namespace needs is undone by nothing else.
+fn start(config: &GuestConfig, user: User, program: Program, output: OwnedFd) -> Result<Pid, Failure> {
+    let (workdir, own_namespace) = (config.workdir.clone(), config.pid_namespace);
+    let limits = config.ulimits.iter().filter_map(|limit| limit.limit()).collect();
+    let spawn = move || {
+        if own_namespace {
+            // SAFETY: only the children of this thread are born there; no memory or descriptor table is taken apart.
+            unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWPID) }
+                .context("make a PID namespace")?;
+        }
+        spawn(&workdir, user, limits, own_namespace, program, output)
     };
-    let duplicate = || terminal.try_clone().context("open its console");
-    let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .env_clear()
-        .env("HOME", &user.home)
-        .envs(&config.env)
-        .current_dir(&config.workdir);
-    command.stdin(duplicate()?).stdout(duplicate()?).stderr(duplicate()?);
-    let user = user.clone();
-    let groups: Vec<_> = user.groups.iter().map(|gid| rustix::process::Gid::from_raw(*gid)).collect();
+    std::thread::spawn(spawn)
+        .join()
+        .unwrap_or_else(|_| Err("its starter panicked").context("start the command"))
+}
+
+fn spawn(
+    workdir: &str,
+    user: User,
+    limits: Vec<(Resource, Rlimit)>,
+    own_namespace: bool,
+    program: Program,
+    output: OwnedFd,
+) -> Result<Pid, Failure> {
+    let path = CString::new(program.path().as_os_str().as_bytes()).context("start the command")?;
+    let mut command = Command::new(program.path());
+    command.current_dir(workdir).stdin(Stdio::null());
+    command.stdout(output.try_clone().context("start the command")?).stderr(output);
+    let groups: Vec<_> = user.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
+    let program = std::sync::Arc::new(program);
+    let executed = program.clone();
     // SAFETY: between fork and exec only system calls are made, on values that were made before; no memory is
     // allocated and no lock is taken.
     unsafe {
         command.pre_exec(move || {
             rustix::process::setsid()?;
-            rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?;
+            if own_namespace {
+                show_own_processes()?;
+            }
+            for (resource, limit) in &limits {
+                rustix::process::setrlimit(*resource, *limit)?;
+            }
             rustix::thread::set_thread_groups(&groups)?;
             // The child has one thread, so what holds for it holds for the process.
-            rustix::thread::set_thread_gid(rustix::process::Gid::from_raw(user.gid))?;
-            rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(user.uid))?;
-            Ok(())
+            rustix::thread::set_thread_gid(Gid::from_raw(user.gid))?;
+            rustix::thread::set_thread_uid(Uid::from_raw(user.uid))?;
+            Err(executed.execute(&path))
         });
     }
-    let child = command.spawn().map_err(|error| not_started(program, &error))?;
+    let child = command.spawn().map_err(|error| program.failure(&error))?;
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     pid.ok_or("it has no pid").context("start the command")
 }
 
-/// docker's codes for a command that cannot be started.
-fn not_started(program: &str, error: &std::io::Error) -> Failure {
-    let (code, why) = match error.kind() {
-        ErrorKind::NotFound => (127, "command not found".to_owned()),
-        _ => (126, error.to_string()),
-    };
-    Failure { code, message: format!("{program}: {why}") }
+/// Gives a process that is the first of its PID namespace a /proc of that. Allocates nothing.
+fn show_own_processes() -> rustix::io::Result<()> {
+    // SAFETY: the child has one thread, and no memory or descriptor table is taken apart.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }?;
+    rustix::mount::mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    rustix::mount::mount(c"proc", c"/proc", c"proc", MountFlags::empty(), None)
 }
 
 /// Reaps whatever ends, until it is the command.

@@ -5,8 +5,11 @@
 mod console;
 mod disks;
 mod exec;
+mod loopback;
 mod modules;
+mod output;
 mod power;
+mod program;
 mod report;
 mod requests;
 mod root;
@@ -43,6 +46,7 @@ fn run(status: &mut Option<std::fs::File>) -> Result<(), Failure> {
     let status = status.insert(disks.open_status()?);
     let config: GuestConfig = disks.read_config()?;
     root::enter(&disks, &config)?;
+    loopback::bring_up();
     match config.mode {
         Mode::Exec => exec::run(&config, status),
         Mode::Systemd => systemd::hand_over(&config, status),

@@ -36,6 +36,9 @@ pub(crate) fn enter(disks: &Disks, config: &GuestConfig) -> Result<(), Failure> 
     mount("overlay", "/new", "overlay", MountFlags::NOATIME, Some(options)).context("join the disks")?;
     furnish(config.mode)?;
     switch()?;
+    if config.modules {
+        mount_modules(&disks.wait_for(disk::MODULES)?);
+    }
     name(&config.hostname);
     Ok(())
 }
@@ -51,13 +54,25 @@ fn mount_root(device: &Path) -> Result<(), Failure> {
     result.context("mount the image's disk")
 }
 
+/// Puts the kernel's modules where modprobe looks for them, which is also what the kernel itself calls. An image in which
+/// they have no place does without.
+fn mount_modules(device: &Path) {
+    let version = rustix::system::uname().release().to_string_lossy().into_owned();
+    let directory = Path::new("/lib/modules").join(version);
+    if std::fs::create_dir_all(&directory).is_ok() {
+        let _ = mount(device, &directory, "squashfs", MountFlags::RDONLY | MountFlags::NOATIME, None);
+    }
+}
+
 /// An init system mounts the rest itself.
 fn furnish(mode: Mode) -> Result<(), Failure> {
     attach("devtmpfs", "/new/dev", "mode=0755")?;
     attach("proc", "/new/proc", "")?;
     attach("sysfs", "/new/sys", "")?;
-    attach("tmpfs", "/new/run", "mode=0755")?;
-    if mode == Mode::Exec {
+    if mode == Mode::Systemd {
+        attach("tmpfs", "/new/run", "mode=0755")?;
+    } else {
+        // The image's /run is its own: services have directories in it.
         attach("devpts", "/new/dev/pts", "mode=0620,gid=5,ptmxmode=0666")?;
         attach("tmpfs", "/new/dev/shm", "mode=1777")?;
         attach("cgroup2", "/new/sys/fs/cgroup", "")?;

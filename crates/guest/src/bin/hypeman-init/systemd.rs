@@ -20,6 +20,9 @@ pub(crate) fn hand_over(config: &GuestConfig, status: &File) -> Result<(), Failu
     let mut command = Command::new(program);
     command.args(arguments).env_clear().envs(&config.env);
     command.stdin(duplicate()?).stdout(duplicate()?).stderr(duplicate()?);
+    for (resource, limit) in config.ulimits.iter().filter_map(|limit| limit.limit()) {
+        let _ = rustix::process::setrlimit(resource, limit); // a system may set its own
+    }
     report::write(status, &Status::Running);
     let error = command.exec();
     let code = if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 };

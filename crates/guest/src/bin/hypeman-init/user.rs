@@ -34,11 +34,12 @@ fn find(spec: &str, passwd: &str, group: &str) -> Result<User, String> {
         None => primary,
         Some(name) => find_group(name, group).ok_or_else(|| format!("/etc/group has no group {name:?}"))?,
     };
-    // With a group of their own choice users have no others, as docker has it.
-    let groups = match (&entry, group_name) {
-        (Some(entry), None) => memberships(&entry[0], group),
-        _ => Vec::new(),
-    };
+    // With a group of their own choice users have no others but it, as docker has it. The primary group is among them:
+    // else a file that is closed to it would be open to a program that has dropped it (CVE-2022-36109).
+    let mut groups = vec![gid];
+    if let (Some(entry), None) = (&entry, group_name) {
+        groups.extend(memberships(&entry[0], group).into_iter().filter(|other| *other != gid));
+    }
     let home =
         entry.map(|entry| entry[5].clone()).filter(|home| !home.is_empty()).unwrap_or_else(|| "/".to_owned());
     Ok(User { uid, gid, groups, home })
@@ -71,10 +72,10 @@ mod tests {
     #[test]
     fn users_and_groups_by_name_or_number() {
         let who = |spec| find(spec, PASSWD, GROUP).map(|user| (user.uid, user.gid, user.groups, user.home));
-        assert_eq!(who(""), Ok((0, 0, vec![50], "/root".into())));
-        assert_eq!(who("web"), Ok((33, 34, vec![50], "/srv".into())));
-        assert_eq!(who("33:extra"), Ok((33, 50, vec![], "/srv".into())));
-        assert_eq!(who("1000:1000"), Ok((1000, 1000, vec![], "/".into())));
+        assert_eq!(who(""), Ok((0, 0, vec![0, 50], "/root".into())));
+        assert_eq!(who("web"), Ok((33, 34, vec![34, 50], "/srv".into())));
+        assert_eq!(who("33:extra"), Ok((33, 50, vec![50], "/srv".into())));
+        assert_eq!(who("1000:1000"), Ok((1000, 1000, vec![1000], "/".into())));
         assert!(who("nobody").is_err() && who("web:nogroup").is_err());
     }
 }

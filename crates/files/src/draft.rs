@@ -1,0 +1,117 @@
+//! Directories in which something is made before it gets its name, and how what killed processes leave of them goes.
+//!
+//! A store is a directory with a lock (`.lock`) and hidden entries beside those that have names: `.new-*` is being made by
+//! whoever holds the lock in it, `.removed-*` is on its way out.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::{AtPath, Result};
+use crate::lock::{Existing, Lock};
+
+/// The lock in a draft. What is made lies beside it, so that it gets its name without it.
+const LOCK: &str = "lock";
+
+/// A hidden directory in a store. It goes away with this, or with the next draft when its process is killed.
+#[derive(Debug)]
+pub struct Draft {
+    directory: tempfile::TempDir,
+    _lock: Lock,
+}
+
+impl Draft {
+    /// Begins a draft in `store`, which is made when it is missing.
+    ///
+    /// # Errors
+    /// When the store cannot be written, or the disk is full.
+    pub fn begin(store: &Path) -> Result<Draft> {
+        let held = lock_store(store)?;
+        sweep(store, &held)?;
+        let directory = tempfile::Builder::new().prefix(".new-").tempdir_in(store).at(store)?;
+        let lock = Lock::acquire(&directory.path().join(LOCK))?;
+        Ok(Draft { directory, _lock: lock })
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+}
+
+/// Waits for the lock of a store, which is made when it is missing.
+///
+/// # Errors
+/// When the store cannot be written.
+pub fn lock_store(store: &Path) -> Result<Lock> {
+    std::fs::create_dir_all(store).at(store)?;
+    Lock::acquire(&store.join(".lock"))
+}
+
+/// Removes an entry of a store: out of sight first, so that nobody meets half of it.
+///
+/// # Errors
+/// When it is not there, or cannot be removed.
+pub fn remove_entry(store: &Path, entry: &Path, held: &Lock) -> Result<()> {
+    sweep(store, held)?;
+    let doomed = tempfile::Builder::new().prefix(".removed-").tempdir_in(store).map(tempfile::TempDir::keep);
+    let doomed: PathBuf = doomed.at(store)?;
+    // A rename takes the place of an empty directory.
+    std::fs::rename(entry, &doomed).at(entry)?;
+    std::fs::remove_dir_all(&doomed).at(&doomed)
+}
+
+/// Removes what killed processes have left in a store.
+fn sweep(store: &Path, _held: &Lock) -> Result<()> {
+    for entry in std::fs::read_dir(store).at(store)? {
+        let entry = entry.at(store)?;
+        let name = entry.file_name();
+        let is = |prefix: &[u8]| name.as_encoded_bytes().starts_with(prefix);
+        // Whoever makes something holds the lock of its draft from before we could see it.
+        let abandoned = || {
+            let lock = Lock::try_acquire_existing(&entry.path().join(LOCK));
+            matches!(lock, Ok(Existing::Taken(_) | Existing::Missing))
+        };
+        if is(b".removed-") || (is(b".new-") && abandoned()) {
+            let _ = std::fs::remove_dir_all(entry.path()); // tried again by the next
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hidden(store: &Path) -> usize {
+        let names = std::fs::read_dir(store).unwrap().map(|entry| entry.unwrap().file_name());
+        names.filter(|name| name.to_string_lossy().starts_with('.') && name != ".lock").count()
+    }
+
+    #[test]
+    fn a_draft_whose_maker_lives_stays_and_one_whose_maker_was_killed_goes() {
+        let scratch = tempfile::tempdir().unwrap();
+        let store = scratch.path().join("store");
+        let draft = Draft::begin(&store).unwrap();
+        for left in [".new-1", ".removed-1"] {
+            std::fs::create_dir(store.join(left)).unwrap();
+            std::fs::write(store.join(left).join("lock"), "").unwrap();
+        }
+        let second = Draft::begin(&store).unwrap();
+        assert!(draft.path().exists() && hidden(&store) == 2, "{}", hidden(&store));
+        drop((draft, second));
+        assert_eq!(hidden(&store), 0);
+    }
+
+    #[test]
+    fn an_entry_is_removed_whatever_an_earlier_remover_has_left() {
+        let scratch = tempfile::tempdir().unwrap();
+        let store = scratch.path();
+        for name in ["entry", ".removed-entry"] {
+            std::fs::create_dir(store.join(name)).unwrap();
+            std::fs::write(store.join(name).join("file"), "x").unwrap();
+        }
+        remove_entry(store, &store.join("entry"), &lock_store(store).unwrap()).unwrap();
+        assert!(!store.join("entry").exists());
+        assert_eq!(hidden(store), 0);
+    }
+}
