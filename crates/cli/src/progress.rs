@@ -3,6 +3,8 @@
 use hypeman_image::Progress;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::output;
+
 /// A progress bar on standard error; indicatif draws nothing when that is no terminal.
 #[derive(Debug)]
 pub(crate) struct Terminal {
@@ -36,6 +38,10 @@ impl Progress for Terminal {
 
     fn advance(&self, bytes: u64) {
         self.bar.inc(bytes);
+    }
+
+    fn warn(&self, message: &str) {
+        self.bar.suspend(|| output::complain(format_args!("warning: {message}")));
     }
 }
 

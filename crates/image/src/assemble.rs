@@ -18,8 +18,8 @@ use crate::{digest, disk};
 pub(crate) struct Source {
     /// Digest of the image.
     pub(crate) digest: String,
-    /// Its full name, when it has one of its own.
-    pub(crate) name: Option<String>,
+    /// The full names that it has of its own.
+    pub(crate) names: Vec<String>,
     /// How to run it.
     pub(crate) config: Config,
     /// Its layers, the lowest first.
@@ -29,7 +29,7 @@ pub(crate) struct Source {
 /// The source that a configuration document and its layers are; `digest` is the manifest's.
 pub(crate) fn source(
     digest: Option<String>,
-    name: Option<String>,
+    names: Vec<String>,
     config: &[u8],
     mut layers: Vec<Blob>,
 ) -> Result<Source> {
@@ -44,7 +44,7 @@ pub(crate) fn source(
         layer.diff_id = Some(diff_id.clone());
     }
     let digest = digest.unwrap_or_else(|| digest::of(config));
-    Ok(Source { digest, name, config: document.run_config(), layers })
+    Ok(Source { digest, names, config: document.run_config(), layers })
 }
 
 /// Makes the disk in `directory`; large files on the way go to `scratch`.
@@ -58,7 +58,7 @@ pub(crate) fn assemble(
     let mut layers = Vec::new();
     for (number, blob) in source.layers.iter().enumerate() {
         let spooled = spool(blob, scratch, progress)?;
-        read_layer(&mut tree, number, &blob.what, &spooled.file)?;
+        read_layer(&mut tree, number, blob, &spooled.file, progress)?;
         layers.push(spooled);
     }
     let path = directory.join(ROOTFS);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, content};
+use crate::platform;
 
 /// How to run an image, from its OCI configuration
 /// (<https://github.com/opencontainers/image-spec/blob/v1.1.0/config.md>).
@@ -78,10 +79,11 @@ impl Document {
 
     /// Refuses an image that no VM of ours could run.
     pub(crate) fn check_platform(&self) -> Result<()> {
-        let is = |field: &Option<String>, wanted: &str| {
-            field.as_deref().is_none_or(|value| value == wanted || value.is_empty())
+        let or = |field: &Option<String>, usual: &str| {
+            field.clone().filter(|value| !value.is_empty()).unwrap_or_else(|| usual.to_owned())
         };
-        if is(&self.os, "linux") && is(&self.architecture, "amd64") {
+        let (os, architecture) = (or(&self.os, "linux"), or(&self.architecture, "amd64"));
+        if platform::rank(&os, &architecture, None).is_some() {
             return Ok(());
         }
         let platform =

@@ -76,7 +76,12 @@ pub enum Error {
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// Longest reason that is told, in characters: an archive may have any bytes where a reason quotes it.
+const MAX_REASON: usize = 1000;
+
 /// A [`Error::Content`].
 pub(crate) fn content(what: impl Into<String>, reason: impl ToString) -> Error {
-    Error::Content { what: what.into(), reason: reason.to_string() }
+    let reason = reason.to_string();
+    let printable = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+    Error::Content { what: what.into(), reason: reason.chars().map(printable).take(MAX_REASON).collect() }
 }

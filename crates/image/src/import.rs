@@ -11,9 +11,10 @@ use serde::Deserialize;
 use crate::assemble::{self, Source};
 use crate::config::Changes;
 use crate::error::{Result, content};
+use crate::members::Members;
 use crate::progress::Progress;
 use crate::spool::{Blob, spool};
-use crate::{digest, names};
+use crate::{digest, names, platform};
 
 /// Largest JSON document of an image in bytes.
 pub(crate) const MOST_DOCUMENT: u64 = 8 * 1024 * 1024;
@@ -32,29 +33,43 @@ pub(crate) fn import(
     let what = path.display().to_string();
     let blob = Blob { what: what.clone(), path: path.to_owned(), digest: None, diff_id: None };
     let tar = spool(&blob, scratch, progress)?;
-    let is_archive = first_names(&what, &tar.file)?;
-    (&tar.file).rewind().at(path)?;
-    if !is_archive {
-        return rootfs(path, blob, &tar.diff_id, changes);
+    match kind(&what, &tar.file)? {
+        Kind::RootFs => return rootfs(path, blob, &tar.diff_id, changes),
+        Kind::OldArchive => {
+            let way_out = "load it with docker 1.10 or newer, or skopeo, and save it again";
+            return Err(content(what, format!("it was saved by a docker older than 1.10; {way_out}")));
+        }
+        Kind::Archive => {}
     }
+    (&tar.file).rewind().at(path)?;
     let members = unpack(&what, &tar.file, scratch)?;
     let files = |name: &str| members.get(name).cloned();
     if members.contains_key("index.json") { layout(&what, &files) } else { docker_archive(&what, &files) }
 }
 
-/// Whether a tar is an archive of an image: such have a document in their root that no root filesystem has.
-fn first_names(what: &str, tar: &File) -> Result<bool> {
-    let mut archive = tar::Archive::new(tar);
-    for entry in archive.entries().map_err(|error| content(what, error))? {
-        let entry = entry.map_err(|error| content(what, format!("{error}; is it cut off?")))?;
-        if matches!(
-            &*entry.path_bytes(),
-            b"oci-layout" | b"./oci-layout" | b"manifest.json" | b"./manifest.json"
-        ) {
-            return Ok(true);
+/// What a tar can be.
+enum Kind {
+    /// An OCI or docker archive.
+    Archive,
+    /// A docker archive without a manifest.
+    OldArchive,
+    /// Anything else.
+    RootFs,
+}
+
+/// Tells what a tar is: archives of images have a document in their root that no root filesystem has.
+fn kind(what: &str, tar: &File) -> Result<Kind> {
+    let broken = |error: std::io::Error| content(what, format!("{error}; is it cut off?"));
+    let (mut has_layers, mut has_repositories) = (false, false);
+    for member in Members::new(tar.try_clone().map_err(broken)?, false).map_err(broken)? {
+        let path = member.map_err(broken)?.path;
+        match path.strip_prefix(b"./").unwrap_or(&path) {
+            b"oci-layout" | b"manifest.json" => return Ok(Kind::Archive),
+            b"repositories" => has_repositories = true,
+            path => has_layers |= path.split(|byte| *byte == b'/').nth(1) == Some(b"layer.tar"),
         }
     }
-    Ok(false)
+    Ok(if has_layers && has_repositories { Kind::OldArchive } else { Kind::RootFs })
 }
 
 /// Brings the members of an archive into files with names of ours, so that theirs cannot lead anywhere.
@@ -124,16 +139,19 @@ pub(crate) struct Descriptor {
 struct Platform {
     os: String,
     architecture: String,
+    variant: Option<String>,
 }
 
 impl Manifest {
     /// The manifest for our platform, or the only one.
     fn choose(&self) -> Option<&Descriptor> {
-        let ours = |d: &&Descriptor| {
-            d.platform.as_ref().is_some_and(|p| p.os == "linux" && p.architecture == "amd64")
+        let rank = |d: &Descriptor| {
+            let platform = d.platform.as_ref()?;
+            platform::rank(&platform.os, &platform.architecture, platform.variant.as_deref())
         };
-        let without = |d: &&Descriptor| d.platform.is_none();
-        self.manifests.iter().find(ours).or_else(|| self.manifests.iter().find(without))
+        let ranked = self.manifests.iter().filter_map(|d| Some((rank(d)?, d)));
+        let ours = ranked.min_by_key(|(rank, _)| *rank).map(|(_, d)| d);
+        ours.or_else(|| self.manifests.iter().find(|d| d.platform.is_none()))
     }
 }
 
@@ -144,7 +162,7 @@ fn layout(what: &str, files: &Files<'_>) -> Result<Source> {
         digest::verify(&format!("{what}: blob"), digest, &digest::of(&bytes))?;
         Ok::<_, crate::Error>(bytes)
     };
-    let mut name = None;
+    let mut names = Vec::new();
     let mut digest = None;
     let mut manifest: Manifest = parse(what, "index.json", &document(what, files, "index.json")?)?;
     // An index may lead to another, and a hostile one in a circle.
@@ -152,7 +170,11 @@ fn layout(what: &str, files: &Files<'_>) -> Result<Source> {
         let Some(config) = &manifest.config else {
             let next = manifest.choose().cloned();
             let next = next.ok_or_else(|| content(what, "it has no image for linux/amd64"))?;
-            name = name.or_else(|| own_name(&next));
+            // One image may stand there once for each of its names.
+            if names.is_empty() {
+                let same = manifest.manifests.iter().filter(|d| d.digest == next.digest);
+                names = same.filter_map(own_name).collect();
+            }
             manifest = parse(what, &next.digest, &verified(&next.digest)?)?;
             digest = Some(next.digest);
             continue;
@@ -164,7 +186,7 @@ fn layout(what: &str, files: &Files<'_>) -> Result<Source> {
             let label = format!("{what}: layer {} of {}", number + 1, manifest.layers.len());
             Ok(Blob { what: label, path, digest: Some(layer.digest.clone()), diff_id: None })
         });
-        return assemble::source(digest, name, &verified(&config.digest)?, layers.collect::<Result<_>>()?);
+        return assemble::source(digest, names, &verified(&config.digest)?, layers.collect::<Result<_>>()?);
     }
     Err(content(what, "its indexes lead to no image"))
 }
@@ -176,7 +198,9 @@ fn own_name(descriptor: &Descriptor) -> Option<String> {
         // Alone a tag is no name.
         annotation("org.opencontainers.image.ref.name").filter(|name| name.contains([':', '/']))
     })?;
-    names::full(name).ok()
+    // A name with a digest is only that image's.
+    let reference = names::parse(name).ok()?;
+    names::check_digest(&reference, &descriptor.digest).ok()
 }
 
 #[derive(Debug, Deserialize)]
@@ -196,8 +220,9 @@ fn docker_archive(what: &str, files: &Files<'_>) -> Result<Source> {
         let path = files(name).ok_or_else(|| content(what, format!("layer {name} is missing in it")))?;
         Ok(Blob { what: format!("{what}: {name}"), path, digest: None, diff_id: None })
     });
-    let name = manifest.repo_tags.unwrap_or_default().first().and_then(|tag| names::full(tag).ok());
-    assemble::source(None, name, &document(what, files, &manifest.config)?, layers.collect::<Result<_>>()?)
+    let names =
+        manifest.repo_tags.unwrap_or_default().iter().filter_map(|tag| names::full(tag).ok()).collect();
+    assemble::source(None, names, &document(what, files, &manifest.config)?, layers.collect::<Result<_>>()?)
 }
 
 fn rootfs(path: &Path, blob: Blob, diff_id: &str, changes: &Changes) -> Result<Source> {
@@ -207,6 +232,6 @@ fn rootfs(path: &Path, blob: Blob, diff_id: &str, changes: &Changes) -> Result<S
         serde_json::to_vec(&(diff_id, &config)).map_err(|error| content("the configuration", error))?;
     let stem = path.file_name().unwrap_or_default().to_string_lossy();
     let stem = stem.split(".tar").next().unwrap_or_default().to_lowercase();
-    let blob = Blob { diff_id: Some(diff_id.to_owned()), ..blob };
-    Ok(Source { digest: digest::of(&identity), name: names::full(&stem).ok(), config, layers: vec![blob] })
+    let names = names::full(&stem).into_iter().collect();
+    Ok(Source { digest: digest::of(&identity), names, config, layers: vec![blob] })
 }

@@ -7,7 +7,8 @@ use std::path::Path;
 use cpio::newc::Builder;
 use hypeman_files::AtPath;
 
-use crate::error::{Result, content};
+use crate::compression::decompressed;
+use crate::error::Result;
 use crate::modules::Modules;
 
 const DIRECTORY: u32 = 0o040_755;
@@ -52,13 +53,6 @@ fn append(archive: &mut impl Write, name: &str, mode: u32, bytes: &[u8]) -> std:
 fn read_module(path: &Path) -> Result<Vec<u8>> {
     let mut file = File::open(path).at(path)?;
     let mut bytes = Vec::new();
-    if path.extension().is_some_and(|extension| extension == "xz") {
-        let xz = lzma_rs::xz_decompress(&mut std::io::BufReader::new(file), &mut bytes);
-        xz.map_err(|error| content(path.display().to_string(), format!("{error:?}")))?;
-    } else {
-        crate::spool::decompressed(&mut file)
-            .and_then(|mut reader| reader.read_to_end(&mut bytes))
-            .at(path)?;
-    }
+    decompressed(&mut file).and_then(|mut reader| reader.read_to_end(&mut bytes)).at(path)?;
     Ok(bytes)
 }

@@ -5,6 +5,7 @@
 //! file system, and neither ownership nor devices need privileges.
 
 mod assemble;
+mod compression;
 mod config;
 mod digest;
 mod disk;
@@ -17,6 +18,7 @@ mod members;
 mod modules;
 mod names;
 mod overlay;
+mod platform;
 mod progress;
 mod pull;
 mod spool;

@@ -44,6 +44,8 @@ pub(crate) struct Members {
     /// PAX records that hold for all following members.
     global: Vec<(Vec<u8>, Vec<u8>)>,
     done: bool,
+    /// Whether a digest tells that the file is whole, so that it may lack the end mark.
+    whole: bool,
 }
 
 fn invalid(reason: impl Into<String>) -> io::Error {
@@ -51,10 +53,10 @@ fn invalid(reason: impl Into<String>) -> io::Error {
 }
 
 impl Members {
-    /// Begins at the beginning of `file`.
-    pub(crate) fn new(file: File) -> io::Result<Members> {
+    /// Begins at the beginning of `file`. One that is known to be `whole` may lack the end mark.
+    pub(crate) fn new(file: File, whole: bool) -> io::Result<Members> {
         let len = file.metadata()?.len();
-        Ok(Members { file: BufReader::new(file), len, next: 0, global: Vec::new(), done: false })
+        Ok(Members { file: BufReader::new(file), len, next: 0, global: Vec::new(), done: false, whole })
     }
 
     fn member(&mut self) -> io::Result<Option<Member>> {
@@ -80,6 +82,10 @@ impl Members {
 
     /// The next header block; `None` at the end mark.
     fn header(&mut self) -> io::Result<Option<Header>> {
+        // The padding of the last member may be missing too.
+        if self.whole && self.next >= self.len {
+            return Ok(None);
+        }
         let mut block = [0; BLOCK as usize];
         self.file.seek(SeekFrom::Start(self.next))?;
         self.file.read_exact(&mut block).map_err(|e| match e.kind() {
@@ -96,7 +102,12 @@ impl Members {
             .map(|(i, b)| if (148..156).contains(&i) { 32 } else { u32::from(*b) })
             .sum();
         if header.cksum().ok() != Some(sum) {
-            return Err(invalid(format!("no tar header at byte {}", self.next)));
+            return Err(invalid(match self.next {
+                0 => {
+                    "it is no tar archive, nor one that is compressed with gzip, zstd, xz or bzip2".to_owned()
+                }
+                byte => format!("no tar header at byte {byte}"),
+            }));
         }
         self.next += BLOCK;
         Ok(Some(header))
@@ -261,7 +272,9 @@ mod tests {
             use std::io::Write;
             let mut file = tempfile::tempfile().unwrap();
             file.write_all(&bytes).unwrap();
-            Members::new(file).unwrap().for_each(drop);
+            for whole in [false, true] {
+                Members::new(file.try_clone().unwrap(), whole).unwrap().for_each(drop);
+            }
         }
     }
 }

@@ -36,6 +36,17 @@ pub(crate) fn parse(reference: &str) -> Result<oci_client::Reference> {
     parsed.map_err(|error| Error::Reference { reference: reference.to_owned(), reason: error.to_string() })
 }
 
+/// The whole name, when the digest in it, if there is one, is that of the image which shall have it.
+pub(crate) fn check_digest(name: &oci_client::Reference, digest: &str) -> Result<String> {
+    match name.digest() {
+        Some(named) if named != digest => {
+            let reason = format!("its digest is not that of the image, which is {digest}");
+            Err(Error::Reference { reference: name.whole(), reason })
+        }
+        _ => Ok(name.whole()),
+    }
+}
+
 /// The name as people write it: without what docker adds by itself.
 pub(crate) fn familiar(full: &str) -> String {
     let name = full.strip_prefix("docker.io/").unwrap_or(full);

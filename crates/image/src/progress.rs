@@ -6,6 +6,8 @@ pub trait Progress {
     fn start(&self, what: &str, total: Option<u64>);
     /// So many bytes more are done.
     fn advance(&self, bytes: u64);
+    /// Something that the user should know, and that is no obstacle.
+    fn warn(&self, message: &str);
 }
 
 /// Shows nothing.
@@ -15,4 +17,5 @@ pub struct Quiet;
 impl Progress for Quiet {
     fn start(&self, _what: &str, _total: Option<u64>) {}
     fn advance(&self, _bytes: u64) {}
+    fn warn(&self, _message: &str) {}
 }

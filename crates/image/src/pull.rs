@@ -2,25 +2,25 @@
 
 use std::net::IpAddr;
 use std::path::Path;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
+use backon::{ExponentialBuilder, Retryable};
 use docker_credential::{CredentialRetrievalError, DockerCredential};
 use futures_util::{StreamExt, TryStreamExt};
 use hypeman_files::AtPath;
-use oci_client::client::{ClientConfig, ClientProtocol};
+use oci_client::client::{BlobResponse, ClientConfig, ClientProtocol};
 use oci_client::errors::{OciDistributionError, OciErrorCode};
+use oci_client::manifest::ImageIndexEntry;
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference, RegistryOperation};
-use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 
 use crate::assemble::{self, Source};
-use crate::digest;
 use crate::error::{Error, Result};
 use crate::import::Manifest;
 use crate::progress::Progress;
 use crate::spool::Blob;
+use crate::{digest, platform};
 
 /// Layers fetched at once, as docker has it.
 const AT_ONCE: usize = 3;
@@ -40,9 +40,13 @@ async fn fetch(reference: &Reference, scratch: &Path, progress: &dyn Progress) -
     let client = Client::new(config(reference.resolve_registry()));
     let auth = credentials(reference.resolve_registry()).map_err(failed)?;
     let explain = |error| failed(explain(&error, reference.resolve_registry()));
-    client.auth(reference, &auth, RegistryOperation::Pull).await.map_err(explain)?;
-    let (manifest, manifest_digest, config) =
-        client.pull_manifest_and_config(reference, &auth).await.map_err(explain)?;
+    let documents = async || {
+        client.auth(reference, &auth, RegistryOperation::Pull).await?;
+        client.pull_manifest_and_config(reference, &auth).await
+    };
+    let documents =
+        documents.retry(retries()).when(is_passing).notify(|error, wait| told(progress, error, wait));
+    let (manifest, manifest_digest, config) = documents.await.map_err(explain)?;
     let text = serde_json::to_vec(&manifest).map_err(|error| failed(error.to_string()))?;
     let manifest: Manifest =
         serde_json::from_slice(&text).map_err(|error| failed(format!("its manifest: {error}")))?;
@@ -54,24 +58,107 @@ async fn fetch(reference: &Reference, scratch: &Path, progress: &dyn Progress) -
         let client = &client;
         async move {
             let path = scratch.join(format!("layer-{number}"));
-            let file = tokio::fs::File::create(&path).await.at(&path)?;
             digest::hex(&layer.digest)?;
-            let mut counted = Counted { file, progress };
-            client.pull_blob(reference, layer.digest.as_str(), &mut counted).await.map_err(explain)?;
-            counted.flush().await.at(&path)?;
+            let fetch = async || fetch_layer(client, reference, &layer.digest, &path, progress).await;
+            let fetch = fetch
+                .retry(retries())
+                .when(|error| matches!(error, Failed::Registry(error) if is_passing(error)));
+            let fetch = fetch.notify(|error, wait| {
+                if let Failed::Registry(error) = error {
+                    told(progress, error, wait)
+                }
+            });
+            fetch.await.map_err(|error| match error {
+                Failed::Registry(error) => explain(error),
+                Failed::Disk(error) => error,
+            })?;
             let what = format!("{}: layer {} of {count}", reference.whole(), number + 1);
             Ok::<_, Error>(Blob { what, path, digest: Some(layer.digest.clone()), diff_id: None })
         }
     });
     let layers: Vec<Blob> = futures_util::stream::iter(layers).buffered(AT_ONCE).try_collect().await?;
-    assemble::source(Some(manifest_digest), Some(reference.whole()), config.as_bytes(), layers)
+    assemble::source(Some(manifest_digest), vec![reference.whole()], config.as_bytes(), layers)
+}
+
+/// Why a layer was not fetched.
+enum Failed {
+    Registry(OciDistributionError),
+    Disk(Error),
+}
+
+/// Fetches a layer into a file; goes on where an earlier try has left off, if the registry can.
+async fn fetch_layer(
+    client: &Client,
+    reference: &Reference,
+    digest: &str,
+    path: &Path,
+    progress: &dyn Progress,
+) -> std::result::Result<(), Failed> {
+    let disk = |source| Failed::Disk(hypeman_files::Error::Io { path: path.to_owned(), source }.into());
+    let mut options = tokio::fs::OpenOptions::new();
+    let mut file = options.create(true).append(true).open(path).await.map_err(disk)?;
+    let had = file.metadata().await.map_err(disk)?.len();
+    let response = match had {
+        0 => client.pull_blob_stream(reference, digest).await.map(BlobResponse::Full),
+        _ => client.pull_blob_stream_partial(reference, digest, had, None).await,
+    };
+    let mut stream = match response.map_err(Failed::Registry)? {
+        BlobResponse::Partial(rest) => rest,
+        BlobResponse::Full(whole) => {
+            file.set_len(0).await.map_err(disk)?;
+            whole
+        }
+    };
+    while let Some(bytes) = stream.try_next().await.map_err(|error| Failed::Registry(error.into()))? {
+        file.write_all(&bytes).await.map_err(disk)?;
+        progress.advance(bytes.len() as u64);
+    }
+    file.flush().await.map_err(disk)
+}
+
+/// As docker: five times more, and longer apart each time. A registry that limits its rate is out of sight by then.
+fn retries() -> ExponentialBuilder {
+    ExponentialBuilder::new().with_min_delay(Duration::from_secs(1)).with_max_times(5)
+}
+
+/// Whether an error may be gone the next time: a registry that is busy or limits its rate, or a connection that broke. One
+/// that cannot be made at all is most often a wrong address.
+fn is_passing(error: &OciDistributionError) -> bool {
+    match error {
+        OciDistributionError::ServerError { code, .. } => matches!(code, 408 | 429 | 500 | 502 | 503 | 504),
+        OciDistributionError::RegistryError { envelope, .. } => {
+            envelope.errors.iter().any(|error| error.code == OciErrorCode::Toomanyrequests)
+        }
+        OciDistributionError::RequestError(error) => !error.is_connect() && !error.is_builder(),
+        // The stream of a layer tells so of a connection that broke; what does not match its digest is another error.
+        OciDistributionError::IoError(_) => true,
+        _ => false,
+    }
+}
+
+fn told(progress: &dyn Progress, error: &OciDistributionError, wait: Duration) {
+    progress.warn(&format!("{error}; trying again in {} s", wait.as_secs()));
+}
+
+/// The manifest in an index that fits best.
+fn choose(manifests: &[ImageIndexEntry]) -> Option<String> {
+    let rank = |entry: &ImageIndexEntry| {
+        let platform = entry.platform.as_ref()?;
+        platform::rank(
+            &platform.os.to_string(),
+            &platform.architecture.to_string(),
+            platform.variant.as_deref(),
+        )
+    };
+    let ranked = manifests.iter().filter_map(|entry| Some((rank(entry)?, entry)));
+    ranked.min_by_key(|(rank, _)| *rank).map(|(_, entry)| entry.digest.clone())
 }
 
 fn config(registry: &str) -> ClientConfig {
     ClientConfig {
         // As docker: a registry on this very machine may do without TLS.
         protocol: if is_loopback(registry) { ClientProtocol::Http } else { ClientProtocol::Https },
-        platform_resolver: Some(Box::new(oci_client::client::linux_amd64_resolver)),
+        platform_resolver: Some(Box::new(choose)),
         read_timeout: Some(SILENCE),
         connect_timeout: Some(SILENCE / 4),
         user_agent: concat!("hypeman/", env!("CARGO_PKG_VERSION")),
@@ -96,6 +183,12 @@ fn credentials(registry: &str) -> std::result::Result<RegistryAuth, String> {
             | CredentialRetrievalError::ConfigReadError
             | CredentialRetrievalError::NoCredentialConfigured,
         ) => Ok(RegistryAuth::Anonymous),
+        // A helper that has nothing for this registry (`credentials not found in native keychain`, docker-credential-helpers).
+        Err(CredentialRetrievalError::HelperFailure { stdout, stderr, .. })
+            if stdout.contains("not found") || stderr.contains("not found") =>
+        {
+            Ok(RegistryAuth::Anonymous)
+        }
         Err(error) => Err(format!("docker's credentials for {registry} cannot be read: {error}")),
     }
 }
@@ -127,34 +220,6 @@ fn explain(error: &OciDistributionError, registry: &str) -> String {
             format!("{registry} broke off: {}; try again", chain(error))
         }
         other => chain(other),
-    }
-}
-
-/// Tells how far the writing is.
-struct Counted<'a> {
-    file: tokio::fs::File,
-    progress: &'a dyn Progress,
-}
-
-impl AsyncWrite for Counted<'_> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        let polled = Pin::new(&mut self.file).poll_write(context, bytes);
-        if let Poll::Ready(Ok(length)) = &polled {
-            self.progress.advance(*length as u64);
-        }
-        polled
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.file).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.file).poll_shutdown(context)
     }
 }
 

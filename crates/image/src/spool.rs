@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use hypeman_files::AtPath;
 
+use crate::compression::decompressed;
 use crate::digest::{self, Hashing};
 use crate::error::{Result, content};
 use crate::progress::Progress;
@@ -21,6 +22,13 @@ pub(crate) struct Blob {
     pub(crate) digest: Option<String>,
     /// Digest of the uncompressed tar; absent where none was promised.
     pub(crate) diff_id: Option<String>,
+}
+
+impl Blob {
+    /// Whether a digest tells that it is whole.
+    pub(crate) fn is_promised(&self) -> bool {
+        self.digest.is_some() || self.diff_id.is_some()
+    }
 }
 
 /// A decompressed layer.
@@ -62,22 +70,6 @@ pub(crate) fn spool(blob: &Blob, directory: &Path, progress: &dyn Progress) -> R
     }
     file.rewind().at(directory)?;
     Ok(Spooled { file, diff_id })
-}
-
-/// Tells by its first bytes how a stream is compressed, whatever its media type says.
-pub(crate) fn decompressed<'a>(reader: &'a mut dyn Read) -> std::io::Result<Box<dyn Read + 'a>> {
-    let mut magic = Vec::new();
-    (&mut *reader).take(4).read_to_end(&mut magic)?;
-    let gzip = magic.starts_with(&[0x1f, 0x8b]);
-    let zstd = magic == [0x28, 0xb5, 0x2f, 0xfd];
-    let whole = std::io::Cursor::new(magic).chain(reader);
-    Ok(if gzip {
-        Box::new(flate2::read::MultiGzDecoder::new(whole))
-    } else if zstd {
-        Box::new(zstd::Decoder::new(whole)?)
-    } else {
-        Box::new(whole)
-    })
 }
 
 /// Tells how far the reading is.

@@ -73,11 +73,11 @@ impl Store {
         let full = names::parse(reference)?;
         let staging = Draft::begin(&self.images)?;
         let source = pull::pull(&full, staging.path(), progress)?;
-        self.adopt(&source, Some(&full.whole()), staging, progress)
+        self.adopt(&source, &[full.whole()], staging, progress)
     }
 
     /// Takes an image from an OCI layout, an OCI or docker archive, or a root filesystem in a tar file; told by what is
-    /// in it. Without a name it gets the one that the source has.
+    /// in it. Without a name it gets those that the source has.
     ///
     /// # Errors
     /// When the source is damaged or tries to escape, or the disk is full; nothing is left then.
@@ -88,11 +88,14 @@ impl Store {
         changes: &Changes,
         progress: &dyn Progress,
     ) -> Result<Image> {
-        let name = name.map(names::full).transpose()?;
+        let name = name.map(names::parse).transpose()?;
         let staging = Draft::begin(&self.images)?;
         let source = import::import(source, changes, staging.path(), progress)?;
-        let name = name.or_else(|| source.name.clone());
-        self.adopt(&source, name.as_deref(), staging, progress)
+        let names = match name {
+            Some(name) => vec![names::check_digest(&name, &source.digest)?],
+            None => source.names.clone(),
+        };
+        self.adopt(&source, &names, staging, progress)
     }
 
     /// All images, the newest first.
@@ -183,11 +186,11 @@ impl Store {
         Ok(lock_store(&self.images)?)
     }
 
-    /// Makes the disk of an image that is not here yet, and gives it the name.
+    /// Makes the disk of an image that is not here yet, and gives it the names.
     fn adopt(
         &self,
         source: &assemble::Source,
-        name: Option<&str>,
+        wanted: &[String],
         staging: Draft,
         progress: &dyn Progress,
     ) -> Result<Image> {
@@ -207,8 +210,8 @@ impl Store {
         }
         let _held = self.lock()?;
         let mut names = names::read(&self.images)?;
-        if let Some(name) = name {
-            names.insert(name.to_owned(), source.digest.clone());
+        if !wanted.is_empty() {
+            names.extend(wanted.iter().map(|name| (name.clone(), source.digest.clone())));
             names::write(&self.images, &names)?;
         }
         let missing = || Error::NotFound(source.digest.clone()); // removed in this very moment

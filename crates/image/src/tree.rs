@@ -42,6 +42,9 @@ impl Tree {
 
     /// Adds an entry as a layer's tar has it; `raw` is its name there.
     pub(crate) fn add(&mut self, raw: &[u8], entry: Entry) -> Result<()> {
+        if is_aufs_own(raw) {
+            return Ok(());
+        }
         let Some((parent, name)) = split(raw)? else {
             // The root itself: its metadata counts.
             if matches!(entry.kind, Kind::Directory) {
@@ -67,6 +70,9 @@ impl Tree {
 
     /// Adds another name for a file that is there.
     pub(crate) fn link(&mut self, raw: &[u8], target: &[u8]) -> Result<()> {
+        if is_aufs_own(raw) {
+            return Ok(());
+        }
         let resolve = |tree: &Tree, raw_path: &[u8]| -> Result<Option<(Path, Path)>> {
             let parts =
                 split(raw_path).map_err(|_| refused(raw, "it or its target leads out of the image"))?;
@@ -201,6 +207,12 @@ impl Tree {
         };
         self.paths.range(from..to)
     }
+}
+
+/// What aufs keeps for itself in a layer (`.wh..wh.plnk`, `.wh..wh.aufs` and all below), which is none of the image's.
+/// The mark of an opaque directory looks alike.
+fn is_aufs_own(raw: &[u8]) -> bool {
+    components(raw).any(|part| part.starts_with(b".wh..wh.") && part != b".wh..wh..opq")
 }
 
 fn components(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {

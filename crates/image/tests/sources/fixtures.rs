@@ -29,6 +29,10 @@ impl Layer {
         header.set_gid(1000);
         header.set_mtime(1_000_000_000);
         header.set_size(content.len() as u64);
+        if matches!(kind, EntryType::Block | EntryType::Char) {
+            header.set_device_major(7).unwrap();
+            header.set_device_minor(0).unwrap();
+        }
         header.set_cksum();
         self.0.append(&header, content).unwrap();
         self

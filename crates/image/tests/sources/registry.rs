@@ -4,6 +4,8 @@ use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     process::{Child, Command, Stdio},
+    sync::Arc,
+    sync::atomic::{AtomicU32, Ordering},
     thread,
 };
 
@@ -94,18 +96,28 @@ fn errors_name_the_image_and_the_registry() {
     assert!(refused.contains(&closed) && refused.contains("refused"), "{refused}");
 }
 
-/// Passes `limit` bytes of each answer on, then cuts the connection.
-fn cutting_proxy(to: u16, limit: u64) -> u16 {
+/// Passes `limit` bytes of an answer on, then cuts the connection, so many times; and after that it is dead, if it `dies`, or
+/// passes on all.
+fn cutting_proxy(to: u16, limit: u64, times: u32, dies: bool) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
+    let cuts = Arc::new(AtomicU32::new(0));
     thread::spawn(move || {
         for client in listener.incoming().flatten() {
+            if dies && cuts.load(Ordering::SeqCst) >= times {
+                return;
+            }
             let server = TcpStream::connect(("127.0.0.1", to)).unwrap();
             let (mut upward, mut downward) = (client.try_clone().unwrap(), server.try_clone().unwrap());
             thread::spawn(move || std::io::copy(&mut upward, &mut downward));
-            let (mut from, mut back) = (server.take(limit), client);
+            let limit = if cuts.load(Ordering::SeqCst) < times { limit } else { u64::MAX };
+            let (mut from, mut back, cuts) = (server.take(limit), client, cuts.clone());
             thread::spawn(move || {
-                let _ = std::io::copy(&mut from, &mut back).and_then(|_| back.flush());
+                let passed = std::io::copy(&mut from, &mut back).and_then(|_| back.flush());
+                if passed.is_ok() && from.limit() == 0 {
+                    cuts.fetch_add(1, Ordering::SeqCst);
+                    let _ = dies.then(|| TcpStream::connect(("127.0.0.1", port))); // wakes the one who listens
+                }
                 let _ = back.shutdown(std::net::Shutdown::Both);
             });
         }
@@ -114,10 +126,62 @@ fn cutting_proxy(to: u16, limit: u64) -> u16 {
 }
 
 #[test]
+fn a_layer_that_breaks_off_is_gone_on_with() {
+    let Some(registry) = registry() else { return };
+    let port = cutting_proxy(registry.port, 600 << 10, 1, false);
+    let store = Store::new(&registry.dir.path().join("data"));
+    let image = store.pull(&format!("127.0.0.1:{port}/app:1"), &Quiet).unwrap();
+    assert_eq!(cat(&image.rootfs(), "a"), "content");
+}
+
+/// Answers that ask for patience: 503 twice, and 429 twice, before each document.
+fn busy_proxy(to: u16) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for (number, client) in listener.incoming().flatten().enumerate() {
+            let mut client = client;
+            let refusal = match number {
+                1 => "503 Service Unavailable\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbusy",
+                2 => {
+                    "429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                }
+                _ => "",
+            };
+            if !refusal.is_empty() {
+                let mut request = [0; 4096];
+                let _ = client.read(&mut request).unwrap();
+                write!(client, "HTTP/1.1 {refusal}").unwrap();
+                continue;
+            }
+            let server = TcpStream::connect(("127.0.0.1", to)).unwrap();
+            let (mut upward, mut downward) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            thread::spawn(move || std::io::copy(&mut upward, &mut downward));
+            // One answer a connection, so that there are enough of them: a quiet one is closed.
+            server.set_read_timeout(Some(std::time::Duration::from_millis(300))).unwrap();
+            let mut from = server;
+            thread::spawn(move || {
+                let _ = std::io::copy(&mut from, &mut client);
+                let _ = client.shutdown(std::net::Shutdown::Both);
+            });
+        }
+    });
+    port
+}
+
+#[test]
+fn a_registry_that_is_busy_is_asked_again() {
+    let Some(registry) = registry() else { return };
+    let port = busy_proxy(registry.port);
+    let store = Store::new(&registry.dir.path().join("data"));
+    store.pull(&format!("127.0.0.1:{port}/app:1"), &Quiet).unwrap();
+}
+
+#[test]
 fn a_registry_that_dies_within_a_layer_leaves_nothing_and_the_pull_can_be_run_again() {
     let Some(registry) = registry() else { return };
     // skopeo compresses neither layer; the manifest fits below the limit and the second layer does not.
-    let port = cutting_proxy(registry.port, 100 << 10);
+    let port = cutting_proxy(registry.port, 100 << 10, 1, true);
     let data = registry.dir.path().join("data");
     let store = Store::new(&data);
     let error = store.pull(&format!("127.0.0.1:{port}/app:1"), &Quiet).unwrap_err();
