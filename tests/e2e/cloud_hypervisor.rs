@@ -385,10 +385,10 @@ fn linux() {
 
 fn its_version_is_told() {
     for program in programs() {
-        let doctor = bed().run(&["doctor", "--cloud-hypervisor", program]).stdout;
+        let doctor = bed().run(&["doctor", "--format", "json", "--cloud-hypervisor", program]).stdout;
         let line =
-            doctor.lines().find(|line| line.starts_with("cloud-hypervisor")).expect("a line").to_owned();
-        assert!(line.contains(" ok ") && line.contains(program), "{line}");
+            doctor.lines().find(|line| line.contains("\"cloud-hypervisor\"")).expect("a line").to_owned();
+        assert!(line.contains("\"ok\"") && line.contains(program), "{line}");
         let vm = run(bed(), "ch-version", program, &options(1), &[]);
         let recorded = bed().inspect("ch-version")["run"]["hypervisor"].as_str().expect("a text").to_owned();
         assert!(line.contains(&recorded), "{recorded} is not in {line}");

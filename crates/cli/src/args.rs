@@ -3,17 +3,20 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::ArgValueCompleter;
 use hypeman_guest::ulimit::Ulimit;
 use hypeman_vmm::spec::{Accelerator, HypervisorKind};
 
-use crate::size;
+use crate::{names, size};
 
 /// OCI images as microVMs, whose console logs are whole.
 #[derive(Debug, Parser)]
 #[command(name = "hypeman", version, propagate_version = true)]
 pub(crate) struct Arguments {
-    /// Where images, kernels and instances are kept [default: /var/lib/hypeman as root, else ~/.local/share/hypeman]
-    #[arg(long, global = true, value_name = "DIR", env = "HYPEMAN_DATA_DIR")]
+    /// Where images, kernels and instances are kept [default: HYPEMAN_DATA_DIR, else /var/lib/hypeman as root and
+    /// ~/.local/share/hypeman for others]
+    // Without clap's `env`, to which an empty variable is a wrong value.
+    #[arg(long, global = true, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -77,13 +80,14 @@ pub(crate) enum Command {
         /// Go on with what it prints
         #[arg(short, long)]
         follow: bool,
-        /// Only the last lines; `all` for all
-        #[arg(short = 'n', long, default_value = "all", value_parser = tail)]
+        /// Only the last lines; `all` or a negative number for all
+        #[arg(short = 'n', long, default_value = "all", value_parser = tail, allow_negative_numbers = true)]
         tail: Tail,
         /// Which log
         #[arg(long, value_enum, default_value_t = Source::App)]
         source: Source,
         /// Name, or the beginning of an id
+        #[arg(add = ArgValueCompleter::new(names::instances))]
         name: String,
     },
     /// Remove instances with their disks and logs
@@ -120,7 +124,7 @@ pub(crate) enum KernelCommand {
     },
     /// Remove kernels
     Rm {
-        #[arg(required = true)]
+        #[arg(required = true, add = ArgValueCompleter::new(names::kernels))]
         versions: Vec<String>,
     },
 }
@@ -147,15 +151,22 @@ pub(crate) enum ImageCommand {
         format: FormatArgument,
     },
     /// Print all that is known of images, as JSON
-    Inspect(Names),
+    Inspect(ImageNames),
     /// Remove images that no instance uses
-    Rm(Names),
+    Rm(ImageNames),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Names {
     /// Names, or beginnings of ids
-    #[arg(required = true, value_name = "NAME")]
+    #[arg(required = true, value_name = "NAME", add = ArgValueCompleter::new(names::instances))]
+    pub(crate) names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImageNames {
+    /// Names, or beginnings of digests
+    #[arg(required = true, value_name = "IMAGE", add = ArgValueCompleter::new(names::images))]
     pub(crate) names: Vec<String>,
 }
 
@@ -249,7 +260,7 @@ pub(crate) struct CreateArguments {
     pub(crate) log_max_files: u32,
     /// Image (optional when a kernel file is given), and arguments for its program
     // One positional for both: from the image on, a word with a dash is the program's.
-    #[arg(trailing_var_arg = true, value_names = ["IMAGE", "ARG"])]
+    #[arg(trailing_var_arg = true, value_names = ["IMAGE", "ARG"], add = ArgValueCompleter::new(names::images))]
     image_and_arguments: Vec<String>,
 }
 
@@ -341,6 +352,8 @@ pub(crate) enum Tail {
 fn tail(text: &str) -> Result<Tail, String> {
     match text {
         "all" => Ok(Tail::All),
+        // As with docker and kubectl, where -1 is the default.
+        _ if text.parse().is_ok_and(|number: i64| number < 0) => Ok(Tail::All),
         _ => text.parse().map(Tail::Lines).map_err(|_| "give a number of lines, or `all`".to_owned()),
     }
 }

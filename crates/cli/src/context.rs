@@ -57,7 +57,7 @@ pub(crate) fn programs() -> Result<Programs> {
 }
 
 fn init(hypeman: &std::path::Path) -> Result<PathBuf> {
-    if let Some(path) = std::env::var_os("HYPEMAN_INIT").map(PathBuf::from) {
+    if let Some(path) = std::env::var_os("HYPEMAN_INIT").filter(|path| !path.is_empty()).map(PathBuf::from) {
         if !path.is_file() {
             bail!("HYPEMAN_INIT names {}, which is no file", path.display());
         }

@@ -20,7 +20,9 @@ pub(crate) fn collect(files: &[PathBuf], given: &[String]) -> Result<BTreeMap<St
 /// Lines of NAME=VALUE; empty ones and those that begin with `#` are skipped. Quotes are part of the value, as docker
 /// has it (docker run --env-file), which is why no crate for dotenv files will do.
 fn read(file: &Path, env: &mut BTreeMap<String, String>) -> Result<()> {
-    for (number, line) in std::fs::read_to_string(file)?.lines().enumerate() {
+    let text = std::fs::read_to_string(file)?;
+    // Editors on Windows begin a file with a byte order mark.
+    for (number, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
         let line = line.trim_start();
         if !line.is_empty() && !line.starts_with('#') {
             set(line, env).with_context(|| format!("line {}", number + 1))?;
@@ -52,7 +54,7 @@ mod tests {
     fn single_variables_win_over_files() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("env");
-        std::fs::write(&file, "# comment\n\nA=1\nB=\"2\" 3\nHYPEMAN_TEST_UNSET_VARIABLE\n").unwrap();
+        std::fs::write(&file, "\u{feff}# comment\n\nA=1\nB=\"2\" 3\nHYPEMAN_TEST_UNSET_VARIABLE\n").unwrap();
         let env = collect(&[file], &["A=x=y".to_owned()]).unwrap();
         assert_eq!(env, BTreeMap::from([("A".into(), "x=y".into()), ("B".into(), "\"2\" 3".into())]));
     }

@@ -4,6 +4,8 @@ mod args;
 mod commands;
 mod context;
 mod env_file;
+mod foreign;
+mod names;
 mod output;
 mod progress;
 mod size;
@@ -11,7 +13,8 @@ mod size;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
+use clap_complete::CompleteEnv;
 
 use crate::args::{Arguments, Command};
 
@@ -24,13 +27,32 @@ fn main() -> ExitCode {
             Err(error) => fail(&error.into(), 1),
         };
     }
-    let arguments = Arguments::parse();
+    // Answers a shell that asks what may come next, and ends then.
+    CompleteEnv::with_factory(Arguments::command).complete();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return refuse(&error),
+    };
     // docker's habit: 125 is an error of ours, so that it is not taken for the program's.
     let failure = if matches!(arguments.command, Command::Run(_)) { 125 } else { 1 };
     match commands::run(arguments) {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS, // `hypeman logs x | head`
         Err(error) => fail(&error, failure),
+    }
+}
+
+/// A command line that cannot be understood, or one that asks for help.
+fn refuse(error: &clap::Error) -> ExitCode {
+    let runs = std::env::args().any(|argument| argument == "run");
+    match foreign::explain(error) {
+        Some(text) => output::complain(text),
+        None => drop(error.print()), // nobody may be there to read it
+    }
+    match (error.exit_code(), runs) {
+        (0, _) => ExitCode::SUCCESS,
+        (_, true) => ExitCode::from(125), // as docker
+        (_, false) => ExitCode::from(2),
     }
 }
 

@@ -4,9 +4,12 @@ use std::io::Write;
 
 use anyhow::Result;
 use comfy_table::{Table, presets};
+use rustix::event::{PollFd, PollFlags};
 use serde::Serialize;
+use tokio::sync::oneshot;
 
 use crate::args::Format;
+use crate::commands::in_background;
 
 /// Prints a listing; each row is what a table shows of an item.
 pub(crate) fn list<T: Serialize>(
@@ -41,6 +44,15 @@ pub(crate) fn line(text: &str) -> Result<()> {
 /// Says something on standard error, where there may be nobody any more to hear it.
 pub(crate) fn complain(text: impl std::fmt::Display) {
     let _ = writeln!(std::io::stderr().lock(), "hypeman: {text}");
+}
+
+/// Tells when whoever reads our standard output has gone: the other end of a pipe, or a terminal that was hung up.
+pub(crate) fn reader_gone() -> oneshot::Receiver<()> {
+    in_background(|| {
+        // Asked for nothing, poll(2) tells of errors alone; a file never has one.
+        let stdout = std::io::stdout();
+        while rustix::event::poll(&mut [PollFd::new(&stdout, PollFlags::empty())], None).is_err() {}
+    })
 }
 
 /// An error with its causes, each once: many errors tell their cause in their own words already.

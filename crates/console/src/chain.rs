@@ -43,7 +43,12 @@ pub fn numbers(path: &Path) -> std::io::Result<Vec<u32>> {
     let prefix = [path.file_name().unwrap_or_default().as_encoded_bytes(), b"."].concat();
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut numbers = Vec::new();
-    for entry in std::fs::read_dir(directory)? {
+    let entries = match std::fs::read_dir(directory) {
+        // Someone has removed it, and all logs with it.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(numbers),
+        entries => entries?,
+    };
+    for entry in entries {
         let name = entry?.file_name();
         let number =
             name.as_encoded_bytes().strip_prefix(&prefix[..]).and_then(|rest| std::str::from_utf8(rest).ok());

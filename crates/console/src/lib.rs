@@ -7,6 +7,7 @@ pub mod capture;
 pub mod chain;
 pub mod line;
 pub mod log;
+mod place;
 pub mod reader;
 mod source;
 pub mod watch;

@@ -10,6 +10,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::chain::{self, Identity};
+use crate::place;
 
 /// Limits of a log: its files never take more than `max_size * (max_files + 1)` bytes in all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +42,8 @@ pub struct Log {
     path: PathBuf,
     limits: Limits,
     file: File,
+    /// All bytes that were ever written, as far as is known.
+    end: u64,
 }
 
 impl Log {
@@ -49,8 +52,13 @@ impl Log {
     /// # Errors
     /// When the file cannot be opened.
     pub fn open(path: &Path, limits: Limits) -> Result<Log> {
-        let file = open(path).map_err(|source| Error { path: path.to_owned(), written: 0, source })?;
-        Ok(Log { path: path.to_owned(), limits, file })
+        let opened = open(path).and_then(|file| Ok((file.metadata()?.len(), file)));
+        let (size, file) = opened.map_err(|source| Error { path: path.to_owned(), written: 0, source })?;
+        let start = place::find(&file).unwrap_or_else(|| {
+            place::leave(&file, 0);
+            0
+        });
+        Ok(Log { path: path.to_owned(), limits, file, end: start.saturating_add(size) })
     }
 
     /// Adds bytes, rotating as often as the limits ask for. A line is not split between two files unless it is larger
@@ -77,8 +85,12 @@ impl Log {
         match fitting(bytes, self.limits.max_size, size) {
             0 => self.rotate().map(|()| 0),
             fitting => match self.file.write(&bytes[..fitting]) {
+                Ok(written) => {
+                    self.end = self.end.saturating_add(written as u64);
+                    Ok(written)
+                }
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Ok(0),
-                other => other,
+                Err(error) => Err(error),
             },
         }
     }
@@ -86,7 +98,16 @@ impl Log {
     /// Opens the file again when someone has renamed or deleted it.
     fn follow_path(&mut self) -> std::io::Result<()> {
         if Identity::at(&self.path) != Some(Identity::of(&self.file.metadata()?)) {
-            self.file = open(&self.path)?;
+            self.begin_file()?;
+        }
+        Ok(())
+    }
+
+    /// Opens the file at the log's path, a new one most often, and leaves its place there.
+    fn begin_file(&mut self) -> std::io::Result<()> {
+        self.file = open(&self.path)?;
+        if self.file.metadata()?.len() == 0 {
+            place::leave(&self.file, self.end);
         }
         Ok(())
     }
@@ -114,8 +135,7 @@ impl Log {
                 std::fs::rename(chain::rotated(&self.path, number), chain::rotated(&self.path, number + 1))?;
             }
         }
-        self.file = open(&self.path)?;
-        Ok(())
+        self.begin_file()
     }
 
     /// Whether all the numbers that the limits allow are taken.
@@ -143,8 +163,16 @@ fn fitting(bytes: &[u8], max_size: u64, size: u64) -> usize {
     }
 }
 
+/// Opens a file, or makes it, and its directory as well when someone has removed that.
 fn open(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+    let open = || OpenOptions::new().append(true).create(true).mode(0o600).open(path);
+    match (open(), path.parent()) {
+        (Err(error), Some(directory)) if error.kind() == std::io::ErrorKind::NotFound => {
+            std::fs::create_dir(directory)?;
+            open()
+        }
+        (opened, _) => opened,
+    }
 }
 
 #[cfg(test)]

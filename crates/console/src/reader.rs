@@ -5,6 +5,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use crate::chain::{self, Identity};
+use crate::place;
 
 /// Where to begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub enum Start {
 pub struct Follower {
     path: PathBuf,
     current: Option<Current>,
+    /// Bytes that were rotated away before they were read, and not yet told.
+    missed: u64,
 }
 
 /// The file that is being read. It is kept open, so it is found again under whatever name.
@@ -29,6 +32,8 @@ struct Current {
     identity: Identity,
     /// The files that were older than it when it was opened: read already, or not wanted.
     older: Vec<Identity>,
+    /// How many bytes were written before those that are read next, if the writer told.
+    position: Option<u64>,
 }
 
 impl Follower {
@@ -37,7 +42,7 @@ impl Follower {
     /// # Errors
     /// When its directory or a file cannot be read.
     pub fn open(path: &Path, start: Start) -> std::io::Result<Follower> {
-        let mut follower = Follower { path: path.to_owned(), current: None };
+        let mut follower = Follower { path: path.to_owned(), current: None, missed: 0 };
         match start {
             Start::Beginning => {}
             Start::Lines(lines) => follower.seek_lines(lines)?,
@@ -58,7 +63,7 @@ impl Follower {
                 }
                 continue;
             };
-            if std::io::copy(&mut current.file, out)? > 0 {
+            if current.pour(out)? > 0 {
                 continue;
             }
             if current.restart_if_truncated()? {
@@ -68,13 +73,18 @@ impl Follower {
                 break;
             }
             // It was rotated. Nothing is added to it any more, but something may have been since we last read.
-            if std::io::copy(&mut current.file, out)? > 0 {
+            if current.pour(out)? > 0 {
                 continue;
             }
+            let position = current.position;
             let mut done = std::mem::take(&mut current.older);
             done.push(current.identity);
             match self.next_file(&done)? {
-                Some(next) => self.current = Some(next),
+                Some(next) => {
+                    let missed = next.position.unwrap_or(0).saturating_sub(position.unwrap_or(u64::MAX));
+                    self.missed = self.missed.saturating_add(missed);
+                    self.current = Some(next);
+                }
                 None => {
                     if let Some(current) = &mut self.current {
                         done.pop();
@@ -85,6 +95,12 @@ impl Follower {
             }
         }
         out.flush()
+    }
+
+    /// How many bytes were rotated away before they could be read, since this was asked last. Not known on file systems
+    /// without extended attributes.
+    pub fn take_missed(&mut self) -> u64 {
+        std::mem::take(&mut self.missed)
     }
 
     /// The oldest file that is not among `done`.
@@ -106,7 +122,8 @@ impl Follower {
                 if Identity::of(&file.metadata()?) != identity {
                     continue 'again;
                 }
-                return Ok(Some(Current { file, identity, older }));
+                let position = place::find(&file);
+                return Ok(Some(Current { file, identity, older, position }));
             }
             return Ok(None);
         }
@@ -129,6 +146,8 @@ impl Follower {
             if found || is_oldest {
                 current.older =
                     done.iter().copied().take_while(|identity| *identity != current.identity).collect();
+                let offset = current.file.stream_position()?;
+                current.position = current.position.map(|start| start.saturating_add(offset));
                 self.current = Some(current);
                 return Ok(());
             }
@@ -138,6 +157,13 @@ impl Follower {
 }
 
 impl Current {
+    /// Copies what is there.
+    fn pour(&mut self, out: &mut dyn Write) -> std::io::Result<u64> {
+        let poured = std::io::copy(&mut self.file, out)?;
+        self.position = self.position.map(|position| position.saturating_add(poured));
+        Ok(poured)
+    }
+
     /// Someone has truncated the file: its new beginning has not been read.
     fn restart_if_truncated(&mut self) -> std::io::Result<bool> {
         let truncated = self.file.metadata()?.len() < self.file.stream_position()?;

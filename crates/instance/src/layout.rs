@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 /// When neither `XDG_DATA_HOME` nor `HOME` is set for a user who needs one, or the current directory is gone.
 pub fn data_dir(given: Option<PathBuf>) -> Result<PathBuf> {
     let from_env = || std::env::var_os("HYPEMAN_DATA_DIR").filter(|v| !v.is_empty()).map(PathBuf::from);
-    let path = match given.or_else(from_env) {
+    let path = match given.filter(|path| !path.as_os_str().is_empty()).or_else(from_env) {
         Some(path) => path,
         None if rustix::process::geteuid().is_root() => PathBuf::from("/var/lib/hypeman"),
         None => user_data_home()?.join("hypeman"),
@@ -60,6 +60,8 @@ pub mod names {
     pub const CONFIG: &str = "disks/config";
     /// Init's reports.
     pub const STATUS: &str = "disks/status";
+    /// The directory of the logs.
+    pub const LOGS: &str = "logs";
     /// The guest's console.
     pub const APP_LOG: &str = "logs/app.log";
     /// The VMM's own output.

@@ -49,6 +49,8 @@ pub fn start(store: &Store, instance: &Instance, programs: &Programs) -> Result<
         });
     }
     stop::wait_for_shim(instance)?; // the last one may have its end recorded and still be there
+    let logs = instance.directory.join(names::LOGS);
+    std::fs::create_dir_all(&logs).at(&logs)?; // someone may have cleared them away
     let launch = prepare(store, instance, programs)?;
     write_json(&instance.directory.join(names::LAUNCH), &launch)?;
     start_shim(instance, &programs.hypeman)

@@ -105,12 +105,13 @@ impl Store {
         match (matching.next(), matching.next()) {
             (Some(instance), None) => Ok(instance),
             (Some(first), Some(second)) => {
-                let ids: Vec<String> = [first, second].into_iter().chain(matching).map(|i| i.record.id).collect();
+                let ids: Vec<String> =
+                    [first, second].into_iter().chain(matching).map(|i| i.record.id).collect();
                 Err(Error::Ambiguous { query: query.to_owned(), ids: ids.join(", ") })
             }
             (None, _) => Err(damaged
                 .into_iter()
-                .find(|error| matches!(error, Error::Files(hypeman_files::Error::Damaged { path, .. }) if id_of(path).starts_with(query)))
+                .find(|error| is_reason_for(error, query))
                 .unwrap_or_else(|| Error::NotFound(query.to_owned()))),
         }
     }
@@ -131,6 +132,17 @@ impl Store {
             }
         }
         Ok(directories)
+    }
+}
+
+/// Whether a record that could not be read may be that of `query`: it has its id, or is somebody else's.
+fn is_reason_for(error: &Error, query: &str) -> bool {
+    match error {
+        Error::Files(hypeman_files::Error::Damaged { path, .. }) => id_of(path).starts_with(query),
+        Error::Files(hypeman_files::Error::Io { source, .. }) => {
+            source.kind() == std::io::ErrorKind::PermissionDenied
+        }
+        _ => false,
     }
 }
 

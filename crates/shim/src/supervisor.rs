@@ -113,7 +113,7 @@ async fn live(identity: Identity, launch: Launch, journal: Rc<Journal>) -> Resul
         for log in logs {
             let _ = log.await;
         }
-        let reason = format!("{error}{}", vm::last_words_logged());
+        let reason = vm::with_words(&vm::last_words_logged(), &error.to_string());
         record(&shared, end(Reason::StartFailed, 125, reason.clone())).await;
         return Err(Error::Start(format!("boot the VM: {reason}")));
     }

@@ -19,6 +19,9 @@ use crate::journal::Journal;
 /// How much of what a VMM has printed goes into an error, in bytes.
 const LAST_WORDS: usize = 4096;
 
+/// How long a VMM that has said something wrong, or broken off, may take to be gone.
+const DEATH: std::time::Duration = std::time::Duration::from_millis(300);
+
 /// A VM that was created and has not run yet.
 pub(crate) struct Created {
     /// The driver.
@@ -55,8 +58,11 @@ pub(crate) async fn create(launch: &Launch, journal: &Journal) -> Result<Created
     match connected {
         Ok((run, vm, console)) => Ok(Created { hypervisor, child, vm, console, vmm_output, run }),
         Err(reason) => {
+            // A connection that broke is only how we learn that the VMM has died.
+            let ended = tokio::time::timeout(DEATH, child.wait()).await;
             kill(&*hypervisor, &mut child).await;
-            Err(Error::Start(format!("{reason}{}", last_words(&vmm_output))))
+            let reason = ended.map_or(reason, |status| died(&status));
+            Err(Error::Start(with_words(&last_words(&vmm_output), &reason)))
         }
     }
 }
@@ -127,17 +133,20 @@ fn output_pipe() -> Result<(OwnedFd, OwnedFd)> {
 fn last_words(output: &OwnedFd) -> String {
     let mut bytes = vec![0; LAST_WORDS];
     let length = rustix::io::read(output, &mut bytes).unwrap_or(0);
-    after_colon(&bytes[..length])
+    text(&bytes[..length])
 }
 
 /// The same, when it is in the log already.
 pub(crate) fn last_words_logged() -> String {
     let log = std::fs::read(names::VMM_LOG).unwrap_or_default(); // bounded, as all logs are
-    after_colon(&log[log.len().saturating_sub(LAST_WORDS)..])
+    text(&log[log.len().saturating_sub(LAST_WORDS)..])
 }
 
-fn after_colon(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    let text = text.trim();
-    if text.is_empty() { String::new() } else { format!(": {text}") }
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).trim().to_owned()
+}
+
+/// A reason, after the VMM's own words: those tell the cause.
+pub(crate) fn with_words(words: &str, reason: &str) -> String {
+    if words.is_empty() { reason.to_owned() } else { format!("{words} ({reason})") }
 }

@@ -45,17 +45,47 @@ pub(crate) fn doctor(context: &Context, cloud_hypervisor: Option<&Path>, format:
     checks.push(init());
     checks.push(guest_kernel(context));
     checks.extend(tools());
-    output::list(format, &["CHECK", "VERDICT", "DETAIL", "WHAT TO DO"], &checks, |check| {
-        let verdict = match check.verdict {
-            Verdict::Ok => "ok",
-            Verdict::Missing => "missing",
-            Verdict::Broken => "broken",
-        };
-        let advice = check.advice.clone().unwrap_or_default();
-        vec![check.name.clone(), verdict.to_owned(), output::short(&check.detail, 200), advice]
-    })?;
     let well = checks.iter().all(|check| check.optional || check.verdict == Verdict::Ok);
+    match format {
+        Format::Json => output::list(format, &[], &checks, |_| Vec::new())?,
+        Format::Table => {
+            checks.iter().flat_map(report).try_for_each(|line| output::line(&line))?;
+            let summary = if well {
+                "All that VMs need is here."
+            } else {
+                "Something that VMs need is not here: see above."
+            };
+            output::line(summary)?;
+        }
+    }
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Columns of the report, and of its parts.
+const WIDTH: usize = 100;
+const NAME_WIDTH: usize = 18;
+const VERDICT_WIDTH: usize = 10;
+
+/// The lines that tell of a check; words longer than a line, paths, are left whole.
+fn report(check: &Check) -> Vec<String> {
+    let verdict = match (check.verdict, check.optional) {
+        (Verdict::Ok, _) => "ok",
+        (Verdict::Missing, false) => "missing",
+        (Verdict::Broken, false) => "broken",
+        // Its detail tells why; it is no fault that something is not there which VMs can do without.
+        (Verdict::Missing, true) => "optional",
+        (Verdict::Broken, true) => "unusable",
+    };
+    let indent = " ".repeat(NAME_WIDTH + VERDICT_WIDTH);
+    let first = format!("{:NAME_WIDTH$}{verdict:VERDICT_WIDTH$}", check.name);
+    let wrap = |text: &str, first: &str| {
+        let options = textwrap::Options::new(WIDTH).initial_indent(first).subsequent_indent(&indent);
+        let options = options.break_words(false).word_splitter(textwrap::WordSplitter::NoHyphenation);
+        textwrap::wrap(text, options).into_iter().map(std::borrow::Cow::into_owned).collect::<Vec<_>>()
+    };
+    let detail = wrap(&output::short(&check.detail, 400), &first);
+    let advice = check.advice.as_ref().map(|advice| wrap(advice, &format!("{indent}-> ")));
+    detail.into_iter().chain(advice.into_iter().flatten()).collect()
 }
 
 fn check(name: &str, verdict: Verdict, detail: impl Into<String>) -> Check {
@@ -170,8 +200,27 @@ fn tools() -> Vec<Check> {
     vec![
         tool("mke2fs", "e2fsprogs", "make the writable disks"),
         tool("tar2sqfs", "squashfs-tools-ng", "make disks from images"),
+        tool("gensquashfs", "squashfs-tools-ng", "give guests the modules of their kernel"),
         tool("apt-get", "apt", "pull kernels").optional(),
         tool("dpkg-deb", "dpkg", "pull kernels").optional(),
         tool("depmod", "kmod", "index the modules of kernels").optional(),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_fits_a_terminal_and_keeps_paths_whole() {
+        let path = format!("/{}", "long/".repeat(20));
+        let check =
+            check("qemu on kvm", Verdict::Broken, format!("{path} 7.2.22: {}", "a few words ".repeat(20)))
+                .advice(&"do something about it ".repeat(10))
+                .optional();
+        let lines = report(&check);
+        assert!(lines[0].starts_with("qemu on kvm       unusable"), "{lines:#?}");
+        assert!(lines.iter().any(|line| line.contains(&path)));
+        assert!(lines.iter().all(|line| line.chars().count() <= WIDTH || line.contains(&path)), "{lines:#?}");
+    }
 }

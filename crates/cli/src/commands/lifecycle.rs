@@ -8,7 +8,7 @@ use hypeman_instance::command::signal_number;
 use hypeman_instance::store::Instance;
 use hypeman_instance::{delete, start, stop};
 
-use super::each;
+use super::{each, each_at_once};
 use crate::args::{Names, StopArguments};
 use crate::context::{Context, programs};
 use crate::output;
@@ -25,32 +25,34 @@ pub(crate) fn start(context: &Context, names: &Names) -> Result<ExitCode> {
 }
 
 pub(crate) fn stop(context: &Context, arguments: &StopArguments) -> Result<ExitCode> {
-    Ok(each(&arguments.names.names, |name| {
-        stop::stop(&context.instances.find(name)?, Duration::from_secs(arguments.time))?;
-        output::line(name)
+    Ok(each_at_once(&arguments.names.names, |name| {
+        Ok(stop::stop(&context.instances.find(name)?, Duration::from_secs(arguments.time))?)
     }))
 }
 
 pub(crate) fn kill(context: &Context, signal: Option<&str>, names: &Names) -> Result<ExitCode> {
     let signal = signal.map_or(Ok(KILL), signal_number)?;
-    Ok(each(&names.names, |name| {
+    Ok(each_at_once(&names.names, |name| {
         let instance = context.instances.find(name)?;
         if signal == KILL {
             stop::kill(&instance)?
         } else {
             stop::signal(&instance, signal)?
         }
-        output::line(name)
+        Ok(())
     }))
 }
 
 pub(crate) fn restart(context: &Context, arguments: &StopArguments) -> Result<ExitCode> {
     let programs = programs()?;
-    Ok(each(&arguments.names.names, |name| {
+    Ok(each_at_once(&arguments.names.names, |name| {
         let instance: Instance = context.instances.find(name)?;
         stop::stop(&instance, Duration::from_secs(arguments.time))?;
-        start::start(&context.instances, &instance, &programs)?;
-        output::line(name)
+        match start::start(&context.instances, &instance, &programs) {
+            // Someone else has started it since we stopped it: so it was restarted.
+            Err(hypeman_instance::Error::State { .. }) if instance.observe()?.state.is_active() => Ok(()),
+            started => Ok(started.map(drop)?),
+        }
     }))
 }
 
@@ -62,8 +64,5 @@ pub(crate) fn wait(context: &Context, names: &Names) -> Result<ExitCode> {
 }
 
 pub(crate) fn remove(context: &Context, force: bool, names: &Names) -> Result<ExitCode> {
-    Ok(each(&names.names, |name| {
-        delete::remove(&context.instances.find(name)?, force)?;
-        output::line(name)
-    }))
+    Ok(each_at_once(&names.names, |name| Ok(delete::remove(&context.instances.find(name)?, force)?)))
 }

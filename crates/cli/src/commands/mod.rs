@@ -1,5 +1,6 @@
 //! The commands, one a file, and their dispatch.
 
+mod completion;
 mod create;
 mod doctor;
 mod image;
@@ -13,7 +14,6 @@ mod run;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use clap::CommandFactory;
 use tokio::sync::oneshot;
 
 use crate::args::{Arguments, Command};
@@ -24,8 +24,7 @@ use crate::output;
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     // This one wants no data directory.
     if let Command::Completion { shell } = &arguments.command {
-        clap_complete::generate(*shell, &mut Arguments::command(), "hypeman", &mut std::io::stdout().lock());
-        return Ok(ExitCode::SUCCESS);
+        return completion::completion(*shell);
     }
     let context = Context::new(arguments.data_dir)?;
     match arguments.command {
@@ -42,7 +41,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Kill { signal, names } => return lifecycle::kill(&context, signal.as_deref(), &names),
         Command::Restart(arguments) => return lifecycle::restart(&context, &arguments),
         Command::Wait(names) => return lifecycle::wait(&context, &names),
-        Command::Ps { all, quiet, format } => ps::ps(&context, all, quiet, format.format)?,
+        Command::Ps { all, quiet, format } => return ps::ps(&context, all, quiet, format.format),
         Command::Inspect(names) => inspect::inspect(&context, &names)?,
         Command::Logs { follow, tail, source, name } => logs::logs(&context, &name, source, tail, follow)?,
         Command::Rm { force, names } => return lifecycle::remove(&context, force, &names),
@@ -63,6 +62,20 @@ fn each(names: &[String], mut action: impl FnMut(&str) -> Result<()>) -> ExitCod
     code
 }
 
+/// Does something to each of several things at once, since it means waiting, and prints their names.
+fn each_at_once(names: &[String], action: impl Fn(&str) -> Result<()> + Sync) -> ExitCode {
+    let action = &action;
+    std::thread::scope(|scope| {
+        let running: Vec<_> = names.iter().map(|name| scope.spawn(move || action(name))).collect();
+        let mut done = running.into_iter();
+        each(names, |name| {
+            let joined = done.next().map_or(Ok(Ok(())), |thread| thread.join());
+            joined.unwrap_or_else(|_| Err(anyhow::anyhow!("{name}: the work on it panicked")))?;
+            output::line(name)
+        })
+    })
+}
+
 /// A runtime for the commands that wait for several things at once.
 fn runtime() -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")
@@ -70,7 +83,9 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 
 /// Does something that blocks in a thread of its own. Unlike a blocking task of the runtime's, it does not keep the
 /// process from ending.
-fn in_background<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> oneshot::Receiver<T> {
+pub(crate) fn in_background<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> oneshot::Receiver<T> {
     let (sender, receiver) = oneshot::channel();
     std::thread::spawn(move || sender.send(work()));
     receiver

@@ -1,5 +1,7 @@
 //! ps: the instances and their states.
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use hypeman_instance::state::State;
 use hypeman_instance::store::Instance;
@@ -22,8 +24,10 @@ struct Row {
     exit_code: Option<i32>,
 }
 
-pub(crate) fn ps(context: &Context, all: bool, quiet: bool, format: Format) -> Result<()> {
+/// Lists the instances; fails when there is one of which nothing can be told.
+pub(crate) fn ps(context: &Context, all: bool, quiet: bool, format: Format) -> Result<ExitCode> {
     let (instances, damaged) = context.instances.list()?;
+    let mut code = if damaged.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     for error in damaged {
         output::complain(error);
     }
@@ -32,11 +36,15 @@ pub(crate) fn ps(context: &Context, all: bool, quiet: bool, format: Format) -> R
         match row(instance) {
             Ok(row) if all || row.state.is_active() || row.state == State::Unknown => rows.push(row),
             Ok(_) => {}
-            Err(error) => output::complain(output::explain(&error)),
+            Err(error) => {
+                output::complain(output::explain(&error));
+                code = ExitCode::FAILURE;
+            }
         }
     }
     if quiet {
-        return rows.iter().try_for_each(|row| output::line(&row.id));
+        rows.iter().try_for_each(|row| output::line(&row.id))?;
+        return Ok(code);
     }
     let header = ["ID", "NAME", "IMAGE", "COMMAND", "CREATED", "STATUS"];
     output::list(format, &header, &rows, |row| {
@@ -48,7 +56,8 @@ pub(crate) fn ps(context: &Context, all: bool, quiet: bool, format: Format) -> R
             format!("{} ago", output::ago(row.created)),
             row.status.clone(),
         ]
-    })
+    })?;
+    Ok(code)
 }
 
 fn row(instance: &Instance) -> Result<Row> {

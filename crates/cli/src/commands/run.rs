@@ -14,7 +14,7 @@ use hypeman_instance::store::Instance;
 use hypeman_instance::{delete, start, stop};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{create, in_background, runtime};
+use super::{create, in_background, logs, runtime};
 use crate::args::RunArguments;
 use crate::context::{Context, programs};
 use crate::output;
@@ -47,8 +47,9 @@ async fn foreground(instance: &Instance, mut client: Client, mut interrupts: Int
     });
     let mut stdout = std::io::stdout().lock();
     let mut interrupted = 0;
+    let mut reader_gone = output::reader_gone();
     let (end, _client) = loop {
-        follower.read_available(&mut stdout)?;
+        logs::read(&mut follower, &mut stdout)?;
         tokio::select! {
             changed = watch.changed() => changed?,
             number = interrupts.next() => {
@@ -57,10 +58,16 @@ async fn foreground(instance: &Instance, mut client: Client, mut interrupts: Int
                     output::complain(output::explain(&error));
                 }
             }
+            // docker's way: whoever stops reading leaves the VM running.
+            _ = &mut reader_gone => {
+                let name = &instance.record.name;
+                output::complain(format_args!("nobody reads any more; {name} runs on (hypeman logs -f {name})"));
+                return Ok(ExitCode::SUCCESS);
+            }
             joined = &mut ended => break joined.context("wait for the VM")?,
         }
     };
-    follower.read_available(&mut stdout)?;
+    logs::read(&mut follower, &mut stdout)?;
     let end = end.or_else(|_| stop::wait(instance))?;
     Ok(exit_code(&end))
 }
