@@ -1,8 +1,12 @@
 //! Bad input: an error that names it, and nothing left behind.
 
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::Stdio;
+
 use hypeman_tests::bed::Bed;
 use hypeman_tests::disk::SmallDisk;
-use hypeman_tests::fixtures::{busybox_tar, testguest};
+use hypeman_tests::fixtures::{self, busybox, busybox_tar, testguest};
 use hypeman_tests::needs::{BUSYBOX, Need, QEMU};
 
 use crate::Test;
@@ -13,6 +17,12 @@ pub(crate) const TESTS: &[Test] = &[
     ("errors::no_kernel_and_no_image", &[BUSYBOX], no_kernel_and_no_image),
     ("errors::a_truncated_archive", &[BUSYBOX], a_truncated_archive),
     ("errors::a_full_disk", &[BUSYBOX, Need::Root], a_full_disk),
+    ("errors::a_vmm_that_dies_at_once_has_the_first_word", &[QEMU], a_vmm_that_dies_at_once),
+    ("errors::somebody_else_s_data_directory", &[Need::Root], somebody_else_s_data_directory),
+    ("errors::what_can_never_start_is_not_created", &[BUSYBOX, QEMU], what_can_never_start),
+    ("errors::nobody_listens", &[], nobody_listens),
+    ("errors::an_empty_variable_is_none", &[], an_empty_variable),
+    ("errors::a_shell_is_offered_names", &[], a_shell_is_offered_names),
     ("errors::a_vmm_that_cannot_start", &[QEMU], a_vmm_that_cannot_start),
 ];
 
@@ -96,4 +106,104 @@ fn a_vmm_that_cannot_start() {
     assert_eq!(output.status.code(), Some(125));
     assert!(String::from_utf8_lossy(&output.stderr).contains("/no/such/qemu"), "{output:?}");
     assert_empty(&bed);
+}
+
+fn a_vmm_that_dies_at_once() {
+    let (scratch, bed) = empty();
+    let qemu = scratch.path().join("qemu");
+    let text = "#!/bin/sh\n[ \"$1\" = --version ] && echo QEMU emulator version 7.2.22 && exit\n\
+                echo 'qemu: no room for the guest' >&2\nexit 1\n";
+    std::fs::write(&qemu, text)
+        .and_then(|()| std::fs::set_permissions(&qemu, std::fs::Permissions::from_mode(0o755)))
+        .expect("write");
+    let bed = bed.with("HYPEMAN_QEMU", &qemu);
+    let outcome = bed.run(&["run", "--accel", "tcg", "--kernel", testguest(), "--name", "x"]);
+    let words = outcome.stderr.split_once("could not be started: ").expect("a reason").1;
+    assert!(words.starts_with("qemu: no room for the guest"), "{outcome:?}");
+    assert!(!words.contains("qmp.sock"), "how we learned of it is no reason: {outcome:?}");
+}
+
+fn somebody_else_s_data_directory() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    std::fs::set_permissions(scratch.path(), std::fs::Permissions::from_mode(0o755)).expect("chmod");
+    // Where nobody can run it.
+    let hypeman = scratch.path().join("hypeman");
+    let bed = Bed::new(&scratch.path().join("data"));
+    std::fs::copy(&bed.hypeman, &hypeman).expect("copy");
+    bed.ok(&["create", "--name", "theirs", "--kernel", testguest()]);
+    let nobody = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(&hypeman);
+        command.env("HYPEMAN_DATA_DIR", &bed.data_dir).args(arguments).uid(65534).gid(65534);
+        command.output().expect("hypeman")
+    };
+    for arguments in [&["ps", "-a"][..], &["inspect", "theirs"]] {
+        let output = nobody(arguments);
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && words.contains("Permission denied"), "{arguments:?}: {output:?}");
+    }
+}
+
+fn what_can_never_start() {
+    let image = busybox();
+    let bed = fixtures::bed();
+    let before = bed.instance_directories().len();
+    bed.fails(&["create", "--disk-bps", "0", image], &["--disk-bps"]);
+    let file = fixtures::directory().join("large.env");
+    let name = file.to_str().expect("UTF-8");
+    let (one, many) = (vec![131_072], vec![100_000; 20]);
+    for (sizes, words) in [(one, "128 KiB"), (many, "1024 KiB")] {
+        let line = |(number, size): (usize, usize)| format!("A{number}={}\n", "x".repeat(size));
+        std::fs::write(&file, sizes.into_iter().enumerate().map(line).collect::<String>()).expect("write");
+        bed.fails(&["create", "--env-file", name, image], &[words]);
+    }
+    let init = ["create", "-u", "web", "--entrypoint", "/sbin/init", image];
+    bed.fails(&init, &["web", "init"]);
+    bed.fails(&["create", "-w", "/tmp", "--entrypoint", "/sbin/init", image], &["/tmp", "init"]);
+    bed.fails(&["create", "-w", "tmp", image], &["tmp", "absolute"]);
+    assert_eq!(bed.instance_directories().len(), before);
+}
+
+/// Whose output is read by nobody ends without a word, and not by a panic.
+fn nobody_listens() {
+    let (_scratch, bed) = empty();
+    for arguments in [
+        &["completion", "bash"][..],
+        &["--help"],
+        &["ps"],
+        &["doctor"],
+        &["no-such-command"],
+        &["inspect", "x"],
+    ] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let mut command = bed.command(arguments);
+        command.stdout(writer.try_clone().expect("a pipe")).stderr(writer);
+        let status = command.status().expect("hypeman");
+        assert!(status.code().is_some_and(|code| code < 3), "{arguments:?}: {status}");
+    }
+}
+
+fn an_empty_variable() {
+    let (scratch, bed) = empty();
+    let bed = bed.with("HYPEMAN_DATA_DIR", "").with("HYPEMAN_INIT", "").with("XDG_DATA_HOME", scratch.path());
+    bed.ok(&["ps"]); // in the usual place
+}
+
+fn a_shell_is_offered_names() {
+    let (_scratch, bed) = empty();
+    for name in ["web-1", "web-2", "db"] {
+        bed.ok(&["create", "--name", name, "--kernel", testguest()]);
+    }
+    let script = bed.ok(&["completion", "bash"]);
+    // As bash does it: the script is read, and its function asked for what may follow `hypeman stop we`.
+    let directory = bed.hypeman.parent().expect("a directory").display().to_string();
+    let ask = format!(
+        "PATH={directory}:$PATH; {script}\nCOMP_WORDS=(hypeman stop we); COMP_CWORD=2; COMP_TYPE=9; \
+         _clap_complete_hypeman hypeman we stop; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+    );
+    let mut bash = std::process::Command::new("bash");
+    bash.env("HYPEMAN_DATA_DIR", &bed.data_dir).args(["-c", &ask]).stdin(Stdio::null());
+    let output = bash.output().expect("bash");
+    let offered = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(offered.split_whitespace().collect::<Vec<_>>(), ["web-1", "web-2"], "{output:?}");
 }

@@ -2,12 +2,14 @@
 
 use std::io::Write;
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use hypeman_tests::bed::Bed;
+use hypeman_tests::disk::SmallDisk;
 use hypeman_tests::fixtures::{self, bed, busybox, busybox_tar};
-use hypeman_tests::needs::{BUSYBOX, HTPASSWD, QEMU, REGISTRY, SKOPEO};
+use hypeman_tests::needs::{BUSYBOX, HTPASSWD, Need, QEMU, REGISTRY, SKOPEO};
 use hypeman_tests::vm::Instance;
 
 use crate::Test;
@@ -19,6 +21,9 @@ pub(crate) const TESTS: &[Test] = &[
         pulled_with_credentials,
     ),
     ("images::an_import_killed_half_way_leaves_nothing", &[BUSYBOX], an_import_killed_half_way),
+    ("images::one_is_removed_from_a_full_disk", &[BUSYBOX, Need::Root], one_is_removed_from_a_full_disk),
+    ("images::credentials_that_a_helper_has_not_got_are_none", &[REGISTRY, SKOPEO, HTPASSWD], no_credentials),
+    ("images::what_killed_kernel_commands_leave_is_swept", &[QEMU, BUSYBOX], kernels_are_swept),
     ("images::one_in_use_is_not_removed", &[QEMU, BUSYBOX], one_in_use_is_not_removed),
     ("images::a_kernel_of_one_s_own_with_its_modules", &[QEMU, BUSYBOX], a_kernel_of_one_s_own),
 ];
@@ -58,7 +63,8 @@ impl Registry {
     /// Brings a root filesystem into the registry as an image.
     fn push(&self, directory: &Path, rootfs: &Path) {
         let layout = directory.join("layout");
-        hypeman_tests::layout::write(&layout, rootfs, &["/bin/echo", "pulled"]);
+        let config = serde_json::json!({"Cmd": ["/bin/echo", "pulled"]});
+        hypeman_tests::layout::write(&layout, rootfs, &config);
         let mut command = Command::new("skopeo");
         command.args(["copy", "-q", "--insecure-policy", "--dest-tls-verify=false", "--dest-creds", USER]);
         command.arg(format!("oci:{}", layout.display())).arg(format!("docker://{}/app:1", self.address));
@@ -124,6 +130,58 @@ fn an_import_killed_half_way() {
     bed.ok(&["image", "import", "--name", "half", busybox_tar().to_str().expect("UTF-8")]);
     assert_eq!(bed.ok(&["image", "ls", "-q"]).lines().count(), 1);
     assert_eq!(hidden(), 0, "what the killed one had begun is swept away");
+}
+
+fn one_is_removed_from_a_full_disk() {
+    let disk = SmallDisk::new("8m");
+    let bed = Bed::new(&disk.path().join("data"));
+    bed.ok(&["image", "import", "--name", "full", busybox_tar().to_str().expect("UTF-8")]);
+    let _ = std::fs::write(disk.path().join("fill"), vec![1; 16 << 20]); // takes what there is
+    assert!(disk.is_full());
+    bed.ok(&["image", "rm", "full"]);
+    assert_eq!(bed.ok(&["image", "ls", "-q"]), "");
+    assert!(!disk.is_full());
+}
+
+/// docker's own helper says so on its standard output, and fails.
+fn no_credentials() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let registry = Registry::start(scratch.path());
+    let helper = scratch.path().join("docker-credential-nothing");
+    std::fs::write(
+        &helper,
+        "#!/bin/sh\ncat >/dev/null\necho credentials not found in native keychain\nexit 1\n",
+    )
+    .and_then(|()| std::fs::set_permissions(&helper, std::fs::Permissions::from_mode(0o755)))
+    .expect("write the helper");
+    std::fs::write(scratch.path().join("config.json"), r#"{"credsStore": "nothing"}"#).expect("write");
+    let path = format!("{}:{}", scratch.path().display(), std::env::var("PATH").expect("a PATH"));
+    let bed = Bed::new(&scratch.path().join("data")).with("DOCKER_CONFIG", scratch.path()).with("PATH", path);
+    // The registry wants a password: that is what has to be told, and not the helper.
+    bed.fails(&["pull", &format!("{}/app:1", registry.address)], &["docker login"]);
+}
+
+fn kernels_are_swept() {
+    fixtures::kernel();
+    let scratch = tempfile::tempdir().expect("a directory");
+    let bed = Bed::new(&scratch.path().join("data"));
+    let kernels = bed.data_dir.join("kernels");
+    for left in [".new-1", ".removed-own"] {
+        std::fs::create_dir_all(kernels.join(left)).expect("a directory");
+        std::fs::write(kernels.join(left).join("vmlinuz"), "x").expect("a file");
+    }
+    let hidden = || {
+        let names =
+            std::fs::read_dir(&kernels).expect("kernels").map(|entry| entry.expect("entry").file_name());
+        names.filter(|name| name.to_string_lossy().starts_with('.') && name != ".lock").count()
+    };
+    bed.ok(&["kernel", "import", "--name", "own", fixtures::testguest()]);
+    assert_eq!(hidden(), 0);
+    std::fs::create_dir(kernels.join(".removed-own")).expect("a directory");
+    std::fs::write(kernels.join(".removed-own").join("vmlinuz"), "x").expect("a file");
+    bed.ok(&["kernel", "rm", "own"]);
+    assert_eq!(hidden(), 0);
+    assert_eq!(bed.ok(&["kernel", "ls", "--format", "json"]), "");
 }
 
 fn one_in_use_is_not_removed() {

@@ -6,8 +6,11 @@ mod console;
 mod errors;
 mod images;
 mod lifecycle;
+mod logs;
 mod many;
 mod program;
+mod silence;
+mod surroundings;
 mod systemd;
 mod truth;
 
@@ -19,15 +22,18 @@ type Test = (&'static str, &'static [Need], fn());
 
 fn main() {
     let arguments = Arguments::from_args();
-    let suites: [&[Test]; 10] = [
+    let suites: [&[Test]; 13] = [
         accelerator::TESTS,
         cloud_hypervisor::TESTS,
         console::TESTS,
         errors::TESTS,
         images::TESTS,
         lifecycle::TESTS,
+        logs::TESTS,
         many::TESTS,
         program::TESTS,
+        silence::TESTS,
+        surroundings::TESTS,
         systemd::TESTS,
         truth::TESTS,
     ];

@@ -28,7 +28,11 @@ pub fn bed() -> &'static Bed {
 }
 
 /// `target/e2e`.
-fn directory() -> PathBuf {
+///
+/// # Panics
+/// When it cannot be made.
+#[must_use]
+pub fn directory() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
     let directory = root.join("target/e2e");
     std::fs::create_dir_all(&directory).expect("make target/e2e");

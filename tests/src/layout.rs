@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Writes a layout to `directory`: `rootfs`, a tar file, compressed with gzip, and `cmd` as the command.
+/// Writes a layout to `directory`: `rootfs`, a tar file, compressed with gzip, and how to run it.
 ///
 /// # Panics
 /// When a file cannot be written.
-pub fn write(directory: &Path, rootfs: &Path, cmd: &[&str]) {
+pub fn write(directory: &Path, rootfs: &Path, config: &serde_json::Value) {
     let blobs = directory.join("blobs/sha256");
     std::fs::create_dir_all(&blobs).expect("a directory");
     let layer = Command::new("gzip").arg("-nc").arg(rootfs).output().expect("gzip").stdout;
@@ -19,7 +19,7 @@ pub fn write(directory: &Path, rootfs: &Path, cmd: &[&str]) {
         serde_json::json!({"mediaType": media_type, "digest": format!("sha256:{hex}"), "size": bytes.len()})
     };
     let config = serde_json::json!({
-        "os": "linux", "architecture": "amd64", "config": {"Cmd": cmd},
+        "os": "linux", "architecture": "amd64", "config": config,
         "rootfs": {"type": "layers", "diff_ids": [diff_id]},
     });
     let manifest = serde_json::json!({

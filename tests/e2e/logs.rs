@@ -1,0 +1,101 @@
+//! Reading logs: to the end of the instance, of the reader, or of what is kept.
+
+use std::io::Read;
+use std::process::Stdio;
+
+use hypeman_tests::fixtures::{bed, testguest};
+use hypeman_tests::needs::QEMU;
+use hypeman_tests::vm::Instance;
+use testguest::Options;
+use testguest::check::Sequence;
+
+use crate::Test;
+
+pub(crate) const TESTS: &[Test] = &[
+    ("logs::a_follower_ends_when_its_instance_is_removed", &[QEMU], a_follower_of_a_removed_instance),
+    ("logs::a_follower_ends_when_its_reader_has_gone", &[QEMU], a_follower_whose_reader_has_gone),
+    ("logs::a_foreground_run_ends_when_its_reader_has_gone", &[QEMU], a_run_whose_reader_has_gone),
+    ("logs::an_overtaken_follower_tells_what_it_missed", &[QEMU], an_overtaken_follower),
+    ("logs::a_directory_of_logs_that_is_gone", &[QEMU], a_directory_that_is_gone),
+];
+
+fn run(name: &str, options: &Options, more: &[&str]) -> Instance<'static> {
+    let cmdline = options.to_string();
+    let arguments = ["--kernel", testguest(), "--memory", "32m", "--cmdline", &cmdline];
+    Instance::run(bed(), name, &[&arguments[..], more].concat())
+}
+
+/// Says a line and is silent from then on.
+fn quiet() -> Options {
+    Options { count: 1, echo: true, ..Options::default() }
+}
+
+fn a_follower_of_a_removed_instance() {
+    let vm = run("removed-meanwhile", &quiet(), &[]);
+    let mut follower = vm.follow();
+    let mut first = [0; 1];
+    follower.stdout.as_mut().expect("piped").read_exact(&mut first).expect("a byte");
+    bed().ok(&["rm", "-f", "removed-meanwhile"]);
+    let output = follower.wait_with_output().expect("its end");
+    assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0));
+}
+
+fn a_follower_whose_reader_has_gone() {
+    let vm = run("unread", &quiet(), &[]);
+    let _ = vm.read_until("0000000000 ");
+    let mut follower = vm.follow();
+    drop(follower.stdout.take());
+    assert_eq!(follower.wait().expect("its end").code(), Some(0), "though the guest says nothing more");
+}
+
+fn a_run_whose_reader_has_gone() {
+    let cmdline = quiet().to_string();
+    let arguments =
+        ["run", "--name", "unread-run", "--kernel", testguest(), "--memory", "32m", "--cmdline", &cmdline];
+    let mut command = bed().command(&arguments);
+    let mut cli = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("hypeman run");
+    let vm = Instance { bed: bed(), name: "unread-run".to_owned() };
+    let mut first = [0; 1];
+    cli.stdout.as_mut().expect("piped").read_exact(&mut first).expect("a byte");
+    drop(cli.stdout.take());
+    let output = cli.wait_with_output().expect("its end");
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && words.contains("unread-run runs on"), "{output:?}");
+    assert_eq!(bed().inspect(&vm.name)["state"], "Running");
+}
+
+fn an_overtaken_follower() {
+    let options = Options { count: 60_000, ..Options::default() };
+    let vm = run("overtaken", &options, &["--log-max-size", "16k", "--log-max-files", "1"]);
+    let mut command = bed().command(&["logs", "-f", "overtaken"]);
+    let follower = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("hypeman logs");
+    assert_eq!(vm.wait(), 0);
+    // Only now it is read: the pipe holds the beginning, and the log the end.
+    let output = follower.wait_with_output().expect("its end");
+    let total: usize = (0..options.count).map(|number| Sequence::new(&options).line(number).len()).sum();
+    let missed = total - output.stdout.len();
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    let told: usize = words.lines().filter_map(|line| line.split(' ').nth(1)?.parse::<usize>().ok()).sum();
+    if told == 0 && missed > 0 {
+        eprintln!(
+            "SKIPPED: how much was missed cannot be told on this file system, which has no user xattrs"
+        );
+        return;
+    }
+    assert_eq!(told, missed, "{words}");
+    assert!(missed > 0);
+}
+
+fn a_directory_that_is_gone() {
+    let vm = run("no-logs", &Options { count: 3, ..Options::default() }, &[]);
+    assert_eq!(vm.wait(), 0);
+    std::fs::remove_dir_all(vm.directory().join("logs")).expect("remove the logs");
+    assert_eq!(bed().ok(&["logs", "no-logs"]), "");
+    assert_eq!(bed().ok(&["logs", "-f", "--tail", "2", "no-logs"]), "");
+    bed().ok(&["start", "no-logs"]);
+    assert_eq!(vm.wait(), 0);
+    for tail in ["--tail=-1", "--tail=all"] {
+        assert_eq!(bed().ok(&["logs", tail, "no-logs"]).lines().count(), 3, "{tail}");
+    }
+    assert_eq!(bed().ok(&["logs", "-n", "-1", "no-logs"]).lines().count(), 3);
+}
