@@ -4,15 +4,16 @@ use std::process::Stdio;
 
 use hypeman_tests::bed::Bed;
 use hypeman_tests::fixtures::{bed, testguest};
-use hypeman_tests::needs::QEMU;
+use hypeman_tests::needs::{Need, QEMU};
 use hypeman_tests::vm::Instance;
 use rustix::process::{Pid, Signal, kill_process};
-use testguest::Options;
+use testguest::{Finish, Options};
 
 use crate::Test;
 
 pub(crate) const TESTS: &[Test] = &[
     ("silence::a_silent_vmm_is_asked_and_ended", &[QEMU], a_silent_vmm),
+    ("silence::a_bare_guest_that_halts_ends_its_vm", &[QEMU], a_bare_guest_that_halts),
     ("silence::several_are_stopped_at_once", &[QEMU], several_are_stopped_at_once),
     ("silence::a_restart_and_a_start_at_once", &[QEMU], a_restart_and_a_start_at_once),
 ];
@@ -45,6 +46,24 @@ fn a_silent_vmm() {
     bed().ok(&["stop", "-t", "0", "silent"]);
     let end = &bed().inspect("silent")["end"];
     assert_eq!((&end["reason"], &end["exit_code"]), (&"killed".into(), &137.into()));
+}
+
+fn a_bare_guest_that_halts() {
+    let mut accelerators = vec!["tcg"];
+    match Need::QemuKvm.lacking() {
+        None => accelerators.push("kvm"),
+        Some(lacking) => eprintln!("SKIPPED on KVM: {lacking}"),
+    }
+    let cmdline = Options { count: 5, finish: Finish::Halt, ..Options::default() }.to_string();
+    for accelerator in accelerators {
+        let name = format!("halts-{accelerator}");
+        let arguments =
+            ["--accel", accelerator, "--kernel", testguest(), "--memory", "32m", "--cmdline", &cmdline];
+        let vm = Instance::run(bed(), &name, &arguments);
+        assert_eq!(vm.wait(), 0);
+        assert_eq!(bed().inspect(&name)["end"]["reason"], "guest-shutdown");
+        assert_eq!(bed().ok(&["logs", &name]).lines().count(), 5);
+    }
 }
 
 fn several_are_stopped_at_once() {

@@ -84,7 +84,8 @@ fn a_user_s_program() {
 
 fn modules_and_limits() {
     let script = "modprobe loop && modprobe dummy && grep -c -e '^loop ' -e '^dummy ' /proc/modules
-        touch /lib/modules/$(uname -r)/x 2>/dev/null || echo read-only; ulimit -Sn; ulimit -Hn";
+        touch /lib/modules/$(uname -r)/x 2>/dev/null || echo read-only
+        echo '<0>an emergency that nobody has to see' >/dev/kmsg; ulimit -Sn; ulimit -Hn";
     let outcome =
         bed().run(&["run", "--rm", "-u", "root", "--ulimit", "nofile=100:200", image(), "sh", "-c", script]);
     assert_eq!((outcome.stdout.as_str(), outcome.code), ("2\nread-only\n100\n200\n", 0), "{outcome:?}");

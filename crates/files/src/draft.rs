@@ -1,9 +1,9 @@
-//! Directories in which something is made before it gets its name, and how what killed processes leave of them goes.
+//! Directories in which something is made before it gets its name, and the end of what killed processes leave of them.
 //!
 //! A store is a directory with a lock (`.lock`) and hidden entries beside those that have names: `.new-*` is being made by
 //! whoever holds the lock in it, `.removed-*` is on its way out.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::error::{AtPath, Result};
 use crate::lock::{Existing, Lock};
@@ -53,9 +53,9 @@ pub fn lock_store(store: &Path) -> Result<Lock> {
 /// When it is not there, or cannot be removed.
 pub fn remove_entry(store: &Path, entry: &Path, held: &Lock) -> Result<()> {
     sweep(store, held)?;
-    let doomed = tempfile::Builder::new().prefix(".removed-").tempdir_in(store).map(tempfile::TempDir::keep);
-    let doomed: PathBuf = doomed.at(store)?;
-    // A rename takes the place of an empty directory.
+    // A name that is nobody's, for nothing can be made on a full disk.
+    let name = entry.file_name().unwrap_or_default().to_string_lossy();
+    let doomed = store.join(format!(".removed-{name}-{}", std::process::id()));
     std::fs::rename(entry, &doomed).at(entry)?;
     std::fs::remove_dir_all(&doomed).at(&doomed)
 }

@@ -213,6 +213,13 @@ mod tests {
     }
 
     #[test]
+    fn a_stop_signal_that_linux_has_not_is_a_warning() {
+        let image = |signal: &str| Config { stop_signal: Some(signal.to_owned()), ..Config::default() };
+        assert!(warnings(&image("SIGFOO"))[0].contains("SIGFOO"));
+        assert_eq!(warnings(&image("SIGRTMIN+3")), Vec::<String>::new());
+    }
+
+    #[test]
     fn docker_s_limit_of_open_files_holds_until_another_is_given() {
         let names =
             |wished: &[Ulimit]| ulimits(wished).into_iter().map(|l| (l.name, l.soft)).collect::<Vec<_>>();

@@ -84,12 +84,16 @@ pub struct CommandSpec {
     pub user: String,
     /// Number of the signal that asks the program to end; `None` is SIGTERM.
     pub stop_signal: Option<i32>,
-    /// Resource limits.
-    #[serde(default)]
+    /// Resource limits. Records of before there were any have docker's of open files.
+    #[serde(default = "default_ulimits")]
     pub ulimits: Vec<Ulimit>,
     /// Whether it gets a PID namespace of its own, to be process 1 there.
     #[serde(default)]
     pub pid_namespace: bool,
+}
+
+fn default_ulimits() -> Vec<Ulimit> {
+    vec![Ulimit::open_files()]
 }
 
 /// Where the kernel comes from.
