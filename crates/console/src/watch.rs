@@ -1,14 +1,21 @@
 //! Waits for a log to change.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use futures_util::StreamExt;
-use inotify::{EventStream, Inotify, WatchMask};
+use inotify::{EventMask, EventStream, Inotify, WatchMask};
 
 /// Tells when something in the directory of a log has changed. Needs a tokio runtime.
 pub struct Watch {
+    path: PathBuf,
     events: EventStream<[u8; 4096]>,
+    /// Someone has removed the log, and its directory perhaps, of which nothing is told while we have a file of it open.
+    is_gone: bool,
 }
+
+/// How often a log is looked for that was removed.
+const LOOK: Duration = Duration::from_millis(100);
 
 impl Watch {
     /// Watches the log at `path`, which need not exist yet. Watch first and read then: what comes in between is told.
@@ -16,12 +23,10 @@ impl Watch {
     /// # Errors
     /// When its directory is not there, or this user watches too much already (`/proc/sys/fs/inotify`).
     pub fn on(path: &Path) -> std::io::Result<Watch> {
-        let directory =
-            path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let inotify = Inotify::init()?;
-        let mask = WatchMask::MODIFY | WatchMask::CREATE | WatchMask::MOVED_TO;
-        inotify.watches().add(directory, mask)?;
-        Ok(Watch { events: inotify.into_event_stream([0; 4096])? })
+        inotify.watches().add(directory(path), mask())?;
+        let events = inotify.into_event_stream([0; 4096])?;
+        Ok(Watch { path: path.to_owned(), events, is_gone: false })
     }
 
     /// Waits for a change since the last call.
@@ -29,15 +34,63 @@ impl Watch {
     /// # Errors
     /// When the system stops telling.
     pub async fn changed(&mut self) -> std::io::Result<()> {
+        if self.is_gone {
+            // Whoever writes it makes it again.
+            while !self.path.exists() {
+                tokio::time::sleep(LOOK).await;
+            }
+            self.events.watches().add(directory(&self.path), mask())?;
+            self.is_gone = false;
+            return Ok(());
+        }
         match self.events.next().await {
-            Some(event) => event.map(drop),
+            Some(Ok(event)) => {
+                let is_removal = event.mask.intersects(EventMask::DELETE | EventMask::IGNORED);
+                self.is_gone = is_removal && !self.path.exists();
+                Ok(())
+            }
+            Some(Err(error)) => Err(error),
             None => Err(std::io::ErrorKind::UnexpectedEof.into()),
         }
     }
 }
 
+fn directory(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn mask() -> WatchMask {
+    WatchMask::MODIFY | WatchMask::CREATE | WatchMask::MOVED_TO | WatchMask::DELETE
+}
+
 impl std::fmt::Debug for Watch {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Watch").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_directory_that_is_removed_and_made_again_is_watched_again() {
+        let scratch = tempfile::tempdir().unwrap();
+        let log = scratch.path().join("logs/app.log");
+        std::fs::create_dir(log.parent().unwrap()).unwrap();
+        std::fs::write(&log, "x").unwrap();
+        let _held_open = std::fs::File::open(&log).unwrap();
+        let mut watch = Watch::on(&log).unwrap();
+        std::fs::remove_dir_all(log.parent().unwrap()).unwrap();
+        watch.changed().await.unwrap();
+        let made = async {
+            tokio::task::yield_now().await;
+            std::fs::create_dir(log.parent().unwrap()).unwrap();
+            std::fs::write(&log, "x").unwrap();
+        };
+        let (changed, ()) = tokio::join!(watch.changed(), made);
+        changed.unwrap();
+        std::fs::write(&log, "xy").unwrap();
+        watch.changed().await.unwrap();
     }
 }

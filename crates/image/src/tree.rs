@@ -20,6 +20,8 @@ pub(crate) struct Tree {
     /// Files by number. Several names may share one: hard links.
     inodes: Vec<Entry>,
     layer: usize,
+    /// Files that aufs keeps in this layer, by their names there.
+    aufs_links: BTreeMap<Vec<u8>, usize>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +35,7 @@ impl Tree {
     /// Begins the next layer, which lies over all before it.
     pub(crate) fn next_layer(&mut self) {
         self.layer += 1;
+        self.aufs_links.clear();
     }
 
     /// Every name in order, parents first, with its file's number and the file.
@@ -43,6 +46,7 @@ impl Tree {
     /// Adds an entry as a layer's tar has it; `raw` is its name there.
     pub(crate) fn add(&mut self, raw: &[u8], entry: Entry) -> Result<()> {
         if is_aufs_own(raw) {
+            self.keep_aufs_link(raw, entry);
             return Ok(());
         }
         let Some((parent, name)) = split(raw)? else {
@@ -83,6 +87,12 @@ impl Tree {
             let path = join(&parent, &name);
             Ok(Some((parent, path)))
         };
+        if let Some(&inode) = self.aufs_links.get(target) {
+            let Some((parent, path)) = resolve(self, raw)? else {
+                return Err(refused(raw, "the root cannot be a hard link"));
+            };
+            return self.add_name(raw, &parent, path, inode);
+        }
         let Some((_, target_path)) = resolve(self, target)? else {
             return Err(refused(raw, "it is a hard link to the root"));
         };
@@ -98,10 +108,24 @@ impl Tree {
         if path == target_path {
             return Ok(());
         }
-        self.make_parents(raw, &parent)?;
+        self.add_name(raw, &parent, path, inode)
+    }
+
+    /// Gives a file another name.
+    fn add_name(&mut self, raw: &[u8], parent: &[u8], path: Path, inode: usize) -> Result<()> {
+        self.make_parents(raw, parent)?;
         self.remove_with_children(&path, usize::MAX);
         self.paths.insert(path, Name { inode, layer: self.layer });
         Ok(())
+    }
+
+    /// Remembers a file that aufs keeps for those in the layer that are hard links to it; it has no other name.
+    fn keep_aufs_link(&mut self, raw: &[u8], entry: Entry) {
+        let is_file = matches!(entry.kind, Kind::File(_));
+        if is_file && raw.starts_with(b".wh..wh.plnk/") && self.inodes.len() < MOST_ENTRIES {
+            self.inodes.push(entry);
+            self.aufs_links.insert(raw.to_vec(), self.inodes.len() - 1);
+        }
     }
 
     /// Puts a file in its place. A directory over a directory keeps what is in it; anything else replaces all.

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use hypeman_image::{Changes, Image, Progress, Quiet, Result, Store};
 use tar::EntryType;
 
-use crate::fixtures::{Layer, cat, digest, layout, paths};
+use crate::fixtures::{Layer, cat, digest, inode, layout, paths};
 
 /// Keeps what the user is told.
 #[derive(Default)]
@@ -208,18 +208,21 @@ fn an_archive_of_a_docker_before_1_10_is_named_as_that() {
 }
 
 #[test]
-fn what_aufs_kept_for_itself_is_dropped() {
+fn what_aufs_kept_for_itself_is_dropped_but_for_what_links_to_it() {
     let directory = tempfile::tempdir().unwrap();
     let source = directory.path().join("layout");
     let layer = Layer::new()
         .dir(".wh..wh.plnk")
-        .file(".wh..wh.plnk/12.34", "x")
+        .file(".wh..wh.plnk/12.34", "content")
+        .dir(".wh..wh.orph")
         .file(".wh..wh.aufs", "")
-        .link("linked", ".wh..wh.plnk/12.34")
-        .file("a", "1");
+        .link("one", ".wh..wh.plnk/12.34")
+        .link("d/two", ".wh..wh.plnk/12.34");
     layout(&source, vec![layer]);
+    let disk = import(&source, Some("test")).unwrap().rootfs();
+    assert_eq!(paths(&disk), ["d", "d/two", "one"]);
+    assert_eq!((cat(&disk, "one"), inode(&disk, "one")), ("content".to_owned(), inode(&disk, "d/two")));
+    layout(&source, vec![Layer::new().link("linked", ".wh..wh.plnk/5.6")]);
     let error = import(&source, Some("test")).unwrap_err().to_string();
-    assert!(error.contains("linked"), "a file that lies there alone cannot be had: {error}");
-    layout(&source, vec![Layer::new().dir(".wh..wh.orph").file(".wh..wh.plnk/1.2", "x").file("a", "1")]);
-    assert_eq!(paths(&import(&source, Some("test")).unwrap().rootfs()), ["a"]);
+    assert!(error.contains("linked"), "{error}");
 }
