@@ -67,11 +67,13 @@ fn a_run_whose_reader_has_gone() {
 }
 
 fn an_overtaken_follower() {
-    let options = Options { count: 100_000, ..Options::default() };
+    let options = Options { count: 40_000, ..Options::default() };
     let vm = run("overtaken", &options, &["--log-max-size", "16k", "--log-max-files", "1"]);
     let mut command = bed().command(&["logs", "-f", "overtaken"]);
     let follower = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("hypeman logs");
     assert_eq!(vm.wait(), 0);
+    // Only now it is read: the pipe holds the beginning, and the log the end.
+    let output = follower.wait_with_output().expect("its end");
     let log = vm.directory().join("logs/app.log");
     if rustix::fs::getxattr(&log, "user.hypeman.start", &mut [0_u8; 32][..]).is_err() {
         eprintln!(
@@ -79,8 +81,6 @@ fn an_overtaken_follower() {
         );
         return;
     }
-    // Only now it is read: the pipe holds the beginning, and the log the end.
-    let output = follower.wait_with_output().expect("its end");
     let shown = String::from_utf8_lossy(&output.stdout).into_owned();
     let first: u64 = shown.split(' ').next().expect("a number").parse().expect("a number");
     let sequence = Sequence::new(&options);

@@ -32,8 +32,11 @@ struct Current {
     identity: Identity,
     /// The files that were older than it when it was opened: read already, or not wanted.
     older: Vec<Identity>,
-    /// How many bytes were written before those that are read next, if the writer told.
-    position: Option<u64>,
+    /// How many of its bytes were read or passed over.
+    offset: u64,
+    /// Where in the whole log the file before it ended, until it is known where this one begins: the writer leaves that a
+    /// moment after it has made a file.
+    follows: Option<u64>,
 }
 
 impl Follower {
@@ -76,15 +79,12 @@ impl Follower {
             if current.pour(out)? > 0 {
                 continue;
             }
-            let position = current.position;
+            self.missed = self.missed.saturating_add(current.missed_before());
+            let end = current.end();
             let mut done = std::mem::take(&mut current.older);
             done.push(current.identity);
             match self.next_file(&done)? {
-                Some(next) => {
-                    let missed = next.position.unwrap_or(0).saturating_sub(position.unwrap_or(u64::MAX));
-                    self.missed = self.missed.saturating_add(missed);
-                    self.current = Some(next);
-                }
+                Some(next) => self.current = Some(Current { follows: end, ..next }),
                 None => {
                     if let Some(current) = &mut self.current {
                         done.pop();
@@ -100,6 +100,9 @@ impl Follower {
     /// How many bytes were rotated away before they could be read, since this was asked last. Not known on file systems
     /// without extended attributes.
     pub fn take_missed(&mut self) -> u64 {
+        if let Some(current) = &mut self.current {
+            self.missed = self.missed.saturating_add(current.missed_before());
+        }
         std::mem::take(&mut self.missed)
     }
 
@@ -122,8 +125,7 @@ impl Follower {
                 if Identity::of(&file.metadata()?) != identity {
                     continue 'again;
                 }
-                let position = place::find(&file);
-                return Ok(Some(Current { file, identity, older, position }));
+                return Ok(Some(Current { file, identity, older, offset: 0, follows: None }));
             }
             return Ok(None);
         }
@@ -146,8 +148,7 @@ impl Follower {
             if found || is_oldest {
                 current.older =
                     done.iter().copied().take_while(|identity| *identity != current.identity).collect();
-                let offset = current.file.stream_position()?;
-                current.position = current.position.map(|start| start.saturating_add(offset));
+                current.offset = current.file.stream_position()?;
                 self.current = Some(current);
                 return Ok(());
             }
@@ -160,8 +161,24 @@ impl Current {
     /// Copies what is there.
     fn pour(&mut self, out: &mut dyn Write) -> std::io::Result<u64> {
         let poured = std::io::copy(&mut self.file, out)?;
-        self.position = self.position.map(|position| position.saturating_add(poured));
+        self.offset = self.offset.saturating_add(poured);
         Ok(poured)
+    }
+
+    /// Where in the whole log it ends, as far as it was read.
+    fn end(&self) -> Option<u64> {
+        place::find(&self.file).map(|start| start.saturating_add(self.offset))
+    }
+
+    /// How many bytes lie between the end of the file before it and its beginning; told once.
+    fn missed_before(&mut self) -> u64 {
+        match (self.follows, place::find(&self.file)) {
+            (Some(end), Some(start)) => {
+                self.follows = None;
+                start.saturating_sub(end)
+            }
+            _ => 0,
+        }
     }
 
     /// Someone has truncated the file: its new beginning has not been read.
