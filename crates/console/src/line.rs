@@ -1,7 +1,8 @@
 //! A serial line from its first connection to the VM's end, however often its other end closes in between.
 //!
-//! Whoever wants the line closed cancels `stop`, at any moment. Nothing but the future here owns a connection: it is dropped
-//! with the future, and one that was made while `stop` was cancelled is read to its end and dropped, like every other.
+//! Whoever wants the line closed cancels `stop`, at any moment. The future here owns the output of every connection: that is
+//! closed with the future, and a connection that was made while `stop` was cancelled is read to its end and closed like every
+//! other. (The shim holds the input of the first connection on its own.)
 
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -16,33 +17,33 @@ use crate::writer::{Event, Writer};
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// A connection that lived so long was a good one: the next is made without a pause. With two clients that take the line
-/// from each other it keeps the peace.
-const GOOD: Duration = Duration::from_secs(1);
+/// After a connection that lasted this long the next is made without a pause. One that was shorter was perhaps taken over by
+/// another client, and two clients that take the line from each other at once would do nothing else.
+const STABLE_CONNECTION: Duration = Duration::from_secs(1);
 
 /// Brings all that comes from the line to `writer`'s log until `stop` is cancelled and all that had come by then is
 /// written. When the other end closes before, `connect` is asked for the line again.
-pub async fn keep(
+pub async fn capture_line(
     first: OwnedFd,
     mut connect: impl AsyncFnMut() -> std::io::Result<OwnedFd>,
     writer: &mut Writer,
     stop: &CancellationToken,
-    noted: &mut dyn FnMut(Event),
+    on_event: &mut dyn FnMut(Event),
 ) {
     let mut source = first;
     let mut pause = Duration::ZERO;
     loop {
         let connected = Instant::now();
-        let error = capture(source, writer, stop, noted).await.err();
+        let error = capture(source, writer, stop, on_event).await.err();
         if stop.is_cancelled() {
             return;
         }
         let closed = Instant::now();
-        if connected.elapsed() >= GOOD {
+        if connected.elapsed() >= STABLE_CONNECTION {
             pause = Duration::ZERO;
         }
         let Some(again) = reconnect(&mut connect, &mut pause, stop).await else { return };
-        noted(Event::Reconnected { gap: closed.elapsed(), error });
+        on_event(Event::Reconnected { gap: closed.elapsed(), error });
         source = again;
     }
 }

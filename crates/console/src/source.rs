@@ -59,9 +59,9 @@ impl Source {
         self.kind == FileType::Fifo
     }
 
-    /// Appends some `most` bytes of what is there to `buffer`: `None` when there is nothing now, and 0 bytes when the other
-    /// end has closed. While it is registered, it may be more, and the runtime's knowledge counts, which may lag behind the
-    /// truth.
+    /// Appends up to about `most` bytes of what is there to `buffer`: `None` when there is nothing now, and 0 bytes when the
+    /// other end has closed. While it is registered, a read may return more, and the runtime may say that there is nothing
+    /// although something has just come.
     pub(crate) fn read(&self, buffer: &mut Vec<u8>, most: usize) -> std::io::Result<Option<usize>> {
         buffer.reserve(most);
         let read = match &self.registered {

@@ -12,18 +12,18 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::log::{Error, Log};
 
-/// How long bytes are gathered before they are written, unless there are many. A byte is on disk after two of these at
-/// the latest, as far as the disk is quick.
+/// How long bytes are gathered before they are written, unless there are many. On a quick disk a byte is written after two
+/// ticks at the latest.
 pub(crate) const TICK: Duration = Duration::from_millis(4);
 
-/// So many bytes are written at once.
+/// This many bytes are written without waiting for the tick.
 pub(crate) const BULK: usize = 64 * 1024;
 
 /// Longest pause between two attempts to write to a full disk.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Room that each of the two parts keeps when nothing needs it, in bytes.
-const KEPT: usize = 256 * 1024;
+/// Capacity that each of the two buffers keeps when there is nothing to write, in bytes.
+const SPARE_CAPACITY: usize = 256 * 1024;
 
 /// Something that the owner of a log may want to note.
 #[derive(Debug)]
@@ -82,13 +82,13 @@ pub struct Writer {
 
 #[derive(Debug)]
 enum State {
-    /// Nothing is being written. The vector is the last one that was, to be used again.
+    /// Nothing is being written. The vector is the buffer of the last write, to be used again.
     Idle(Log, Vec<u8>),
-    /// So many bytes are being written, since the instant.
+    /// A write of this many bytes is under way since the instant.
     Writing(JoinHandle<Outcome>, usize, Instant),
     /// The disk has refused them; the next attempt is due at the instant.
     Refused { outcome: Box<Outcome>, retry: Instant, pause: Duration },
-    /// Between two of the others.
+    /// A placeholder, only while one of the others is being replaced.
     Changing,
 }
 
@@ -129,14 +129,14 @@ impl Writer {
         if let State::Writing(_, _, since) = &self.state { Some(*since) } else { None }
     }
 
-    /// Gives memory back that only a flood needs, if there is nothing to write.
-    pub(crate) fn rest(&mut self) {
+    /// Gives back the memory that only a flood needs, if there is nothing to write.
+    pub(crate) fn release_spare_memory(&mut self) {
         if let State::Idle(_, spare) = &mut self.state
             && self.waiting.is_empty()
         {
             spare.clear();
-            spare.shrink_to(KEPT);
-            self.waiting.shrink_to(KEPT);
+            spare.shrink_to(SPARE_CAPACITY);
+            self.waiting.shrink_to(SPARE_CAPACITY);
         }
     }
 
@@ -163,9 +163,9 @@ impl Writer {
     }
 
     /// Does the next write if it is due, on this thread: for a source that keeps what waits it is quicker.
-    pub(crate) fn write_here(&mut self, noted: &mut dyn FnMut(Event)) {
+    pub(crate) fn write_here(&mut self, on_event: &mut dyn FnMut(Event)) {
         if let Some((log, batch)) = self.batch(false) {
-            self.finish(append(log, batch), TICK, noted);
+            self.finish(append(log, batch), TICK, on_event);
         }
     }
 
@@ -195,11 +195,11 @@ impl Writer {
     }
 
     /// Waits for the disk: until it has taken or refused what it was given, or it is time to try again.
-    pub(crate) async fn progress(&mut self, noted: &mut dyn FnMut(Event)) {
+    pub(crate) async fn progress(&mut self, on_event: &mut dyn FnMut(Event)) {
         match &mut self.state {
             State::Idle(..) | State::Changing => pending().await,
             State::Writing(write, ..) => match write.await {
-                Ok(outcome) => self.finish(outcome, TICK, noted),
+                Ok(outcome) => self.finish(outcome, TICK, on_event),
                 Err(error) => std::panic::resume_unwind(error.into_panic()), // nobody aborts it
             },
             State::Refused { retry, .. } => {
@@ -208,32 +208,32 @@ impl Writer {
                     std::mem::replace(&mut self.state, State::Changing)
                 {
                     // Tried right here, where the length of the pause is known: a full disk answers at once.
-                    self.finish(append(outcome.log, outcome.rest), (pause * 2).min(LONGEST_PAUSE), noted);
+                    self.finish(append(outcome.log, outcome.rest), (pause * 2).min(LONGEST_PAUSE), on_event);
                 }
             }
         }
     }
 
-    fn finish(&mut self, mut outcome: Outcome, pause: Duration, noted: &mut dyn FnMut(Event)) {
+    fn finish(&mut self, mut outcome: Outcome, pause: Duration, on_event: &mut dyn FnMut(Event)) {
         let Some(error) = outcome.refused.take() else {
             if pause > TICK {
-                noted(Event::Resumed);
+                on_event(Event::Resumed);
             }
             self.state = State::Idle(outcome.log, outcome.rest);
             return;
         };
         if pause == TICK {
-            noted(Event::Stalled(error));
+            on_event(Event::Stalled(error));
         }
         let retry = Instant::now() + pause;
         self.state = State::Refused { outcome: Box::new(outcome), retry, pause };
     }
 
     /// Waits until all is in the log, however long the disk stays full.
-    pub(crate) async fn flush(&mut self, noted: &mut dyn FnMut(Event)) {
+    pub(crate) async fn flush(&mut self, on_event: &mut dyn FnMut(Event)) {
         self.write(true);
         while self.held() > 0 {
-            self.progress(noted).await;
+            self.progress(on_event).await;
             self.write(true);
         }
     }

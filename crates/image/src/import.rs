@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use hypeman_files::AtPath;
 use serde::Deserialize;
 
-use crate::assemble::{self, Source};
 use crate::config::Changes;
 use crate::error::{Result, content};
+use crate::manifest::{Descriptor, Manifest};
 use crate::members::Members;
 use crate::progress::Progress;
+use crate::source::{self, Source};
 use crate::spool::{Blob, spool};
-use crate::{digest, names, platform};
+use crate::{digest, names};
 
 /// Largest JSON document of an image in bytes.
 pub(crate) const MOST_DOCUMENT: u64 = 8 * 1024 * 1024;
@@ -112,49 +113,6 @@ fn parse<'a, T: Deserialize<'a>>(what: &str, name: &str, bytes: &'a [u8]) -> Res
     serde_json::from_slice(bytes).map_err(|error| content(format!("{what}: {name}"), error))
 }
 
-/// An index or a manifest (<https://github.com/opencontainers/image-spec/blob/v1.1.0/manifest.md>).
-#[derive(Debug, Deserialize)]
-pub(crate) struct Manifest {
-    /// Of an index.
-    #[serde(default)]
-    manifests: Vec<Descriptor>,
-    /// Of a manifest.
-    pub(crate) config: Option<Descriptor>,
-    /// Of a manifest.
-    #[serde(default)]
-    pub(crate) layers: Vec<Descriptor>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-pub(crate) struct Descriptor {
-    pub(crate) digest: String,
-    #[serde(default)]
-    pub(crate) size: u64,
-    platform: Option<Platform>,
-    #[serde(default)]
-    annotations: BTreeMap<String, String>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-struct Platform {
-    os: String,
-    architecture: String,
-    variant: Option<String>,
-}
-
-impl Manifest {
-    /// The manifest for our platform, or the only one.
-    fn choose(&self) -> Option<&Descriptor> {
-        let rank = |d: &Descriptor| {
-            let platform = d.platform.as_ref()?;
-            platform::rank(&platform.os, &platform.architecture, platform.variant.as_deref())
-        };
-        let ranked = self.manifests.iter().filter_map(|d| Some((rank(d)?, d)));
-        let ours = ranked.min_by_key(|(rank, _)| *rank).map(|(_, d)| d);
-        ours.or_else(|| self.manifests.iter().find(|d| d.platform.is_none()))
-    }
-}
-
 fn layout(what: &str, files: &Files<'_>) -> Result<Source> {
     let blob = |digest: &str| Ok::<_, crate::Error>(format!("blobs/sha256/{}", digest::hex(digest)?));
     let verified = |digest: &str| {
@@ -186,7 +144,7 @@ fn layout(what: &str, files: &Files<'_>) -> Result<Source> {
             let label = format!("{what}: layer {} of {}", number + 1, manifest.layers.len());
             Ok(Blob { what: label, path, digest: Some(layer.digest.clone()), diff_id: None })
         });
-        return assemble::source(digest, names, &verified(&config.digest)?, layers.collect::<Result<_>>()?);
+        return source::describe(digest, names, &verified(&config.digest)?, layers.collect::<Result<_>>()?);
     }
     Err(content(what, "its indexes lead to no image"))
 }
@@ -222,7 +180,7 @@ fn docker_archive(what: &str, files: &Files<'_>) -> Result<Source> {
     });
     let names =
         manifest.repo_tags.unwrap_or_default().iter().filter_map(|tag| names::full(tag).ok()).collect();
-    assemble::source(None, names, &document(what, files, &manifest.config)?, layers.collect::<Result<_>>()?)
+    source::describe(None, names, &document(what, files, &manifest.config)?, layers.collect::<Result<_>>()?)
 }
 
 fn rootfs(path: &Path, blob: Blob, diff_id: &str, changes: &Changes) -> Result<Source> {

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 
 const FILE: &str = "names.json";
 
-/// The registry and the tag of a reference that names none.
+/// The tag of a reference that names none.
 const DEFAULT_TAG: &str = "latest";
 
 /// Names and the digests they stand for.

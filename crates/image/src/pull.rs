@@ -15,10 +15,10 @@ use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference, RegistryOperation};
 use tokio::io::AsyncWriteExt;
 
-use crate::assemble::{self, Source};
 use crate::error::{Error, Result};
-use crate::import::Manifest;
+use crate::manifest::Manifest;
 use crate::progress::Progress;
+use crate::source::{self, Source};
 use crate::spool::Blob;
 use crate::{digest, platform};
 
@@ -77,7 +77,7 @@ async fn fetch(reference: &Reference, scratch: &Path, progress: &dyn Progress) -
         }
     });
     let layers: Vec<Blob> = futures_util::stream::iter(layers).buffered(AT_ONCE).try_collect().await?;
-    assemble::source(Some(manifest_digest), vec![reference.whole()], config.as_bytes(), layers)
+    source::describe(Some(manifest_digest), vec![reference.whole()], config.as_bytes(), layers)
 }
 
 /// Why a layer was not fetched.

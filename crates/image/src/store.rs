@@ -3,54 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use hypeman_files::{AtPath, Draft, Lock, lock_store, read_json, remove_entry, sync_directory, write_json};
-use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
-use crate::config::{Changes, Config};
+use crate::config::Changes;
 use crate::error::{Error, Result};
+use crate::image::Image;
 use crate::progress::Progress;
+use crate::source::Source;
 use crate::{assemble, digest, import, names, pull};
 
-/// The disk in an image's directory.
-pub(crate) const ROOTFS: &str = "rootfs.squashfs";
 const RECORD: &str = "image.json";
-
-/// An image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Image {
-    /// Digest of its manifest, or of its configuration where there was no manifest.
-    pub digest: String,
-    /// The names that stand for it, as people write them.
-    #[serde(skip_deserializing, default)]
-    pub names: Vec<String>,
-    /// When it came here.
-    pub imported: Timestamp,
-    /// Size of its disk in bytes.
-    pub size: u64,
-    /// How to run it.
-    pub config: Config,
-    #[serde(skip)]
-    directory: PathBuf,
-}
-
-impl Image {
-    pub(crate) fn new(digest: String, size: u64, config: Config) -> Image {
-        Image {
-            digest,
-            names: Vec::new(),
-            imported: Timestamp::now(),
-            size,
-            config,
-            directory: PathBuf::new(),
-        }
-    }
-
-    /// The read-only disk with its root filesystem, a squashfs.
-    #[must_use]
-    pub fn rootfs(&self) -> PathBuf {
-        self.directory.join(ROOTFS)
-    }
-}
 
 /// The images below one data directory.
 #[derive(Debug, Clone)]
@@ -189,7 +150,7 @@ impl Store {
     /// Makes the disk of an image that is not here yet, and gives it the names.
     fn adopt(
         &self,
-        source: &assemble::Source,
+        source: &Source,
         wanted: &[String],
         staging: Draft,
         progress: &dyn Progress,

@@ -5,7 +5,7 @@ use std::path::Path;
 use hypeman_files::{AtPath, Existing, Lock};
 
 use crate::error::{Error, Result};
-use crate::state::{self, Keeper};
+use crate::observe::{self, Keeper};
 use crate::store::{Instance, Store};
 use crate::{layout, stop};
 
@@ -15,7 +15,7 @@ use crate::{layout, stop};
 /// When its VM runs and `force` is not given, or its files cannot be removed.
 pub fn remove(instance: &Instance, force: bool) -> Result<()> {
     let lock = instance.lock()?;
-    if state::keeper(&instance.directory)? != Keeper::Nobody {
+    if observe::keeper(&instance.directory)? != Keeper::Nobody {
         if !force {
             return Err(Error::State {
                 name: instance.record.name.clone(),
@@ -28,18 +28,19 @@ pub fn remove(instance: &Instance, force: bool) -> Result<()> {
         }
         stop::discard(instance, &lock)?;
     }
-    match remove_directory(&instance.directory) {
+    match remove_directory(&instance.directory, &lock) {
         // One that removes itself at its end was quicker.
         Err(Error::Files(error)) if force && error.is_not_found() => Ok(()),
         other => other,
     }
 }
 
-/// Removes the directory of an instance that does not run. The caller holds its lock.
+/// Removes the directory of an instance that does not run, and that nobody starts meanwhile: `_held` is the instance's lock or
+/// its shim's, for which a start waits.
 ///
 /// # Errors
 /// When it cannot be renamed or removed.
-pub fn remove_directory(directory: &Path) -> Result<()> {
+pub fn remove_directory(directory: &Path, _held: &Lock) -> Result<()> {
     let name = directory.file_name().unwrap_or_default().to_string_lossy();
     let hidden = directory.with_file_name(format!(".removed-{name}"));
     std::fs::rename(directory, &hidden).at(directory)?;
@@ -62,8 +63,8 @@ pub fn sweep(store: &Store, _held: &Lock) -> Result<()> {
         if !bytes.starts_with(b".new-") && !bytes.starts_with(b".removed-") {
             continue;
         }
-        // Whoever works in there holds its lock, but for a remover that has removed that already: the rest is to go in any
-        // case. A lock that was made here anew would stand in that remover's way.
+        // Whoever is making or removing something in there holds its lock. When the lock's file is missing, a remover has come
+        // past it already, so the rest may go as well. It is not made again: that would keep the directory from being removed.
         if let Ok(Existing::Taken(_) | Existing::Missing) =
             Lock::try_acquire_existing(&entry.path().join(layout::names::LOCK))
         {

@@ -55,7 +55,7 @@ pub enum VmmExit {
     Signal(i32),
 }
 
-/// The witnesses of an end.
+/// What is known of an end, and from whom.
 #[derive(Debug, Clone, Copy)]
 pub struct Evidence<'a> {
     /// What kind of guest it was.
@@ -70,7 +70,7 @@ pub struct Evidence<'a> {
     pub forced: bool,
 }
 
-/// Weighs the witnesses: a final report of init comes first, then our own deed, then the VMM's word.
+/// Decides how a run ended: a final report of init counts most, then what we did ourselves, then what the VMM said.
 #[must_use]
 pub fn judge(evidence: Evidence<'_>) -> End {
     if evidence.guest == Guest::Exec

@@ -8,7 +8,7 @@
 //!   started.
 //! - `run.json` ([`run::Run`]): pids, times and how it ended. Written by the shim alone.
 //!
-//! The state is never stored: [`state::observe`] asks the shim, the VMM's process and the disk.
+//! The state is never stored: [`observe::observe`] asks the shim, the VMM's process and the disk.
 
 pub mod accelerator;
 pub mod client;
@@ -21,10 +21,13 @@ pub mod error;
 pub mod launch;
 pub mod layout;
 pub mod name;
+pub mod observe;
+pub mod options;
 pub mod process;
 pub mod protocol;
 pub mod record;
 pub mod run;
+pub mod signal;
 pub mod start;
 pub mod state;
 pub mod status;

@@ -9,15 +9,15 @@ use crate::client::Client;
 use crate::end::End;
 use crate::error::{Error, Result};
 use crate::layout::names;
+use crate::observe::{self, Keeper, Observation};
 use crate::process::Process;
 use crate::protocol::Request;
-use crate::state::{self, Keeper, Observation};
 use crate::store::Instance;
 
 /// Time a VMM without a shim is given to end after SIGTERM.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TERM_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time a killed process may take to be gone: it may be writing to a slow disk.
-const DEATH: Duration = Duration::from_secs(10);
+const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Presses the power button, and ends the VM by force when it has not ended within `timeout`. Returns when it has ended.
 /// An instance that does not run is left as it is.
@@ -36,7 +36,7 @@ pub fn stop(instance: &Instance, timeout: Duration) -> Result<()> {
 /// When it does not run, or the shim breaks off.
 pub fn kill(instance: &Instance) -> Result<()> {
     let _lock = instance.lock()?;
-    if state::keeper(&instance.directory)? == Keeper::Nobody {
+    if observe::keeper(&instance.directory)? == Keeper::Nobody {
         require_active(instance, &instance.observe()?)?;
     }
     end(instance, &Request::Kill, Signal::KILL)
@@ -58,7 +58,7 @@ pub(crate) fn discard(instance: &Instance, _held: &Lock) -> Result<()> {
 
 /// Ends the VM by a request to its shim, or by a signal to a VMM that has lost its shim.
 fn end(instance: &Instance, request: &Request, signal: Signal) -> Result<()> {
-    match state::keeper(&instance.directory)? {
+    match observe::keeper(&instance.directory)? {
         Keeper::Shim => end_by_shim(instance, request),
         Keeper::Vmm(vmm) => end_process(instance, vmm, signal),
         Keeper::Nobody => Ok(()),
@@ -126,7 +126,7 @@ fn end_by_shim(instance: &Instance, request: &Request) -> Result<()> {
     if asked.is_ok() {
         return wait_for_shim(instance);
     }
-    match state::keeper(&instance.directory)? {
+    match observe::keeper(&instance.directory)? {
         Keeper::Shim => asked,
         // It ended by itself while we asked, or its shim did and left the VMM to us.
         Keeper::Vmm(vmm) => end_process(instance, vmm, Signal::KILL),
@@ -145,11 +145,11 @@ pub(crate) fn wait_for_shim(instance: &Instance) -> Result<()> {
 /// Ends a VMM that has lost its shim.
 fn end_process(instance: &Instance, vmm: Process, signal: Signal) -> Result<()> {
     vmm.signal(signal).at(&instance.directory)?;
-    if vmm.wait_gone(PATIENCE) {
+    if vmm.wait_gone(TERM_TIMEOUT) {
         return Ok(());
     }
     vmm.signal(Signal::KILL).at(&instance.directory)?;
-    if vmm.wait_gone(DEATH) {
+    if vmm.wait_gone(KILL_TIMEOUT) {
         return Ok(());
     }
     Err(Error::Shim {

@@ -2,14 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use hypeman_files::AtPath;
+use hypeman_files::{AtPath, Lock, read_json};
 
 use crate::error::{Error, Result};
 use crate::layout::{self, names};
+use crate::observe::{self, Observation};
 use crate::record::Record;
-use crate::state::{self, Observation};
-use hypeman_files::Lock;
-use hypeman_files::read_json;
 
 /// An instance on disk.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,9 +22,9 @@ impl Instance {
     /// What is true of it now.
     ///
     /// # Errors
-    /// As [`state::observe`].
+    /// As [`observe::observe`].
     pub fn observe(&self) -> Result<Observation> {
-        state::observe(&self.record.name, &self.directory)
+        observe::observe(&self.record.name, &self.directory)
     }
 
     /// Waits for the instance's lock, for a change.

@@ -3,8 +3,8 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::server;
-use crate::supervisor::Shared;
+use crate::control;
+use crate::shared::Shared;
 
 /// How often a VM is looked at.
 const LOOK: Duration = Duration::from_secs(5);
@@ -19,9 +19,9 @@ pub(crate) async fn end_when_halted(shared: Rc<Shared>) {
         tokio::time::sleep(LOOK).await;
         let before = std::mem::replace(&mut used, shared.run.vmm.cpu_ticks());
         // The VMM is only asked about a guest that seems to do nothing.
-        if used.saturating_sub(before) <= QUIET && server::is_halted(&shared).await {
+        if used.saturating_sub(before) <= QUIET && control::is_halted(&shared).await {
             shared.halted.set(true);
-            server::end_vmm(&shared, "the guest has halted its CPUs").await;
+            control::end_vmm(&shared, "the guest has halted its CPUs").await;
             return;
         }
     }

@@ -1,8 +1,10 @@
 //! The supervisor of one VM: parent of the VMM, owner of the console, and nothing else.
 //!
-//! It runs as a process of its own (`hypeman shim DIR`), in its own session, so that whoever started it may die. It is
-//! single-threaded and keeps no more in memory than what is on its way from the guest to the disk.
+//! It runs as a process of its own (`hypeman shim DIR`), in its own session, so that whoever started it may die. One
+//! thread reads and answers; others only write what may have to wait for a disk. It keeps no more in memory than what is on
+//! its way from the guest to the disk.
 
+mod control;
 mod ending;
 mod error;
 mod halt;
@@ -11,6 +13,7 @@ mod memory;
 mod process;
 mod schedule;
 mod server;
+mod shared;
 mod supervisor;
 mod vm;
 

@@ -16,7 +16,7 @@ pub(crate) struct Identity {
     /// Where to answer.
     pub(crate) listener: UnixListener,
     /// Held as long as the process lives: others see by it that there is a shim.
-    pub(crate) _alive: Lock,
+    pub(crate) alive: Lock,
 }
 
 /// Leaves the starter's session, makes `directory` the current one and takes the shim's lock.
@@ -32,7 +32,7 @@ pub(crate) fn become_shim(directory: &Path) -> Result<Identity> {
     let written =
         file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
     written.start("write shim.pid")?;
-    Ok(Identity { listener: take_listener()?, _alive: alive })
+    Ok(Identity { listener: take_listener()?, alive })
 }
 
 /// Takes the socket from standard input, and leaves /dev/null there.

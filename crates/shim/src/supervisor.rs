@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -16,7 +15,6 @@ use hypeman_instance::launch::Launch;
 use hypeman_instance::layout::names;
 use hypeman_instance::protocol::Started;
 use hypeman_instance::run::{Ended, Run};
-use hypeman_vmm::hypervisor::Vm;
 use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, watch};
@@ -31,31 +29,8 @@ use crate::memory;
 use crate::process::{self, Identity};
 use crate::schedule;
 use crate::server;
+use crate::shared::Shared;
 use crate::vm::{self, Created};
-
-/// What the tasks of one shim share.
-pub(crate) struct Shared {
-    /// The order.
-    pub(crate) launch: Launch,
-    /// Our own log.
-    pub(crate) journal: Rc<Journal>,
-    /// The VMM's API.
-    pub(crate) vm: Mutex<Box<dyn Vm>>,
-    /// The record of this run; without its end as long as it runs.
-    pub(crate) run: Run,
-    /// Whether we have ended the VM by force.
-    pub(crate) forced: Cell<bool>,
-    /// Whether we have ended it because its guest had halted.
-    pub(crate) halted: Cell<bool>,
-    /// The VMM's process has ended: keep what it left in the pipes, and stop.
-    pub(crate) vmm_gone: CancellationToken,
-    /// The instance is to be removed: do not wait for room for what cannot be written.
-    pub(crate) discard: CancellationToken,
-    /// How it ended, once everything is on disk.
-    pub(crate) end: watch::Sender<Option<End>>,
-    /// The connection to init's control port, made at the first use.
-    pub(crate) control: RefCell<Option<UnixStream>>,
-}
 
 /// Carries out the launch order in the current directory.
 pub(crate) fn supervise(identity: Identity) -> Result<()> {
@@ -138,7 +113,7 @@ async fn live(identity: Identity, launch: Launch, journal: Rc<Journal>) -> Resul
     shared.end.send_replace(Some(end));
     let _ = server.await; // ends when everyone has been answered
     if shared.launch.auto_remove {
-        ending::remove(&shared);
+        ending::remove(&shared, &identity.alive);
     }
     Ok(())
 }
@@ -160,13 +135,13 @@ fn open_log(launch: &Launch, name: &str) -> Result<Writer> {
 fn keep_console(shared: &Rc<Shared>, line: OwnedFd, mut log: Writer) -> JoinHandle<()> {
     let shared = shared.clone();
     spawn_local(async move {
-        let mut noted = |event: Event| shared.journal.note(format_args!("{}: {event}", names::APP_LOG));
+        let mut on_event = |event: Event| shared.journal.note(format_args!("{}: {event}", names::APP_LOG));
         let connect = async || {
             let console = shared.vm.lock().await.console().await;
             console.map(|console| console.output).map_err(std::io::Error::other)
         };
         tokio::select! {
-            () = line::keep(line, connect, &mut log, &shared.vmm_gone, &mut noted) => {}
+            () = line::capture_line(line, connect, &mut log, &shared.vmm_gone, &mut on_event) => {}
             () = shared.discard.cancelled() => {}
         }
     })
@@ -176,9 +151,9 @@ fn keep_console(shared: &Rc<Shared>, line: OwnedFd, mut log: Writer) -> JoinHand
 fn keep_output(shared: &Rc<Shared>, output: OwnedFd, mut log: Writer) -> JoinHandle<()> {
     let shared = shared.clone();
     spawn_local(async move {
-        let mut noted = |event: Event| shared.journal.note(format_args!("{}: {event}", names::VMM_LOG));
+        let mut on_event = |event: Event| shared.journal.note(format_args!("{}: {event}", names::VMM_LOG));
         let result = tokio::select! {
-            result = capture(output, &mut log, &shared.vmm_gone, &mut noted) => result,
+            result = capture(output, &mut log, &shared.vmm_gone, &mut on_event) => result,
             () = shared.discard.cancelled() => Ok(()),
         };
         if let Err(error) = result {

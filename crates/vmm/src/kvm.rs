@@ -24,7 +24,7 @@ pub enum KvmState {
 }
 
 /// Time for the payload, which takes microseconds where KVM works.
-const PATIENCE: Duration = Duration::from_secs(3);
+const VCPU_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Guest memory in bytes, and where in it things lie.
 const MEMORY: usize = 0x10000;
@@ -68,8 +68,8 @@ pub fn probe_kvm() -> KvmState {
     let (sender, receiver) = mpsc::channel();
     // A thread, because a vCPU that hangs cannot be told to stop; it ends with the process then.
     std::thread::spawn(move || sender.send(probe()));
-    let hung = || KvmState::Broken(format!("a vCPU did not come back within {} s", PATIENCE.as_secs()));
-    receiver.recv_timeout(PATIENCE).unwrap_or_else(|_| hung())
+    let hung = || KvmState::Broken(format!("a vCPU did not come back within {} s", VCPU_TIMEOUT.as_secs()));
+    receiver.recv_timeout(VCPU_TIMEOUT).unwrap_or_else(|_| hung())
 }
 
 fn probe() -> KvmState {
@@ -84,8 +84,9 @@ fn probe() -> KvmState {
 }
 
 fn run(kvm: &Kvm) -> Result<KvmState, kvm_ioctls::Error> {
-    let vm = kvm.create_vm()?;
+    // Before the VM, so that it is dropped after it.
     let memory = Memory::new()?;
+    let vm = kvm.create_vm()?;
     lay_out(&memory);
     memory.give_to(&vm)?;
     let mut vcpu = vm.create_vcpu(0)?;
@@ -194,7 +195,7 @@ impl Memory {
             memory_size: MEMORY as u64,
             userspace_addr: self.start as u64,
         };
-        // SAFETY: the mapping is `MEMORY` bytes long, and outlives the VM: `run` drops it last.
+        // SAFETY: the mapping is `MEMORY` bytes long, and outlives the VM: `run` makes it first, so that it is dropped last.
         unsafe { vm.set_user_memory_region(region) }
     }
 }

@@ -4,7 +4,8 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use hypeman_instance::command;
-use hypeman_instance::create::{self, Wish};
+use hypeman_instance::create;
+use hypeman_instance::options::CreateOptions;
 use hypeman_instance::record::{KernelUse, LogLimits, Settings};
 use hypeman_instance::store::Instance;
 use hypeman_vmm::spec::{HypervisorKind, RateLimit};
@@ -16,11 +17,11 @@ use crate::{env_file, output};
 
 /// Makes the instance.
 pub(crate) fn create(context: &Context, arguments: &CreateArguments) -> Result<Instance> {
-    Ok(create::create(&context.instances, &wish(context, arguments)?)?)
+    Ok(create::create(&context.instances, &options(context, arguments)?)?)
 }
 
 /// What the flags ask for. An image that is not here is pulled, as docker does.
-pub(crate) fn wish(context: &Context, arguments: &CreateArguments) -> Result<Wish> {
+pub(crate) fn options(context: &Context, arguments: &CreateArguments) -> Result<CreateOptions> {
     if let Some(name) = &arguments.name {
         hypeman_instance::name::check(name)?; // before a long pull
     }
@@ -28,7 +29,7 @@ pub(crate) fn wish(context: &Context, arguments: &CreateArguments) -> Result<Wis
     for warning in image.iter().flat_map(|(_, image)| command::warnings(&image.config)) {
         output::complain(format_args!("warning: {warning}"));
     }
-    Ok(Wish {
+    Ok(CreateOptions {
         name: arguments.name.clone(),
         image,
         entrypoint: arguments

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
-use hypeman_instance::command::signal_number;
+use hypeman_instance::signal::signal_number;
 use hypeman_instance::store::Instance;
 use hypeman_instance::{delete, start, stop};
 

@@ -21,12 +21,12 @@ use crate::output;
 
 pub(crate) fn run(context: &Context, arguments: &RunArguments) -> Result<ExitCode> {
     let programs = programs()?;
-    let wish = create::wish(context, &arguments.create)?;
+    let options = create::options(context, &arguments.create)?;
     let runtime = runtime()?;
     let _runtime = runtime.enter();
     // From here on an interrupt is ours to handle: the VM is being made.
     let interrupts = if arguments.detach { None } else { Some(Interrupts::new()?) };
-    let instance = hypeman_instance::create::create(&context.instances, &wish)?;
+    let instance = hypeman_instance::create::create(&context.instances, &options)?;
     let client = start::start(&context.instances, &instance, &programs).inspect_err(|_| {
         let _ = delete::remove(&instance, true); // what never ran is not left behind
     })?;

@@ -37,7 +37,7 @@ fn a_line_that_closes_is_connected_again_and_the_gap_is_told() {
         Ok(second.into())
     };
     let mut events = Vec::new();
-    run(keep(first.into(), connect, &mut writer(directory.path()), &stop, &mut |event| {
+    run(capture_line(first.into(), connect, &mut writer(directory.path()), &stop, &mut |event| {
         events.push(event.to_string());
     }));
     assert_eq!(std::fs::read(directory.path().join("app.log")).unwrap(), b"one\ntwo\n");
@@ -87,7 +87,7 @@ fn stopped_at_poll(moment: u32, third_stays_open: bool) -> bool {
         let (first, server) = UnixStream::pair().unwrap();
         drop(server);
         let mut ignore = |_| {};
-        let mut line = std::pin::pin!(keep(first.into(), connect, &mut writer, &stop, &mut ignore));
+        let mut line = std::pin::pin!(capture_line(first.into(), connect, &mut writer, &stop, &mut ignore));
         let end = tokio::time::Instant::now() + Duration::from_secs(60);
         let idle = tokio::time::sleep_until(end);
         let mut idle = std::pin::pin!(idle);

@@ -25,7 +25,7 @@ pub(crate) struct CloudHypervisorVm {
     /// The VMM, if it drops what the guest prints before our connection is accepted.
     drops_until_accepted: Option<Pid>,
     asked_to_quit: bool,
-    told: Rc<Told>,
+    reported: Rc<Reported>,
     events: Option<JoinHandle<()>>,
 }
 
@@ -35,9 +35,9 @@ struct VmInfo {
     state: String,
 }
 
-/// What the VMM has told of the VM.
+/// What the events of the VMM have told of the VM.
 #[derive(Default)]
-struct Told {
+struct Reported {
     booted: Cell<bool>,
     reason: Cell<Option<ShutdownReason>>,
 }
@@ -63,20 +63,20 @@ impl CloudHypervisorVm {
             .map_err(|error| Error::Io { path: format!("/proc/{}", vmm.pid).into(), source: error.into() })?;
         let events = Events::open(vmm.directory)?;
         api.put_json(request, body).await?;
-        let told = Rc::new(Told::default());
-        let events = tokio::task::spawn_local(watch(events, process, told.clone()));
+        let reported = Rc::new(Reported::default());
+        let events = tokio::task::spawn_local(watch(events, process, reported.clone()));
         Ok(CloudHypervisorVm {
             directory: vmm.directory.to_owned(),
             api,
             drops_until_accepted: pid.filter(|_| !release::keeps_unread(vmm.program)),
             asked_to_quit: false,
-            told,
+            reported,
             events: Some(events),
         })
     }
 
-    /// Waits for the last thing that a VMM tells, which has ended.
-    async fn hear_out(&mut self) {
+    /// Waits until all events of a VMM that has ended were read.
+    async fn read_last_events(&mut self) {
         if let Some(events) = self.events.take() {
             let _ = events.await; // the FIFO has ended with the VMM
         }
@@ -87,19 +87,19 @@ impl CloudHypervisorVm {
 /// (`vm_reboot` in `vmm/src/lib.rs`), with a new serial socket whose first bytes nobody could be there for: so, as with
 /// the other hypervisors, a reset ends the VM. The VMM tells of it before it begins, and the new guest runs only after it
 /// was loaded.
-async fn watch(mut events: Events, process: OwnedFd, told: Rc<Told>) {
+async fn watch(mut events: Events, process: OwnedFd, reported: Rc<Reported>) {
     let mut panicked = false;
     while let Some(event) = events.next().await {
         match (event.source.as_str(), event.event.as_str()) {
             ("guest", "panic") => panicked = true,
             ("vm", "rebooting") => {
                 let reason = if panicked { ShutdownReason::GuestPanic } else { ShutdownReason::GuestReset };
-                told.reason.set(Some(reason));
+                reported.reason.set(Some(reason));
                 let _ = pidfd_send_signal(&process, Signal::KILL); // fails when it has ended: all the better
             }
-            ("vm", "booted") => told.booted.set(true),
-            ("vm", "shutdown") if told.reason.get().is_none() => {
-                told.reason.set(Some(ShutdownReason::GuestShutdown));
+            ("vm", "booted") => reported.booted.set(true),
+            ("vm", "shutdown") if reported.reason.get().is_none() => {
+                reported.reason.set(Some(ShutdownReason::GuestShutdown));
             }
             _ => {}
         }
@@ -117,8 +117,8 @@ impl Vm for CloudHypervisorVm {
         match self.api.put("vm.boot").await {
             // A guest may be quicker than the VMM's answer, and end the VMM before that is sent.
             Err(Error::BrokenOff { request, message }) => {
-                self.hear_out().await;
-                if self.told.booted.get() { Ok(()) } else { Err(Error::BrokenOff { request, message }) }
+                self.read_last_events().await;
+                if self.reported.booted.get() { Ok(()) } else { Err(Error::BrokenOff { request, message }) }
             }
             answered => answered,
         }
@@ -153,8 +153,8 @@ impl Vm for CloudHypervisorVm {
     }
 
     async fn shutdown_reason(&mut self) -> Option<ShutdownReason> {
-        self.hear_out().await;
+        self.read_last_events().await;
         // The VMM has the same word for a shutdown that the guest began and one that we asked for.
-        if self.asked_to_quit { Some(ShutdownReason::HostRequest) } else { self.told.reason.get() }
+        if self.asked_to_quit { Some(ShutdownReason::HostRequest) } else { self.reported.reason.get() }
     }
 }

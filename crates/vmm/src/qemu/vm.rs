@@ -98,7 +98,8 @@ impl Vm for QemuVm {
                 .map_err(|error| Error::Io { path, source: error.into() })
         };
         let output = open(CONSOLE_OUT, OFlags::RDONLY)?;
-        // More room is a kindness, not a need: a user who has used up what users may have (pipe(7)) gets less.
+        // It may be refused: all pipes of an ordinary user together may not be larger than pipe(7) tells. Then the guest has
+        // to wait sooner while nobody reads.
         let _ = rustix::pipe::fcntl_setpipe_size(&output, PIPE_SIZE);
         Ok(Console { output, input: open(CONSOLE_IN, OFlags::WRONLY)? })
     }

@@ -12,7 +12,7 @@ use hypeman_guest::disk;
 use crate::report::{Context, Failure};
 
 /// How long disks may take to appear after their driver was loaded.
-const PATIENCE: Duration = Duration::from_secs(30);
+const DISK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Device files by serial number.
 pub(crate) struct Disks(BTreeMap<String, PathBuf>);
@@ -51,7 +51,7 @@ impl Disks {
 }
 
 fn wait_for(serials: &[&str]) -> Result<Disks, Failure> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + DISK_TIMEOUT;
     loop {
         let disks = Disks(scan());
         match serials.iter().find(|serial| disks.path(serial).is_err()) {

@@ -34,7 +34,7 @@ pub(crate) fn enter(disks: &Disks, config: &GuestConfig) -> Result<(), Failure> 
     }
     let options = c"lowerdir=/lower,upperdir=/upper/upper,workdir=/upper/work";
     mount("overlay", "/new", "overlay", MountFlags::NOATIME, Some(options)).context("join the disks")?;
-    furnish(config.mode)?;
+    mount_system(config.mode)?;
     switch()?;
     if config.modules {
         mount_modules(&disks.wait_for(disk::MODULES)?);
@@ -64,8 +64,8 @@ fn mount_modules(device: &Path) {
     }
 }
 
-/// An init system mounts the rest itself.
-fn furnish(mode: Mode) -> Result<(), Failure> {
+/// Mounts what every system has; an init system mounts the rest itself.
+fn mount_system(mode: Mode) -> Result<(), Failure> {
     attach("devtmpfs", "/new/dev", "mode=0755")?;
     attach("proc", "/new/proc", "")?;
     attach("sysfs", "/new/sys", "")?;
