@@ -85,7 +85,7 @@ fn a_file_has_a_hole() {
 fn no_hole_after_copytruncate() {
     for program in programs() {
         let vm = run(bed(), "ch-copytruncate", program, &options(0), &[]);
-        copytruncate_five_times(&options(0), &vm.directory().join("logs/app.log"), 4096, false);
+        copytruncate_five_times(&options(0), &vm.directory().join("logs/app.log"), 4096);
     }
 }
 

@@ -53,12 +53,12 @@ impl Kernels {
         let package = newest_package()?;
         let scratch = Draft::begin(&self.kernels)?;
         progress.start(&format!("fetching {package}"), None);
+        let downloads = scratch.path().join("downloads");
+        std::fs::create_dir(&downloads).at(&downloads)?;
         let mut download = tool::command("apt-get", "apt")?;
-        tool::run(
-            "apt-get download",
-            download.args(["download", "-qq", &package]).current_dir(scratch.path()),
-        )?;
-        let archive = only_entry(scratch.path(), "apt-get download")?;
+        download.args(["download", "-qq", &package]).current_dir(&downloads);
+        tool::run("apt-get download", &mut download)?;
+        let archive = only_entry(&downloads, "apt-get download")?;
         let root = scratch.path().join("root");
         progress.start(&format!("unpacking {package}"), None);
         tool::run("dpkg-deb", tool::command("dpkg-deb", "dpkg")?.arg("-x").arg(&archive).arg(&root))?;
