@@ -1,5 +1,8 @@
 //! States are told from the truth.
 
+use std::path::Path;
+
+use hypeman_tests::bed::Bed;
 use hypeman_tests::console::whole;
 use hypeman_tests::fixtures::{bed, testguest};
 use hypeman_tests::needs::QEMU;
@@ -11,6 +14,8 @@ use crate::Test;
 pub(crate) const TESTS: &[Test] = &[
     ("truth::a_vmm_killed_from_outside", &[QEMU], a_vmm_killed_from_outside),
     ("truth::a_shim_killed_leaves_its_vm_running", &[QEMU], a_shim_killed_leaves_its_vm_running),
+    ("truth::instances_of_before_records_had_formats_are_managed", &[QEMU], instances_of_before_formats),
+    ("truth::a_record_of_a_newer_release_is_left_alone", &[], a_record_of_a_newer_release),
     ("truth::a_guest_that_resets_itself", &[QEMU], a_guest_that_resets_itself),
 ];
 
@@ -51,4 +56,53 @@ fn a_guest_that_resets_itself() {
         Instance::run(bed(), "resets", &["--kernel", testguest(), "--memory", "32m", "--cmdline", &cmdline]);
     assert_eq!(vm.wait(), 125);
     assert_eq!(bed().inspect("resets")["end"]["reason"], "guest-reset");
+}
+
+fn instances_of_before_formats() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let bed = Bed::new(scratch.path());
+    let old = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/record/testdata/before-formats");
+    for instance in ["created", "ended"] {
+        let text = std::fs::read_to_string(old.join(instance).join("instance.json")).expect("a record");
+        let record: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let directory = bed.data_dir.join("instances").join(record["id"].as_str().expect("an id"));
+        for name in ["disks", "logs"] {
+            std::fs::create_dir_all(directory.join(name)).expect("a directory");
+        }
+        std::fs::copy(testguest(), directory.join("kernel")).expect("copy the kernel");
+        for file in std::fs::read_dir(old.join(instance)).expect("its files").flatten() {
+            std::fs::copy(file.path(), directory.join(file.file_name())).expect("copy");
+        }
+    }
+    assert_eq!(bed.inspect("old-created")["state"], "Created");
+    let ended = bed.inspect("old-ended");
+    assert_eq!((&ended["state"], &ended["end"]["exit_code"]), (&"Stopped".into(), &0.into()));
+    for name in ["old-created", "old-ended"] {
+        let vm = Instance { bed: &bed, name: name.to_owned() };
+        bed.ok(&["start", name]);
+        assert_eq!(vm.wait(), 0);
+        assert_eq!(bed.ok(&["logs", name]).lines().count(), 3);
+        assert_eq!(bed.inspect(name)["run"]["format"], 1);
+    }
+    assert_eq!(bed.ok(&["ps", "-aq"]), "");
+}
+
+fn a_record_of_a_newer_release() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let bed = Bed::new(scratch.path());
+    for name in ["newer", "ours"] {
+        bed.ok(&["create", "--name", name, "--kernel", testguest()]);
+    }
+    let directory = std::path::PathBuf::from(bed.inspect("newer")["directory"].as_str().expect("a path"));
+    let path = directory.join("instance.json");
+    let mut record: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(&path).expect("a record")).expect("JSON");
+    record["format"] = 99.into();
+    record["release"] = "9.8.7".into();
+    std::fs::write(&path, record.to_string()).expect("write");
+    for command in [&["start", "newer"][..], &["rm", "-f", "newer"], &["ps", "-a"]] {
+        bed.fails(command, &["9.8.7", "instance.json"]);
+    }
+    assert!(bed.run(&["ps", "-a"]).stdout.contains("ours"), "the others are listed");
+    assert_eq!(std::fs::read_to_string(&path).expect("a record"), record.to_string());
 }

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, bail};
 use hypeman_image::kernel::Kernels;
 use hypeman_instance::layout;
-use hypeman_instance::record::{KernelUse, Record};
 use hypeman_instance::start::Programs;
 use hypeman_instance::store::Store;
+use hypeman_record::record::{KernelUse, Record};
 
 /// Where things are.
 #[derive(Debug)]

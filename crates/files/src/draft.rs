@@ -53,11 +53,22 @@ pub fn lock_store(store: &Path) -> Result<Lock> {
 /// When it is not there, or cannot be removed.
 pub fn remove_entry(store: &Path, entry: &Path, held: &Lock) -> Result<()> {
     sweep(store, held)?;
+    remove_directory(entry, held)
+}
+
+/// Renames a directory out of sight, and removes it. `_held` is the lock under which nobody uses it meanwhile.
+///
+/// # Errors
+/// When it cannot be renamed or removed.
+pub fn remove_directory(directory: &Path, _held: &Lock) -> Result<()> {
     // A name that is nobody's, for nothing can be made on a full disk.
-    let name = entry.file_name().unwrap_or_default().to_string_lossy();
-    let doomed = store.join(format!(".removed-{name}-{}", std::process::id()));
-    std::fs::rename(entry, &doomed).at(entry)?;
-    std::fs::remove_dir_all(&doomed).at(&doomed)
+    let name = directory.file_name().unwrap_or_default().to_string_lossy();
+    let doomed = directory.with_file_name(format!(".removed-{name}-{}", std::process::id()));
+    std::fs::rename(directory, &doomed).at(directory)?;
+    match std::fs::remove_dir_all(&doomed) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()), // swept away by another meanwhile
+        removed => removed.at(&doomed),
+    }
 }
 
 /// Removes what killed processes have left in a store.

@@ -14,7 +14,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A record that cannot be read.
-    #[error("{}: the record is damaged ({source}); restore the file, or remove its directory", path.display())]
+    #[error("{}: the record is damaged ({source}); restore it from a copy", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,

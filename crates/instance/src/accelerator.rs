@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use hypeman_record::record::Record;
 use hypeman_vmm::kvm::{KvmState, probe_kvm};
 use hypeman_vmm::qemu::{CpuFeatures, cpu_features};
 use hypeman_vmm::spec::{Accelerator, HypervisorKind};
 
 use crate::error::{Error, Result};
-use crate::record::Record;
 
 /// What was decided for one start.
 #[derive(Debug)]

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use hypeman_guest::config::Mode;
 use hypeman_guest::ulimit::Ulimit;
 use hypeman_image::Config;
+use hypeman_record::record::CommandSpec;
 
 use crate::error::{Error, Result};
 use crate::options::CreateOptions;
-use crate::record::CommandSpec;
 use crate::signal::signal_number;
 
 /// Programs that are a system's PID 1.

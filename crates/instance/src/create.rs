@@ -3,15 +3,17 @@
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use hypeman_files::{AtPath, Lock, sync_directory, write_disk, write_json};
+use hypeman_files::{AtPath, Lock, sync_directory, write_disk};
 use hypeman_guest::status;
+use hypeman_record::format::{self, Envelope};
+use hypeman_record::names;
+use hypeman_record::record::{ImageUse, KernelUse, Record};
 use jiff::Timestamp;
 
 use crate::error::{Error, Result};
-use crate::layout::{self, names};
+use crate::layout;
 use crate::name;
 use crate::options::{CreateOptions, check};
-use crate::record::{ImageUse, KernelUse, Record};
 use crate::store::{Instance, Store};
 use crate::{command, delete, start};
 
@@ -57,6 +59,7 @@ fn record(store: &Store, options: &CreateOptions) -> Result<Record> {
         kernel,
         own_initrd: options.initrd.is_some(),
         settings: options.settings.clone(),
+        envelope: Envelope::of::<Record>(),
     })
 }
 
@@ -85,7 +88,7 @@ fn write_files(directory: &Path, options: &CreateOptions, record: &Record) -> Re
         hypeman_image::create_overlay(&directory.join(names::OVERLAY), record.settings.disk_size)?;
         write_disk(&directory.join(names::STATUS), &[], status::DISK_SIZE)?;
     }
-    Ok(write_json(&directory.join(names::RECORD), record)?)
+    Ok(format::write(&directory.join(names::RECORD), record)?)
 }
 
 /// Gives the directory its name, when the instance's name is free and its image still there.
@@ -98,7 +101,7 @@ fn publish(store: &Store, hidden: &Path, mut record: Record, options: &CreateOpt
             return Err(Error::NameTaken { name: record.name, id: other.record.id.clone() });
         }
         record.name = name::random_name()?;
-        write_json(&hidden.join(names::RECORD), &record)?;
+        format::write(&hidden.join(names::RECORD), &record)?;
     }
     if let Some((reference, image)) = &options.image
         && !image.rootfs().exists()

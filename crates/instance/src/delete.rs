@@ -1,8 +1,7 @@
 //! Removal: a directory that is renamed out of sight first, so that nobody meets half an instance.
 
-use std::path::Path;
-
 use hypeman_files::{AtPath, Existing, Lock};
+use hypeman_record::names;
 
 use crate::error::{Error, Result};
 use crate::observe::{self, Keeper};
@@ -28,25 +27,10 @@ pub fn remove(instance: &Instance, force: bool) -> Result<()> {
         }
         stop::discard(instance, &lock)?;
     }
-    match remove_directory(&instance.directory, &lock) {
+    match hypeman_files::remove_directory(&instance.directory, &lock) {
         // One that removes itself at its end was quicker.
-        Err(Error::Files(error)) if force && error.is_not_found() => Ok(()),
-        other => other,
-    }
-}
-
-/// Removes the directory of an instance that does not run, and that nobody starts meanwhile: `_held` is the instance's lock or
-/// its shim's, for which a start waits.
-///
-/// # Errors
-/// When it cannot be renamed or removed.
-pub fn remove_directory(directory: &Path, _held: &Lock) -> Result<()> {
-    let name = directory.file_name().unwrap_or_default().to_string_lossy();
-    let hidden = directory.with_file_name(format!(".removed-{name}"));
-    std::fs::rename(directory, &hidden).at(directory)?;
-    match std::fs::remove_dir_all(&hidden) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()), // a creator has swept it away with us
-        other => Ok(other.at(&hidden)?),
+        Err(error) if force && error.is_not_found() => Ok(()),
+        other => Ok(other?),
     }
 }
 
@@ -66,7 +50,7 @@ pub fn sweep(store: &Store, _held: &Lock) -> Result<()> {
         // Whoever is making or removing something in there holds its lock. When the lock's file is missing, a remover has come
         // past it already, so the rest may go as well. It is not made again: that would keep the directory from being removed.
         if let Ok(Existing::Taken(_) | Existing::Missing) =
-            Lock::try_acquire_existing(&entry.path().join(layout::names::LOCK))
+            Lock::try_acquire_existing(&entry.path().join(names::LOCK))
         {
             let _ = std::fs::remove_dir_all(entry.path()); // tried again by the next creator
         }

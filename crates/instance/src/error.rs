@@ -47,6 +47,9 @@ pub enum Error {
     /// A file or directory could not be used, or a record not be read.
     #[error(transparent)]
     Files(#[from] hypeman_files::Error),
+    /// A record cannot be used.
+    #[error(transparent)]
+    Record(#[from] hypeman_record::format::Error),
     /// The instance could not be started; its logs say more.
     #[error("instance {name} could not be started: {reason}")]
     Start {

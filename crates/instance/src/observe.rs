@@ -2,16 +2,15 @@
 
 use std::path::Path;
 
-use hypeman_files::read_json;
+use hypeman_record::end::{self, End, Reason};
+use hypeman_record::names;
+use hypeman_record::protocol::{Request, Response};
+use hypeman_record::run::{Ended, Run};
+use hypeman_record::state::State;
+use hypeman_record::{format, process, status};
 
 use crate::client::Client;
-use crate::end::{self, End, Reason};
 use crate::error::Result;
-use crate::layout::names;
-use crate::protocol::{Request, Response};
-use crate::run::{Ended, Run};
-use crate::state::State;
-use crate::{process, status};
 
 /// What is true of an instance now.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,6 +19,8 @@ pub struct Observation {
     pub state: State,
     /// Whether a shim supervises it.
     pub supervised: bool,
+    /// The release of that shim, if it tells.
+    pub shim_release: Option<String>,
     /// The last run as its shim recorded it.
     pub run: Option<Run>,
     /// How the last run ended, also when no shim was left to record it.
@@ -32,24 +33,20 @@ pub struct Observation {
 /// When the directory cannot be read. A shim that does not answer is no error but [`State::Unknown`].
 pub fn observe(name: &str, directory: &Path) -> Result<Observation> {
     if hypeman_files::is_held(&directory.join(names::SHIM_PID))? {
-        let state = ask_shim(name, directory);
+        let answer = ask_shim(name, directory);
         // A shim that has ended its work answers no more; then its record is the truth.
-        if state.is_some() || !is_leaving(directory)? {
-            let run = read_json(&directory.join(names::RUN))?;
-            return Ok(Observation {
-                state: state.unwrap_or(State::Unknown),
-                supervised: true,
-                run,
-                end: None,
-            });
+        if answer.is_some() || !is_leaving(directory)? {
+            let run = format::read(&directory.join(names::RUN))?;
+            let (state, shim_release) = answer.unwrap_or((State::Unknown, None));
+            return Ok(Observation { state, supervised: true, shim_release, run, end: None });
         }
     }
-    let run: Option<Run> = read_json(&directory.join(names::RUN))?;
+    let run: Option<Run> = format::read(&directory.join(names::RUN))?;
     let (state, end) = match &run {
         None => (State::Created, None),
         Some(run) => unsupervised(run, directory),
     };
-    Ok(Observation { state, supervised: false, run, end })
+    Ok(Observation { state, supervised: false, shim_release: None, run, end })
 }
 
 /// Who can end an instance's VM.
@@ -68,7 +65,7 @@ pub(crate) fn keeper(directory: &Path) -> Result<Keeper> {
     if !is_leaving(directory)? {
         return Ok(Keeper::Shim);
     }
-    let run: Option<Run> = read_json(&directory.join(names::RUN))?;
+    let run: Option<Run> = format::read(&directory.join(names::RUN))?;
     let alive = |run: &Run| run.end.is_none() && run.boot_id == process::boot_id() && run.vmm.is_alive();
     Ok(run.filter(alive).map_or(Keeper::Nobody, |run| Keeper::Vmm(run.vmm)))
 }
@@ -77,14 +74,16 @@ pub(crate) fn keeper(directory: &Path) -> Result<Keeper> {
 fn is_leaving(directory: &Path) -> Result<bool> {
     let path = directory.join(names::SHIM_PID);
     let pid = std::fs::read_to_string(&path).unwrap_or_default().trim().parse().ok();
-    let run: Option<Run> = read_json(&directory.join(names::RUN))?;
+    let run: Option<Run> = format::read(&directory.join(names::RUN))?;
     let has_ended = run.is_some_and(|run| run.end.is_some() && Some(run.shim.pid) == pid);
     Ok(has_ended || !hypeman_files::is_held(&path)?)
 }
 
-fn ask_shim(name: &str, directory: &Path) -> Option<State> {
-    match Client::connect(name, directory).and_then(|mut client| client.ask(&Request::State)) {
-        Ok(Response::State { state }) => Some(state),
+/// The state that the shim tells, and its release.
+fn ask_shim(name: &str, directory: &Path) -> Option<(State, Option<String>)> {
+    let mut client = Client::connect(name, directory).ok()?;
+    match client.ask(&Request::State) {
+        Ok(Response::State { state }) => Some((state, client.peer().ok()?.release)),
         _ => None,
     }
 }
@@ -113,15 +112,26 @@ fn unsupervised(run: &Run, directory: &Path) -> (State, Option<End>) {
 #[cfg(test)]
 mod tests {
     use hypeman_files::write_json;
+    use hypeman_record::format::Envelope;
     use hypeman_vmm::spec::Accelerator;
 
     use super::*;
-    use crate::process::Process;
+    use hypeman_record::process::Process;
 
     fn run(vmm: Process, boot_id: String) -> Run {
         let hypervisor = "qemu 1".to_owned();
         let started = jiff::Timestamp::UNIX_EPOCH;
-        Run { boot_id, shim: vmm, vmm, hypervisor, accelerator: Accelerator::Tcg, started, end: None }
+        let envelope = Envelope::of::<Run>();
+        Run {
+            boot_id,
+            shim: vmm,
+            vmm,
+            hypervisor,
+            accelerator: Accelerator::Tcg,
+            started,
+            end: None,
+            envelope,
+        }
     }
 
     fn observed(run: &Run) -> Observation {

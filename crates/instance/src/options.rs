@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use hypeman_guest::ulimit::Ulimit;
 use hypeman_image::Image;
+use hypeman_record::record::{KernelUse, Settings};
 use hypeman_vmm::spec::{Accelerator, HypervisorKind};
 
 use crate::error::{Error, Result};
 use crate::name;
-use crate::record::{KernelUse, Settings};
 
 const MIB: u64 = 1024 * 1024;
 

@@ -8,18 +8,19 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use hypeman_files::{AtPath, write_disk, write_json};
+use hypeman_files::{AtPath, write_disk};
 use hypeman_guest::config::{self, GuestConfig};
 use hypeman_guest::{CONTROL_PORT, disk, status};
 use hypeman_image::kernel::Kernels;
+use hypeman_record::format::{self, Envelope};
+use hypeman_record::launch::{Guest, Launch};
+use hypeman_record::names;
+use hypeman_record::protocol::Started;
+use hypeman_record::record::{CommandSpec, KernelUse, Record};
 use hypeman_vmm::spec::{Disk, VmSpec};
 
 use crate::client::Client;
 use crate::error::{Error, Result};
-use crate::launch::{Guest, Launch};
-use crate::layout::names;
-use crate::protocol::Started;
-use crate::record::{CommandSpec, KernelUse, Record};
 use crate::stop;
 use crate::store::{Instance, Store};
 use crate::{accelerator, cmdline};
@@ -41,7 +42,7 @@ pub struct Programs {
 pub fn start(store: &Store, instance: &Instance, programs: &Programs) -> Result<Client> {
     let _lock = instance.lock()?;
     let state = instance.observe()?.state;
-    if state.is_active() || state == crate::state::State::Unknown {
+    if state.is_active() || state == hypeman_record::state::State::Unknown {
         return Err(Error::State {
             name: instance.record.name.clone(),
             state: state.to_string(),
@@ -52,7 +53,7 @@ pub fn start(store: &Store, instance: &Instance, programs: &Programs) -> Result<
     let logs = instance.directory.join(names::LOGS);
     std::fs::create_dir_all(&logs).at(&logs)?; // someone may have cleared them away
     let launch = prepare(store, instance, programs)?;
-    write_json(&instance.directory.join(names::LAUNCH), &launch)?;
+    format::write(&instance.directory.join(names::LAUNCH), &launch)?;
     start_shim(instance, &programs.hypeman)
 }
 
@@ -87,6 +88,7 @@ fn prepare(store: &Store, instance: &Instance, programs: &Programs) -> Result<La
         note: decision.note,
         log: record.settings.log,
         auto_remove: record.settings.auto_remove,
+        envelope: Envelope::of::<Launch>(),
     })
 }
 

@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use hypeman_files::{AtPath, Lock};
+use hypeman_record::end::End;
+use hypeman_record::names;
+use hypeman_record::process::Process;
+use hypeman_record::protocol::Request;
 use rustix::process::Signal;
 
 use crate::client::Client;
-use crate::end::End;
 use crate::error::{Error, Result};
-use crate::layout::names;
 use crate::observe::{self, Keeper, Observation};
-use crate::process::Process;
-use crate::protocol::Request;
 use crate::store::Instance;
 
 /// Time a VMM without a shim is given to end after SIGTERM.

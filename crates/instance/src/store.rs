@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use hypeman_files::{AtPath, Lock, read_json};
+use hypeman_files::{AtPath, Lock};
+use hypeman_record::record::Record;
+use hypeman_record::{format, names};
 
 use crate::error::{Error, Result};
-use crate::layout::{self, names};
+use crate::layout;
 use crate::observe::{self, Observation};
-use crate::record::Record;
 
 /// An instance on disk.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,7 +80,7 @@ impl Store {
         let mut instances = Vec::new();
         let mut damaged = Vec::new();
         for directory in self.directories()? {
-            match read_json::<Record>(&directory.join(names::RECORD)) {
+            match format::read::<Record>(&directory.join(names::RECORD)) {
                 Ok(Some(record)) => instances.push(Instance { record, directory }),
                 Ok(None) => {} // being removed
                 Err(error) => damaged.push(error.into()),
@@ -133,11 +134,14 @@ impl Store {
     }
 }
 
-/// Whether a record that could not be read may be that of `query`: it has its id, or is somebody else's.
+/// Whether a record that could not be read may be that of `query`: it has its id, or nobody can tell its name.
 fn is_reason_for(error: &Error, query: &str) -> bool {
     match error {
-        Error::Files(hypeman_files::Error::Damaged { path, .. }) => id_of(path).starts_with(query),
-        Error::Files(hypeman_files::Error::Io { source, .. }) => {
+        Error::Record(format::Error::Newer { .. }) => true,
+        Error::Record(format::Error::Files(hypeman_files::Error::Damaged { path, .. })) => {
+            id_of(path).starts_with(query)
+        }
+        Error::Record(format::Error::Files(hypeman_files::Error::Io { source, .. })) => {
             source.kind() == std::io::ErrorKind::PermissionDenied
         }
         _ => false,

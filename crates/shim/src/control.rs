@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use hypeman_guest::control;
 use hypeman_guest::status::Status;
-use hypeman_instance::launch::Guest;
-use hypeman_instance::layout::names;
-use hypeman_instance::status;
+use hypeman_record::launch::Guest;
+use hypeman_record::names;
+use hypeman_record::status;
 use rustix::process::Signal;
 
 use crate::shared::Shared;

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::process::ExitStatus;
 
 use hypeman_files::Lock;
-use hypeman_instance::end::{self, End, Evidence, VmmExit};
-use hypeman_instance::layout::names;
-use hypeman_instance::{delete, status};
+use hypeman_record::end::{self, End, Evidence, VmmExit};
+use hypeman_record::names;
+use hypeman_record::status;
 use hypeman_vmm::hypervisor::ShutdownReason;
 
 use crate::shared::Shared;
@@ -32,9 +32,9 @@ pub(crate) async fn judge(shared: &Shared, exit: &std::io::Result<ExitStatus>) -
 
 /// Removes the instance that wished to be removed at its end.
 pub(crate) fn remove(shared: &Shared, alive: &Lock) {
-    let removed = std::env::current_dir()
-        .map_err(|error| error.to_string())
-        .and_then(|directory| delete::remove_directory(&directory, alive).map_err(|error| error.to_string()));
+    let removed = std::env::current_dir().map_err(|error| error.to_string()).and_then(|directory| {
+        hypeman_files::remove_directory(&directory, alive).map_err(|error| error.to_string())
+    });
     if let Err(error) = removed {
         shared.journal.note(format_args!("not removed: {error}"));
     }

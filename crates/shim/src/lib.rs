@@ -20,7 +20,7 @@ mod vm;
 use std::io::Write;
 use std::path::Path;
 
-use hypeman_instance::protocol::Started;
+use hypeman_record::protocol::Started;
 
 pub use error::{Error, Result};
 

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use hypeman_files::Lock;
-use hypeman_instance::layout::names;
+use hypeman_record::names;
 
 use crate::error::{Result, StartContext};
 

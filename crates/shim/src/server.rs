@@ -4,9 +4,10 @@ use std::convert::Infallible;
 use std::rc::Rc;
 use std::time::Duration;
 
-use hypeman_instance::end::End;
-use hypeman_instance::protocol::{Request, Response};
-use hypeman_instance::state::State;
+use hypeman_record::end::End;
+use hypeman_record::format::RELEASE;
+use hypeman_record::protocol::{Request, Response};
+use hypeman_record::state::State;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
@@ -80,6 +81,10 @@ async fn answer(request: &Request, shared: &Rc<Shared>) -> Response {
         Err(message) => Response::Error { message },
     };
     match request {
+        Request::Hello { .. } => Response::Hello {
+            release: RELEASE.to_owned(),
+            abilities: Request::FIRST_ABILITIES.map(str::to_owned).to_vec(),
+        },
         Request::State => Response::State { state: state(shared).await },
         Request::Wait => Response::Ended { end: ended(shared).await },
         Request::PowerButton => done(control::power_button(shared).await),

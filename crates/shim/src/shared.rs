@@ -4,9 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 
-use hypeman_instance::end::End;
-use hypeman_instance::launch::Launch;
-use hypeman_instance::run::Run;
+use hypeman_record::end::End;
+use hypeman_record::launch::Launch;
+use hypeman_record::run::Run;
 use hypeman_vmm::hypervisor::Vm;
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;

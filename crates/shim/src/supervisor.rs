@@ -9,12 +9,12 @@ use hypeman_console::capture::capture;
 use hypeman_console::line;
 use hypeman_console::log::{Limits, Log};
 use hypeman_console::writer::{Event, Writer};
-use hypeman_files::{read_json, write_json};
-use hypeman_instance::end::{End, Reason, end};
-use hypeman_instance::launch::Launch;
-use hypeman_instance::layout::names;
-use hypeman_instance::protocol::Started;
-use hypeman_instance::run::{Ended, Run};
+use hypeman_record::end::{End, Reason, end};
+use hypeman_record::format;
+use hypeman_record::launch::Launch;
+use hypeman_record::names;
+use hypeman_record::protocol::Started;
+use hypeman_record::run::{Ended, Run};
 use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, watch};
@@ -34,7 +34,7 @@ use crate::vm::{self, Created};
 
 /// Carries out the launch order in the current directory.
 pub(crate) fn supervise(identity: Identity) -> Result<()> {
-    let launch: Launch = read_json(Path::new(names::LAUNCH))
+    let launch: Launch = format::read(Path::new(names::LAUNCH))
         .start("read the launch order")?
         .ok_or("there is none")
         .start("read the launch order")?;
@@ -65,7 +65,7 @@ async fn live(identity: Identity, launch: Launch, journal: Rc<Journal>) -> Resul
     let [app_log, vmm_log] = [open_log(&launch, names::APP_LOG)?, open_log(&launch, names::VMM_LOG)?];
     let Created { hypervisor, mut child, vm, console, vmm_output, run } =
         vm::create(&launch, &journal).await?;
-    if let Err(error) = write_json(Path::new(names::RUN), &run).start("record the run") {
+    if let Err(error) = format::write(Path::new(names::RUN), &run).start("record the run") {
         vm::kill(&*hypervisor, &mut child).await;
         return Err(error);
     }
@@ -166,7 +166,7 @@ fn keep_output(shared: &Rc<Shared>, output: OwnedFd, mut log: Writer) -> JoinHan
 async fn record(shared: &Shared, end: End) {
     let ended = Ended { at: Timestamp::now(), end };
     let run = Run { end: Some(ended), ..shared.run.clone() };
-    while let Err(error) = write_json(Path::new(names::RUN), &run) {
+    while let Err(error) = format::write(Path::new(names::RUN), &run) {
         shared.journal.note(format_args!("the end cannot be recorded yet: {error}"));
         tokio::select! {
             () = tokio::time::sleep(std::time::Duration::from_secs(1)) => {}

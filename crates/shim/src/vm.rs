@@ -3,10 +3,11 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use hypeman_instance::launch::Launch;
-use hypeman_instance::layout::names;
-use hypeman_instance::process::{Process, boot_id};
-use hypeman_instance::run::Run;
+use hypeman_record::format::Envelope;
+use hypeman_record::launch::Launch;
+use hypeman_record::names;
+use hypeman_record::process::{Process, boot_id};
+use hypeman_record::run::Run;
 use hypeman_vmm::hypervisor::{Console, Hypervisor, Program, Vm, Vmm};
 use hypeman_vmm::spec::VmSpec;
 use jiff::Timestamp;
@@ -93,6 +94,7 @@ async fn connect(
         accelerator: launch.spec.accelerator,
         started: Timestamp::now(),
         end: None,
+        envelope: Envelope::of::<Run>(),
     };
     let vmm = Vmm { program, directory: Path::new("."), pid: run.vmm.pid.cast_signed() };
     let mut vm = hypervisor.create(vmm, &launch.spec).await.map_err(|error| error.to_string())?;

@@ -6,8 +6,8 @@ use anyhow::{Context as _, Result};
 use hypeman_instance::command;
 use hypeman_instance::create;
 use hypeman_instance::options::CreateOptions;
-use hypeman_instance::record::{KernelUse, LogLimits, Settings};
 use hypeman_instance::store::Instance;
+use hypeman_record::record::{KernelUse, LogLimits, Settings};
 use hypeman_vmm::spec::{HypervisorKind, RateLimit};
 
 use crate::args::CreateArguments;

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use hypeman_instance::end::End;
-use hypeman_instance::layout::names;
-use hypeman_instance::record::Record;
-use hypeman_instance::run::Run;
-use hypeman_instance::state::State;
 use hypeman_instance::store::Instance;
+use hypeman_record::end::End;
+use hypeman_record::names;
+use hypeman_record::record::Record;
+use hypeman_record::run::Run;
+use hypeman_record::state::State;
 use serde::Serialize;
 
 use crate::args::Names;
@@ -23,6 +23,8 @@ struct Document {
     state: State,
     /// Whether a shim keeps its console.
     supervised: bool,
+    /// The release of that shim, if it tells.
+    shim_release: Option<String>,
     /// The last run: pids, VMM, accelerator in use, times.
     run: Option<Run>,
     /// How the last run ended, also when no shim was left to record it.
@@ -51,6 +53,7 @@ fn document(instance: Instance) -> Result<Document> {
         record: instance.record,
         state: seen.state,
         supervised: seen.supervised,
+        shim_release: seen.shim_release,
         run: seen.run,
         end: seen.end,
         logs: Logs {

@@ -5,8 +5,8 @@ use std::io::Write;
 use anyhow::Result;
 use hypeman_console::reader::{Follower, Start};
 use hypeman_console::watch::Watch;
-use hypeman_instance::layout::names;
 use hypeman_instance::stop;
+use hypeman_record::names;
 
 use super::{in_background, runtime};
 use crate::args::{Source, Tail};

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use hypeman_instance::state::State;
 use hypeman_instance::store::Instance;
+use hypeman_record::state::State;
 use serde::Serialize;
 
 use crate::args::Format;

@@ -7,11 +7,11 @@ use hypeman_console::reader::{Follower, Start};
 use hypeman_console::watch::Watch;
 use hypeman_guest::config::Mode;
 use hypeman_instance::client::Client;
-use hypeman_instance::end::{End, Reason};
-use hypeman_instance::layout::names;
-use hypeman_instance::protocol::Request;
 use hypeman_instance::store::Instance;
 use hypeman_instance::{delete, start, stop};
+use hypeman_record::end::{End, Reason};
+use hypeman_record::names;
+use hypeman_record::protocol::Request;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{create, in_background, logs, runtime};

@@ -6,6 +6,7 @@ use hypeman_guest::config::Mode;
 use hypeman_vmm::spec::{HypervisorKind, VmSpec};
 use serde::{Deserialize, Serialize};
 
+use crate::format::{Envelope, Versioned};
 use crate::record::LogLimits;
 
 /// The order to the shim, `launch.json`. Paths are relative to the instance's directory.
@@ -25,6 +26,13 @@ pub struct Launch {
     pub log: LogLimits,
     /// Remove the instance when its VM has ended.
     pub auto_remove: bool,
+    /// Format and release, and what a newer one has added.
+    #[serde(flatten)]
+    pub envelope: Envelope,
+}
+
+impl Versioned for Launch {
+    const FORMAT: u32 = 1;
 }
 
 /// What the host may expect of the guest.

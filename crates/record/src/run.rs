@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::end::End;
+use crate::format::{Envelope, Versioned};
 use crate::process::Process;
 
 /// The last run of an instance, `run.json`.
@@ -24,6 +25,13 @@ pub struct Run {
     pub started: Timestamp,
     /// When and how it ended; absent while it runs, and for ever if the shim was killed first.
     pub end: Option<Ended>,
+    /// Format and release, and what a newer one has added.
+    #[serde(flatten)]
+    pub envelope: Envelope,
+}
+
+impl Versioned for Run {
+    const FORMAT: u32 = 1;
 }
 
 /// The end of a run.

@@ -9,6 +9,8 @@ use hypeman_vmm::spec::{Accelerator, HypervisorKind, RateLimit};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::format::{Envelope, Versioned};
+
 /// The record of an instance, `instance.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
@@ -29,6 +31,13 @@ pub struct Record {
     /// The VM, and how to treat it.
     #[serde(flatten)]
     pub settings: Settings,
+    /// Format and release, and what a newer one has added.
+    #[serde(flatten)]
+    pub envelope: Envelope,
+}
+
+impl Versioned for Record {
+    const FORMAT: u32 = 1;
 }
 
 /// What a user sets of a VM, and what a record keeps as it was set.

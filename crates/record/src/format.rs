@@ -1,0 +1,102 @@
+//! What a record says of itself, so that releases older and newer than its writer know what to make of it.
+//!
+//! The rules: a field that comes later has a default, so that older records can be read. A field that this release does not
+//! know is kept when the record is written again. What changes the meaning of a record raises its format, and a record of a
+//! higher format than a release knows is refused and left as it is.
+
+use std::path::Path;
+
+use hypeman_files::AtPath;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// This release.
+pub const RELEASE: &str = env!("CARGO_PKG_VERSION");
+
+/// The format of all records that were written before records had one.
+const FIRST: u32 = 1;
+
+/// A record.
+pub trait Versioned: DeserializeOwned {
+    /// The format that this release writes, and the highest that it reads.
+    const FORMAT: u32;
+}
+
+/// What stands in a record beside what it is about. The last field of its struct, flattened, so that it takes what no other
+/// field has taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// The record's format.
+    #[serde(default = "first")]
+    pub format: u32,
+    /// The release that has written it; absent in records of before there was a format.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<String>,
+    /// Fields of a newer release.
+    #[serde(flatten)]
+    pub unknown: Map<String, Value>,
+}
+
+fn first() -> u32 {
+    FIRST
+}
+
+impl Envelope {
+    /// That of a record which this release writes.
+    #[must_use]
+    pub fn of<T: Versioned>() -> Envelope {
+        Envelope { format: T::FORMAT, release: Some(RELEASE.to_owned()), unknown: Map::new() }
+    }
+}
+
+/// A record that cannot be used; it is left as it is.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It was written by a release whose records this one does not know.
+    #[error(
+        "{}: the record was written by hypeman {release} in format {format}, and this is hypeman {RELEASE}, which knows format \
+         {known}; use that release or a newer one",
+        path.display()
+    )]
+    Newer {
+        /// The file.
+        path: std::path::PathBuf,
+        /// The release that has written it.
+        release: String,
+        /// Its format.
+        format: u64,
+        /// The highest format that this release reads.
+        known: u32,
+    },
+    /// It cannot be read, or is no such record.
+    #[error(transparent)]
+    Files(#[from] hypeman_files::Error),
+}
+
+/// Reads a record; `None` when there is none.
+///
+/// # Errors
+/// [`Error`].
+pub fn read<T: Versioned>(path: &Path) -> Result<Option<T>, Error> {
+    let Some(value) = hypeman_files::read_json::<Value>(path)? else { return Ok(None) };
+    let format = value["format"].as_u64().unwrap_or(FIRST.into());
+    if format > T::FORMAT.into() {
+        let release = value["release"].as_str().unwrap_or("of an unknown release").to_owned();
+        return Err(Error::Newer { path: path.to_owned(), release, format, known: T::FORMAT });
+    }
+    let damaged = |source| hypeman_files::Error::Damaged { path: path.to_owned(), source };
+    Ok(Some(serde_json::from_value(value).map_err(damaged)?))
+}
+
+/// Writes a record.
+///
+/// # Errors
+/// When the disk is full or the directory gone; the old record is then untouched.
+pub fn write<T: Versioned + Serialize>(path: &Path, record: &T) -> hypeman_files::Result<()> {
+    let value = serde_json::to_value(record).map_err(std::io::Error::from).at(path)?;
+    hypeman_files::write_json(path, &value)
+}
+
+#[cfg(test)]
+mod tests;

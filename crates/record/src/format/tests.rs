@@ -1,0 +1,65 @@
+use std::path::PathBuf;
+
+use super::*;
+use crate::launch::Launch;
+use crate::record::Record;
+use crate::run::Run;
+
+/// What hypeman left on disk before records had a format: `testdata/README.md`.
+fn old(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/before-formats").join(name)
+}
+
+#[test]
+fn records_of_before_there_were_formats_are_read() {
+    for instance in ["created", "ended", "running"] {
+        let record: Record = read(&old(&format!("{instance}/instance.json"))).unwrap().expect("a record");
+        assert_eq!((record.name.as_str(), record.envelope.format), (&*format!("old-{instance}"), FIRST));
+        assert_eq!(record.envelope.release, None);
+        assert!(record.envelope.unknown.is_empty(), "{:?}", record.envelope.unknown);
+    }
+    for instance in ["ended", "running"] {
+        let launch: Launch = read(&old(&format!("{instance}/launch.json"))).unwrap().expect("an order");
+        assert!(launch.envelope.unknown.is_empty(), "{:?}", launch.envelope.unknown);
+        let run: Run = read(&old(&format!("{instance}/run.json"))).unwrap().expect("a run");
+        assert_eq!(run.end.is_some(), instance == "ended");
+        assert!(run.envelope.unknown.is_empty(), "{:?}", run.envelope.unknown);
+    }
+}
+
+#[test]
+fn what_a_newer_release_has_added_survives_being_written_again() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("run.json");
+    let mut value: Value = hypeman_files::read_json(&old("ended/run.json")).unwrap().expect("a run");
+    value["from_the_future"] = serde_json::json!({"a": [1, 2]});
+    hypeman_files::write_json(&path, &value).unwrap();
+    let run: Run = read(&path).unwrap().expect("a run");
+    write(&path, &run).unwrap();
+    let again: Value = hypeman_files::read_json(&path).unwrap().expect("a run");
+    assert_eq!(again["from_the_future"], value["from_the_future"]);
+    assert_eq!(again["end"], value["end"]);
+}
+
+#[test]
+fn a_record_of_a_higher_format_is_refused_by_its_release_and_left_as_it_is() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("run.json");
+    let text = format!(r#"{{"format": {}, "release": "9.8.7", "what": "ever"}}"#, Run::FORMAT + 1);
+    std::fs::write(&path, &text).unwrap();
+    let error = read::<Run>(&path).unwrap_err().to_string();
+    assert!(error.contains("9.8.7") && error.contains(RELEASE) && error.contains("run.json"), "{error}");
+    assert!(!error.contains("remove"), "nobody is told to throw it away: {error}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+}
+
+#[test]
+fn a_new_record_names_its_format_and_release() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("run.json");
+    let mut run: Run = read(&old("ended/run.json")).unwrap().expect("a run");
+    run.envelope = Envelope::of::<Run>();
+    write(&path, &run).unwrap();
+    let value: Value = hypeman_files::read_json(&path).unwrap().expect("a run");
+    assert_eq!((&value["format"], &value["release"]), (&Run::FORMAT.into(), &RELEASE.into()));
+}

@@ -1,0 +1,127 @@
+//! What is said on the shim's socket: one JSON object a line, a response for each request, in order.
+
+use serde::{Deserialize, Serialize};
+
+use crate::end::End;
+use crate::state::State;
+
+/// Asked of the shim.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "kebab-case")]
+pub enum Request {
+    /// Who are you? The first thing that is asked on a connection. Shims of before there was such a question answer it with an
+    /// error and go on.
+    Hello {
+        /// The release that asks.
+        release: String,
+    },
+    /// In which state is the VM?
+    State,
+    /// Press the power button, and end the VM by force when it has not ended in time. Answered when it has ended.
+    Stop {
+        /// Time in milliseconds the guest is given.
+        timeout_ms: u64,
+    },
+    /// Press the power button and leave it at that.
+    PowerButton,
+    /// End the VM at once. Answered when it has ended.
+    Kill,
+    /// As `kill`, for an instance that is about to be removed: on a full disk, what cannot be written is given up.
+    Discard,
+    /// Send the program in the guest a signal.
+    Signal {
+        /// The signal's number.
+        signal: i32,
+    },
+    /// Answered when the VM has ended. An instance that removes itself waits until the asker has hung up.
+    Wait,
+}
+
+impl Request {
+    /// The `op` of every request that shims understood before they told so.
+    pub const FIRST_ABILITIES: [&str; 7] =
+        ["state", "stop", "power-button", "kill", "discard", "signal", "wait"];
+
+    /// Its name: what a shim has to be able to do.
+    #[must_use]
+    pub fn ability(&self) -> &'static str {
+        match self {
+            Request::Hello { .. } => "hello",
+            Request::State => "state",
+            Request::Stop { .. } => "stop",
+            Request::PowerButton => "power-button",
+            Request::Kill => "kill",
+            Request::Discard => "discard",
+            Request::Signal { .. } => "signal",
+            Request::Wait => "wait",
+        }
+    }
+}
+
+/// The shim's answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "kebab-case")]
+pub enum Response {
+    /// To [`Request::Hello`].
+    Hello {
+        /// The shim's release.
+        release: String,
+        /// The requests that it understands, by their `op`.
+        abilities: Vec<String>,
+    },
+    /// To [`Request::State`].
+    State {
+        /// The state.
+        state: State,
+    },
+    /// It was done.
+    Done,
+    /// The VM has ended.
+    Ended {
+        /// How.
+        end: End,
+    },
+    /// It could not be done.
+    Error {
+        /// Why.
+        message: String,
+    },
+}
+
+/// The shim's first word to whoever started it, one line of JSON on its standard output.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "start", rename_all = "kebab-case")]
+pub enum Started {
+    /// The guest runs, and its console is being kept.
+    Ready,
+    /// Nothing runs.
+    Failed {
+        /// Why.
+        message: String,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What was said to a shim of before there was a hello, and what it answered: `testdata/README.md`.
+    #[test]
+    fn the_words_of_older_shims_are_still_understood() {
+        let text = include_str!("../testdata/before-formats/conversation.jsonl");
+        for line in text.lines() {
+            let said: serde_json::Value = serde_json::from_str(line).unwrap();
+            let response: Response = serde_json::from_value(said["response"].clone()).unwrap();
+            let op = said["request"]["op"].as_str().unwrap();
+            if op == "hello" {
+                assert!(matches!(response, Response::Error { .. }), "{response:?}");
+                continue;
+            }
+            let request: Request = serde_json::from_value(said["request"].clone()).unwrap();
+            assert_eq!(serde_json::to_value(&request).unwrap(), said["request"], "as it was said");
+            assert_eq!(request.ability(), op);
+            assert!(Request::FIRST_ABILITIES.contains(&op));
+            assert!(!matches!(response, Response::Error { .. }), "{response:?}");
+        }
+    }
+}
