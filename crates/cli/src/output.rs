@@ -55,16 +55,9 @@ pub(crate) fn reader_gone() -> oneshot::Receiver<()> {
     })
 }
 
-/// An error with its causes, each once: many errors tell their cause in their own words already.
+/// An error with its causes, each once.
 pub(crate) fn explain(error: &anyhow::Error) -> String {
-    error.chain().fold(String::new(), |mut text, cause| {
-        let cause = cause.to_string();
-        if !text.contains(&cause) {
-            text.push_str(if text.is_empty() { "" } else { ": " });
-            text.push_str(&cause);
-        }
-        text
-    })
+    hypeman_files::with_causes(error.as_ref())
 }
 
 /// Text of unknown origin, made safe for a terminal and cut to `width` characters.

@@ -172,13 +172,10 @@ impl Current {
 
     /// How many bytes lie between the end of the file before it and its beginning; told once.
     fn missed_before(&mut self) -> u64 {
-        match (self.follows, place::find(&self.file)) {
-            (Some(end), Some(start)) => {
-                self.follows = None;
-                start.saturating_sub(end)
-            }
-            _ => 0,
-        }
+        let Some(end) = self.follows else { return 0 };
+        let Some(start) = place::find(&self.file) else { return 0 };
+        self.follows = None;
+        start.saturating_sub(end)
     }
 
     /// Someone has truncated the file: its new beginning has not been read.

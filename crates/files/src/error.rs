@@ -58,3 +58,28 @@ impl<T, E: Into<std::io::Error>> AtPath<T> for std::result::Result<T, E> {
         self.map_err(|source| Error::Io { path: path.to_owned(), source: source.into() })
     }
 }
+
+/// An error with its causes, each once: many errors tell their cause in their own words already.
+#[must_use]
+pub fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    std::iter::successors(Some(error), |error| error.source()).fold(String::new(), |mut text, cause| {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            text.push_str(if text.is_empty() { "" } else { ": " });
+            text.push_str(&cause);
+        }
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_cause_is_told_once() {
+        let error =
+            Err::<(), _>(std::io::Error::other("the disk is on fire")).at(Path::new("/file")).unwrap_err();
+        assert_eq!(with_causes(&error), "/file: the disk is on fire");
+    }
+}

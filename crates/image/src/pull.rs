@@ -7,9 +7,9 @@ use std::time::Duration;
 use backon::{ExponentialBuilder, Retryable};
 use docker_credential::{CredentialRetrievalError, DockerCredential};
 use futures_util::{StreamExt, TryStreamExt};
-use hypeman_files::AtPath;
+use hypeman_files::{AtPath, with_causes};
 use oci_client::client::{BlobResponse, ClientConfig, ClientProtocol};
-use oci_client::errors::{OciDistributionError, OciErrorCode};
+use oci_client::errors::{DigestError, OciDistributionError, OciErrorCode};
 use oci_client::manifest::ImageIndexEntry;
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference, RegistryOperation};
@@ -44,8 +44,10 @@ async fn fetch(reference: &Reference, scratch: &Path, progress: &dyn Progress) -
         client.auth(reference, &auth, RegistryOperation::Pull).await?;
         client.pull_manifest_and_config(reference, &auth).await
     };
-    let documents =
-        documents.retry(retries()).when(is_passing).notify(|error, wait| told(progress, error, wait));
+    let documents = documents
+        .retry(retries())
+        .when(is_passing)
+        .notify(|error, wait| told(progress, reference, error, wait));
     let (manifest, manifest_digest, config) = documents.await.map_err(explain)?;
     let text = serde_json::to_vec(&manifest).map_err(|error| failed(error.to_string()))?;
     let manifest: Manifest =
@@ -65,7 +67,7 @@ async fn fetch(reference: &Reference, scratch: &Path, progress: &dyn Progress) -
                 .when(|error| matches!(error, Failed::Registry(error) if is_passing(error)));
             let fetch = fetch.notify(|error, wait| {
                 if let Failed::Registry(error) = error {
-                    told(progress, error, wait)
+                    told(progress, reference, error, wait)
                 }
             });
             fetch.await.map_err(|error| match error {
@@ -109,7 +111,12 @@ async fn fetch_layer(
             whole
         }
     };
-    while let Some(bytes) = stream.try_next().await.map_err(|error| Failed::Registry(error.into()))? {
+    // A layer that is not what was promised is told so in an error of the stream, and is no better the next time.
+    let broken = |error: std::io::Error| match error.downcast::<DigestError>() {
+        Ok(wrong) => Failed::Registry(wrong.into()),
+        Err(error) => Failed::Registry(error.into()),
+    };
+    while let Some(bytes) = stream.try_next().await.map_err(broken)? {
         file.write_all(&bytes).await.map_err(disk)?;
         progress.advance(bytes.len() as u64);
     }
@@ -136,8 +143,9 @@ fn is_passing(error: &OciDistributionError) -> bool {
     }
 }
 
-fn told(progress: &dyn Progress, error: &OciDistributionError, wait: Duration) {
-    progress.warn(&format!("{error}; trying again in {} s", wait.as_secs()));
+fn told(progress: &dyn Progress, reference: &Reference, error: &OciDistributionError, wait: Duration) {
+    let why = explain(error, reference.resolve_registry());
+    progress.warn(&format!("{why}; trying again in {} s", wait.as_secs()));
 }
 
 /// The manifest in an index that fits best.
@@ -194,10 +202,6 @@ fn credentials(registry: &str) -> std::result::Result<RegistryAuth, String> {
 }
 
 fn explain(error: &OciDistributionError, registry: &str) -> String {
-    let chain = |error: &dyn std::error::Error| {
-        let causes = std::iter::successors(error.source(), |cause| cause.source()).map(ToString::to_string);
-        std::iter::once(error.to_string()).chain(causes).collect::<Vec<_>>().join(": ")
-    };
     let is_unknown = |code: &OciErrorCode| {
         matches!(code, OciErrorCode::ManifestUnknown | OciErrorCode::NameUnknown | OciErrorCode::NotFound)
     };
@@ -214,12 +218,15 @@ fn explain(error: &OciDistributionError, registry: &str) -> String {
             format!("{registry} has no such image; look at its name and tag")
         }
         OciDistributionError::RequestError(error) if error.is_connect() => {
-            format!("{registry} cannot be reached: {}", chain(error))
+            format!("{registry} cannot be reached: {}", with_causes(error))
         }
         OciDistributionError::RequestError(error) => {
-            format!("{registry} broke off: {}; try again", chain(error))
+            format!("{registry} broke off: {}", with_causes(error))
         }
-        other => chain(other),
+        OciDistributionError::ServerError { code, message, .. } => {
+            format!("{registry} answers {code}: {message}")
+        }
+        other => with_causes(other),
     }
 }
 

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
+use hypeman_files::with_causes;
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HOST};
@@ -58,7 +59,9 @@ impl Api {
             Ok(Ok((status, answer))) => {
                 Err(Error::Api { request: request.to_owned(), message: causes(status, &answer) })
             }
-            Ok(Err(error)) => Err(Error::BrokenOff { request: request.to_owned(), message: chain(&*error) }),
+            Ok(Err(error)) => {
+                Err(Error::BrokenOff { request: request.to_owned(), message: with_causes(&*error) })
+            }
             Err(_) => Err(Error::Api {
                 request: request.to_owned(),
                 message: format!("no answer in {} s", TIMEOUT.as_secs()),
@@ -90,18 +93,6 @@ impl Api {
         // The connection ends when the exchange lets go of its sender. Its error is the exchange's as well.
         tokio::join!(exchange, connection).0
     }
-}
-
-/// An error with its causes.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut message = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        message.push_str(": ");
-        message.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    message
 }
 
 /// What the VMM says of a failure: a JSON array of causes, the outermost first (`error_response` in
