@@ -83,12 +83,19 @@ fn a_user_s_program() {
 }
 
 fn modules_and_limits() {
-    let script = "modprobe loop && modprobe dummy && grep -c -e '^loop ' -e '^dummy ' /proc/modules
+    // By name, and by the kernel itself, for which nothing in the image has to know of modules.
+    let script =
+        "modprobe loop && ip link add d0 type dummy && grep -c -e '^loop ' -e '^dummy ' /proc/modules
+        truncate -s 1M /disk && losetup -f /disk && losetup -a | cut -d: -f1; (exec 3<>/dev/net/tun) && echo tun
         touch /lib/modules/$(uname -r)/x 2>/dev/null || echo read-only
         echo '<0>an emergency that nobody has to see' >/dev/kmsg; ulimit -Sn; ulimit -Hn";
     let outcome =
         bed().run(&["run", "--rm", "-u", "root", "--ulimit", "nofile=100:200", image(), "sh", "-c", script]);
-    assert_eq!((outcome.stdout.as_str(), outcome.code), ("2\nread-only\n100\n200\n", 0), "{outcome:?}");
+    assert_eq!(
+        (outcome.stdout.as_str(), outcome.code),
+        ("2\n/dev/loop0\ntun\nread-only\n100\n200\n", 0),
+        "{outcome:?}"
+    );
     bed().fails(&["create", "--ulimit", "fish=1", image()], &["fish", "nofile"]);
 }
 

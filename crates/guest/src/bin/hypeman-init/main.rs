@@ -6,6 +6,7 @@ mod console;
 mod disks;
 mod exec;
 mod loopback;
+mod modprobe;
 mod modules;
 mod output;
 mod power;
@@ -24,6 +25,9 @@ use crate::report::Failure;
 fn main() {
     // On a host it would mount over the root and switch the machine off.
     if std::process::id() != 1 {
+        if let Some(module) = modprobe::requested(std::env::args().skip(1)) {
+            std::process::exit(i32::from(modprobe::load(&module).is_err()));
+        }
         eprintln!("hypeman-init is PID 1 of a VM and nothing else; `hypeman run` starts it there");
         std::process::exit(125);
     }

@@ -9,6 +9,7 @@ use hypeman_guest::disk;
 use rustix::mount::{MountFlags, mount};
 
 use crate::disks::Disks;
+use crate::modprobe;
 use crate::report::{Context, Failure};
 
 /// File systems an image's disk may have, the one that the host makes first.
@@ -38,6 +39,11 @@ pub(crate) fn enter(disks: &Disks, config: &GuestConfig) -> Result<(), Failure> 
     switch()?;
     if config.modules {
         mount_modules(&disks.wait_for(disk::MODULES)?);
+        if config.mode == Mode::Exec {
+            // A system has its own modprobe and udev.
+            modprobe::offer();
+            modprobe::make_nodes();
+        }
     }
     name(&config.hostname);
     Ok(())
