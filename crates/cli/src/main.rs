@@ -5,6 +5,7 @@ mod commands;
 mod context;
 mod env_file;
 mod foreign;
+mod hints;
 mod names;
 mod output;
 mod progress;

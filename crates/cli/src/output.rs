@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use crate::args::Format;
 use crate::commands::in_background;
+use crate::hints;
 
 /// Prints a listing; each row is what a table shows of an item.
 pub(crate) fn list<T: Serialize>(
@@ -55,9 +56,13 @@ pub(crate) fn reader_gone() -> oneshot::Receiver<()> {
     })
 }
 
-/// An error with its causes, each once.
+/// An error with its causes, each once, and with the way out.
 pub(crate) fn explain(error: &anyhow::Error) -> String {
-    hypeman_files::with_causes(error.as_ref())
+    let causes = hypeman_files::with_causes(error.as_ref());
+    match hints::way_out(error) {
+        Some(way_out) => format!("{causes}; {way_out}"),
+        None => causes,
+    }
 }
 
 /// Text of unknown origin, made safe for a terminal and cut to `width` characters.

@@ -4,13 +4,13 @@
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Neither the name of an image nor the beginning of a digest.
-    #[error("no image is called {0:?}; `hypeman image ls` lists them")]
+    #[error("no image is called {0:?}")]
     NotFound(String),
     /// The beginning of several digests.
     #[error("{0:?} is the beginning of several digests; give more of it")]
     Ambiguous(String),
     /// The image or kernel is needed.
-    #[error("{what} is used by instance {user}; remove that first: `hypeman rm {user}`")]
+    #[error("{what} is used by instance {user}")]
     InUse {
         /// The image or kernel.
         what: String,
@@ -60,8 +60,11 @@ pub enum Error {
         reason: String,
     },
     /// No kernel.
-    #[error("no kernel {}is here; get one with `hypeman kernel pull`, or bring one: `hypeman kernel import`", .0.as_deref().map(|version| format!("{version:?} ")).unwrap_or_default())]
+    #[error("no kernel {}is here", .0.as_deref().map(|version| format!("{version:?} ")).unwrap_or_default())]
     NoKernel(Option<String>),
+    /// A kernel has the name already.
+    #[error("the kernel's name {0:?} is taken")]
+    KernelTaken(String),
     /// A file that no VMM can boot.
     #[error("{path} is no kernel: it is neither a bzImage nor an ELF with a PVH note")]
     NotAKernel {

@@ -83,9 +83,7 @@ impl Kernels {
             ));
         }
         if self.kernels.join(name).exists() {
-            let way_out =
-                format!("it is taken; give another, or remove that kernel: `hypeman kernel rm {name}`");
-            return Err(content(format!("the kernel's name {name:?}"), way_out));
+            return Err(Error::KernelTaken(name.to_owned()));
         }
         self.adopt(name, vmlinuz, modules)
     }
@@ -235,9 +233,7 @@ fn make_modules_disk(modules: &Path, disk: &Path) -> Result<()> {
 fn newest_package() -> Result<String> {
     let mut show = tool::command("apt-cache", "apt")?;
     let unknown = || {
-        let reason = format!(
-            "apt knows no {META_PACKAGE}; run `apt-get update`, or bring a kernel: `hypeman kernel import`"
-        );
+        let reason = format!("apt knows no {META_PACKAGE}; run `apt-get update`, or import a kernel");
         tool::failed("apt-cache", reason)
     };
     let output = show.args(["show", "--no-all-versions", META_PACKAGE]).output().map_err(|_| unknown())?;

@@ -80,7 +80,7 @@ fn add(tree: &mut Tree, layer: usize, member: &Member) -> Result<()> {
             let (major, minor) = member.device;
             return refuse(&format!("it is the device {major}:{minor}, which no image should have"));
         }
-        EntryType::GNUSparse => return refuse("it is a sparse member; make the tar without --sparse"),
+        EntryType::GNUSparse => return refuse("it is a sparse member, which cannot be taken"),
         other => return refuse(&format!("its type {other:?} is not supported")),
     };
     if member.uid > MAX_OWNER || member.gid > MAX_OWNER {

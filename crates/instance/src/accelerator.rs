@@ -41,7 +41,8 @@ pub fn memory(data_dir: &Path) -> PathBuf {
 /// The accelerator, and what of it was not the user's choice.
 pub(crate) fn decide(record: &Record, data_dir: &Path) -> Result<Decision> {
     let settings = &record.settings;
-    let failed = |reason: String| Error::Start { name: record.name.clone(), reason };
+    let no_kvm =
+        |why: String| Error::NoKvm { name: record.name.clone(), hypervisor: settings.hypervisor, why };
     match (settings.accelerator, settings.hypervisor) {
         (_, HypervisorKind::CloudHypervisor) => {
             require_kvm(record)?;
@@ -49,9 +50,8 @@ pub(crate) fn decide(record: &Record, data_dir: &Path) -> Result<Decision> {
         }
         (Some(Accelerator::Tcg), _) => Ok(Decision::new(Accelerator::Tcg, None)),
         (Some(Accelerator::Kvm), _) => {
-            let way_out = "create it with --accel auto or tcg, which can do without KVM";
             let features = qemu_features(record, data_dir);
-            Ok(Decision::kvm_with(features.map_err(|error| failed(format!("{error}; {way_out}")))?))
+            Ok(Decision::kvm_with(features.map_err(|error| no_kvm(error.to_string()))?))
         }
         (None, HypervisorKind::Qemu | HypervisorKind::QemuMicrovm) => Ok(match probe_kvm() {
             KvmState::Works => match qemu_features(record, data_dir) {
@@ -82,6 +82,5 @@ fn require_kvm(record: &Record) -> Result<()> {
         KvmState::Missing(why) => format!("there is no KVM here: {why}"),
         KvmState::Broken(why) => format!("KVM is broken here, so no Linux runs on it: {why}"),
     };
-    let way_out = "create it with --hypervisor qemu, which can do without KVM";
-    Err(Error::Start { name: record.name.clone(), reason: format!("{why}; {way_out}") })
+    Err(Error::NoKvm { name: record.name.clone(), hypervisor: record.settings.hypervisor, why })
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use hypeman_record::end::End;
 use hypeman_record::format::RELEASE;
 use hypeman_record::names;
-use hypeman_record::protocol::{Request, Response};
+use hypeman_record::protocol::{Refusal, Request, Response};
 
 use crate::error::{Error, Result};
 
@@ -84,7 +84,10 @@ impl Client {
 
     fn ask_peer(&mut self, request: &Request) -> Result<Response> {
         match self.exchange(request) {
-            Ok(Response::Error { message }) => Err(self.error(message)),
+            Ok(Response::Error { kind: Refusal::NoInit, .. }) => {
+                Err(Error::NoInit { name: self.name.clone() })
+            }
+            Ok(Response::Error { message, .. }) => Err(self.error(message)),
             Ok(response) => Ok(response),
             Err(error) => Err(self.error(format!("its shim broke off: {error}"))),
         }

@@ -7,8 +7,8 @@ use hypeman_guest::ulimit::Ulimit;
 use hypeman_image::Config;
 use hypeman_record::record::CommandSpec;
 
-use crate::error::{Error, Result};
-use crate::options::CreateOptions;
+use crate::error::{Field, Result};
+use crate::options::{CreateOptions, invalid};
 use crate::signal::signal_number;
 
 /// Programs that are a system's PID 1.
@@ -37,30 +37,23 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// When neither names a program, or a value cannot be passed to one.
 pub(crate) fn resolve(options: &CreateOptions, image: &Config) -> Result<CommandSpec> {
     let argv = argv(options, image);
-    let invalid = |what, value: &str, reason: &str| {
-        Err(Error::Invalid { what, value: value.to_owned(), reason: reason.to_owned() })
-    };
     if argv.first().is_none_or(String::is_empty) {
         let reference = options.image.as_ref().map_or("", |(reference, _)| reference);
-        return invalid("the image", reference, "it names no program to run; give one after the image");
+        return invalid(Field::Image, reference, "it names no program to run");
     }
     let env = environment(options, image);
     if let Some(text) = argv.iter().chain(env.keys()).chain(env.values()).find(|text| text.contains('\0')) {
-        return invalid("the argument or variable", text, "it contains a NUL byte");
+        return invalid(Field::Argument, text, "it contains a NUL byte");
     }
     let long =
         argv.iter().map(|text| (text, 0)).chain(env.iter().map(|(name, value)| (value, name.len() + 1)));
     if let Some((text, _)) = long.into_iter().find(|(text, more)| text.len() + more >= MAX_STRING) {
         let start: String = text.chars().take(20).collect();
-        return invalid(
-            "the argument or variable",
-            &format!("{start}..."),
-            "Linux takes none of 128 KiB or more",
-        );
+        return invalid(Field::Argument, format!("{start}..."), "Linux takes none of 128 KiB or more");
     }
     let workdir = match &options.workdir {
         Some(workdir) if !workdir.starts_with('/') => {
-            return invalid("the working directory", workdir, "give an absolute path");
+            return invalid(Field::WorkingDirectory, workdir, "it is not absolute");
         }
         Some(workdir) => workdir.clone(),
         // An image's may be relative, from the root.
@@ -68,12 +61,12 @@ pub(crate) fn resolve(options: &CreateOptions, image: &Config) -> Result<Command
     };
     let mode = if INITS.contains(&argv[0].as_str()) { Mode::Systemd } else { Mode::Exec };
     if mode == Mode::Systemd {
-        let reason = "the image's command is a system's init, which runs as root in /; leave it out";
+        let reason = "the image's command is a system's init, which runs as root in /";
         if let Some(user) = &options.user {
-            return invalid("the user", user, reason);
+            return invalid(Field::User, user, reason);
         }
         if let Some(workdir) = &options.workdir {
-            return invalid("the working directory", workdir, reason);
+            return invalid(Field::WorkingDirectory, workdir, reason);
         }
     }
     Ok(CommandSpec {

@@ -10,7 +10,7 @@ use hypeman_record::names;
 use hypeman_record::record::{ImageUse, KernelUse, Record};
 use jiff::Timestamp;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Field, Result};
 use crate::layout;
 use crate::name;
 use crate::options::{CreateOptions, check};
@@ -107,9 +107,9 @@ fn publish(store: &Store, hidden: &Path, mut record: Record, options: &CreateOpt
         && !image.rootfs().exists()
     {
         return Err(Error::Invalid {
-            what: "the image",
+            field: Field::Image,
             value: reference.clone(),
-            reason: "it was removed meanwhile; pull or import it again".to_owned(),
+            reason: "it was removed meanwhile".to_owned(),
         });
     }
     let directory = layout::instances(store.data_dir()).join(&record.id);

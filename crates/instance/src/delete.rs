@@ -3,7 +3,7 @@
 use hypeman_files::{AtPath, Existing, Lock};
 use hypeman_record::names;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Needs, Result};
 use crate::observe::{self, Keeper};
 use crate::store::{Instance, Store};
 use crate::{layout, stop};
@@ -16,13 +16,11 @@ pub fn remove(instance: &Instance, force: bool) -> Result<()> {
     let lock = instance.lock()?;
     if observe::keeper(&instance.directory)? != Keeper::Nobody {
         if !force {
+            let state = instance.observe()?.state;
             return Err(Error::State {
                 name: instance.record.name.clone(),
-                state: instance.observe()?.state.to_string(),
-                way_out: format!(
-                    "stop it first (`hypeman stop {0}`), or remove it by force: `hypeman rm -f {0}`",
-                    instance.record.name
-                ),
+                state,
+                needs: Needs::StoppedOrForce,
             });
         }
         stop::discard(instance, &lock)?;

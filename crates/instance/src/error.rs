@@ -1,10 +1,84 @@
-//! Errors, each naming the thing, the reason and the way out.
+//! Errors: what is wrong, in kinds that a program can tell apart. What to type instead is the command line's to say.
+
+use hypeman_record::state::State;
+use hypeman_vmm::spec::HypervisorKind;
+
+/// What of a request cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Field {
+    /// The instance's name.
+    Name,
+    /// The number of vCPUs.
+    Vcpus,
+    /// The memory.
+    Memory,
+    /// The memory that can be added.
+    HotplugMemory,
+    /// The limit of a disk.
+    DiskLimit,
+    /// The size of a log.
+    LogSize,
+    /// The number of rotated logs.
+    LogFiles,
+    /// Words for the kernel.
+    KernelCommandLine,
+    /// The image, or the kernel in its place.
+    Image,
+    /// How instructions are executed.
+    Accelerator,
+    /// An argument or variable of the program.
+    Argument,
+    /// The command with its environment.
+    Command,
+    /// The program's working directory.
+    WorkingDirectory,
+    /// The program's user.
+    User,
+    /// A signal.
+    Signal,
+    /// The data directory.
+    DataDirectory,
+}
+
+impl std::fmt::Display for Field {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Field::Name => "the name",
+            Field::Vcpus => "the number of vCPUs",
+            Field::Memory => "the memory size",
+            Field::HotplugMemory => "the hotplug size",
+            Field::DiskLimit => "the disk limit",
+            Field::LogSize => "the log size",
+            Field::LogFiles => "the number of log files",
+            Field::KernelCommandLine => "the kernel command line",
+            Field::Image => "the image",
+            Field::Accelerator => "the accelerator",
+            Field::Argument => "the argument or variable",
+            Field::Command => "the command with its environment",
+            Field::WorkingDirectory => "the working directory",
+            Field::User => "the user",
+            Field::Signal => "the signal",
+            Field::DataDirectory => "the data directory",
+        })
+    }
+}
+
+/// What has to be true of an instance for a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// It runs.
+    Running,
+    /// It does not run.
+    Stopped,
+    /// It does not run, or is to be removed by force.
+    StoppedOrForce,
+}
 
 /// What can go wrong with an instance.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Neither a name nor the beginning of an id.
-    #[error("no instance is named {0:?} and no id begins with it; `hypeman ps -a` lists them")]
+    #[error("no instance is named {0:?} and no id begins with it")]
     NotFound(String),
     /// The beginning of several ids.
     #[error("{query:?} is the beginning of several ids ({ids}); give more of it")]
@@ -15,9 +89,7 @@ pub enum Error {
         ids: String,
     },
     /// Another instance has the name.
-    #[error(
-        "the name {name:?} is taken by instance {id}; choose another, or remove that one: `hypeman rm {name}`"
-    )]
+    #[error("the name {name:?} is taken by instance {id}")]
     NameTaken {
         /// The name.
         name: String,
@@ -25,26 +97,36 @@ pub enum Error {
         id: String,
     },
     /// A value that cannot be used.
-    #[error("{what} {value:?} cannot be used: {reason}")]
+    #[error("{field} {value:?} cannot be used: {reason}")]
     Invalid {
-        /// The option or field.
-        what: &'static str,
+        /// What of the request.
+        field: Field,
         /// What was given.
         value: String,
         /// Why not, and what would do.
         reason: String,
     },
     /// The instance is in a state that forbids the request.
-    #[error("instance {name} is {state}; {way_out}")]
+    #[error("instance {name} is {state}")]
     State {
         /// The instance's name.
         name: String,
-        /// Its state, as shown to users.
-        state: String,
-        /// What to do.
-        way_out: String,
+        /// Its state.
+        state: State,
+        /// What the request needs.
+        needs: Needs,
     },
-    /// A file or directory could not be used, or a record not be read.
+    /// The VM needs a KVM, and there is none that would do.
+    #[error("instance {name} could not be started: {why}")]
+    NoKvm {
+        /// The instance's name.
+        name: String,
+        /// What its VM is to run on.
+        hypervisor: HypervisorKind,
+        /// What KVM lacks here.
+        why: String,
+    },
+    /// A file or directory could not be used.
     #[error(transparent)]
     Files(#[from] hypeman_files::Error),
     /// A record cannot be used.
@@ -65,6 +147,12 @@ pub enum Error {
         name: String,
         /// The shim's words.
         reason: String,
+    },
+    /// No init of ours runs in the guest that could pass a signal on.
+    #[error("instance {name}: no init of ours runs in its guest that could pass a signal on")]
+    NoInit {
+        /// The instance's name.
+        name: String,
     },
     /// From the images and kernels.
     #[error(transparent)]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use hypeman_files::AtPath;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Field, Result};
 
 /// The data directory: `given`, else `HYPEMAN_DATA_DIR`, else `/var/lib/hypeman` for root and
 /// `$XDG_DATA_HOME/hypeman` (`~/.local/share/hypeman`) for everyone else. Always absolute.
@@ -25,9 +25,9 @@ fn user_data_home() -> Result<PathBuf> {
     let variable = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     variable("XDG_DATA_HOME").or_else(|| variable("HOME").map(|home| home.join(".local/share"))).ok_or_else(
         || Error::Invalid {
-            what: "data directory",
+            field: Field::DataDirectory,
             value: String::new(),
-            reason: "HOME is not set; give --data-dir or set HYPEMAN_DATA_DIR".to_owned(),
+            reason: "HOME is not set".to_owned(),
         },
     )
 }

@@ -20,4 +20,4 @@ pub mod start;
 pub mod stop;
 pub mod store;
 
-pub use error::{Error, Result};
+pub use error::{Error, Field, Needs, Result};

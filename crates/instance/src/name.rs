@@ -4,7 +4,7 @@ use std::path::Path;
 
 use hypeman_files::AtPath;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Field, Result};
 
 /// Longest name: it becomes the guest's host name, a DNS label (RFC 1123).
 const MAX_LENGTH: usize = 63;
@@ -24,7 +24,7 @@ const NOUNS: [&str; 16] = [
 /// Says what is wrong with it.
 pub fn check(name: &str) -> Result<()> {
     let invalid = |reason: &str| {
-        Err(Error::Invalid { what: "the name", value: name.to_owned(), reason: reason.to_owned() })
+        Err(Error::Invalid { field: Field::Name, value: name.to_owned(), reason: reason.to_owned() })
     };
     if name.is_empty() {
         return invalid("it is empty");

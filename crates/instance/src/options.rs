@@ -8,7 +8,7 @@ use hypeman_image::Image;
 use hypeman_record::record::{KernelUse, Settings};
 use hypeman_vmm::spec::{Accelerator, HypervisorKind};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Field, Result};
 use crate::name;
 
 const MIB: u64 = 1024 * 1024;
@@ -42,68 +42,59 @@ pub struct CreateOptions {
 
 /// Refuses what no VM could be made of.
 pub(crate) fn check(options: &CreateOptions) -> Result<()> {
-    let invalid =
-        |what, value: String, reason: &str| Err(Error::Invalid { what, value, reason: reason.to_owned() });
+    let settings = &options.settings;
     if let Some(name) = &options.name {
         name::check(name)?;
     }
-    if options.settings.vcpus == 0 || options.settings.vcpus > 255 {
-        return invalid("the number of vCPUs", options.settings.vcpus.to_string(), "give --cpus 1 to 255");
+    if !(1..=255).contains(&settings.vcpus) {
+        return invalid(Field::Vcpus, settings.vcpus, "there may be 1 to 255");
     }
-    if options.settings.memory < 16 * MIB || !options.settings.memory.is_multiple_of(MIB) {
-        let reason = "give --memory as whole MiB, at least 16m (Linux guests need some 128m)";
-        return invalid("the memory size", options.settings.memory.to_string(), reason);
+    if settings.memory < 16 * MIB || !settings.memory.is_multiple_of(MIB) {
+        let reason = "it has to be whole MiB, at least 16 (Linux guests need some 128)";
+        return invalid(Field::Memory, settings.memory, reason);
     }
-    if let Some(size) = options.settings.hotplug_memory {
-        // The size of the blocks that virtio-mem plugs is 128 MiB for Linux (Documentation/admin-guide/mm/memory-hotplug).
-        if size == 0 || !size.is_multiple_of(128 * MIB) {
-            return invalid(
-                "the hotplug size",
-                size.to_string(),
-                "give --hotplug-size as a multiple of 128m",
-            );
-        }
-        if options.settings.hypervisor != HypervisorKind::CloudHypervisor {
-            let reason = "only Cloud Hypervisor can add memory; leave --hotplug-size out";
-            return invalid("the hotplug size", size.to_string(), reason);
-        }
+    if let Some(size) = settings.hotplug_memory {
+        check_hotplug(size, settings.hypervisor)?;
     }
-    if let Some(limit) = options.settings.disk_rate_limit
+    if let Some(limit) = settings.disk_rate_limit
         && (limit.bytes_per_second == Some(0) || limit.operations_per_second == Some(0))
     {
-        let reason = "a disk that may move nothing can start nothing; leave --disk-bps and --disk-iops out for no limit";
-        return invalid("the disk limit", "0".to_owned(), reason);
+        return invalid(Field::DiskLimit, 0, "a disk that may move nothing can start nothing");
     }
-    if options.settings.log.max_size < 4096 {
-        return invalid(
-            "the log size",
-            options.settings.log.max_size.to_string(),
-            "give --log-max-size 4k or more",
-        );
+    if settings.log.max_size < 4096 {
+        return invalid(Field::LogSize, settings.log.max_size, "it has to be 4 KiB or more");
     }
-    if options.settings.log.max_files > 1000 {
-        return invalid(
-            "the number of log files",
-            options.settings.log.max_files.to_string(),
-            "give --log-max-files 0 to 1000",
-        );
+    if settings.log.max_files > 1000 {
+        return invalid(Field::LogFiles, settings.log.max_files, "there may be 0 to 1000");
     }
     // Linux cuts the command line at COMMAND_LINE_SIZE, 2048 on x86 (arch/x86/include/asm/setup.h).
-    if options.settings.cmdline.len() > 1500 || options.settings.cmdline.contains(|c: char| c.is_control()) {
+    if settings.cmdline.len() > 1500 || settings.cmdline.contains(|c: char| c.is_control()) {
         let reason = "it is longer than 1500 bytes or has control characters";
-        return invalid("the kernel command line", options.settings.cmdline.clone(), reason);
+        return invalid(Field::KernelCommandLine, &settings.cmdline, reason);
     }
     if options.image.is_none() && !matches!(options.kernel, Some(KernelUse::Own { .. })) {
-        return invalid(
-            "the image",
-            String::new(),
-            "give an image, or a kernel to boot alone: --kernel FILE",
-        );
+        return invalid(Field::Image, "", "there is none, and no kernel to boot alone");
     }
-    if options.settings.hypervisor == HypervisorKind::CloudHypervisor
-        && options.settings.accelerator == Some(Accelerator::Tcg)
+    if (settings.hypervisor, settings.accelerator)
+        == (HypervisorKind::CloudHypervisor, Some(Accelerator::Tcg))
     {
-        return invalid("the accelerator", "tcg".to_owned(), "Cloud Hypervisor has only kvm; TCG is QEMU's");
+        return invalid(Field::Accelerator, "tcg", "Cloud Hypervisor has only kvm; TCG is QEMU's");
     }
     Ok(())
+}
+
+fn check_hotplug(size: u64, hypervisor: HypervisorKind) -> Result<()> {
+    // The size of the blocks that virtio-mem plugs is 128 MiB for Linux (Documentation/admin-guide/mm/memory-hotplug).
+    if size == 0 || !size.is_multiple_of(128 * MIB) {
+        return invalid(Field::HotplugMemory, size, "it has to be a multiple of 128 MiB");
+    }
+    if hypervisor != HypervisorKind::CloudHypervisor {
+        return invalid(Field::HotplugMemory, size, "only Cloud Hypervisor can add memory");
+    }
+    Ok(())
+}
+
+/// An [`Error::Invalid`].
+pub(crate) fn invalid<T>(field: Field, value: impl ToString, reason: &str) -> Result<T> {
+    Err(Error::Invalid { field, value: value.to_string(), reason: reason.to_owned() })
 }

@@ -1,6 +1,6 @@
 //! Signals by name and number: the guest's, those of Linux on x86-64 (signal(7)); the host's could be others one day.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Field, Result};
 
 /// The number of a signal given as `9`, `KILL`, `SIGKILL` or `SIGRTMIN+3`.
 ///
@@ -12,9 +12,9 @@ pub fn signal_number(text: &str) -> Result<i32> {
     let number = SIGNALS.iter().find(|(known, _)| *known == name).map(|&(_, number)| number);
     let number = number.or_else(|| real_time(name)).or_else(|| text.parse().ok());
     number.filter(|number| (1..=RTMAX).contains(number)).ok_or_else(|| Error::Invalid {
-        what: "the signal",
+        field: Field::Signal,
         value: text.to_owned(),
-        reason: "give a name like TERM, SIGTERM or SIGRTMIN+3, or a number from 1 to 64".to_owned(),
+        reason: "it is a name like TERM, SIGTERM or SIGRTMIN+3, or a number from 1 to 64".to_owned(),
     })
 }
 

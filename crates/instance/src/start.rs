@@ -20,7 +20,7 @@ use hypeman_record::record::{CommandSpec, KernelUse, Record};
 use hypeman_vmm::spec::{Disk, VmSpec};
 
 use crate::client::Client;
-use crate::error::{Error, Result};
+use crate::error::{Error, Field, Needs, Result};
 use crate::stop;
 use crate::store::{Instance, Store};
 use crate::{accelerator, cmdline};
@@ -43,11 +43,7 @@ pub fn start(store: &Store, instance: &Instance, programs: &Programs) -> Result<
     let _lock = instance.lock()?;
     let state = instance.observe()?.state;
     if state.is_active() || state == hypeman_record::state::State::Unknown {
-        return Err(Error::State {
-            name: instance.record.name.clone(),
-            state: state.to_string(),
-            way_out: format!("stop it first: `hypeman stop {}`", instance.record.name),
-        });
+        return Err(Error::State { name: instance.record.name.clone(), state, needs: Needs::Stopped });
     }
     stop::wait_for_shim(instance)?; // the last one may have its end recorded and still be there
     let logs = instance.directory.join(names::LOGS);
@@ -165,7 +161,7 @@ pub(crate) fn check_config(record: &Record) -> Result<()> {
         return Ok(());
     }
     Err(Error::Invalid {
-        what: "the command with its environment",
+        field: Field::Command,
         value: format!("of {length} bytes"),
         reason: format!("all of it has to fit into {} KiB", config::DISK_SIZE / 1024),
     })

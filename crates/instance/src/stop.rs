@@ -10,7 +10,7 @@ use hypeman_record::protocol::Request;
 use rustix::process::Signal;
 
 use crate::client::Client;
-use crate::error::{Error, Result};
+use crate::error::{Error, Needs, Result};
 use crate::observe::{self, Keeper, Observation};
 use crate::store::Instance;
 
@@ -98,11 +98,9 @@ pub fn wait(instance: &Instance) -> Result<End> {
     if let Some(run) = instance.observe()?.run {
         while run.vmm.is_alive() && !run.vmm.wait_gone(Duration::from_secs(3600)) {}
     }
-    instance.observe()?.end.ok_or_else(|| Error::State {
-        name: instance.record.name.clone(),
-        state: "not running".to_owned(),
-        way_out: format!("start it first: `hypeman start {}`", instance.record.name),
-    })
+    let seen = instance.observe()?;
+    let (name, state) = (instance.record.name.clone(), seen.state);
+    seen.end.ok_or(Error::State { name, state, needs: Needs::Running })
 }
 
 fn client(instance: &Instance) -> Result<Client> {
@@ -113,11 +111,7 @@ fn require_active(instance: &Instance, seen: &Observation) -> Result<()> {
     if seen.state.is_active() || seen.supervised {
         return Ok(());
     }
-    Err(Error::State {
-        name: instance.record.name.clone(),
-        state: seen.state.to_string(),
-        way_out: format!("start it first: `hypeman start {}`", instance.record.name),
-    })
+    Err(Error::State { name: instance.record.name.clone(), state: seen.state, needs: Needs::Running })
 }
 
 /// Has the shim end its VM, and waits until the shim is gone too.

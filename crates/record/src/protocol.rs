@@ -83,9 +83,32 @@ pub enum Response {
     },
     /// It could not be done.
     Error {
-        /// Why.
+        /// Why, in a word.
+        #[serde(default)]
+        kind: Refusal,
+        /// Why, in a sentence.
         message: String,
     },
+}
+
+/// Why a shim has not done what it was asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Refusal {
+    /// The request was not understood.
+    NotUnderstood,
+    /// No init of ours runs in the guest.
+    NoInit,
+    /// The guest does not take what it was sent.
+    GuestBusy,
+    /// The VMM does not answer.
+    VmmSilent,
+    /// The VMM has refused.
+    VmmRefused,
+    /// Anything else; what shims of before there were kinds have said.
+    #[default]
+    #[serde(other)]
+    Other,
 }
 
 /// The shim's first word to whoever started it, one line of JSON on its standard output.

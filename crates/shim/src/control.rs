@@ -8,7 +8,9 @@ use hypeman_guest::control;
 use hypeman_guest::status::Status;
 use hypeman_record::launch::Guest;
 use hypeman_record::names;
+use hypeman_record::protocol::Refusal;
 use hypeman_record::status;
+use hypeman_vmm::hypervisor;
 use rustix::process::Signal;
 
 use crate::shared::Shared;
@@ -22,6 +24,35 @@ const LOOK: Duration = Duration::from_millis(50);
 /// How often an init system of the guest's own is pressed, of which we do not know when it begins to listen.
 const PRESS_AGAIN: Duration = Duration::from_secs(2);
 
+/// Why something was not done.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("the VMM does not answer")]
+    Silent,
+    #[error(transparent)]
+    Vmm(#[from] hypervisor::Error),
+    #[error("no init of ours runs in this guest that could pass a signal on")]
+    NoInit,
+    #[error("the guest takes no signals: its port is full")]
+    PortFull,
+    #[error("the guest takes no signals: {0}")]
+    Port(#[from] std::io::Error),
+}
+
+type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// What whoever asked is told of it.
+    pub(crate) fn refusal(&self) -> Refusal {
+        match self {
+            Error::Silent => Refusal::VmmSilent,
+            Error::Vmm(_) => Refusal::VmmRefused,
+            Error::NoInit => Refusal::NoInit,
+            Error::PortFull | Error::Port(_) => Refusal::GuestBusy,
+        }
+    }
+}
+
 /// Whether the guest has come to run what it is there for.
 pub(crate) fn is_up(shared: &Shared) -> bool {
     match (shared.launch.guest, status::read(Path::new(names::STATUS))) {
@@ -32,15 +63,17 @@ pub(crate) fn is_up(shared: &Shared) -> bool {
     }
 }
 
-pub(crate) async fn power_button(shared: &Shared) -> Result<(), String> {
+/// Presses the power button.
+pub(crate) async fn power_button(shared: &Shared) -> Result<()> {
     shared.journal.note("pressing the power button");
     let pressed = tokio::time::timeout(VMM_TIMEOUT, async { shared.vm.lock().await.power_button().await });
     match pressed.await {
-        Ok(result) => result.map_err(|error| error.to_string()),
-        Err(_) => Err("the VMM does not answer".to_owned()),
+        Ok(result) => Ok(result?),
+        Err(_) => Err(Error::Silent),
     }
 }
 
+/// Asks the guest to end, and ends it by force when it has not ended in time.
 pub(crate) async fn stop(shared: &Shared, timeout: Duration) {
     tokio::select! {
         () = shared.vmm_gone.cancelled() => {}
@@ -86,9 +119,9 @@ pub(crate) async fn is_halted(shared: &Shared) -> bool {
 pub(crate) async fn end_vmm(shared: &Shared, why: &str) {
     shared.journal.note(why);
     let quit = async {
-        shared.vm.lock().await.quit().await.map_err(|error| error.to_string())?;
+        shared.vm.lock().await.quit().await?;
         shared.vmm_gone.cancelled().await;
-        Ok::<(), String>(())
+        Ok::<(), hypervisor::Error>(())
     };
     if !matches!(tokio::time::timeout(VMM_TIMEOUT, quit).await, Ok(Ok(()))) && !shared.vmm_gone.is_cancelled()
     {
@@ -100,19 +133,16 @@ pub(crate) async fn end_vmm(shared: &Shared, why: &str) {
 }
 
 /// Hands a signal to init. It goes into the socket's buffer; init takes it when it listens.
-pub(crate) fn send_signal(shared: &Shared, signal: i32) -> Result<(), String> {
+pub(crate) fn send_signal(shared: &Shared, signal: i32) -> Result<()> {
     if shared.launch.guest != Guest::Exec {
-        let way_out = "press its power button with `hypeman stop`, or end it with `hypeman kill`";
-        return Err(format!("no init of ours runs in this guest that could pass a signal on; {way_out}"));
+        return Err(Error::NoInit);
     }
-    let mut line =
-        serde_json::to_vec(&control::Request::Signal { signal }).map_err(|error| error.to_string())?;
+    let mut line = serde_json::to_vec(&control::Request::Signal { signal }).map_err(std::io::Error::from)?;
     line.push(b'\n');
-    let broken = |error: std::io::Error| format!("the guest takes no signals: {error}");
     let mut control = shared.control.borrow_mut();
     if control.is_none() {
-        let stream = std::os::unix::net::UnixStream::connect(names::CONTROL_SOCKET).map_err(broken)?;
-        stream.set_nonblocking(true).map_err(broken)?;
+        let stream = std::os::unix::net::UnixStream::connect(names::CONTROL_SOCKET)?;
+        stream.set_nonblocking(true)?;
         *control = Some(stream);
     }
     let Some(stream) = control.as_mut() else {
@@ -121,10 +151,10 @@ pub(crate) fn send_signal(shared: &Shared, signal: i32) -> Result<(), String> {
     match stream.write(&line) {
         Ok(written) if written == line.len() => Ok(()),
         // A guest that takes nothing has filled the buffer; half a line would garble the next.
-        Ok(_) => Err("the guest takes no signals: its port is full".to_owned()),
+        Ok(_) => Err(Error::PortFull),
         Err(error) => {
             *control = None;
-            Err(broken(error))
+            Err(error.into())
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hypeman_record::end::End;
 use hypeman_record::format::RELEASE;
-use hypeman_record::protocol::{Request, Response};
+use hypeman_record::protocol::{Refusal, Request, Response};
 use hypeman_record::state::State;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -67,7 +67,10 @@ async fn converse(stream: UnixStream, shared: &Rc<Shared>) -> std::io::Result<()
         }
         let response = match serde_json::from_slice(&line) {
             Ok(request) => answer(&request, shared).await,
-            Err(error) => Response::Error { message: format!("not a request: {error}") },
+            Err(error) => {
+                let message = format!("not a request: {error}");
+                Response::Error { kind: Refusal::NotUnderstood, message }
+            }
         };
         let mut line = serde_json::to_vec(&response)?;
         line.push(b'\n');
@@ -76,9 +79,9 @@ async fn converse(stream: UnixStream, shared: &Rc<Shared>) -> std::io::Result<()
 }
 
 async fn answer(request: &Request, shared: &Rc<Shared>) -> Response {
-    let done = |result: Result<(), String>| match result {
+    let done = |result: Result<(), control::Error>| match result {
         Ok(()) => Response::Done,
-        Err(message) => Response::Error { message },
+        Err(error) => Response::Error { kind: error.refusal(), message: error.to_string() },
     };
     match request {
         Request::Hello { .. } => Response::Hello {

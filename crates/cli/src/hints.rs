@@ -1,0 +1,71 @@
+//! What to type instead: the words that the command line adds to the errors of the libraries.
+
+use hypeman_instance::{Error, Field, Needs};
+use hypeman_vmm::spec::HypervisorKind;
+
+/// The way out of an error, if there is one to be told.
+pub(crate) fn way_out(error: &anyhow::Error) -> Option<String> {
+    error.chain().find_map(|cause| {
+        let of_instance = cause.downcast_ref::<Error>().and_then(instance);
+        of_instance.or_else(|| cause.downcast_ref::<hypeman_image::Error>().and_then(image))
+    })
+}
+
+fn instance(error: &Error) -> Option<String> {
+    Some(match error {
+        Error::NotFound(_) => "`hypeman ps -a` lists them".to_owned(),
+        Error::NameTaken { name, .. } => format!("choose another, or remove that one: `hypeman rm {name}`"),
+        Error::Invalid { field, .. } => field_hint(*field)?.to_owned(),
+        Error::State { name, needs, .. } => match needs {
+            Needs::Running => format!("start it first: `hypeman start {name}`"),
+            Needs::Stopped => format!("stop it first: `hypeman stop {name}`"),
+            Needs::StoppedOrForce => {
+                format!(
+                    "stop it first (`hypeman stop {name}`), or remove it by force: `hypeman rm -f {name}`"
+                )
+            }
+        },
+        Error::NoKvm { hypervisor: HypervisorKind::CloudHypervisor, .. } => {
+            "create it with --hypervisor qemu, which can do without KVM".to_owned()
+        }
+        Error::NoKvm { .. } => "create it with --accel auto or tcg, which can do without KVM".to_owned(),
+        Error::NoInit { name } => {
+            format!("press its power button with `hypeman stop {name}`, or end it with `hypeman kill {name}`")
+        }
+        Error::Image(error) => image(error)?,
+        _ => return None,
+    })
+}
+
+fn field_hint(field: Field) -> Option<&'static str> {
+    Some(match field {
+        Field::Vcpus => "give another --cpus",
+        Field::Memory => "give another --memory",
+        Field::HotplugMemory => "give another --hotplug-size, or leave it out",
+        Field::DiskLimit => "leave --disk-bps and --disk-iops out for no limit",
+        Field::LogSize => "give another --log-max-size",
+        Field::LogFiles => "give another --log-max-files",
+        Field::KernelCommandLine => "give another --cmdline",
+        Field::Image => "give an image and a program after it, or a kernel to boot alone: --kernel FILE",
+        Field::Accelerator => "give another --accel, or another --hypervisor",
+        Field::WorkingDirectory => "give another -w, or leave it out",
+        Field::User => "leave -u out",
+        Field::DataDirectory => "give --data-dir, or set HYPEMAN_DATA_DIR",
+        Field::Name | Field::Argument | Field::Command | Field::Signal => return None,
+    })
+}
+
+fn image(error: &hypeman_image::Error) -> Option<String> {
+    use hypeman_image::Error;
+    Some(match error {
+        Error::NotFound(_) => "`hypeman image ls` lists them".to_owned(),
+        Error::InUse { user, .. } => format!("remove that first: `hypeman rm {user}`"),
+        Error::NoKernel(_) => {
+            "get one with `hypeman kernel pull`, or bring one: `hypeman kernel import`".to_owned()
+        }
+        Error::KernelTaken(name) => {
+            format!("give another, or remove that kernel: `hypeman kernel rm {name}`")
+        }
+        _ => return None,
+    })
+}
