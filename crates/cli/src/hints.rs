@@ -1,13 +1,15 @@
 //! What to type instead: the words that the command line adds to the errors of the libraries.
 
 use hypeman_instance::{Error, Field, Needs};
+use hypeman_vmm::hypervisor::{self, Unsupported};
 use hypeman_vmm::spec::HypervisorKind;
 
 /// The way out of an error, if there is one to be told.
 pub(crate) fn way_out(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(|cause| {
         let of_instance = cause.downcast_ref::<Error>().and_then(instance);
-        of_instance.or_else(|| cause.downcast_ref::<hypeman_image::Error>().and_then(image))
+        let of_image = || cause.downcast_ref::<hypeman_image::Error>().and_then(image);
+        of_instance.or_else(of_image).or_else(|| cause.downcast_ref::<hypervisor::Error>().and_then(vmm))
     })
 }
 
@@ -32,9 +34,38 @@ fn instance(error: &Error) -> Option<String> {
         Error::NoInit { name } => {
             format!("press its power button with `hypeman stop {name}`, or end it with `hypeman kill {name}`")
         }
+        Error::Start { missing_program: Some(program), .. } => program_hint(program)?.to_owned(),
         Error::Image(error) => image(error)?,
+        Error::Vmm(error) => vmm(error)?,
         _ => return None,
     })
+}
+
+/// The way out of an error of the VMM drivers.
+pub(crate) fn vmm(error: &hypervisor::Error) -> Option<String> {
+    Some(match error {
+        hypervisor::Error::NotInstalled { program } => program_hint(program)?.to_owned(),
+        hypervisor::Error::Unsupported(Unsupported::MemoryHotplug) => {
+            "leave --hotplug-size out, or use --hypervisor cloud-hypervisor".to_owned()
+        }
+        hypervisor::Error::Unsupported(Unsupported::Tcg) => {
+            "use --accel kvm, or --hypervisor qemu for TCG".to_owned()
+        }
+        hypervisor::Error::NoKvm { .. } => "--accel auto or tcg can do without KVM".to_owned(),
+        _ => return None,
+    })
+}
+
+/// How to get a program.
+fn program_hint(program: &str) -> Option<&'static str> {
+    match program {
+        "qemu-system-x86_64" => Some("apt-get install qemu-system-x86, or set HYPEMAN_QEMU"),
+        "cloud-hypervisor" => Some(
+            "get it from github.com/cloud-hypervisor/cloud-hypervisor/releases and give it with --cloud-hypervisor PATH or \
+             HYPEMAN_CLOUD_HYPERVISOR, or use --hypervisor qemu",
+        ),
+        _ => None,
+    }
 }
 
 fn field_hint(field: Field) -> Option<&'static str> {

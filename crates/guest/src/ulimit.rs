@@ -27,6 +27,26 @@ const NAMES: [(&str, Resource); 16] = [
     ("stack", Resource::Stack),
 ];
 
+/// What is wrong with a limit as it was written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// It has no value.
+    #[error("it is written NAME=SOFT[:HARD], for example nofile=1024:4096")]
+    NoValue,
+    /// There is no such limit.
+    #[error("there is no limit {name:?}; there are {}", NAMES.map(|(name, _)| name).join(", "))]
+    Unknown {
+        /// What was given.
+        name: String,
+    },
+    /// A value is no number.
+    #[error("{0:?} is no number; give one, or -1 for no limit")]
+    NotANumber(String),
+    /// The soft limit is above the hard one.
+    #[error("the soft limit is above the hard one")]
+    SoftAboveHard,
+}
+
 /// A limit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ulimit {
@@ -43,24 +63,19 @@ impl Ulimit {
     ///
     /// # Errors
     /// Says what is wrong with it.
-    pub fn parse(text: &str) -> Result<Ulimit, String> {
-        let (name, values) =
-            text.split_once('=').ok_or("give it as NAME=SOFT[:HARD], for example nofile=1024:4096")?;
+    pub fn parse(text: &str) -> Result<Ulimit, Error> {
+        let (name, values) = text.split_once('=').ok_or(Error::NoValue)?;
         if find(name).is_none() {
-            let names = NAMES.map(|(name, _)| name).join(", ");
-            return Err(format!("there is no limit {name:?}; there are {names}"));
+            return Err(Error::Unknown { name: name.to_owned() });
         }
         let value = |text: &str| match text {
             "-1" | "unlimited" => Ok(None),
-            _ => text
-                .parse()
-                .map(Some)
-                .map_err(|_| format!("{text:?} is no number; give one, or -1 for no limit")),
+            _ => text.parse().map(Some).map_err(|_| Error::NotANumber(text.to_owned())),
         };
         let (soft, hard) = values.split_once(':').unwrap_or((values, values));
         let (soft, hard) = (value(soft)?, value(hard)?);
         if soft.unwrap_or(u64::MAX) > hard.unwrap_or(u64::MAX) {
-            return Err("the soft limit is above the hard one".to_owned());
+            return Err(Error::SoftAboveHard);
         }
         Ok(Ulimit { name: name.to_owned(), soft, hard })
     }

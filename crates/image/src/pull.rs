@@ -38,7 +38,7 @@ pub(crate) fn pull(reference: &Reference, scratch: &Path, progress: &dyn Progres
 async fn fetch(reference: &Reference, scratch: &Path, progress: &dyn Progress) -> Result<Source> {
     let failed = |reason: String| Error::Pull { reference: reference.whole(), reason };
     let client = Client::new(config(reference.resolve_registry()));
-    let auth = credentials(reference.resolve_registry()).map_err(failed)?;
+    let auth = credentials(reference)?;
     let explain = |error| failed(explain(&error, reference.resolve_registry()));
     let documents = async || {
         client.auth(reference, &auth, RegistryOperation::Pull).await?;
@@ -180,7 +180,8 @@ fn is_loopback(registry: &str) -> bool {
 }
 
 /// What docker would log in with.
-fn credentials(registry: &str) -> std::result::Result<RegistryAuth, String> {
+fn credentials(reference: &Reference) -> Result<RegistryAuth> {
+    let registry = reference.resolve_registry();
     // docker keeps those of Docker Hub under the address of its first version.
     let server = if registry == "index.docker.io" { "https://index.docker.io/v1/" } else { registry };
     match docker_credential::get_credential(server) {
@@ -197,7 +198,10 @@ fn credentials(registry: &str) -> std::result::Result<RegistryAuth, String> {
         {
             Ok(RegistryAuth::Anonymous)
         }
-        Err(error) => Err(format!("docker's credentials for {registry} cannot be read: {error}")),
+        Err(error) => Err(Error::Pull {
+            reference: reference.whole(),
+            reason: format!("docker's credentials for {registry} cannot be read: {error}"),
+        }),
     }
 }
 

@@ -205,16 +205,23 @@ fn start_shim(instance: &Instance, hypeman: &Path) -> Result<Client> {
     let mut line = String::new();
     // Ends with the line, or with the shim.
     BufReader::new(word).take(64 * 1024).read_line(&mut line).at(&instance.directory)?;
-    let failed = |reason: String| Error::Start { name: instance.record.name.clone(), reason };
+    let failed = |reason: String, missing_program| Error::Start {
+        name: instance.record.name.clone(),
+        reason,
+        missing_program,
+    };
     match serde_json::from_str(&line) {
         Ok(Started::Ready) => Ok(client),
-        Ok(Started::Failed { message }) => {
+        Ok(Started::Failed { message, missing_program }) => {
             let _ = child.wait(); // it has said its last word
-            Err(failed(message))
+            Err(failed(message, missing_program))
         }
         Err(_) => {
             let how = child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
-            Err(failed(format!("the shim ended without a word ({how}); {} may say more", log.display())))
+            Err(failed(
+                format!("the shim ended without a word ({how}); {} may say more", log.display()),
+                None,
+            ))
         }
     }
 }

@@ -1,11 +1,19 @@
 //! Errors of the shim.
 
-/// What ends a shim before its VM's time.
+/// What ends a shim before its VM's time: the VM could not be started.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The VM could not be started.
-    #[error("{0}")]
-    Start(String),
+#[error("{reason}")]
+pub struct Error {
+    /// What was being done, and why it failed.
+    pub reason: String,
+    /// The program that is not installed, if that is why.
+    pub missing_program: Option<&'static str>,
+}
+
+impl Error {
+    pub(crate) fn new(reason: String) -> Error {
+        Error { reason, missing_program: None }
+    }
 }
 
 /// Result of the shim.
@@ -18,6 +26,6 @@ pub(crate) trait StartContext<T> {
 
 impl<T, E: std::fmt::Display> StartContext<T> for std::result::Result<T, E> {
     fn start(self, doing: &str) -> Result<T> {
-        self.map_err(|cause| Error::Start(format!("{doing}: {cause}")))
+        self.map_err(|cause| Error::new(format!("{doing}: {cause}")))
     }
 }

@@ -31,8 +31,9 @@ pub use error::{Error, Result};
 /// When the VM could not be started; whoever reads standard output has been told then.
 pub fn run(directory: &Path) -> Result<()> {
     let result = process::become_shim(directory).and_then(supervisor::supervise);
-    if let Err(Error::Start(reason)) = &result {
-        say(&Started::Failed { message: reason.clone() });
+    if let Err(error) = &result {
+        let missing_program = error.missing_program.map(str::to_owned);
+        say(&Started::Failed { message: error.reason.clone(), missing_program });
     }
     result
 }

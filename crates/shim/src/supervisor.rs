@@ -90,7 +90,7 @@ async fn live(identity: Identity, launch: Launch, journal: Rc<Journal>) -> Resul
         }
         let reason = vm::with_words(&vm::last_words_logged(), &error.to_string());
         record(&shared, end(Reason::StartFailed, 125, reason.clone())).await;
-        return Err(Error::Start(format!("boot the VM: {reason}")));
+        return Err(Error::new(format!("boot the VM: {reason}")));
     }
     shared.journal.note("the guest runs");
     crate::say(&Started::Ready);

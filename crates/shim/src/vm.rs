@@ -8,7 +8,7 @@ use hypeman_record::launch::Launch;
 use hypeman_record::names;
 use hypeman_record::process::{Process, boot_id};
 use hypeman_record::run::Run;
-use hypeman_vmm::hypervisor::{Console, Hypervisor, Program, Vm, Vmm};
+use hypeman_vmm::hypervisor::{self, Console, Hypervisor, Program, Vm, Vmm};
 use hypeman_vmm::spec::VmSpec;
 use jiff::Timestamp;
 use rustix::fs::{Mode, OFlags};
@@ -42,7 +42,7 @@ pub(crate) struct Created {
 /// Starts the VMM, creates the VM and opens its console. When that fails, nothing of the VMM is left.
 pub(crate) async fn create(launch: &Launch, journal: &Journal) -> Result<Created> {
     let hypervisor = hypeman_vmm::hypervisor(launch.hypervisor);
-    let program = hypervisor.discover(launch.program.as_deref()).start("find the VMM")?;
+    let program = discover(&*hypervisor, launch)?;
     let (vmm_output, vmm_end) = output_pipe()?;
     let mut child = spawn(&*hypervisor, &program, &launch.spec, vmm_end)?;
     journal.note(format_args!(
@@ -63,9 +63,20 @@ pub(crate) async fn create(launch: &Launch, journal: &Journal) -> Result<Created
             let ended = tokio::time::timeout(DEATH, child.wait()).await;
             kill(&*hypervisor, &mut child).await;
             let reason = ended.map_or(reason, |status| died(&status));
-            Err(Error::Start(with_words(&last_words(&vmm_output), &reason)))
+            Err(Error::new(with_words(&last_words(&vmm_output), &reason)))
         }
     }
+}
+
+/// Finds the VMM's program.
+fn discover(hypervisor: &dyn Hypervisor, launch: &Launch) -> Result<Program> {
+    hypervisor.discover(launch.program.as_deref()).map_err(|error| {
+        let missing_program = match &error {
+            hypervisor::Error::NotInstalled { program } => Some(*program),
+            _ => None,
+        };
+        Error { missing_program, ..Error::new(format!("find the VMM: {error}")) }
+    })
 }
 
 /// Starts the VMM in the current directory.

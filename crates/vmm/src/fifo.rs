@@ -2,14 +2,15 @@
 
 use std::path::Path;
 
+use hypeman_files::AtPath;
 use rustix::fs::{CWD, Mode};
 
-use crate::hypervisor::{Error, Result};
+use crate::hypervisor::Result;
 
 /// Makes a FIFO, or takes the one that is there. What an earlier run left in it went with that run's VMM.
 pub(crate) fn make(path: &Path) -> Result<()> {
     match rustix::fs::mkfifoat(CWD, path, Mode::RUSR | Mode::WUSR) {
         Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
-        Err(error) => Err(Error::Io { path: path.to_owned(), source: error.into() }),
+        Err(error) => Ok(Err(error).at(path)?),
     }
 }

@@ -55,23 +55,71 @@ pub enum ShutdownReason {
     HostSignal,
 }
 
+/// What a hypervisor cannot do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unsupported {
+    /// Memory cannot be added to a VM of QEMU's.
+    MemoryHotplug,
+    /// Cloud Hypervisor has only KVM.
+    Tcg,
+}
+
+impl std::fmt::Display for Unsupported {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Unsupported::MemoryHotplug => "memory cannot be added to a VM of QEMU's",
+            Unsupported::Tcg => "Cloud Hypervisor runs on KVM only",
+        })
+    }
+}
+
 /// Errors of the VMM drivers.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The hypervisor's program is not there or cannot be executed.
-    #[error("{0}")]
-    Program(String),
+    /// The hypervisor's program is not there.
+    #[error("{program} is not in PATH")]
+    NotInstalled {
+        /// Its name.
+        program: &'static str,
+    },
+    /// The hypervisor's program cannot be used.
+    #[error("{by}{}: {reason}", path.display())]
+    Unusable {
+        /// Who has named it, with a colon; empty when it was found in `PATH`.
+        by: String,
+        /// The program.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// The release is too old.
+    #[error(
+        "{} is Cloud Hypervisor {version}; v{oldest}.0 or newer is needed, because older ones cannot keep a serial line whole on \
+         a socket",
+        path.display()
+    )]
+    TooOld {
+        /// The program.
+        path: PathBuf,
+        /// Its version.
+        version: String,
+        /// The oldest release that can be used.
+        oldest: u32,
+    },
+    /// The program does not run on this host's KVM.
+    #[error("{} does not run on this host's KVM: {reason}", path.display())]
+    NoKvm {
+        /// The program.
+        path: PathBuf,
+        /// Its words.
+        reason: String,
+    },
     /// The hypervisor cannot do what the specification asks for.
     #[error("{0}")]
-    Unsupported(String),
+    Unsupported(Unsupported),
     /// A file, FIFO or socket in the VM's directory could not be made, opened or removed.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Files(#[from] hypeman_files::Error),
     /// The VMM ended while it was asked for something.
     #[error("{request}: the VMM broke off: {message}")]
     BrokenOff {

@@ -5,12 +5,11 @@ use std::process::Command;
 
 use crate::hypervisor::{Error, Program, Result};
 
-/// Finds `name` at `path` if that is given, or else where the environment variable `variable` says, or else in `PATH`;
-/// `way_out` tells how to get it.
+/// Finds `name` at `path` if that is given, or else where the environment variable `variable` says, or else in `PATH`.
 ///
 /// # Errors
 /// When it is not there, or does not run.
-pub fn discover(name: &str, path: Option<&Path>, variable: &str, way_out: &str) -> Result<Program> {
+pub fn discover(name: &'static str, path: Option<&Path>, variable: &str) -> Result<Program> {
     let named = match path {
         Some(path) => Some((name, path.to_owned())),
         None => std::env::var_os(variable)
@@ -18,18 +17,27 @@ pub fn discover(name: &str, path: Option<&Path>, variable: &str, way_out: &str) 
             .map(|value| (variable, PathBuf::from(value))),
     };
     let path = match named {
-        Some((by, path)) => which::which(&path)
-            .map_err(|error| Error::Program(format!("{by}: {} cannot be run: {error}", path.display())))?,
-        None => {
-            which::which(name).map_err(|_| Error::Program(format!("{name} is not in PATH; {way_out}")))?
-        }
+        Some((by, path)) => which::which(&path).map_err(|error| Error::Unusable {
+            by: format!("{by}: "),
+            path,
+            reason: format!("it cannot be run: {error}"),
+        })?,
+        None => which::which(name).map_err(|_| Error::NotInstalled { program: name })?,
     };
     let version = version(&path)?;
     Ok(Program { path, version })
 }
 
-fn version(path: &PathBuf) -> Result<String> {
-    let broken = |why: String| Error::Program(format!("{} --version failed: {why}", path.display()));
+/// An error for a program that was found.
+pub(crate) fn unusable(program: &Program, reason: impl ToString) -> Error {
+    Error::Unusable { by: String::new(), path: program.path.clone(), reason: reason.to_string() }
+}
+
+fn version(path: &Path) -> Result<String> {
+    let broken = |why: String| {
+        let reason = format!("--version failed: {why}");
+        Error::Unusable { by: String::new(), path: path.to_owned(), reason }
+    };
     let output = Command::new(path).arg("--version").output().map_err(|error| broken(error.to_string()))?;
     if !output.status.success() {
         return Err(broken(format!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim())));

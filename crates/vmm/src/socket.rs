@@ -4,14 +4,14 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-use crate::hypervisor::{Error, Result};
+use hypeman_files::AtPath;
+
+use crate::hypervisor::Result;
 
 /// Removes the socket that an earlier run left at `path`, if there is one: a bind fails on a path that exists.
 pub(crate) fn remove(path: &Path) -> Result<()> {
     match std::fs::remove_file(path) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::Io { path: path.to_owned(), source })
-        }
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Ok(Err(error).at(path)?),
         _ => Ok(()),
     }
 }
@@ -19,5 +19,5 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
 /// A socket that listens, for the VMM to inherit.
 pub(crate) fn listen(path: &Path) -> Result<OwnedFd> {
     remove(path)?;
-    UnixListener::bind(path).map(OwnedFd::from).map_err(|source| Error::Io { path: path.to_owned(), source })
+    Ok(UnixListener::bind(path).map(OwnedFd::from).at(path)?)
 }

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::args::Format;
 use crate::context::{Context, programs};
-use crate::output;
+use crate::{hints, output};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -105,7 +105,10 @@ impl Check {
 fn vmms(cloud_hypervisor: Option<&Path>) -> Vec<Check> {
     let vmm = |name, kind, path| match hypeman_vmm::hypervisor(kind).discover(path) {
         Ok(program) => check(name, Verdict::Ok, format!("{} {}", program.path.display(), program.version)),
-        Err(error) => check(name, Verdict::Missing, error.to_string()),
+        Err(error) => {
+            let advice = hints::vmm(&error);
+            Check { advice, ..check(name, Verdict::Missing, error.to_string()) }
+        }
     };
     vec![
         vmm("qemu", HypervisorKind::Qemu, None),

@@ -4,12 +4,13 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use hypeman_files::AtPath;
 use rustix::fs::{CWD, Mode, OFlags};
 use serde::Deserialize;
 use tokio::net::unix::pipe::Receiver;
 
 use crate::fifo;
-use crate::hypervisor::{Error, Result};
+use crate::hypervisor::Result;
 
 /// The FIFO that the VMM writes its events to.
 const EVENTS: &str = "events";
@@ -44,8 +45,7 @@ impl Events {
     /// Opens our end of the FIFO.
     pub(crate) fn open(directory: &Path) -> Result<Events> {
         let path = directory.join(EVENTS);
-        let pipe = Receiver::from_owned_fd(open(&path, OFlags::RDONLY | OFlags::NONBLOCK)?)
-            .map_err(|source| Error::Io { path, source })?;
+        let pipe = Receiver::from_owned_fd(open(&path, OFlags::RDONLY | OFlags::NONBLOCK)?).at(&path)?;
         Ok(Events { pipe, unread: Vec::new() })
     }
 
@@ -70,8 +70,7 @@ impl Events {
 }
 
 fn open(path: &Path, flags: OFlags) -> Result<OwnedFd> {
-    rustix::fs::openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|error| Error::Io { path: path.to_owned(), source: error.into() })
+    Ok(rustix::fs::openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty()).at(path)?)
 }
 
 /// Takes the first event off `unread`, if it is whole.

@@ -10,6 +10,17 @@ use serde_json::value::RawValue;
 /// Deepest nesting that is read. A `config.json` has less than 10.
 const MAX_DEPTH: usize = 64;
 
+/// What is wrong with a document, and where.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Malformed(pub(crate) String);
+
+impl From<serde_json::Error> for Malformed {
+    fn from(error: serde_json::Error) -> Malformed {
+        Malformed(error.to_string())
+    }
+}
+
 /// A value.
 #[derive(Debug, Clone)]
 pub(crate) enum Json {
@@ -28,9 +39,9 @@ impl Json {
     ///
     /// # Errors
     /// The line and column where it is none, or the path to what is nested too deeply or there twice.
-    pub(crate) fn parse(text: &[u8]) -> Result<Json, String> {
+    pub(crate) fn parse(text: &[u8]) -> Result<Json, Malformed> {
         // All of it is looked at once, so that an error has its true line and column.
-        let raw: &RawValue = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+        let raw: &RawValue = serde_json::from_slice(text)?;
         expand(raw, "", 0)
     }
 
@@ -88,14 +99,15 @@ enum Level {
     Array(Vec<Box<RawValue>>),
 }
 
-fn expand(raw: &RawValue, path: &str, depth: usize) -> Result<Json, String> {
-    let at =
-        |path: &str, what: &str| Err(format!("{what} at {}", if path.is_empty() { "the top" } else { path }));
+fn expand(raw: &RawValue, path: &str, depth: usize) -> Result<Json, Malformed> {
+    let at = |path: &str, what: &str| {
+        Err(Malformed(format!("{what} at {}", if path.is_empty() { "the top" } else { path })))
+    };
     if depth > MAX_DEPTH {
         return at(path, &format!("nested more than {MAX_DEPTH} deep"));
     }
     let text = raw.get();
-    let wrong = |error: serde_json::Error| format!("{error} at {path}");
+    let wrong = |error: serde_json::Error| Malformed(format!("{error} at {path}"));
     Ok(match text.as_bytes().first() {
         Some(b'{' | b'[') => match serde_json::from_str(text).map_err(wrong)? {
             Level::Object(fields) => {

@@ -22,7 +22,7 @@ use std::process::Command;
 use async_trait::async_trait;
 use command_fds::{CommandFdExt, FdMapping};
 
-use crate::hypervisor::{Error, Hypervisor, Program, Result, Vm, Vmm};
+use crate::hypervisor::{Error, Hypervisor, Program, Result, Unsupported, Vm, Vmm};
 use crate::program;
 use crate::socket;
 use crate::spec::{Accelerator, VmSpec};
@@ -53,21 +53,14 @@ pub async fn restore(vmm: Vmm<'_>, snapshot: &Path) -> Result<Box<dyn Vm>> {
 #[async_trait(?Send)]
 impl Hypervisor for CloudHypervisor {
     fn discover(&self, path: Option<&Path>) -> Result<Program> {
-        let program = program::discover(
-            "cloud-hypervisor",
-            path,
-            "HYPEMAN_CLOUD_HYPERVISOR",
-            "get it from github.com/cloud-hypervisor/cloud-hypervisor/releases and give it with --cloud-hypervisor PATH \
-             or HYPEMAN_CLOUD_HYPERVISOR, or use --hypervisor qemu",
-        )?;
+        let program = program::discover("cloud-hypervisor", path, "HYPEMAN_CLOUD_HYPERVISOR")?;
         release::check(&program)?;
         Ok(program)
     }
 
     fn command(&self, program: &Program, directory: &Path, spec: &VmSpec) -> Result<Command> {
         if spec.accelerator != Accelerator::Kvm {
-            let reason = "Cloud Hypervisor runs on KVM only; use --accel kvm, or --hypervisor qemu for TCG";
-            return Err(Error::Unsupported(reason.to_owned()));
+            return Err(Error::Unsupported(Unsupported::Tcg));
         }
         socket::remove(&directory.join(SERIAL_SOCKET))?;
         let mut command = Command::new(&program.path);
@@ -78,7 +71,7 @@ impl Hypervisor for CloudHypervisor {
             FdMapping { parent_fd: socket::listen(&directory.join(API_SOCKET))?, child_fd: API_FD },
             FdMapping { parent_fd: OwnedFd::from(events::make_fifo(directory)?), child_fd: EVENTS_FD },
         ];
-        command.fd_mappings(descriptors).map_err(|error| Error::Program(error.to_string()))?;
+        command.fd_mappings(descriptors).map_err(|error| program::unusable(program, error))?;
         Ok(command)
     }
 

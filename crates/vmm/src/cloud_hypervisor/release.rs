@@ -22,12 +22,11 @@ pub(crate) fn number(program: &Program) -> Option<u32> {
 pub(crate) fn check(program: &Program) -> Result<()> {
     match number(program) {
         Some(number) if number >= OLDEST => Ok(()),
-        _ => Err(Error::Program(format!(
-            "{} is Cloud Hypervisor {}; v{OLDEST}.0 or newer is needed, because older ones cannot keep a serial line whole \
-             on a socket",
-            program.path.display(),
-            program.version
-        ))),
+        _ => Err(Error::TooOld {
+            path: program.path.clone(),
+            version: program.version.clone(),
+            oldest: OLDEST,
+        }),
     }
 }
 

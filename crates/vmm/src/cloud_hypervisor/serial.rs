@@ -3,10 +3,11 @@
 
 use std::path::Path;
 
+use hypeman_files::AtPath;
 use tokio::net::UnixStream;
 
 use super::SERIAL_SOCKET;
-use crate::hypervisor::{Console, Error, Result};
+use crate::hypervisor::{Console, Result};
 
 /// Connects to the serial line.
 pub(crate) async fn connect(directory: &Path) -> Result<Console> {
@@ -15,5 +16,6 @@ pub(crate) async fn connect(directory: &Path) -> Result<Console> {
         let output = UnixStream::connect(&path).await?.into_std()?;
         Ok(Console { input: output.try_clone()?.into(), output: output.into() })
     };
-    console.await.map_err(|source| Error::Io { path: path.clone(), source })
+    let connected: std::io::Result<Console> = console.await;
+    Ok(connected.at(&path)?)
 }

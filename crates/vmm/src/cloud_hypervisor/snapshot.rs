@@ -7,6 +7,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use super::json::Json;
+pub use super::json::Malformed;
 
 /// Largest `config.json` that is read, in bytes. One of a large VM has some 10 KiB.
 const MAX_SIZE: u64 = 4 << 20;
@@ -76,11 +77,11 @@ pub fn prepare_fork(config: &Path, socket: &str, fork: &Fork) -> Result<()> {
 /// Replaces a file by what `change` makes of it, or leaves it when that is `None`.
 fn rewrite(
     path: &Path,
-    change: impl FnOnce(&[u8]) -> std::result::Result<Option<Vec<u8>>, String>,
+    change: impl FnOnce(&[u8]) -> std::result::Result<Option<Vec<u8>>, Malformed>,
 ) -> Result<()> {
-    let damaged = |reason| Error::Damaged { path: path.to_owned(), reason };
+    let damaged = |reason: Malformed| Error::Damaged { path: path.to_owned(), reason: reason.to_string() };
     let Some(text) = hypeman_files::read_at_most(path, MAX_SIZE)? else {
-        return Err(damaged(format!("it is larger than {MAX_SIZE} bytes")));
+        return Err(damaged(Malformed(format!("it is larger than {MAX_SIZE} bytes"))));
     };
     match change(&text).map_err(damaged)? {
         Some(changed) => Ok(hypeman_files::replace(path, &changed)?),
@@ -92,21 +93,21 @@ fn rewrite(
 ///
 /// # Errors
 /// What is wrong with the text, and where.
-pub fn restored(text: &[u8], socket: &str) -> std::result::Result<Option<Vec<u8>>, String> {
+pub fn restored(text: &[u8], socket: &str) -> std::result::Result<Option<Vec<u8>>, Malformed> {
     let mut config = parse(text)?;
     if !move_serial(&mut config, socket)? {
         return Ok(None);
     }
-    config.to_vec().map(Some).map_err(|error| error.to_string())
+    Ok(Some(config.to_vec()?))
 }
 
 /// The text of a configuration as `fork` has it, with its serial line on `socket`; `None` when nothing has to change.
 ///
 /// # Errors
 /// What is wrong with the text, and where.
-pub fn forked(text: &[u8], socket: &str, fork: &Fork) -> std::result::Result<Option<Vec<u8>>, String> {
+pub fn forked(text: &[u8], socket: &str, fork: &Fork) -> std::result::Result<Option<Vec<u8>>, Malformed> {
     let mut config = parse(text)?;
-    let before = config.to_vec().map_err(|error| error.to_string())?;
+    let before = config.to_vec()?;
     config.for_each_text(&mut |text| {
         if let Some(moved) = moved(text, &fork.source, &fork.target) {
             *text = moved;
@@ -117,28 +118,28 @@ pub fn forked(text: &[u8], socket: &str, fork: &Fork) -> std::result::Result<Opt
         vsock.set("socket", socket);
     }
     move_nets(&mut config, &fork.nets)?;
-    let after = config.to_vec().map_err(|error| error.to_string())?;
+    let after = config.to_vec()?;
     Ok((after != before).then_some(after))
 }
 
-fn parse(text: &[u8]) -> std::result::Result<Json, String> {
+fn parse(text: &[u8]) -> std::result::Result<Json, Malformed> {
     match Json::parse(text)? {
         config @ Json::Object(_) => Ok(config),
-        _ => Err("it is no JSON object".to_owned()),
+        _ => Err(Malformed("it is no JSON object".to_owned())),
     }
 }
 
 /// The object in a field, if there is one.
-fn object<'a>(config: &'a mut Json, field: &str) -> std::result::Result<Option<&'a mut Json>, String> {
+fn object<'a>(config: &'a mut Json, field: &str) -> std::result::Result<Option<&'a mut Json>, Malformed> {
     match config.get_mut(field) {
         None => Ok(None),
         Some(value @ Json::Object(_)) => Ok(Some(value)),
-        Some(_) => Err(format!("no object at /{field}")),
+        Some(_) => Err(Malformed(format!("no object at /{field}"))),
     }
 }
 
 /// Puts the serial line on `socket`; whether it was elsewhere.
-fn move_serial(config: &mut Json, socket: &str) -> std::result::Result<bool, String> {
+fn move_serial(config: &mut Json, socket: &str) -> std::result::Result<bool, Malformed> {
     let Some(serial) = object(config, "serial")? else { return Ok(false) };
     if serial.text("mode") == Some("Socket") && serial.text("socket") == Some(socket) {
         return Ok(false);
@@ -149,18 +150,19 @@ fn move_serial(config: &mut Json, socket: &str) -> std::result::Result<bool, Str
     Ok(true)
 }
 
-fn move_nets(config: &mut Json, nets: &[Net]) -> std::result::Result<(), String> {
+fn move_nets(config: &mut Json, nets: &[Net]) -> std::result::Result<(), Malformed> {
     let devices = match config.get_mut("net") {
         None => &mut Vec::new(),
         Some(Json::Array(devices)) => devices,
-        Some(_) => return Err("no array at /net".to_owned()),
+        Some(_) => return Err(Malformed("no array at /net".to_owned())),
     };
     if devices.len() < nets.len() {
-        return Err(format!("{} network devices at /net, and the fork has {}", devices.len(), nets.len()));
+        let counts = format!("{} network devices at /net, and the fork has {}", devices.len(), nets.len());
+        return Err(Malformed(counts));
     }
     for (index, (device, net)) in devices.iter_mut().zip(nets).enumerate() {
         if !matches!(device, Json::Object(_)) {
-            return Err(format!("no object at /net/{index}"));
+            return Err(Malformed(format!("no object at /net/{index}")));
         }
         for (field, value) in [("tap", &net.tap), ("mac", &net.mac), ("ip", &net.ip), ("mask", &net.mask)] {
             if let Some(value) = value {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use async_trait::async_trait;
+use hypeman_files::AtPath;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
@@ -60,7 +61,7 @@ impl CloudHypervisorVm {
         let process = pid
             .ok_or(Errno::INVAL)
             .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()))
-            .map_err(|error| Error::Io { path: format!("/proc/{}", vmm.pid).into(), source: error.into() })?;
+            .at(Path::new(&format!("/proc/{}", vmm.pid)))?;
         let events = Events::open(vmm.directory)?;
         api.put_json(request, body).await?;
         let reported = Rc::new(Reported::default());

@@ -40,7 +40,7 @@ struct Remembered {
 /// `memory` until the host is booted again or the program is another one.
 ///
 /// # Errors
-/// [`Error::Program`] with QEMU's words when it does not run on KVM at all.
+/// [`Error::NoKvm`] with QEMU's words when it does not run on KVM at all.
 pub fn cpu_features(program: &Program, memory: &Path) -> Result<CpuFeatures> {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let recall = || {
@@ -68,17 +68,16 @@ pub fn try_features(program: &Program) -> Result<CpuFeatures> {
     let mut why = None;
     for set in LEFT_OUT {
         let left_out: Vec<String> = set.iter().map(|&feature| feature.to_owned()).collect();
-        match try_set(program, &left_out) {
-            Ok(()) => return Ok(CpuFeatures { left_out, why }),
-            Err(words) => why = why.or(Some(words)),
+        match refusal(program, &left_out) {
+            None => return Ok(CpuFeatures { left_out, why }),
+            Some(refusal) => why = why.or(Some(refusal)),
         }
     }
-    let why = why.unwrap_or_default();
-    Err(Error::Program(format!("{} does not run on this host's KVM: {why}", program.path.display())))
+    Err(Error::NoKvm { path: program.path.clone(), reason: why.unwrap_or_default() })
 }
 
-/// Brings up a VM that never runs, and ends it; or tells why it did not come up.
-fn try_set(program: &Program, left_out: &[String]) -> std::result::Result<(), String> {
+/// Brings up a VM that never runs, and ends it. Tells why, when it did not come up.
+fn refusal(program: &Program, left_out: &[String]) -> Option<String> {
     let mut command = Command::new(&program.path);
     command.args([
         "-S",
@@ -100,8 +99,11 @@ fn try_set(program: &Program, left_out: &[String]) -> std::result::Result<(), St
         }
         child.wait_with_output()
     };
-    let output = command.spawn().and_then(quit).map_err(|error| error.to_string())?;
-    if output.status.success() { Ok(()) } else { Err(last_words(&output)) }
+    match command.spawn().and_then(quit) {
+        Ok(output) if output.status.success() => None,
+        Ok(output) => Some(last_words(&output)),
+        Err(error) => Some(error.to_string()),
+    }
 }
 
 /// The first line that QEMU printed of its failure, which is the cause; what follows is where it gave up.

@@ -18,7 +18,7 @@ use command_fds::{CommandFdExt, FdMapping};
 pub use kvm::{CpuFeatures, cpu_features, try_features};
 
 use crate::fifo;
-use crate::hypervisor::{Error, Hypervisor, Program, Result, Vm, Vmm};
+use crate::hypervisor::{Error, Hypervisor, Program, Result, Unsupported, Vm, Vmm};
 use crate::program;
 use crate::socket::{self, listen};
 use crate::spec::VmSpec;
@@ -51,18 +51,12 @@ pub(crate) struct Qemu {
 #[async_trait(?Send)]
 impl Hypervisor for Qemu {
     fn discover(&self, path: Option<&Path>) -> Result<Program> {
-        program::discover(
-            "qemu-system-x86_64",
-            path,
-            "HYPEMAN_QEMU",
-            "apt-get install qemu-system-x86, or set HYPEMAN_QEMU",
-        )
+        program::discover("qemu-system-x86_64", path, "HYPEMAN_QEMU")
     }
 
     fn command(&self, program: &Program, directory: &Path, spec: &VmSpec) -> Result<Command> {
         if spec.hotplug_memory.is_some() {
-            let reason = "memory cannot be added to a VM of QEMU's; use --hypervisor cloud-hypervisor";
-            return Err(Error::Unsupported(reason.to_owned()));
+            return Err(Error::Unsupported(Unsupported::MemoryHotplug));
         }
         for name in [CONSOLE_IN, CONSOLE_OUT] {
             fifo::make(&directory.join(name))?;
@@ -77,7 +71,7 @@ impl Hypervisor for Qemu {
         }
         let mut command = Command::new(&program.path);
         command.current_dir(directory).args(arguments::of(self.machine, spec));
-        command.fd_mappings(sockets).map_err(|error| Error::Program(error.to_string()))?;
+        command.fd_mappings(sockets).map_err(|error| program::unusable(program, error))?;
         Ok(command)
     }
 

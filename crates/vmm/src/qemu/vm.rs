@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
+use hypeman_files::AtPath;
 use qapi::futures::{QapiService, QmpStreamTokio};
 use qapi::qmp::{self, Event, QmpCommand};
 use rustix::fs::{Mode, OFlags};
@@ -37,9 +38,8 @@ impl QemuVm {
     /// Connects to QMP and listens to its events from then on. Needs a tokio `LocalSet`.
     pub(crate) async fn connect(directory: &Path) -> Result<QemuVm> {
         let path = directory.join(QMP_SOCKET);
-        let failed = |source| Error::Io { path: path.clone(), source };
-        let negotiation = QmpStreamTokio::open_uds(&path).await.map_err(failed)?;
-        let (service, mut stream) = negotiation.negotiate().await.map_err(failed)?.into_parts();
+        let negotiation = QmpStreamTokio::open_uds(&path).await.at(&path)?;
+        let (service, mut stream) = negotiation.negotiate().await.at(&path)?.into_parts();
         let reason = Rc::new(Cell::new(None));
         let heard = reason.clone();
         let mut panicked = false;
@@ -94,8 +94,7 @@ impl Vm for QemuVm {
     async fn console(&mut self) -> Result<Console> {
         let open = |name: &str, flags: OFlags| {
             let path = self.directory.join(name);
-            rustix::fs::open(&path, flags | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
-                .map_err(|error| Error::Io { path, source: error.into() })
+            rustix::fs::open(&path, flags | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()).at(&path)
         };
         let output = open(CONSOLE_OUT, OFlags::RDONLY)?;
         // It may be refused: all pipes of an ordinary user together may not be larger than pipe(7) tells. Then the guest has

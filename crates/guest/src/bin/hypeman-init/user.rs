@@ -11,13 +11,16 @@ pub(crate) struct User {
     pub(crate) home: String,
 }
 
+/// What is being done here, for errors.
+const DOING: &str = "find the user of the image";
+
 /// Resolves `user[:group]` as docker does; both may be names or numbers, and empty is root.
 pub(crate) fn resolve(spec: &str) -> Result<User, Failure> {
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();
-    find(spec, &read("/etc/passwd"), &read("/etc/group")).context("find the user of the image")
+    find(spec, &read("/etc/passwd"), &read("/etc/group"))
 }
 
-fn find(spec: &str, passwd: &str, group: &str) -> Result<User, String> {
+fn find(spec: &str, passwd: &str, group: &str) -> Result<User, Failure> {
     let (user, group_name) = match spec.split_once(':') {
         Some((user, group)) => (user, Some(group)),
         None => (spec, None),
@@ -28,11 +31,13 @@ fn find(spec: &str, passwd: &str, group: &str) -> Result<User, String> {
     let entry = passwd.lines().map(fields).find(is_user);
     let number = |text: &str| text.parse::<u32>().ok();
     let uid = entry.as_ref().and_then(|entry| number(&entry[2])).or_else(|| number(user));
-    let uid = uid.ok_or_else(|| format!("/etc/passwd has no user {user:?}"))?;
+    let uid = uid.ok_or_else(|| format!("/etc/passwd has no user {user:?}")).context(DOING)?;
     let primary = entry.as_ref().and_then(|entry| number(&entry[3])).unwrap_or(0);
     let gid = match group_name {
         None => primary,
-        Some(name) => find_group(name, group).ok_or_else(|| format!("/etc/group has no group {name:?}"))?,
+        Some(name) => find_group(name, group)
+            .ok_or_else(|| format!("/etc/group has no group {name:?}"))
+            .context(DOING)?,
     };
     // With a group of their own choice users have no others but it, as docker has it. The primary group is among them:
     // else a file that is closed to it would be open to a program that has dropped it (CVE-2022-36109).
@@ -71,11 +76,12 @@ mod tests {
 
     #[test]
     fn users_and_groups_by_name_or_number() {
-        let who = |spec| find(spec, PASSWD, GROUP).map(|user| (user.uid, user.gid, user.groups, user.home));
-        assert_eq!(who(""), Ok((0, 0, vec![0, 50], "/root".into())));
-        assert_eq!(who("web"), Ok((33, 34, vec![34, 50], "/srv".into())));
-        assert_eq!(who("33:extra"), Ok((33, 50, vec![50], "/srv".into())));
-        assert_eq!(who("1000:1000"), Ok((1000, 1000, vec![1000], "/".into())));
-        assert!(who("nobody").is_err() && who("web:nogroup").is_err());
+        let who =
+            |spec| find(spec, PASSWD, GROUP).ok().map(|user| (user.uid, user.gid, user.groups, user.home));
+        assert_eq!(who(""), Some((0, 0, vec![0, 50], "/root".into())));
+        assert_eq!(who("web"), Some((33, 34, vec![34, 50], "/srv".into())));
+        assert_eq!(who("33:extra"), Some((33, 50, vec![50], "/srv".into())));
+        assert_eq!(who("1000:1000"), Some((1000, 1000, vec![1000], "/".into())));
+        assert!(who("nobody").is_none() && who("web:nogroup").is_none());
     }
 }

@@ -107,7 +107,7 @@ fn hostile_files_are_errors_that_name_file_and_place_and_stay_as_they_were() {
     }
     let error =
         forked(b"{\"net\":[1]}", "s", &Fork { nets: vec![Net::default()], ..Fork::default() }).unwrap_err();
-    assert!(error.contains("/net/0"), "{error}");
+    assert!(error.to_string().contains("/net/0"), "{error}");
 }
 
 /// Any JSON object, with the fields that matter now and then.
