@@ -87,7 +87,10 @@ pub fn judge(evidence: Evidence<'_>) -> End {
     if evidence.forced {
         return end(Reason::Killed, 137, "the VM was ended by force, as asked".to_owned());
     }
-    match (evidence.shutdown, evidence.vmm) {
+    // A VMM that ends well and says no more was powered off by its guest: Cloud Hypervisor does not wait until its last
+    // event is written (event_monitor/src/lib.rs: a channel to a thread that nobody joins).
+    let ended_well = (evidence.vmm == VmmExit::Code(0)).then_some(ShutdownReason::GuestShutdown);
+    match (evidence.shutdown.or(ended_well), evidence.vmm) {
         // Also when the VMM was killed for it: Cloud Hypervisor would boot the guest again.
         (Some(ShutdownReason::GuestReset), _) => {
             // An init system that reboots has ended everything in good order.
@@ -181,6 +184,14 @@ mod tests {
         let end = judge(Evidence { status: Some(&Status::Running), ..QUIET });
         assert_eq!((end.reason, end.exit_code), (Reason::GuestShutdown, 125));
         assert_eq!(judge(Evidence { guest: Guest::Systemd, ..QUIET }).exit_code, 0);
+    }
+
+    #[test]
+    fn a_vmm_that_ends_well_without_a_word_was_powered_off_and_one_that_fails_was_not() {
+        let silent = Evidence { guest: Guest::Bare, shutdown: None, ..QUIET };
+        assert_eq!((judge(silent).reason, judge(silent).exit_code), (Reason::GuestShutdown, 0));
+        let failed = judge(Evidence { vmm: VmmExit::Code(1), ..silent });
+        assert_eq!((failed.reason, failed.exit_code), (Reason::VmmExited, 125));
     }
 
     #[test]
