@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use hypeman_tests::bed::Bed;
 use hypeman_tests::disk::SmallDisk;
-use hypeman_tests::fixtures::{self, busybox, busybox_tar, testguest};
+use hypeman_tests::fixtures::{busybox_tar, testguest};
 use hypeman_tests::needs::{BUSYBOX, Need, QEMU};
 
 use crate::Test;
@@ -144,11 +144,12 @@ fn somebody_else_s_data_directory() {
 }
 
 fn what_can_never_start() {
-    let image = busybox();
-    let bed = fixtures::bed();
-    let before = bed.instance_directories().len();
+    let (scratch, bed) = empty();
+    bed.ok(&["image", "import", "--name", "busybox", busybox_tar().to_str().expect("UTF-8")]);
+    bed.ok(&["kernel", "import", "--name", "any", testguest()]);
+    let image = "busybox";
     bed.fails(&["create", "--disk-bps", "0", image], &["--disk-bps"]);
-    let file = fixtures::directory().join("large.env");
+    let file = scratch.path().join("large.env");
     let name = file.to_str().expect("UTF-8");
     let (one, many) = (vec![131_072], vec![100_000; 20]);
     for (sizes, words) in [(one, "128 KiB"), (many, "1024 KiB")] {
@@ -160,7 +161,7 @@ fn what_can_never_start() {
     bed.fails(&init, &["web", "init"]);
     bed.fails(&["create", "-w", "/tmp", "--entrypoint", "/sbin/init", image], &["/tmp", "init"]);
     bed.fails(&["create", "-w", "tmp", image], &["tmp", "absolute"]);
-    assert_eq!(bed.instance_directories().len(), before);
+    assert_empty(&bed);
 }
 
 /// Whose output is read by nobody ends without a word, and not by a panic.

@@ -10,6 +10,7 @@ use hypeman_record::names;
 use hypeman_record::status;
 use hypeman_vmm::hypervisor::ShutdownReason;
 
+use crate::error::{Result, StartContext};
 use crate::shared::Shared;
 
 /// How the VM ended, by all that is known after its VMM is gone.
@@ -30,12 +31,8 @@ pub(crate) async fn judge(shared: &Shared, exit: &std::io::Result<ExitStatus>) -
     })
 }
 
-/// Removes the instance that wished to be removed at its end.
-pub(crate) fn remove(shared: &Shared, alive: &Lock) {
-    let removed = std::env::current_dir().map_err(|error| error.to_string()).and_then(|directory| {
-        hypeman_files::remove_directory(&directory, alive).map_err(|error| error.to_string())
-    });
-    if let Err(error) = removed {
-        shared.journal.note(format_args!("not removed: {error}"));
-    }
+/// Removes the instance that was to be removed at its end.
+pub(crate) fn remove(alive: &Lock) -> Result<()> {
+    let directory = std::env::current_dir().start("find the instance's directory")?;
+    hypeman_files::remove_directory(&directory, alive).start("remove the instance")
 }

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -33,29 +34,38 @@ use crate::shared::Shared;
 use crate::vm::{self, Created};
 
 /// Carries out the launch order in the current directory.
-pub(crate) fn supervise(identity: Identity) -> Result<()> {
+pub(crate) fn supervise(Identity { listener, alive }: Identity) -> Result<()> {
     let launch: Launch = format::read(Path::new(names::LAUNCH))
         .start("read the launch order")?
         .ok_or("there is none")
         .start("read the launch order")?;
     let journal = Journal::open(Path::new(names::HYPEMAN_LOG), limits(&launch)).start("open hypeman.log")?;
     let journal = Rc::new(journal);
+    let auto_remove = launch.auto_remove;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().start("start the runtime")?;
-    LocalSet::new().block_on(&runtime, async {
-        let result = live(identity, launch, journal.clone()).await;
+    let result = LocalSet::new().block_on(&runtime, async {
+        let result = live(listener, launch, journal.clone()).await;
         if let Err(error) = &result {
             journal.note(format_args!("not started: {error}"));
         }
         result
-    })
+    });
+    // With these the last writers end: from here on nothing of us is written in the directory, which others may remove as
+    // soon as they have our lock.
+    drop((runtime, journal));
+    if auto_remove && result.is_ok() {
+        ending::remove(&alive)?;
+    }
+    drop(alive);
+    result
 }
 
 fn limits(launch: &Launch) -> Limits {
     Limits { max_size: launch.log.max_size, max_files: launch.log.max_files }
 }
 
-async fn live(identity: Identity, launch: Launch, journal: Rc<Journal>) -> Result<()> {
+async fn live(listener: UnixListener, launch: Launch, journal: Rc<Journal>) -> Result<()> {
     outlive_signals()?;
     schedule::wake_soon();
     if let Some(note) = &launch.note {
@@ -97,7 +107,7 @@ async fn live(identity: Identity, launch: Launch, journal: Rc<Journal>) -> Resul
     process::close_stdout();
     // Aside, for the guest prints already, and some VMMs drop what is not taken at once.
     let _ = spawn_blocking(memory::give_back_startup_code).await;
-    let server = spawn_local(server::serve(identity.listener, shared.clone()));
+    let server = spawn_local(server::serve(listener, shared.clone()));
 
     let halt = spawn_local(halt::end_when_halted(shared.clone()));
     let status = child.wait().await;
@@ -112,9 +122,6 @@ async fn live(identity: Identity, launch: Launch, journal: Rc<Journal>) -> Resul
     record(&shared, end.clone()).await;
     shared.end.send_replace(Some(end));
     let _ = server.await; // ends when everyone has been answered
-    if shared.launch.auto_remove {
-        ending::remove(&shared, &identity.alive);
-    }
     Ok(())
 }
 
