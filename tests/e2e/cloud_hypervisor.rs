@@ -3,8 +3,10 @@
 use std::io::Read;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::rc::Rc;
 use std::time::Duration;
 
+use hypeman_files::Lock;
 use hypeman_tests::bed::Bed;
 use hypeman_tests::ch::{ByHand, connect, is_real, programs, saboteur};
 use hypeman_tests::console::{assert_no_hole, files, whole};
@@ -12,9 +14,10 @@ use hypeman_tests::disk::FreezableDisk;
 use hypeman_tests::fixtures::{bed, busybox, testguest};
 use hypeman_tests::needs::{BUSYBOX, LOGROTATE, Need};
 use hypeman_tests::vm::Instance;
-use hypeman_vmm::cloud_hypervisor;
 use hypeman_vmm::cloud_hypervisor::snapshot::prepare_restore;
-use hypeman_vmm::hypervisor::Vmm;
+use hypeman_vmm::findings::Findings;
+use hypeman_vmm::hypervisor::{Origin, Vmm};
+use hypeman_vmm::process::VmmProcess;
 use hypeman_vmm::spec::{Accelerator, HypervisorKind, VmSpec};
 use testguest::check::Sequence;
 use testguest::{Finish, Options};
@@ -337,7 +340,7 @@ fn an_old_snapshot_comes_back_on_a_socket() {
 /// Restores a snapshot as hypeman's driver does, and reads the first bytes that the guest prints.
 fn restored(program: &str, directory: &Path, snapshot: &Path, length: usize) -> Vec<u8> {
     let driver = hypeman_vmm::hypervisor(HypervisorKind::CloudHypervisor);
-    let program = driver.discover(Some(Path::new(program))).expect("Cloud Hypervisor");
+    let program = driver.discover(Some(Path::new(program)), &Findings::none()).expect("Cloud Hypervisor");
     let spec = VmSpec {
         name: "restored".into(),
         vcpus: 1,
@@ -352,17 +355,18 @@ fn restored(program: &str, directory: &Path, snapshot: &Path, length: usize) -> 
         control_port: None,
     };
     let restore = async {
-        let command = driver.command(&program, directory, &spec).expect("prepare");
-        let mut child = tokio::process::Command::from(command).kill_on_drop(true).spawn().expect("start it");
-        let pid = child.id().expect("a pid").cast_signed();
-        let vmm = Vmm { program: &program, directory, pid };
-        let mut vm = cloud_hypervisor::restore(vmm, snapshot).await.expect("restore");
+        let origin = Origin::Restore(snapshot);
+        let command = driver.command(&program, directory, &spec, origin).expect("prepare");
+        let alive = Lock::acquire(&directory.join("vmm.pid")).expect("a lock");
+        let process = Rc::new(VmmProcess::start(command, alive).expect("start it"));
+        let vmm = Vmm { program: &program, directory, process: &process };
+        let vm = driver.create(vmm, &spec, origin).await.expect("restore");
         let console = vm.console().await.expect("connect");
-        vm.resume().await.expect("resume");
+        vm.boot().await.expect("resume");
         let mut bytes = vec![0; length];
         let mut line = UnixStream::from(console.output);
         line.set_nonblocking(false).and_then(|()| line.read_exact(&mut bytes)).expect("read");
-        child.kill().await.expect("kill");
+        process.kill().expect("kill");
         bytes
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
+use hypeman_vmm::findings::Findings;
 use hypeman_vmm::hypervisor::Error;
 use hypeman_vmm::qemu::CpuFeatures;
 use hypeman_vmm::spec::HypervisorKind;
@@ -69,7 +70,7 @@ impl Need {
 pub fn qemu_on_kvm() -> &'static Result<CpuFeatures, Error> {
     static TRIED: OnceLock<Result<CpuFeatures, Error>> = OnceLock::new();
     TRIED.get_or_init(|| {
-        let qemu = hypeman_vmm::hypervisor(HypervisorKind::Qemu).discover(None)?;
+        let qemu = hypeman_vmm::hypervisor(HypervisorKind::Qemu).discover(None, &Findings::none())?;
         hypeman_vmm::qemu::try_features(&qemu)
     })
 }

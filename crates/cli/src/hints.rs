@@ -2,7 +2,7 @@
 
 use hypeman_instance::{Error, Field, Needs};
 use hypeman_vmm::hypervisor::{self, Unsupported};
-use hypeman_vmm::spec::HypervisorKind;
+use hypeman_vmm::spec::{Accelerator, HypervisorKind};
 
 /// The way out of an error, if there is one to be told.
 pub(crate) fn way_out(error: &anyhow::Error) -> Option<String> {
@@ -27,18 +27,21 @@ fn instance(error: &Error) -> Option<String> {
                 )
             }
         },
-        Error::NoKvm { hypervisor: HypervisorKind::CloudHypervisor, .. } => {
+        Error::NoKvm { hypervisor, .. } if needs_kvm(*hypervisor) => {
             "create it with --hypervisor qemu, which can do without KVM".to_owned()
         }
         Error::NoKvm { .. } => "create it with --accel auto or tcg, which can do without KVM".to_owned(),
         Error::NoInit { name } => {
             format!("press its power button with `hypeman stop {name}`, or end it with `hypeman kill {name}`")
         }
-        Error::Start { missing_program: Some(program), .. } => program_hint(program)?.to_owned(),
         Error::Image(error) => image(error)?,
         Error::Vmm(error) => vmm(error)?,
         _ => return None,
     })
+}
+
+fn needs_kvm(hypervisor: HypervisorKind) -> bool {
+    !hypeman_vmm::hypervisor(hypervisor).abilities().accelerators.contains(&Accelerator::Tcg)
 }
 
 /// The way out of an error of the VMM drivers.

@@ -2,7 +2,6 @@
 
 use hypeman_record::record::Record;
 use hypeman_vmm::spec::{Accelerator, HypervisorKind};
-use hypeman_vmm::tsc::host_tsc_khz;
 
 /// For our init: the console on the serial line, a panic that resets (which ends the VM), and silence unless asked
 /// otherwise. Below 0 not even emergencies are shown, as each power off is one to Linux; but a kernel that dies is, for then
@@ -23,13 +22,7 @@ pub(crate) fn of(record: &Record, accelerator: Accelerator) -> String {
 
 fn ours(show_boot: bool, hypervisor: HypervisorKind, accelerator: Accelerator) -> Vec<String> {
     let mut words = vec![if show_boot { LOUD.to_owned() } else { QUIET.to_owned() }];
-    if accelerator == Accelerator::Tcg {
-        // On a busy host a timer interrupt of TCG's comes too late for Linux's check of the IO-APIC, and it panics.
-        words.push("no_timer_check".to_owned());
-    }
-    if (hypervisor, accelerator) == (HypervisorKind::QemuMicrovm, Accelerator::Tcg) {
-        words.push(format!("tsc_early_khz={}", host_tsc_khz()));
-    }
+    words.extend(hypeman_vmm::hypervisor(hypervisor).kernel_words(accelerator));
     words
 }
 

@@ -139,8 +139,6 @@ pub enum Error {
         name: String,
         /// The shim's words.
         reason: String,
-        /// The program that is not installed, if that is why.
-        missing_program: Option<String>,
     },
     /// The shim refused a request or went away.
     #[error("instance {name}: {reason}")]

@@ -4,7 +4,7 @@
 //! shim, is in the crate `hypeman-record`. The state is never stored: [`observe::observe`] asks the shim, the VMM's process and
 //! the disk.
 
-pub mod accelerator;
+mod accelerator;
 pub mod client;
 mod cmdline;
 pub mod command;

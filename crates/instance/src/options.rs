@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use hypeman_guest::ulimit::Ulimit;
 use hypeman_image::Image;
 use hypeman_record::record::{KernelUse, Settings};
-use hypeman_vmm::spec::{Accelerator, HypervisorKind};
+use hypeman_vmm::spec::HypervisorKind;
 
 use crate::error::{Error, Field, Result};
 use crate::name;
@@ -75,8 +75,8 @@ pub(crate) fn check(options: &CreateOptions) -> Result<()> {
     if options.image.is_none() && !matches!(options.kernel, Some(KernelUse::Own { .. })) {
         return invalid(Field::Image, "", "there is none, and no kernel to boot alone");
     }
-    if (settings.hypervisor, settings.accelerator)
-        == (HypervisorKind::CloudHypervisor, Some(Accelerator::Tcg))
+    if let Some(accelerator) = settings.accelerator
+        && !hypeman_vmm::hypervisor(settings.hypervisor).abilities().accelerators.contains(&accelerator)
     {
         return invalid(Field::Accelerator, "tcg", "Cloud Hypervisor has only kvm; TCG is QEMU's");
     }
@@ -88,7 +88,7 @@ fn check_hotplug(size: u64, hypervisor: HypervisorKind) -> Result<()> {
     if size == 0 || !size.is_multiple_of(128 * MIB) {
         return invalid(Field::HotplugMemory, size, "it has to be a multiple of 128 MiB");
     }
-    if hypervisor != HypervisorKind::CloudHypervisor {
+    if !hypeman_vmm::hypervisor(hypervisor).abilities().memory_hotplug {
         return invalid(Field::HotplugMemory, size, "only Cloud Hypervisor can add memory");
     }
     Ok(())

@@ -17,6 +17,7 @@ use hypeman_record::launch::{Guest, Launch};
 use hypeman_record::names;
 use hypeman_record::protocol::Started;
 use hypeman_record::record::{CommandSpec, KernelUse, Record};
+use hypeman_vmm::findings::Findings;
 use hypeman_vmm::spec::{Disk, VmSpec};
 
 use crate::client::Client;
@@ -56,7 +57,11 @@ pub fn start(store: &Store, instance: &Instance, programs: &Programs) -> Result<
 /// Resolves a record to what holds on this host now, and writes the disks of this start.
 fn prepare(store: &Store, instance: &Instance, programs: &Programs) -> Result<Launch> {
     let record = &instance.record;
-    let decision = accelerator::decide(record, store.data_dir())?;
+    let findings = Findings::in_directory(store.data_dir());
+    let settings = &record.settings;
+    let program =
+        hypeman_vmm::hypervisor(settings.hypervisor).discover(settings.program.as_deref(), &findings)?;
+    let decision = accelerator::decide(record, &program, &findings)?;
     let boot = boot_files(store, record, programs)?;
     let spec = VmSpec {
         name: record.name.clone(),
@@ -78,7 +83,7 @@ fn prepare(store: &Store, instance: &Instance, programs: &Programs) -> Result<La
     }
     Ok(Launch {
         hypervisor: record.settings.hypervisor,
-        program: record.settings.program.clone(),
+        found: Some(program),
         spec,
         guest: Guest::of(record.command.as_ref().map(|command| command.mode)),
         note: decision.note,
@@ -205,23 +210,16 @@ fn start_shim(instance: &Instance, hypeman: &Path) -> Result<Client> {
     let mut line = String::new();
     // Ends with the line, or with the shim.
     BufReader::new(word).take(64 * 1024).read_line(&mut line).at(&instance.directory)?;
-    let failed = |reason: String, missing_program| Error::Start {
-        name: instance.record.name.clone(),
-        reason,
-        missing_program,
-    };
+    let failed = |reason: String| Error::Start { name: instance.record.name.clone(), reason };
     match serde_json::from_str(&line) {
         Ok(Started::Ready) => Ok(client),
-        Ok(Started::Failed { message, missing_program }) => {
+        Ok(Started::Failed { message }) => {
             let _ = child.wait(); // it has said its last word
-            Err(failed(message, missing_program))
+            Err(failed(message))
         }
         Err(_) => {
             let how = child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
-            Err(failed(
-                format!("the shim ended without a word ({how}); {} may say more", log.display()),
-                None,
-            ))
+            Err(failed(format!("the shim ended without a word ({how}); {} may say more", log.display())))
         }
     }
 }

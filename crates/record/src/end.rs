@@ -1,7 +1,8 @@
 //! How a run ended, told from what the guest reported, what the VMM said, and what we did.
 
 use hypeman_guest::status::Status;
-use hypeman_vmm::hypervisor::ShutdownReason;
+use hypeman_vmm::process::VmmExit;
+use hypeman_vmm::vm::ShutdownReason;
 use serde::{Deserialize, Serialize};
 
 use crate::launch::Guest;
@@ -44,15 +45,6 @@ pub enum Reason {
     HostRebooted,
     /// Both the VMM and the shim were ended from outside.
     Vanished,
-}
-
-/// How the VMM's process ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum VmmExit {
-    /// By itself, with this code.
-    Code(i32),
-    /// By this signal.
-    Signal(i32),
 }
 
 /// What is known of an end, and from whom.
@@ -120,6 +112,11 @@ pub fn judge(evidence: Evidence<'_>) -> End {
         }
         (Some(ShutdownReason::HostRequest), _) => {
             end(Reason::VmmExited, 137, "the VMM was told to quit over its API from outside".to_owned())
+        }
+        (None, VmmExit::Unknown) => {
+            let message =
+                "the VMM has ended, and nobody was there to see how; vmm.log may say why".to_owned();
+            end(Reason::VmmExited, 125, message)
         }
         (None, VmmExit::Code(code)) => {
             end(Reason::VmmExited, 125, format!("the VMM ended with code {code}; vmm.log may say why"))

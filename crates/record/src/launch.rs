@@ -1,8 +1,7 @@
 //! What a record came to for one start: all that the shim needs, and nothing it would have to look up.
 
-use std::path::PathBuf;
-
 use hypeman_guest::config::Mode;
+use hypeman_vmm::hypervisor::Program;
 use hypeman_vmm::spec::{HypervisorKind, VmSpec};
 use serde::{Deserialize, Serialize};
 
@@ -14,8 +13,9 @@ use crate::record::LogLimits;
 pub struct Launch {
     /// The VMM.
     pub hypervisor: HypervisorKind,
-    /// The VMM's program, if the user named one.
-    pub program: Option<PathBuf>,
+    /// The VMM's program as it was found; absent in orders of older releases.
+    #[serde(default)]
+    pub found: Option<Program>,
     /// The VM.
     pub spec: VmSpec,
     /// Who is PID 1 in the guest.

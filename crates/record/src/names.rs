@@ -10,10 +10,10 @@ pub const RUN: &str = "run.json";
 pub const LOCK: &str = "lock";
 /// The shim's pid; held (flock) by the shim as long as it lives.
 pub const SHIM_PID: &str = "shim.pid";
+/// The VMM's pid; held (flock) by the VMM as long as it lives.
+pub const VMM_PID: &str = "vmm.pid";
 /// Where the shim answers.
 pub const SHIM_SOCKET: &str = "shim.sock";
-/// The control port of init, served by the VMM.
-pub const CONTROL_SOCKET: &str = "control.sock";
 /// FIFO of the VMM's own standard output and error.
 pub const VMM_OUTPUT: &str = "vmm.out";
 /// A kernel the user gave, copied.

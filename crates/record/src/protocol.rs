@@ -121,9 +121,6 @@ pub enum Started {
     Failed {
         /// Why.
         message: String,
-        /// The program that is not installed, if that is why.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        missing_program: Option<String>,
     },
 }
 

@@ -141,12 +141,10 @@ pub(crate) fn send_signal(shared: &Shared, signal: i32) -> Result<()> {
     line.push(b'\n');
     let mut control = shared.control.borrow_mut();
     if control.is_none() {
-        let stream = std::os::unix::net::UnixStream::connect(names::CONTROL_SOCKET)?;
-        stream.set_nonblocking(true)?;
-        *control = Some(stream);
+        *control = shared.vm.try_lock().map_err(|_| Error::Silent)?.channel()?;
     }
     let Some(stream) = control.as_mut() else {
-        return Ok(());
+        return Err(Error::NoInit);
     };
     match stream.write(&line) {
         Ok(written) if written == line.len() => Ok(()),

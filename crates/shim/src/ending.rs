@@ -1,26 +1,22 @@
 //! The end of a VM: what to call it, and what to leave.
 
-use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::ExitStatus;
 
 use hypeman_files::Lock;
-use hypeman_record::end::{self, End, Evidence, VmmExit};
+use hypeman_record::end::{self, End, Evidence};
 use hypeman_record::names;
 use hypeman_record::status;
-use hypeman_vmm::hypervisor::ShutdownReason;
+use hypeman_vmm::process::VmmExit;
+use hypeman_vmm::vm::ShutdownReason;
 
 use crate::error::{Result, StartContext};
 use crate::shared::Shared;
 
 /// How the VM ended, by all that is known after its VMM is gone.
-pub(crate) async fn judge(shared: &Shared, exit: &std::io::Result<ExitStatus>) -> End {
-    let vmm = match exit {
-        Ok(status) => status.signal().map_or(VmmExit::Code(status.code().unwrap_or(-1)), VmmExit::Signal),
-        Err(_) => VmmExit::Code(-1),
-    };
+pub(crate) async fn judge(shared: &Shared, vmm: VmmExit) -> End {
     let status = status::read(Path::new(names::STATUS));
-    let told = shared.vm.lock().await.shutdown_reason().await;
+    let mut status_of_vm = shared.vm.lock().await.status();
+    let told = status_of_vm.wait_for(|status| status.is_last).await.ok().and_then(|status| status.shutdown);
     let shutdown = if shared.halted.get() { Some(ShutdownReason::GuestHalt) } else { told };
     end::judge(Evidence {
         guest: shared.launch.guest,

@@ -6,13 +6,11 @@
 pub struct Error {
     /// What was being done, and why it failed.
     pub reason: String,
-    /// The program that is not installed, if that is why.
-    pub missing_program: Option<&'static str>,
 }
 
 impl Error {
     pub(crate) fn new(reason: String) -> Error {
-        Error { reason, missing_program: None }
+        Error { reason }
     }
 }
 

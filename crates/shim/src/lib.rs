@@ -32,8 +32,7 @@ pub use error::{Error, Result};
 pub fn run(directory: &Path) -> Result<()> {
     let result = process::become_shim(directory).and_then(supervisor::supervise);
     if let Err(error) = &result {
-        let missing_program = error.missing_program.map(str::to_owned);
-        say(&Started::Failed { message: error.reason.clone(), missing_program });
+        say(&Started::Failed { message: error.reason.clone() });
     }
     result
 }

@@ -112,10 +112,7 @@ async fn state(shared: &Shared) -> State {
     if shared.vmm_gone.is_cancelled() {
         return State::Shutdown;
     }
-    // Someone else may have paused it. A VMM that does not tell is not waited for.
-    let paused =
-        tokio::time::timeout(control::VMM_TIMEOUT, async { shared.vm.lock().await.is_paused().await });
-    if matches!(paused.await, Ok(Ok(true))) {
+    if shared.vm.lock().await.status().borrow().paused.is_some() {
         return State::Paused;
     }
     if control::is_up(shared) { State::Running } else { State::Initializing }

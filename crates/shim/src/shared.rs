@@ -7,7 +7,7 @@ use std::rc::Rc;
 use hypeman_record::end::End;
 use hypeman_record::launch::Launch;
 use hypeman_record::run::Run;
-use hypeman_vmm::hypervisor::Vm;
+use hypeman_vmm::vm::Vm;
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 

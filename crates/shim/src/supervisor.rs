@@ -73,10 +73,9 @@ async fn live(listener: UnixListener, launch: Launch, journal: Rc<Journal>) -> R
     }
     // Before anything runs: without its logs a VM is not started.
     let [app_log, vmm_log] = [open_log(&launch, names::APP_LOG)?, open_log(&launch, names::VMM_LOG)?];
-    let Created { hypervisor, mut child, vm, console, vmm_output, run } =
-        vm::create(&launch, &journal).await?;
+    let Created { hypervisor, process, vm, console, vmm_output, run } = vm::create(&launch, &journal).await?;
     if let Err(error) = format::write(Path::new(names::RUN), &run).start("record the run") {
-        vm::kill(&*hypervisor, &mut child).await;
+        vm::kill(&*hypervisor, &process).await;
         return Err(error);
     }
     let shared = Rc::new(Shared {
@@ -93,7 +92,7 @@ async fn live(listener: UnixListener, launch: Launch, journal: Rc<Journal>) -> R
     });
     let logs = [keep_console(&shared, console.output, app_log), keep_output(&shared, vmm_output, vmm_log)];
     if let Err(error) = shared.vm.lock().await.boot().await {
-        vm::kill(&*hypervisor, &mut child).await;
+        vm::kill(&*hypervisor, &process).await;
         shared.vmm_gone.cancel();
         for log in logs {
             let _ = log.await;
@@ -110,14 +109,14 @@ async fn live(listener: UnixListener, launch: Launch, journal: Rc<Journal>) -> R
     let server = spawn_local(server::serve(listener, shared.clone()));
 
     let halt = spawn_local(halt::end_when_halted(shared.clone()));
-    let status = child.wait().await;
+    let exit = process.ended().await;
     halt.abort();
     shared.vmm_gone.cancel();
     for log in logs {
         let _ = log.await; // a log that failed has said so in the journal
     }
     hypervisor.clean_up(Path::new("."));
-    let end = ending::judge(&shared, &status).await;
+    let end = ending::judge(&shared, exit).await;
     shared.journal.note(format_args!("ended: {}", end.message));
     record(&shared, end.clone()).await;
     shared.end.send_replace(Some(end));

@@ -2,17 +2,21 @@
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::process::Stdio;
+use std::rc::Rc;
 
+use hypeman_files::Lock;
 use hypeman_record::format::Envelope;
 use hypeman_record::launch::Launch;
 use hypeman_record::names;
 use hypeman_record::process::{Process, boot_id};
 use hypeman_record::run::Run;
-use hypeman_vmm::hypervisor::{self, Console, Hypervisor, Program, Vm, Vmm};
+use hypeman_vmm::hypervisor::{Hypervisor, Origin, Program, Vmm};
+use hypeman_vmm::process::{VmmExit, VmmProcess};
 use hypeman_vmm::spec::VmSpec;
+use hypeman_vmm::vm::{Console, Vm};
 use jiff::Timestamp;
 use rustix::fs::{Mode, OFlags};
-use tokio::process::{Child, Command};
 
 use crate::error::{Error, Result, StartContext};
 use crate::journal::Journal;
@@ -28,7 +32,7 @@ pub(crate) struct Created {
     /// The driver.
     pub(crate) hypervisor: Box<dyn Hypervisor>,
     /// The VMM's process.
-    pub(crate) child: Child,
+    pub(crate) process: Rc<VmmProcess>,
     /// The VMM's API.
     pub(crate) vm: Box<dyn Vm>,
     /// The guest's serial line.
@@ -42,51 +46,45 @@ pub(crate) struct Created {
 /// Starts the VMM, creates the VM and opens its console. When that fails, nothing of the VMM is left.
 pub(crate) async fn create(launch: &Launch, journal: &Journal) -> Result<Created> {
     let hypervisor = hypeman_vmm::hypervisor(launch.hypervisor);
-    let program = discover(&*hypervisor, launch)?;
+    let program =
+        launch.found.as_ref().ok_or("the launch order is of an older release").start("find the VMM")?;
     let (vmm_output, vmm_end) = output_pipe()?;
-    let mut child = spawn(&*hypervisor, &program, &launch.spec, vmm_end)?;
-    journal.note(format_args!(
-        "started {} {} as pid {}",
-        program.path.display(),
-        program.version,
-        pid(&child)
-    ));
-    let pid = pid(&child);
+    let process = Rc::new(spawn(&*hypervisor, program, &launch.spec, vmm_end)?);
+    let pid = process.pid().as_raw_nonzero();
+    journal.note(format_args!("started {} {} as pid {pid}", program.path.display(), program.version));
     let connected = tokio::select! {
-        connected = connect(&*hypervisor, &program, launch, pid) => connected,
-        status = child.wait() => Err(died(&status)),
+        connected = connect(&*hypervisor, program, launch, &process) => connected,
+        exit = process.ended() => Err(died(exit)),
     };
     match connected {
-        Ok((run, vm, console)) => Ok(Created { hypervisor, child, vm, console, vmm_output, run }),
+        Ok((run, vm, console)) => Ok(Created { hypervisor, process, vm, console, vmm_output, run }),
         Err(reason) => {
             // A connection that broke is only how we learn that the VMM has died.
-            let ended = tokio::time::timeout(DEATH, child.wait()).await;
-            kill(&*hypervisor, &mut child).await;
-            let reason = ended.map_or(reason, |status| died(&status));
+            let ended = tokio::time::timeout(DEATH, process.ended()).await;
+            kill(&*hypervisor, &process).await;
+            let reason = ended.map_or(reason, died);
             Err(Error::new(with_words(&last_words(&vmm_output), &reason)))
         }
     }
 }
 
-/// Finds the VMM's program.
-fn discover(hypervisor: &dyn Hypervisor, launch: &Launch) -> Result<Program> {
-    hypervisor.discover(launch.program.as_deref()).map_err(|error| {
-        let missing_program = match &error {
-            hypervisor::Error::NotInstalled { program } => Some(*program),
-            _ => None,
-        };
-        Error { missing_program, ..Error::new(format!("find the VMM: {error}")) }
-    })
-}
-
 /// Starts the VMM in the current directory.
-fn spawn(hypervisor: &dyn Hypervisor, program: &Program, spec: &VmSpec, output: OwnedFd) -> Result<Child> {
-    let command = hypervisor.command(program, Path::new("."), spec).start("prepare the VMM")?;
-    let mut command = Command::from(command);
-    command.stdin(std::process::Stdio::null()).kill_on_drop(true);
+fn spawn(
+    hypervisor: &dyn Hypervisor,
+    program: &Program,
+    spec: &VmSpec,
+    output: OwnedFd,
+) -> Result<VmmProcess> {
+    let alive = Lock::try_acquire(Path::new(names::VMM_PID))
+        .start("lock vmm.pid")?
+        .ok_or("a VMM of this instance still runs")
+        .start("lock vmm.pid")?;
+    let mut command =
+        hypervisor.command(program, Path::new("."), spec, Origin::Boot).start("prepare the VMM")?;
+    command.stdin(Stdio::null());
     command.stdout(output.try_clone().start("prepare the VMM")?).stderr(output);
     // With the command our copies of the descriptors go that are the VMM's now.
-    command.spawn().start(&format!("start {}", program.path.display()))
+    VmmProcess::start(command, alive).start(&format!("start {}", program.path.display()))
 }
 
 /// Creates the VM and opens its console; or tells why not.
@@ -94,50 +92,47 @@ async fn connect(
     hypervisor: &dyn Hypervisor,
     program: &Program,
     launch: &Launch,
-    pid: u32,
+    process: &Rc<VmmProcess>,
 ) -> std::result::Result<(Run, Box<dyn Vm>, Console), String> {
-    let process = |pid| Process::find(pid).ok_or("the VMM ended at once");
+    let find = |pid| Process::find(pid).ok_or("the VMM ended at once");
     let run = Run {
         boot_id: boot_id(),
-        shim: process(std::process::id())?,
-        vmm: process(pid)?,
+        shim: find(std::process::id())?,
+        vmm: find(process.pid().as_raw_nonzero().get().unsigned_abs())?,
         hypervisor: format!("{} {}", program.path.display(), program.version),
         accelerator: launch.spec.accelerator,
         started: Timestamp::now(),
         end: None,
         envelope: Envelope::of::<Run>(),
     };
-    let vmm = Vmm { program, directory: Path::new("."), pid: run.vmm.pid.cast_signed() };
-    let mut vm = hypervisor.create(vmm, &launch.spec).await.map_err(|error| error.to_string())?;
+    let vmm = Vmm { program, directory: Path::new("."), process };
+    let created = hypervisor.create(vmm, &launch.spec, Origin::Boot).await;
+    let vm = created.map_err(|error| error.to_string())?;
     let console = vm.console().await.map_err(|error| error.to_string())?;
     Ok((run, vm, console))
 }
 
 /// Ends a VMM that could not be started to its end, and leaves nothing of it.
-pub(crate) async fn kill(hypervisor: &dyn Hypervisor, child: &mut Child) {
-    let _ = child.kill().await; // it may have ended already
+pub(crate) async fn kill(hypervisor: &dyn Hypervisor, process: &VmmProcess) {
+    if process.kill().is_ok() {
+        process.ended().await;
+    }
     hypervisor.clean_up(Path::new("."));
 }
 
-/// The VMM's process id; 0 for one that was reaped, which no caller meets.
-fn pid(child: &Child) -> u32 {
-    child.id().unwrap_or_default()
-}
-
-fn died(status: &std::io::Result<std::process::ExitStatus>) -> String {
-    match status {
-        Ok(status) => format!("the VMM ended before the VM was made ({status})"),
-        Err(error) => format!("the VMM cannot be waited for: {error}"),
-    }
+fn died(exit: VmmExit) -> String {
+    let how = match exit {
+        VmmExit::Code(code) => format!("exit status: {code}"),
+        VmmExit::Signal(signal) => format!("signal: {signal}"),
+        VmmExit::Unknown => "nobody knows how".to_owned(),
+    };
+    format!("the VMM ended before the VM was made ({how})")
 }
 
 /// A FIFO for what the VMM prints. Both its ends are the VMM's as well (O_RDWR), so that it outlives us.
 fn output_pipe() -> Result<(OwnedFd, OwnedFd)> {
-    let path = names::VMM_OUTPUT;
-    match rustix::fs::mkfifoat(rustix::fs::CWD, path, Mode::RUSR | Mode::WUSR) {
-        Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-        Err(error) => return Err(error).start("make vmm.out"),
-    }
+    let path = Path::new(names::VMM_OUTPUT);
+    hypeman_vmm::fifo::make(path).start("make vmm.out")?;
     let open = |flags| rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty()).start("open vmm.out");
     Ok((open(OFlags::RDONLY | OFlags::NONBLOCK)?, open(OFlags::RDWR)?))
 }

@@ -8,7 +8,10 @@ use rustix::fs::{CWD, Mode};
 use crate::hypervisor::Result;
 
 /// Makes a FIFO, or takes the one that is there. What an earlier run left in it went with that run's VMM.
-pub(crate) fn make(path: &Path) -> Result<()> {
+///
+/// # Errors
+/// When it cannot be made.
+pub fn make(path: &Path) -> Result<()> {
     match rustix::fs::mkfifoat(CWD, path, Mode::RUSR | Mode::WUSR) {
         Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
         Err(error) => Ok(Err(error).at(path)?),

@@ -1,12 +1,16 @@
 //! The trait each hypervisor implements, in the order in which a supervisor calls it.
 
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::rc::Rc;
 
 use async_trait::async_trait;
 
-use crate::spec::VmSpec;
+use crate::findings::Findings;
+use crate::process::VmmProcess;
+use crate::qemu::CpuFeatures;
+use crate::spec::{Accelerator, VmSpec};
+use crate::vm::Vm;
 
 /// Where a hypervisor's program is and what it says of its version.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -17,42 +21,34 @@ pub struct Program {
     pub version: String,
 }
 
-/// A VMM's process, just started from [`Hypervisor::command`].
+/// A VMM that runs, to make a VM in or to take one over.
 #[derive(Debug, Clone, Copy)]
 pub struct Vmm<'a> {
     /// Its program.
     pub program: &'a Program,
     /// Its directory; the caller's current one too when its path is long (a socket's has at most 107 bytes).
     pub directory: &'a Path,
-    /// Its process id, which is its own until this call returns: nobody has waited for it.
-    pub pid: i32,
+    /// Its process.
+    pub process: &'a Rc<VmmProcess>,
 }
 
-/// The end of the guest's serial line that we own: a non-blocking descriptor to read from.
-#[derive(Debug)]
-pub struct Console {
-    /// What the guest prints.
-    pub output: OwnedFd,
-    /// What the guest reads as typed input; the same file for a socket.
-    pub input: OwnedFd,
+/// Where a VM's life begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin<'a> {
+    /// It boots.
+    Boot,
+    /// It goes on where it was when [`crate::vm::Vm::snapshot`] wrote this directory. Of Cloud Hypervisor's, what the snapshot says of the
+    /// serial line is to be fit for this VMM ([`crate::cloud_hypervisor::snapshot::prepare_restore`]).
+    Restore(&'a Path),
 }
 
-/// Why a VM ended, as far as the VMM told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ShutdownReason {
-    /// The guest powered itself off.
-    GuestShutdown,
-    /// The guest reset itself: a reboot, a triple fault, a panic that nobody was told of.
-    GuestReset,
-    /// The guest's kernel panicked, and said so.
-    GuestPanic,
-    /// The guest has halted all its CPUs for good.
-    GuestHalt,
-    /// We asked the VMM to quit.
-    HostRequest,
-    /// The VMM was ended by a signal.
-    HostSignal,
+/// What a hypervisor can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Abilities {
+    /// How it can execute a guest's instructions.
+    pub accelerators: &'static [Accelerator],
+    /// Whether memory can be added to a VM that runs.
+    pub memory_hotplug: bool,
 }
 
 /// What a hypervisor cannot do.
@@ -144,41 +140,51 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// A hypervisor: makes VMs of its kind. Stateless.
 #[async_trait(?Send)]
 pub trait Hypervisor {
-    /// Finds the program (`path`, else the `HYPEMAN_*` variable, else `PATH`) and reads its version by running it.
-    fn discover(&self, path: Option<&Path>) -> Result<Program>;
+    /// What it can do.
+    fn abilities(&self) -> Abilities;
+
+    /// Refuses what it cannot do, by kind.
+    fn check(&self, spec: &VmSpec) -> Result<()> {
+        let abilities = self.abilities();
+        if spec.hotplug_memory.is_some() && !abilities.memory_hotplug {
+            return Err(Error::Unsupported(Unsupported::MemoryHotplug));
+        }
+        if !abilities.accelerators.contains(&spec.accelerator) {
+            return Err(Error::Unsupported(Unsupported::Tcg));
+        }
+        Ok(())
+    }
+
+    /// Finds the program (`path`, else the `HYPEMAN_*` variable, else `PATH`) and its version.
+    fn discover(&self, path: Option<&Path>, findings: &Findings) -> Result<Program>;
+
+    /// The CPU features with which `program` runs VMs on this host's KVM.
+    fn cpu_features(&self, _program: &Program, _findings: &Findings) -> Result<CpuFeatures> {
+        Ok(CpuFeatures::default())
+    }
+
+    /// Words that Linux needs on its command line to run well there.
+    fn kernel_words(&self, _accelerator: Accelerator) -> Vec<String> {
+        Vec::new()
+    }
 
     /// Prepares `directory` (FIFOs, no stale sockets) and gives the command that starts the VMM there. The VMM must
     /// start with the guest stopped.
-    fn command(&self, program: &Program, directory: &Path, spec: &VmSpec) -> Result<Command>;
+    fn command(
+        &self,
+        program: &Program,
+        directory: &Path,
+        spec: &VmSpec,
+        origin: Origin<'_>,
+    ) -> Result<Command>;
 
-    /// Connects to the API of the VMM that was just started from [`Hypervisor::command`], and creates the VM there when
-    /// the VMM wants that as a step of its own. The guest has not run yet. The caller drops this future when the VMM's
-    /// process ends.
-    async fn create(&self, vmm: Vmm<'_>, spec: &VmSpec) -> Result<Box<dyn Vm>>;
+    /// Connects to the API of the VMM that was just started from [`Hypervisor::command`], and makes the VM there. Its guest
+    /// does not run yet. The caller drops this future when the VMM's process ends. Needs a tokio `LocalSet`.
+    async fn create(&self, vmm: Vmm<'_>, spec: &VmSpec, origin: Origin<'_>) -> Result<Box<dyn Vm>>;
+
+    /// Connects to a VM that runs, and whose shim is gone. What the VMM has told and nobody has heard is heard now.
+    async fn adopt(&self, vmm: Vmm<'_>) -> Result<Box<dyn Vm>>;
 
     /// Removes the sockets of a VMM that has ended, however it did. What cannot be removed is no obstacle to a new start.
     fn clean_up(&self, directory: &Path);
-}
-
-/// A VM that was created and is connected to.
-#[async_trait(?Send)]
-pub trait Vm {
-    /// Opens the console, before [`Vm::boot`]; and again when its other end has closed while the VMM lives on.
-    async fn console(&mut self) -> Result<Console>;
-    /// Lets the guest run its first instruction.
-    async fn boot(&mut self) -> Result<()>;
-    /// Presses the power button; the guest may ignore it.
-    async fn power_button(&mut self) -> Result<()>;
-    /// Ends the VMM at once, without asking the guest.
-    async fn quit(&mut self) -> Result<()>;
-    /// Stops the vCPUs.
-    async fn pause(&mut self) -> Result<()>;
-    /// Lets the vCPUs go on.
-    async fn resume(&mut self) -> Result<()>;
-    /// Whether the vCPUs are stopped, by whomever.
-    async fn is_paused(&mut self) -> Result<bool>;
-    /// Whether the guest has halted all its CPUs with interrupts off: it will never run again. A VMM that cannot tell says no.
-    async fn is_halted(&mut self) -> Result<bool>;
-    /// What the VMM has said of why the VM ended; asked after the VMM's process has ended.
-    async fn shutdown_reason(&mut self) -> Option<ShutdownReason>;
 }

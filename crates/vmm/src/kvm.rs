@@ -5,15 +5,19 @@
 //! virtualization and KVM's emulator does not know it. So those instructions are run in a vCPU.
 #![allow(unsafe_code)] // guest memory
 
+use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
 
 use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, kvm_segment, kvm_userspace_memory_region};
 use kvm_ioctls::{Kvm, VcpuExit, VcpuFd, VmFd};
 use rustix::mm::{MapFlags, ProtFlags};
+use serde::{Deserialize, Serialize};
+
+use crate::findings::{Findings, key_of_file};
 
 /// What KVM can do here.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum KvmState {
     /// The instructions that Linux needs run.
     Works,
@@ -62,24 +66,30 @@ const PAYLOAD: [u8; 44] = [
 /// The handler of int3: `inc %rbp; iretq`.
 const HANDLER_CODE: [u8; 5] = [0x48, 0xff, 0xc5, 0x48, 0xcf];
 
-/// Tries KVM. Takes some milliseconds; at most three seconds where a vCPU hangs.
+/// Tries KVM. Takes some milliseconds, at most three seconds where a vCPU hangs; what a vCPU has shown is remembered.
 #[must_use]
-pub fn probe_kvm() -> KvmState {
-    let (sender, receiver) = mpsc::channel();
-    // A thread, because a vCPU that hangs cannot be told to stop; it ends with the process then.
-    std::thread::spawn(move || sender.send(probe()));
-    let hung = || KvmState::Broken(format!("a vCPU did not come back within {} s", VCPU_TIMEOUT.as_secs()));
-    receiver.recv_timeout(VCPU_TIMEOUT).unwrap_or_else(|_| hung())
-}
-
-fn probe() -> KvmState {
+pub fn probe_kvm(findings: &Findings) -> KvmState {
     let kvm = match Kvm::new() {
         Ok(kvm) => kvm,
         Err(error) => return KvmState::Missing(format!("/dev/kvm cannot be opened: {error}")),
     };
-    match run(&kvm) {
-        Ok(state) => state,
-        Err(error) => KvmState::Broken(format!("a vCPU cannot be made: {error}")),
+    let Some(key) = key_of_file("kvm", Path::new("/dev/kvm")) else {
+        return probe(kvm).unwrap_or_else(|state| state);
+    };
+    findings.find_once(&key, || probe(kvm)).unwrap_or_else(|state| state)
+}
+
+/// Runs the payload; an error is what the next trial may not meet.
+fn probe(kvm: Kvm) -> Result<KvmState, KvmState> {
+    let (sender, receiver) = mpsc::channel();
+    // A thread, because a vCPU that hangs cannot be told to stop; it ends with the process then.
+    std::thread::spawn(move || sender.send(run(&kvm)));
+    match receiver.recv_timeout(VCPU_TIMEOUT) {
+        Ok(Ok(state)) => Ok(state),
+        Ok(Err(error)) => Err(KvmState::Broken(format!("a vCPU cannot be made: {error}"))),
+        Err(_) => {
+            Err(KvmState::Broken(format!("a vCPU did not come back within {} s", VCPU_TIMEOUT.as_secs())))
+        }
     }
 }
 
@@ -213,7 +223,10 @@ mod tests {
 
     #[test]
     fn the_probe_comes_to_a_verdict_and_the_same_one_twice() {
-        assert_eq!(probe_kvm(), probe_kvm());
-        eprintln!("KVM here: {:?}", probe_kvm());
+        let scratch = tempfile::tempdir().unwrap();
+        let findings = Findings::in_directory(scratch.path());
+        assert_eq!(probe_kvm(&Findings::none()), probe_kvm(&findings));
+        assert_eq!(probe_kvm(&Findings::none()), probe_kvm(&findings));
+        eprintln!("KVM here: {:?}", probe_kvm(&findings));
     }
 }

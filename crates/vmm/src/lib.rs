@@ -4,14 +4,17 @@
 //! for `sun_path` and a directory can be copied without rewriting anything in it.
 
 pub mod cloud_hypervisor;
-mod fifo;
+pub mod fifo;
+pub mod findings;
 pub mod hypervisor;
 pub mod kvm;
+pub mod process;
 pub mod program;
 pub mod qemu;
 mod socket;
 pub mod spec;
 pub mod tsc;
+pub mod vm;
 
 use hypervisor::Hypervisor;
 use spec::HypervisorKind;

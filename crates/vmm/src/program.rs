@@ -3,13 +3,20 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::findings::{Findings, key_of_program};
 use crate::hypervisor::{Error, Program, Result};
 
-/// Finds `name` at `path` if that is given, or else where the environment variable `variable` says, or else in `PATH`.
+/// Finds `name` at `path` if that is given, or else where the environment variable `variable` says, or else in `PATH`. Its
+/// version is remembered in `findings`.
 ///
 /// # Errors
 /// When it is not there, or does not run.
-pub fn discover(name: &'static str, path: Option<&Path>, variable: &str) -> Result<Program> {
+pub(crate) fn discover(
+    name: &'static str,
+    path: Option<&Path>,
+    variable: &str,
+    findings: &Findings,
+) -> Result<Program> {
     let named = match path {
         Some(path) => Some((name, path.to_owned())),
         None => std::env::var_os(variable)
@@ -24,7 +31,10 @@ pub fn discover(name: &'static str, path: Option<&Path>, variable: &str) -> Resu
         })?,
         None => which::which(name).map_err(|_| Error::NotInstalled { program: name })?,
     };
-    let version = version(&path)?;
+    let version = match key_of_program("version", &path) {
+        Some(key) => findings.find_once(&key, || version(&path))?,
+        None => version(&path)?,
+    };
     Ok(Program { path, version })
 }
 

@@ -150,11 +150,15 @@ impl Vmm {
         };
         let state = match vm.state {
             State::Running(line, gate) if pause => {
+                self.events.tell("vm", "pausing");
                 gate.set_paused(true);
+                self.events.tell("vm", "paused");
                 State::Paused(line, gate)
             }
             State::Paused(line, gate) if !pause => {
+                self.events.tell("vm", "resuming");
                 gate.set_paused(false);
+                self.events.tell("vm", "resumed");
                 State::Running(line, gate)
             }
             state => {

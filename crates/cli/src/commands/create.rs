@@ -8,6 +8,7 @@ use hypeman_instance::create;
 use hypeman_instance::options::CreateOptions;
 use hypeman_instance::store::Instance;
 use hypeman_record::record::{KernelUse, LogLimits, Settings};
+use hypeman_vmm::findings::Findings;
 use hypeman_vmm::spec::{HypervisorKind, RateLimit};
 
 use crate::args::CreateArguments;
@@ -56,7 +57,7 @@ fn settings(arguments: &CreateArguments) -> Result<Settings> {
         show_boot: arguments.show_boot,
         hypervisor,
         program: match (&arguments.program.cloud_hypervisor, hypervisor) {
-            (Some(path), HypervisorKind::CloudHypervisor) => Some(named_program(path)?),
+            (Some(path), HypervisorKind::CloudHypervisor) => Some(named_program(path, hypervisor)?),
             _ => None,
         },
         accelerator: arguments.accel.chosen(),
@@ -71,8 +72,8 @@ fn settings(arguments: &CreateArguments) -> Result<Settings> {
 }
 
 /// The program as the shim will find it, whose directory is another.
-fn named_program(path: &Path) -> Result<PathBuf> {
-    let program = hypeman_vmm::hypervisor(HypervisorKind::CloudHypervisor).discover(Some(path))?;
+fn named_program(path: &Path, hypervisor: HypervisorKind) -> Result<PathBuf> {
+    let program = hypeman_vmm::hypervisor(hypervisor).discover(Some(path), &Findings::none())?;
     Ok(std::path::absolute(program.path)?)
 }
 

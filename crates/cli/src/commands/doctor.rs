@@ -4,9 +4,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use hypeman_instance::accelerator;
+use hypeman_vmm::findings::Findings;
 use hypeman_vmm::kvm::{KvmState, probe_kvm};
-use hypeman_vmm::qemu::CpuFeatures;
+use hypeman_vmm::qemu::{CpuFeatures, try_features};
 use hypeman_vmm::spec::HypervisorKind;
 use serde::Serialize;
 
@@ -39,7 +39,7 @@ struct Check {
 pub(crate) fn doctor(context: &Context, cloud_hypervisor: Option<&Path>, format: Format) -> Result<ExitCode> {
     let mut checks = vmms(cloud_hypervisor);
     checks.push(kvm());
-    checks.extend(qemu_on_kvm(&context.data_dir));
+    checks.extend(qemu_on_kvm());
     checks.push(host_kernel());
     checks.push(data_dir(&context.data_dir));
     checks.push(init());
@@ -103,7 +103,7 @@ impl Check {
 }
 
 fn vmms(cloud_hypervisor: Option<&Path>) -> Vec<Check> {
-    let vmm = |name, kind, path| match hypeman_vmm::hypervisor(kind).discover(path) {
+    let vmm = |name, kind, path| match hypeman_vmm::hypervisor(kind).discover(path, &Findings::none()) {
         Ok(program) => check(name, Verdict::Ok, format!("{} {}", program.path.display(), program.version)),
         Err(error) => {
             let advice = hints::vmm(&error);
@@ -118,7 +118,7 @@ fn vmms(cloud_hypervisor: Option<&Path>) -> Vec<Check> {
 
 fn kvm() -> Check {
     let slow = "QEMU falls back to TCG, which is slow";
-    match probe_kvm() {
+    match probe_kvm(&Findings::none()) {
         KvmState::Works => check("kvm", Verdict::Ok, "tried: the instructions that Linux needs run"),
         KvmState::Missing(why) => check("kvm", Verdict::Missing, why).advice(&format!(
             "{slow}; load kvm_intel or kvm_amd, and let this user open /dev/kvm (group kvm)"
@@ -131,13 +131,12 @@ fn kvm() -> Check {
 }
 
 /// With which CPU features QEMU's KVM works, where it can be tried at all.
-fn qemu_on_kvm(data_dir: &Path) -> Option<Check> {
-    if matches!(probe_kvm(), KvmState::Missing(_)) {
+fn qemu_on_kvm() -> Option<Check> {
+    if matches!(probe_kvm(&Findings::none()), KvmState::Missing(_)) {
         return None;
     }
-    let qemu = hypeman_vmm::hypervisor(HypervisorKind::Qemu).discover(None).ok()?;
-    let tried = hypeman_vmm::qemu::cpu_features(&qemu, &accelerator::memory(data_dir));
-    let check = match tried {
+    let qemu = hypeman_vmm::hypervisor(HypervisorKind::Qemu).discover(None, &Findings::none()).ok()?;
+    let check = match try_features(&qemu) {
         Ok(CpuFeatures { why: None, .. }) => {
             check("qemu on kvm", Verdict::Ok, "tried: with all features of the CPU")
         }

@@ -22,10 +22,12 @@ use std::process::Command;
 use async_trait::async_trait;
 use command_fds::{CommandFdExt, FdMapping};
 
-use crate::hypervisor::{Error, Hypervisor, Program, Result, Unsupported, Vm, Vmm};
+use crate::findings::Findings;
+use crate::hypervisor::{Abilities, Hypervisor, Origin, Program, Result, Vmm};
 use crate::program;
 use crate::socket;
 use crate::spec::{Accelerator, VmSpec};
+use crate::vm::Vm;
 
 /// The API's socket.
 const API_SOCKET: &str = "ch.sock";
@@ -40,28 +42,26 @@ const SERIAL_SOCKET: &str = "serial.sock";
 #[derive(Debug)]
 pub(crate) struct CloudHypervisor;
 
-/// Makes a VM anew from the snapshot in a directory, in the VMM that was just started from [`Hypervisor::command`]. The guest
-/// is paused where it was: connect its console, and then let it go on ([`Vm::resume`]). What the snapshot says of the serial
-/// line is to be fit for this VMM ([`snapshot::prepare_restore`]).
-///
-/// # Errors
-/// When the snapshot is damaged or of another release, or the VMM ends meanwhile.
-pub async fn restore(vmm: Vmm<'_>, snapshot: &Path) -> Result<Box<dyn Vm>> {
-    Ok(Box::new(vm::CloudHypervisorVm::restore(vmm, snapshot).await?))
-}
-
 #[async_trait(?Send)]
 impl Hypervisor for CloudHypervisor {
-    fn discover(&self, path: Option<&Path>) -> Result<Program> {
-        let program = program::discover("cloud-hypervisor", path, "HYPEMAN_CLOUD_HYPERVISOR")?;
+    fn abilities(&self) -> Abilities {
+        Abilities { accelerators: &[Accelerator::Kvm], memory_hotplug: true }
+    }
+
+    fn discover(&self, path: Option<&Path>, findings: &Findings) -> Result<Program> {
+        let program = program::discover("cloud-hypervisor", path, "HYPEMAN_CLOUD_HYPERVISOR", findings)?;
         release::check(&program)?;
         Ok(program)
     }
 
-    fn command(&self, program: &Program, directory: &Path, spec: &VmSpec) -> Result<Command> {
-        if spec.accelerator != Accelerator::Kvm {
-            return Err(Error::Unsupported(Unsupported::Tcg));
-        }
+    fn command(
+        &self,
+        program: &Program,
+        directory: &Path,
+        spec: &VmSpec,
+        _origin: Origin<'_>,
+    ) -> Result<Command> {
+        self.check(spec)?;
         socket::remove(&directory.join(SERIAL_SOCKET))?;
         let mut command = Command::new(&program.path);
         command.current_dir(directory);
@@ -75,9 +75,18 @@ impl Hypervisor for CloudHypervisor {
         Ok(command)
     }
 
-    async fn create(&self, vmm: Vmm<'_>, spec: &VmSpec) -> Result<Box<dyn Vm>> {
-        let config = config::VmConfig::new(spec, landlock::is_there(vmm.program));
-        Ok(Box::new(vm::CloudHypervisorVm::create(vmm, &config).await?))
+    async fn create(&self, vmm: Vmm<'_>, spec: &VmSpec, origin: Origin<'_>) -> Result<Box<dyn Vm>> {
+        Ok(Box::new(match origin {
+            Origin::Boot => {
+                let config = config::VmConfig::new(spec, landlock::is_there(vmm.program));
+                vm::CloudHypervisorVm::create(vmm, &config).await?
+            }
+            Origin::Restore(snapshot) => vm::CloudHypervisorVm::restore(vmm, snapshot).await?,
+        }))
+    }
+
+    async fn adopt(&self, vmm: Vmm<'_>) -> Result<Box<dyn Vm>> {
+        Ok(Box::new(vm::CloudHypervisorVm::adopt(vmm).await?))
     }
 
     fn clean_up(&self, directory: &Path) {

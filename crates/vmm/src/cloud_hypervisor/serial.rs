@@ -7,7 +7,8 @@ use hypeman_files::AtPath;
 use tokio::net::UnixStream;
 
 use super::SERIAL_SOCKET;
-use crate::hypervisor::{Console, Result};
+use crate::hypervisor::Result;
+use crate::vm::Console;
 
 /// Connects to the serial line.
 pub(crate) async fn connect(directory: &Path) -> Result<Console> {

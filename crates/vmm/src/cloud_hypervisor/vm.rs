@@ -1,23 +1,24 @@
 //! A VM in a running Cloud Hypervisor.
 
-use std::cell::Cell;
-use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use async_trait::async_trait;
 use hypeman_files::AtPath;
-use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
-use tokio::task::JoinHandle;
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::api::Api;
 use super::config::VmConfig;
-use super::events::Events;
+use super::events::{Event, Events};
 use super::pin::Pinned;
 use super::{API_SOCKET, accepted, release, serial};
-use crate::hypervisor::{Console, Error, Result, ShutdownReason, Vm, Vmm};
+use crate::hypervisor::{Error, Result, Vmm};
+use crate::process::VmmProcess;
+use crate::vm::{Console, Paused, ShutdownReason, Vm, VmStatus};
 
 /// A VM that was created there.
 pub(crate) struct CloudHypervisorVm {
@@ -25,22 +26,16 @@ pub(crate) struct CloudHypervisorVm {
     api: Api,
     /// The VMM, if it drops what the guest prints before our connection is accepted.
     drops_until_accepted: Option<Pid>,
-    asked_to_quit: bool,
-    reported: Rc<Reported>,
-    events: Option<JoinHandle<()>>,
+    /// Whether the guest was restored, and waits to be resumed.
+    is_restored: bool,
+    publish: Rc<watch::Sender<VmStatus>>,
+    _reader: AbortOnDropHandle<()>,
 }
 
 /// The answer to `vm.info`, as far as we use it.
 #[derive(Deserialize)]
 struct VmInfo {
     state: String,
-}
-
-/// What the events of the VMM have told of the VM.
-#[derive(Default)]
-struct Reported {
-    booted: Cell<bool>,
-    reason: Cell<Option<ShutdownReason>>,
 }
 
 impl CloudHypervisorVm {
@@ -51,36 +46,41 @@ impl CloudHypervisorVm {
 
     /// As [`CloudHypervisorVm::create`], from a snapshot.
     pub(crate) async fn restore(vmm: Vmm<'_>, snapshot: &Path) -> Result<CloudHypervisorVm> {
-        let url = format!("file://{}", snapshot.display());
-        CloudHypervisorVm::make(vmm, "vm.restore", &serde_json::json!({"source_url": url})).await
+        let source = serde_json::json!({"source_url": url(vmm.directory, snapshot)?});
+        let vm = CloudHypervisorVm::make(vmm, "vm.restore", &source).await?;
+        vm.publish.send_modify(|status| status.paused = Some(Paused::Requested));
+        Ok(CloudHypervisorVm { is_restored: true, ..vm })
+    }
+
+    /// Takes over a VM that runs.
+    pub(crate) async fn adopt(vmm: Vmm<'_>) -> Result<CloudHypervisorVm> {
+        let vm = CloudHypervisorVm::listen(vmm)?;
+        let paused = vm.api.get_json::<VmInfo>("vm.info").await?.state == "Paused";
+        vm.publish.send_modify(|status| {
+            status.booted = true;
+            status.paused = paused.then_some(Paused::Requested);
+        });
+        Ok(vm)
     }
 
     async fn make(vmm: Vmm<'_>, request: &str, body: &impl Serialize) -> Result<CloudHypervisorVm> {
-        let api = Api { socket: vmm.directory.join(API_SOCKET) };
-        let pid = Pid::from_raw(vmm.pid);
-        let process = pid
-            .ok_or(Errno::INVAL)
-            .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()))
-            .at(Path::new(&format!("/proc/{}", vmm.pid)))?;
-        let events = Events::open(vmm.directory)?;
-        api.put_json(request, body).await?;
-        let reported = Rc::new(Reported::default());
-        let events = tokio::task::spawn_local(watch(events, process, reported.clone()));
-        Ok(CloudHypervisorVm {
-            directory: vmm.directory.to_owned(),
-            api,
-            drops_until_accepted: pid.filter(|_| !release::keeps_unread(vmm.program)),
-            asked_to_quit: false,
-            reported,
-            events: Some(events),
-        })
+        let vm = CloudHypervisorVm::listen(vmm)?;
+        vm.api.put_json(request, body).await?;
+        Ok(vm)
     }
 
-    /// Waits until all events of a VMM that has ended were read.
-    async fn read_last_events(&mut self) {
-        if let Some(events) = self.events.take() {
-            let _ = events.await; // the FIFO has ended with the VMM
-        }
+    fn listen(vmm: Vmm<'_>) -> Result<CloudHypervisorVm> {
+        let events = Events::open(vmm.directory)?;
+        let publish = Rc::new(watch::Sender::new(VmStatus::default()));
+        let reader = tokio::task::spawn_local(watch(events, vmm.process.clone(), publish.clone()));
+        Ok(CloudHypervisorVm {
+            directory: vmm.directory.to_owned(),
+            api: Api { socket: vmm.directory.join(API_SOCKET) },
+            drops_until_accepted: Some(vmm.process.pid()).filter(|_| !release::keeps_unread(vmm.program)),
+            is_restored: false,
+            publish,
+            _reader: AbortOnDropHandle::new(reader),
+        })
     }
 }
 
@@ -88,74 +88,103 @@ impl CloudHypervisorVm {
 /// (`vm_reboot` in `vmm/src/lib.rs`), with a new serial socket whose first bytes nobody could be there for: so, as with
 /// the other hypervisors, a reset ends the VM. The VMM tells of it before it begins, and the new guest runs only after it
 /// was loaded.
-async fn watch(mut events: Events, process: OwnedFd, reported: Rc<Reported>) {
+async fn watch(mut events: Events, process: Rc<VmmProcess>, publish: Rc<watch::Sender<VmStatus>>) {
     let mut panicked = false;
     while let Some(event) = events.next().await {
-        match (event.source.as_str(), event.event.as_str()) {
-            ("guest", "panic") => panicked = true,
-            ("vm", "rebooting") => {
-                let reason = if panicked { ShutdownReason::GuestPanic } else { ShutdownReason::GuestReset };
-                reported.reason.set(Some(reason));
-                let _ = pidfd_send_signal(&process, Signal::KILL); // fails when it has ended: all the better
-            }
-            ("vm", "booted") => reported.booted.set(true),
-            ("vm", "shutdown") if reported.reason.get().is_none() => {
-                reported.reason.set(Some(ShutdownReason::GuestShutdown));
-            }
-            _ => {}
+        publish.send_modify(|status| apply(&event, &mut panicked, status));
+        if (event.source.as_str(), event.event.as_str()) == ("vm", "rebooting") {
+            let _ = process.kill(); // fails when it has ended: all the better
         }
     }
+    publish.send_modify(|status| status.is_last = true);
+}
+
+/// What an event makes of the status.
+fn apply(event: &Event, panicked: &mut bool, status: &mut VmStatus) {
+    match (event.source.as_str(), event.event.as_str()) {
+        ("guest", "panic") => *panicked = true,
+        ("vm", "rebooting") => {
+            let reason = if *panicked { ShutdownReason::GuestPanic } else { ShutdownReason::GuestReset };
+            status.shutdown = Some(reason);
+        }
+        ("vm", "booted") => status.booted = true,
+        ("vm", "paused") => status.paused = Some(Paused::Requested),
+        ("vm", "resumed") => {
+            status.booted = true;
+            status.paused = None;
+        }
+        // The VMM has the same word for a shutdown that the guest began and one that we asked for.
+        ("vm", "shutdown") => {
+            status.shutdown.get_or_insert(ShutdownReason::GuestShutdown);
+        }
+        _ => {}
+    }
+}
+
+/// A directory as the API wants it.
+fn url(vmm: &Path, directory: &Path) -> Result<String> {
+    let path = vmm.join(directory);
+    Ok(format!("file://{}", std::path::absolute(&path).at(&path)?.display()))
 }
 
 #[async_trait(?Send)]
 impl Vm for CloudHypervisorVm {
-    async fn console(&mut self) -> Result<Console> {
+    fn status(&self) -> watch::Receiver<VmStatus> {
+        self.publish.subscribe()
+    }
+
+    async fn console(&self) -> Result<Console> {
         serial::connect(&self.directory).await
     }
 
-    async fn boot(&mut self) -> Result<()> {
+    async fn boot(&self) -> Result<()> {
+        if self.is_restored {
+            return self.resume().await;
+        }
         let _pinned = self.drops_until_accepted.and_then(Pinned::new);
         match self.api.put("vm.boot").await {
             // A guest may be quicker than the VMM's answer, and end the VMM before that is sent.
             Err(Error::BrokenOff { request, message }) => {
-                self.read_last_events().await;
-                if self.reported.booted.get() { Ok(()) } else { Err(Error::BrokenOff { request, message }) }
+                let mut status = self.publish.subscribe();
+                let booted = status.wait_for(|status| status.is_last).await.is_ok_and(|status| status.booted);
+                if booted { Ok(()) } else { Err(Error::BrokenOff { request, message }) }
             }
             answered => answered,
         }
     }
 
-    async fn power_button(&mut self) -> Result<()> {
+    async fn power_button(&self) -> Result<()> {
         self.api.put("vm.power-button").await
     }
 
-    async fn quit(&mut self) -> Result<()> {
-        self.asked_to_quit = true;
+    async fn quit(&self) -> Result<()> {
+        self.publish.send_modify(|status| {
+            status.shutdown.get_or_insert(ShutdownReason::HostRequest);
+        });
         self.api.put("vmm.shutdown").await
     }
 
-    async fn pause(&mut self) -> Result<()> {
+    async fn pause(&self) -> Result<()> {
         self.api.put("vm.pause").await
     }
 
-    async fn resume(&mut self) -> Result<()> {
+    async fn resume(&self) -> Result<()> {
         if let Some(process) = self.drops_until_accepted {
             accepted::wait_until_served(process).await;
         }
         self.api.put("vm.resume").await
     }
 
-    async fn is_paused(&mut self) -> Result<bool> {
-        Ok(self.api.get_json::<VmInfo>("vm.info").await?.state == "Paused")
+    async fn snapshot(&self, directory: &Path) -> Result<()> {
+        let destination = serde_json::json!({"destination_url": url(&self.directory, directory)?});
+        self.api.put_json("vm.snapshot", &destination).await
     }
 
-    async fn is_halted(&mut self) -> Result<bool> {
+    async fn is_halted(&self) -> Result<bool> {
         Ok(false) // nothing in its API tells
     }
 
-    async fn shutdown_reason(&mut self) -> Option<ShutdownReason> {
-        self.read_last_events().await;
-        // The VMM has the same word for a shutdown that the guest began and one that we asked for.
-        if self.asked_to_quit { Some(ShutdownReason::HostRequest) } else { self.reported.reason.get() }
+    fn channel(&self) -> Result<Option<UnixStream>> {
+        Ok(None) // vsock has to come first
     }
 }

@@ -1,6 +1,7 @@
 //! QEMU's command line.
 
 use super::Machine;
+use crate::hypervisor::Origin;
 use crate::spec::{Accelerator, Disk, RateLimit, VmSpec};
 
 /// Where QEMU finds its QMP socket among its descriptors.
@@ -9,7 +10,7 @@ pub(crate) const QMP_FD: i32 = 3;
 pub(crate) const CONTROL_FD: i32 = 4;
 
 /// The arguments for a VM that starts stopped (`-S`).
-pub(crate) fn of(machine: Machine, spec: &VmSpec) -> Vec<String> {
+pub(crate) fn of(machine: Machine, spec: &VmSpec, origin: Origin<'_>) -> Vec<String> {
     let mut arguments = Arguments::default();
     arguments.flags(&["-S", "-nodefaults", "-no-user-config"]);
     arguments.pair("-display", "none");
@@ -36,6 +37,9 @@ pub(crate) fn of(machine: Machine, spec: &VmSpec) -> Vec<String> {
     arguments.pair("-device", format!("virtio-rng-{}", bus(machine)));
     for (index, disk) in spec.disks.iter().enumerate() {
         arguments.disk(machine, index, disk);
+    }
+    if let Origin::Restore(_) = origin {
+        arguments.pair("-incoming", "defer");
     }
     if let Some(port) = &spec.control_port {
         arguments.pair("-chardev", format!("socket,id=control,fd={CONTROL_FD},server=on,wait=off"));
@@ -141,7 +145,7 @@ mod tests {
             cpu_left_out: Vec::new(),
             control_port: None,
         };
-        let arguments = of(Machine::Q35, &spec);
+        let arguments = of(Machine::Q35, &spec, Origin::Boot);
         assert!(arguments.contains(&"guest=x,,debug-threads=on".to_owned()));
         assert!(arguments.iter().any(|argument| argument.contains("file=a,,readonly=off,readonly=on")));
     }

@@ -5,13 +5,12 @@
 //! IA32_ARCH_CAPABILITIES). So a QEMU is started with a stopped VM, and with fewer features until one comes up.
 
 use std::io::Write;
-use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use hypeman_files::{Lock, read_json, write_json};
 use serde::{Deserialize, Serialize};
 
 use super::arguments;
+use crate::findings::{Findings, key_of_program};
 use crate::hypervisor::{Error, Program, Result};
 
 /// What is left out, in the order in which it is tried. What comes last are features that few guests miss: virtualization
@@ -19,7 +18,7 @@ use crate::hypervisor::{Error, Program, Result};
 const LEFT_OUT: [&[&str]; 3] = [&[], &["arch-capabilities"], &["arch-capabilities", "vmx", "svm", "pmu"]];
 
 /// What a trial has shown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CpuFeatures {
     /// Features that guests do not get, as QEMU names them.
     pub left_out: Vec<String>,
@@ -27,37 +26,15 @@ pub struct CpuFeatures {
     pub why: Option<String>,
 }
 
-/// A trial that is remembered, and of what it holds.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Remembered {
-    /// A boot of the host: with another kernel KVM may be another.
-    boot: String,
-    program: Program,
-    features: CpuFeatures,
-}
-
-/// The CPU features with which `program` runs VMs on this host's KVM. A trial takes some 50 ms; its result is remembered at
-/// `memory` until the host is booted again or the program is another one.
+/// The CPU features with which `program` runs VMs on this host's KVM. A trial takes some 50 ms; its result is remembered.
 ///
 /// # Errors
 /// [`Error::NoKvm`] with QEMU's words when it does not run on KVM at all.
-pub fn cpu_features(program: &Program, memory: &Path) -> Result<CpuFeatures> {
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let recall = || {
-        let remembered: Remembered = read_json(memory).ok().flatten()?;
-        (remembered.boot == boot && remembered.program == *program).then_some(remembered.features)
-    };
-    if let Some(features) = recall() {
-        return Ok(features);
+pub(crate) fn cpu_features(program: &Program, findings: &Findings) -> Result<CpuFeatures> {
+    match key_of_program("cpu features", &program.path) {
+        Some(key) => findings.find_once(&key, || try_features(program)),
+        None => try_features(program),
     }
-    // Of many starts at once, one tries. Where nothing can be remembered, each tries for itself.
-    let _held = Lock::acquire(&memory.with_extension("lock"));
-    if let Some(features) = recall() {
-        return Ok(features);
-    }
-    let features = try_features(program)?;
-    let _ = write_json(memory, &Remembered { boot, program: program.clone(), features: features.clone() });
-    Ok(features)
 }
 
 /// Tries one set of features after the other.
@@ -118,47 +95,35 @@ fn last_words(output: &Output) -> String {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
 
     use super::*;
 
-    /// A QEMU in whose KVM `condition` fails; it counts how often it is asked.
+    /// A QEMU in whose KVM `condition` fails.
     fn qemu(directory: &Path, condition: &str) -> Program {
         let path = directory.join("qemu");
         let text = format!(
-            "#!/bin/sh\necho x >>{0}/asked\ncase \"$*\" in {condition}) echo 'qemu: error: failed to set MSR 0x10a to 0x0' >&2\n\
-             echo 'qemu: kvm_buf_set_msrs: Assertion failed' >&2; exit 134;; esac\ncat >/dev/null\n",
-            directory.display()
+            "#!/bin/sh\ncase \"$*\" in {condition}) echo 'qemu: error: failed to set MSR 0x10a to 0x0' >&2\n\
+             echo 'qemu: kvm_buf_set_msrs: Assertion failed' >&2; exit 134;; esac\ncat >/dev/null\n"
         );
         std::fs::write(&path, text).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
         Program { path, version: "7.2.22".to_owned() }
     }
 
-    fn asked(directory: &Path) -> usize {
-        std::fs::read_to_string(directory.join("asked")).unwrap_or_default().lines().count()
-    }
-
     #[test]
-    fn what_kvm_refuses_is_left_out_and_tried_once() {
+    fn what_kvm_refuses_is_left_out() {
         let directory = tempfile::tempdir().unwrap();
-        let program = qemu(directory.path(), "*'-cpu max '*");
-        let memory = directory.path().join("kvm.json");
-        for _ in 0..3 {
-            let features = cpu_features(&program, &memory).unwrap();
-            assert_eq!(features.left_out, ["arch-capabilities"]);
-            assert_eq!(features.why.as_deref(), Some("qemu: error: failed to set MSR 0x10a to 0x0"));
-        }
-        assert_eq!(asked(directory.path()), 2, "one that failed, one that came up, and no more");
-        let newer = Program { version: "8.0.0".to_owned(), ..program };
-        cpu_features(&newer, &memory).unwrap();
-        assert_eq!(asked(directory.path()), 4, "another version is tried anew");
+        let features = try_features(&qemu(directory.path(), "*'-cpu max '*")).unwrap();
+        assert_eq!(features.left_out, ["arch-capabilities"]);
+        assert_eq!(features.why.as_deref(), Some("qemu: error: failed to set MSR 0x10a to 0x0"));
     }
 
     #[test]
     fn a_kvm_that_takes_all_is_given_all() {
         let directory = tempfile::tempdir().unwrap();
         let program = qemu(directory.path(), "never");
-        let features = cpu_features(&program, &directory.path().join("kvm.json")).unwrap();
+        let features = try_features(&program).unwrap();
         assert_eq!(features, CpuFeatures { left_out: Vec::new(), why: None });
     }
 
@@ -166,9 +131,9 @@ mod tests {
     fn a_qemu_that_never_comes_up_is_named_with_its_words_and_not_remembered() {
         let directory = tempfile::tempdir().unwrap();
         let program = qemu(directory.path(), "*");
-        let memory = directory.path().join("kvm.json");
-        let error = cpu_features(&program, &memory).unwrap_err().to_string();
+        let findings = Findings::in_directory(directory.path());
+        let error = cpu_features(&program, &findings).unwrap_err().to_string();
         assert!(error.contains("MSR 0x10a") && error.contains(program.path.to_str().unwrap()), "{error}");
-        assert!(!memory.exists());
+        assert!(!directory.path().join("host.json").exists());
     }
 }

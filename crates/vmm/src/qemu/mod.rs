@@ -6,6 +6,7 @@
 mod arguments;
 mod events;
 mod kvm;
+mod migration;
 mod registers;
 mod vm;
 
@@ -15,13 +16,16 @@ use std::process::Command;
 use async_trait::async_trait;
 use command_fds::{CommandFdExt, FdMapping};
 
-pub use kvm::{CpuFeatures, cpu_features, try_features};
+pub use kvm::{CpuFeatures, try_features};
 
 use crate::fifo;
-use crate::hypervisor::{Error, Hypervisor, Program, Result, Unsupported, Vm, Vmm};
+use crate::findings::Findings;
+use crate::hypervisor::{Abilities, Hypervisor, Origin, Program, Result, Vmm};
 use crate::program;
 use crate::socket::{self, listen};
-use crate::spec::VmSpec;
+use crate::spec::{Accelerator, VmSpec};
+use crate::tsc::host_tsc_khz;
+use crate::vm::Vm;
 
 /// QMP's socket.
 const QMP_SOCKET: &str = "qmp.sock";
@@ -50,14 +54,38 @@ pub(crate) struct Qemu {
 
 #[async_trait(?Send)]
 impl Hypervisor for Qemu {
-    fn discover(&self, path: Option<&Path>) -> Result<Program> {
-        program::discover("qemu-system-x86_64", path, "HYPEMAN_QEMU")
+    fn abilities(&self) -> Abilities {
+        Abilities { accelerators: &[Accelerator::Kvm, Accelerator::Tcg], memory_hotplug: false }
     }
 
-    fn command(&self, program: &Program, directory: &Path, spec: &VmSpec) -> Result<Command> {
-        if spec.hotplug_memory.is_some() {
-            return Err(Error::Unsupported(Unsupported::MemoryHotplug));
+    fn discover(&self, path: Option<&Path>, findings: &Findings) -> Result<Program> {
+        program::discover("qemu-system-x86_64", path, "HYPEMAN_QEMU", findings)
+    }
+
+    fn cpu_features(&self, program: &Program, findings: &Findings) -> Result<CpuFeatures> {
+        kvm::cpu_features(program, findings)
+    }
+
+    fn kernel_words(&self, accelerator: Accelerator) -> Vec<String> {
+        if accelerator == Accelerator::Kvm {
+            return Vec::new();
         }
+        // On a busy host a timer interrupt of TCG's comes too late for Linux's check of the IO-APIC, and it panics.
+        let mut words = vec!["no_timer_check".to_owned()];
+        if self.machine == Machine::Microvm {
+            words.push(format!("tsc_early_khz={}", host_tsc_khz()));
+        }
+        words
+    }
+
+    fn command(
+        &self,
+        program: &Program,
+        directory: &Path,
+        spec: &VmSpec,
+        origin: Origin<'_>,
+    ) -> Result<Command> {
+        self.check(spec)?;
         for name in [CONSOLE_IN, CONSOLE_OUT] {
             fifo::make(&directory.join(name))?;
         }
@@ -70,13 +98,22 @@ impl Hypervisor for Qemu {
             sockets.push(FdMapping { parent_fd, child_fd: arguments::CONTROL_FD });
         }
         let mut command = Command::new(&program.path);
-        command.current_dir(directory).args(arguments::of(self.machine, spec));
+        command.current_dir(directory).args(arguments::of(self.machine, spec, origin));
         command.fd_mappings(sockets).map_err(|error| program::unusable(program, error))?;
         Ok(command)
     }
 
-    async fn create(&self, vmm: Vmm<'_>, _spec: &VmSpec) -> Result<Box<dyn Vm>> {
-        Ok(Box::new(vm::QemuVm::connect(vmm.directory).await?))
+    async fn create(&self, vmm: Vmm<'_>, spec: &VmSpec, origin: Origin<'_>) -> Result<Box<dyn Vm>> {
+        let vm = vm::QemuVm::connect(vmm.directory, spec.control_port.is_some()).await?;
+        if let Origin::Restore(snapshot) = origin {
+            vm.restore(snapshot).await?;
+        }
+        Ok(Box::new(vm))
+    }
+
+    async fn adopt(&self, vmm: Vmm<'_>) -> Result<Box<dyn Vm>> {
+        let has_channel = vmm.directory.join(CONTROL_SOCKET).exists();
+        Ok(Box::new(vm::QemuVm::connect(vmm.directory, has_channel).await?))
     }
 
     fn clean_up(&self, directory: &Path) {

@@ -1,6 +1,6 @@
 //! A VM in a running QEMU.
 
-use std::cell::Cell;
+use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -8,14 +8,17 @@ use async_trait::async_trait;
 use futures_util::StreamExt;
 use hypeman_files::AtPath;
 use qapi::futures::{QapiService, QmpStreamTokio};
-use qapi::qmp::{self, Event, QmpCommand};
+use qapi::qmp::{self, QmpCommand, RunState};
 use rustix::fs::{Mode, OFlags};
 use tokio::io::WriteHalf;
 use tokio::net::UnixStream;
-use tokio::task::JoinHandle;
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 
-use super::{CONSOLE_IN, CONSOLE_OUT, QMP_SOCKET, events, registers};
-use crate::hypervisor::{Console, Error, Result, ShutdownReason, Vm};
+use super::events::Events;
+use super::{CONSOLE_IN, CONSOLE_OUT, CONTROL_SOCKET, QMP_SOCKET, registers};
+use crate::hypervisor::{Error, Result};
+use crate::vm::{Console, Paused, Vm, VmStatus};
 
 /// Capacity asked for the console's pipe, in bytes: the most an ordinary user may have (`/proc/sys/fs/pipe-max-size`,
 /// pipe(7)). While no one reads, so much is kept before the guest has to wait.
@@ -28,47 +31,55 @@ const MAX_IN_FLIGHT: usize = 16;
 pub(crate) struct QemuVm {
     directory: PathBuf,
     service: QapiService<QmpStreamTokio<WriteHalf<UnixStream>>>,
-    reason: Rc<Cell<Option<ShutdownReason>>>,
-    events: Option<JoinHandle<()>>,
+    status: watch::Receiver<VmStatus>,
+    has_channel: bool,
     /// Has a clone for each command that QEMU has not answered.
     in_flight: Rc<()>,
+    /// Reads events and answers, and closes the connection with this VM: QEMU has one client at a time.
+    _reader: AbortOnDropHandle<()>,
 }
 
 impl QemuVm {
     /// Connects to QMP and listens to its events from then on. Needs a tokio `LocalSet`.
-    pub(crate) async fn connect(directory: &Path) -> Result<QemuVm> {
+    pub(crate) async fn connect(directory: &Path, has_channel: bool) -> Result<QemuVm> {
         let path = directory.join(QMP_SOCKET);
         let negotiation = QmpStreamTokio::open_uds(&path).await.at(&path)?;
         let (service, mut stream) = negotiation.negotiate().await.at(&path)?.into_parts();
-        let reason = Rc::new(Cell::new(None));
-        let heard = reason.clone();
-        let mut panicked = false;
+        let (publish, status) = watch::channel(VmStatus::default());
+        let publish = Rc::new(publish);
+        let heard = publish.clone();
         // Reads to the very end: the SHUTDOWN event is the last thing QEMU says.
-        let events = tokio::task::spawn_local(async move {
+        let reader = tokio::task::spawn_local(async move {
+            let mut events = Events::default();
             while let Some(Ok(event)) = stream.next().await {
-                match event {
-                    Event::GUEST_PANICKED { .. } => panicked = true,
-                    Event::SHUTDOWN { data, .. } => {
-                        let reset = events::reason(data.reason);
-                        let dead = panicked && reset == Some(ShutdownReason::GuestReset);
-                        heard.set(if dead { Some(ShutdownReason::GuestPanic) } else { reset });
-                    }
-                    _ => {}
-                }
+                heard.send_modify(|status| events.apply(&event, status));
             }
+            heard.send_modify(|status| status.is_last = true);
         });
-        Ok(QemuVm {
+        let vm = QemuVm {
             directory: directory.to_owned(),
             service,
-            reason,
-            events: Some(events),
+            status,
+            has_channel,
             in_flight: Rc::new(()),
-        })
+            _reader: AbortOnDropHandle::new(reader),
+        };
+        // For one that was taken over: what happened to it before.
+        let state = vm.execute(qmp::query_status {}).await?.status;
+        publish.send_modify(|status| {
+            status.booted |= !matches!(state, RunState::prelaunch | RunState::inmigrate);
+            status.paused = match state {
+                RunState::paused => Some(Paused::Requested),
+                RunState::io_error => Some(Paused::DiskFull),
+                _ => status.paused.take(),
+            };
+        });
+        Ok(vm)
     }
 
     /// Gives a command, and waits for its answer. Whoever waits may stop waiting at any time; the command does not: without
     /// out-of-band QMP has no ids, so an answer that nobody read would be taken for that to the next command.
-    async fn execute<C: QmpCommand + 'static>(&self, command: C) -> Result<C::Ok>
+    pub(super) async fn execute<C: QmpCommand + 'static>(&self, command: C) -> Result<C::Ok>
     where
         C::Ok: 'static,
     {
@@ -91,7 +102,11 @@ impl QemuVm {
 
 #[async_trait(?Send)]
 impl Vm for QemuVm {
-    async fn console(&mut self) -> Result<Console> {
+    fn status(&self) -> watch::Receiver<VmStatus> {
+        self.status.clone()
+    }
+
+    async fn console(&self) -> Result<Console> {
         let open = |name: &str, flags: OFlags| {
             let path = self.directory.join(name);
             rustix::fs::open(&path, flags | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()).at(&path)
@@ -103,40 +118,43 @@ impl Vm for QemuVm {
         Ok(Console { output, input: open(CONSOLE_IN, OFlags::WRONLY)? })
     }
 
-    async fn boot(&mut self) -> Result<()> {
-        self.execute(qmp::cont {}).await.map(drop)
+    async fn boot(&self) -> Result<()> {
+        self.resume().await
     }
 
-    async fn power_button(&mut self) -> Result<()> {
+    async fn power_button(&self) -> Result<()> {
         self.execute(qmp::system_powerdown {}).await.map(drop)
     }
 
-    async fn quit(&mut self) -> Result<()> {
+    async fn quit(&self) -> Result<()> {
         self.execute(qmp::quit {}).await.map(drop)
     }
 
-    async fn pause(&mut self) -> Result<()> {
+    async fn pause(&self) -> Result<()> {
         self.execute(qmp::stop {}).await.map(drop)
     }
 
-    async fn resume(&mut self) -> Result<()> {
-        self.boot().await
+    async fn resume(&self) -> Result<()> {
+        self.execute(qmp::cont {}).await.map(drop)
     }
 
-    async fn is_paused(&mut self) -> Result<bool> {
-        Ok(self.execute(qmp::query_status {}).await?.status == qmp::RunState::paused)
+    async fn snapshot(&self, directory: &Path) -> Result<()> {
+        self.save(directory).await
     }
 
-    async fn is_halted(&mut self) -> Result<bool> {
+    async fn is_halted(&self) -> Result<bool> {
         let command_line = "info registers -a".to_owned();
         let registers = self.execute(qmp::human_monitor_command { command_line, cpu_index: None }).await?;
         Ok(registers::all_halted(&registers))
     }
 
-    async fn shutdown_reason(&mut self) -> Option<ShutdownReason> {
-        if let Some(events) = self.events.take() {
-            let _ = events.await; // the stream has ended with QEMU
+    fn channel(&self) -> Result<Option<StdUnixStream>> {
+        if !self.has_channel {
+            return Ok(None);
         }
-        self.reason.get()
+        let path = self.directory.join(CONTROL_SOCKET);
+        let stream = StdUnixStream::connect(&path).at(&path)?;
+        stream.set_nonblocking(true).at(&path)?;
+        Ok(Some(stream))
     }
 }

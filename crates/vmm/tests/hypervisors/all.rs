@@ -2,11 +2,13 @@
 
 use std::io::Write;
 
-use hypeman_vmm::hypervisor::ShutdownReason;
+use hypeman_vmm::hypervisor;
+use hypeman_vmm::hypervisor::{Origin, Vmm};
+use hypeman_vmm::vm::{Paused, ShutdownReason};
 use testguest::check::Sequence;
 use testguest::{Finish, Options};
 
-use crate::bed::{drain, machines, on_each, read, start};
+use crate::bed::{Bed, create, drain, machines, on_each, read, spec, start};
 
 #[test]
 fn the_console_begins_with_the_first_byte_and_ends_with_the_last() {
@@ -16,18 +18,17 @@ fn the_console_begins_with_the_first_byte_and_ends_with_the_last() {
         bed.vm.boot().await.unwrap();
         let bytes = read(&mut bed, |_| false).await;
         assert_eq!(Sequence::new(&options).check(&bytes), Ok(0..500));
-        assert_eq!(bed.vm.shutdown_reason().await, Some(ShutdownReason::GuestShutdown));
+        assert_eq!(bed.shutdown_reason().await, Some(ShutdownReason::GuestShutdown));
     });
 }
 
 #[test]
 fn a_reset_ends_the_vm_and_is_told_from_a_power_off() {
     on_each(machines(), async |machine| {
-        let mut bed =
-            start(&machine, &Options { count: 1, finish: Finish::Reset, ..Options::default() }).await;
+        let bed = start(&machine, &Options { count: 1, finish: Finish::Reset, ..Options::default() }).await;
         bed.vm.boot().await.unwrap();
-        bed.child.wait().await.unwrap();
-        assert_eq!(bed.vm.shutdown_reason().await, Some(ShutdownReason::GuestReset));
+        bed.process.0.ended().await;
+        assert_eq!(bed.shutdown_reason().await, Some(ShutdownReason::GuestReset));
     });
 }
 
@@ -38,8 +39,8 @@ fn quit_ends_the_vmm_and_is_told() {
         bed.vm.boot().await.unwrap();
         read(&mut bed, |bytes| bytes.len() > 100).await;
         bed.vm.quit().await.unwrap();
-        bed.child.wait().await.unwrap();
-        assert_eq!(bed.vm.shutdown_reason().await, Some(ShutdownReason::HostRequest));
+        bed.process.0.ended().await;
+        assert_eq!(bed.shutdown_reason().await, Some(ShutdownReason::HostRequest));
     });
 }
 
@@ -62,15 +63,70 @@ fn a_paused_guest_prints_nothing_and_goes_on_where_it_was() {
         let mut bed = start(&machine, &options).await;
         bed.vm.boot().await.unwrap();
         let mut bytes = read(&mut bed, |bytes| bytes.len() > 1000).await;
-        assert!(!bed.vm.is_paused().await.unwrap());
+        let mut status = bed.vm.status();
+        assert_eq!(status.borrow().paused, None);
         bed.vm.pause().await.unwrap();
-        assert!(bed.vm.is_paused().await.unwrap());
+        let told = status.wait_for(|status| status.paused.is_some()).await.unwrap().paused.clone();
+        assert_eq!(told, Some(Paused::Requested));
         while drain(&bed.console.output, &mut bytes) {}
         let mut nothing = Vec::new();
         drain(&bed.console.output, &mut nothing);
         assert_eq!(nothing, b"");
         bed.vm.resume().await.unwrap();
         bytes.extend(read(&mut bed, |_| false).await);
+        assert_eq!(Sequence::new(&options).check(&bytes), Ok(0..options.count));
+        assert_eq!(status.borrow().paused, None);
+    });
+}
+
+#[test]
+fn a_vm_is_taken_over_with_its_console_its_control_and_its_end() {
+    on_each(machines(), async |machine| {
+        let options = Options { count: 1, echo: true, ..Options::default() };
+        let mut bed = start(&machine, &options).await;
+        bed.vm.boot().await.unwrap();
+        read(&mut bed, |bytes| bytes.ends_with(b"\n")).await;
+        drop((bed.vm, bed.console));
+        let vmm = Vmm { program: &machine.program, directory: bed.directory.path(), process: &bed.process.0 };
+        let vm = hypervisor(machine.kind).adopt(vmm).await.unwrap();
+        assert_eq!((vm.status().borrow().booted, vm.status().borrow().paused.clone()), (true, None));
+        let console = vm.console().await.unwrap();
+        let mut bed = Bed { vm, console, ..bed };
+        rustix::io::write(&bed.console.input, b"again\x04").unwrap();
+        assert_eq!(read(&mut bed, |_| false).await, b"again");
+        assert_eq!(bed.shutdown_reason().await, Some(ShutdownReason::GuestShutdown));
+    });
+}
+
+#[test]
+fn a_snapshot_goes_on_where_it_was() {
+    on_each(machines(), async |machine| {
+        let options = Options { count: machine.lines(), ..Options::default() };
+        let mut bed = start(&machine, &options).await;
+        bed.vm.boot().await.unwrap();
+        let mut bytes = read(&mut bed, |bytes| bytes.len() > 1000).await;
+        bed.vm.pause().await.unwrap();
+        let snapshot = bed.directory.path().join("a snapshot");
+        std::fs::create_dir(&snapshot).unwrap();
+        bed.vm.snapshot("a snapshot".as_ref()).await.unwrap();
+        bytes.extend({
+            bed.vm.quit().await.unwrap();
+            bed.process.0.ended().await;
+            read(&mut bed, |_| false).await
+        });
+        hypervisor(machine.kind).clean_up(bed.directory.path());
+        let origin = Origin::Restore("a snapshot".as_ref());
+        let (process, vm) = create(&machine, bed.directory.path(), &spec(&machine, &options), origin).await;
+        let vm = vm.unwrap();
+        let console = vm.console().await.unwrap();
+        let mut bed = Bed { process, vm, console, ..bed };
+        assert!(!bed.vm.status().borrow().is_last);
+        bed.vm.boot().await.unwrap();
+        if machine.keeps_memory() {
+            bytes.extend(read(&mut bed, |_| false).await);
+        } else {
+            bytes = read(&mut bed, |_| false).await; // the double's guest begins anew
+        }
         assert_eq!(Sequence::new(&options).check(&bytes), Ok(0..options.count));
     });
 }

@@ -4,19 +4,24 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::rc::Rc;
 use std::time::Duration;
 
-use hypeman_vmm::hypervisor::{Console, Error, Program, Vm, Vmm};
+use hypeman_files::Lock;
+use hypeman_vmm::findings::Findings;
+use hypeman_vmm::hypervisor::{Error, Origin, Program, Vmm};
+use hypeman_vmm::process::VmmProcess;
 use hypeman_vmm::spec::{Accelerator, HypervisorKind, VmSpec};
+use hypeman_vmm::vm::{Console, ShutdownReason, Vm};
 use hypeman_vmm::{hypervisor, qemu};
 use testguest::Options;
 use tokio::io::unix::AsyncFd;
-use tokio::process::{Child, Command};
 
 /// A hypervisor and how it runs guests.
 #[derive(Debug, Clone)]
 pub(crate) struct Machine {
-    kind: HypervisorKind,
+    pub(crate) kind: HypervisorKind,
     accelerator: Accelerator,
     cpu_left_out: Vec<String>,
     pub(crate) program: Program,
@@ -27,14 +32,35 @@ impl Machine {
     pub(crate) fn lines(&self) -> u64 {
         if self.accelerator == Accelerator::Kvm { 1000 } else { 20_000 }
     }
+
+    /// Whether its snapshots hold the guest's memory, which the double's do not.
+    pub(crate) fn keeps_memory(&self) -> bool {
+        !self.program.version.contains("double")
+    }
 }
 
 /// A created VM.
 pub(crate) struct Bed {
     pub(crate) directory: tempfile::TempDir,
-    pub(crate) child: Child,
+    pub(crate) process: Running,
     pub(crate) vm: Box<dyn Vm>,
     pub(crate) console: Console,
+}
+
+/// A VMM that ends with its test.
+pub(crate) struct Running(pub(crate) Rc<VmmProcess>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+    }
+}
+
+impl Bed {
+    /// What the VMM has told at last of why the VM ended.
+    pub(crate) async fn shutdown_reason(&self) -> Option<ShutdownReason> {
+        self.vm.status().wait_for(|status| status.is_last).await.unwrap().shutdown
+    }
 }
 
 fn kvm() -> bool {
@@ -48,7 +74,7 @@ fn kvm() -> bool {
 /// QEMU's machines, on each accelerator.
 pub(crate) fn qemus() -> Vec<Machine> {
     let kinds = [HypervisorKind::Qemu, HypervisorKind::QemuMicrovm];
-    let program = match hypervisor(kinds[0]).discover(None) {
+    let program = match hypervisor(kinds[0]).discover(None, &Findings::none()) {
         Ok(program) => program,
         Err(error) => {
             eprintln!("SKIPPED with QEMU: {error}");
@@ -90,7 +116,8 @@ pub(crate) fn cloud_hypervisor() -> Vec<Machine> {
         }
     };
     let machine = |path: PathBuf| {
-        let program = hypervisor(HypervisorKind::CloudHypervisor).discover(Some(&path)).unwrap();
+        let program =
+            hypervisor(HypervisorKind::CloudHypervisor).discover(Some(&path), &Findings::none()).unwrap();
         Machine {
             kind: HypervisorKind::CloudHypervisor,
             accelerator: Accelerator::Kvm,
@@ -141,25 +168,27 @@ pub(crate) fn spec(machine: &Machine, options: &Options) -> VmSpec {
 pub(crate) async fn start(machine: &Machine, options: &Options) -> Bed {
     let directory = tempfile::tempdir().unwrap();
     testguest::write_to(&directory.path().join("kernel")).unwrap();
-    let (child, created) = create(machine, directory.path(), &spec(machine, options)).await;
-    let mut vm = created.unwrap();
+    let (process, created) = create(machine, directory.path(), &spec(machine, options), Origin::Boot).await;
+    let vm = created.unwrap();
     let console = vm.console().await.unwrap();
-    Bed { directory, child, vm, console }
+    Bed { directory, process, vm, console }
 }
 
-/// Starts a VMM in `directory`, and creates a VM there.
+/// Starts a VMM in `directory`, and makes a VM there.
 pub(crate) async fn create(
     machine: &Machine,
     directory: &Path,
     spec: &VmSpec,
-) -> (Child, Result<Box<dyn Vm>, Error>) {
+    origin: Origin<'_>,
+) -> (Running, Result<Box<dyn Vm>, Error>) {
     let driver = hypervisor(machine.kind);
-    let mut command = Command::from(driver.command(&machine.program, directory, spec).unwrap());
-    let child = command.kill_on_drop(true).stdin(std::process::Stdio::null()).spawn().unwrap();
-    drop(command);
-    let pid = child.id().unwrap().cast_signed();
-    let created = driver.create(Vmm { program: &machine.program, directory, pid }, spec).await;
-    (child, created)
+    let mut command = driver.command(&machine.program, directory, spec, origin).unwrap();
+    command.stdin(Stdio::null());
+    let alive = Lock::acquire(&directory.join("vmm.pid")).unwrap();
+    let process = Running(Rc::new(VmmProcess::start(command, alive).unwrap()));
+    let vmm = Vmm { program: &machine.program, directory, process: &process.0 };
+    let created = driver.create(vmm, spec, origin).await;
+    (process, created)
 }
 
 /// Reads until `enough` says so, or the VM has ended and its pipe or socket is empty.
@@ -177,7 +206,7 @@ pub(crate) async fn read(bed: &mut Bed, enough: impl Fn(&[u8]) -> bool) -> Vec<u
             Err(_) if ended => break,
             Err(_) => tokio::select! {
                 ready = output.readable() => ready.unwrap().clear_ready(),
-                _ = bed.child.wait() => ended = true,
+                _ = bed.process.0.ended() => ended = true,
             },
         }
     }

@@ -3,7 +3,7 @@
 use std::os::unix::net::UnixListener;
 
 use hypeman_vmm::hypervisor;
-use hypeman_vmm::hypervisor::{Error, Unsupported};
+use hypeman_vmm::hypervisor::{Error, Origin, Unsupported};
 use hypeman_vmm::spec::{Accelerator, HypervisorKind};
 use testguest::Options;
 use testguest::check::Sequence;
@@ -30,7 +30,8 @@ fn a_stale_socket_is_no_obstacle() {
         testguest::write_to(&directory.path().join("kernel")).unwrap();
         drop(UnixListener::bind(directory.path().join("serial.sock")).unwrap());
         drop(UnixListener::bind(directory.path().join("ch.sock")).unwrap());
-        let (_child, vm) = create(&machine, directory.path(), &spec(&machine, &Options::default())).await;
+        let (_process, vm) =
+            create(&machine, directory.path(), &spec(&machine, &Options::default()), Origin::Boot).await;
         vm.unwrap().console().await.unwrap();
     });
 }
@@ -42,10 +43,10 @@ fn what_was_sent_before_a_kill_9_can_be_read() {
         let mut bed = start(&machine, &options).await;
         bed.vm.boot().await.unwrap();
         let mut bytes = read(&mut bed, |bytes| bytes.len() > 1000).await;
-        bed.child.start_kill().unwrap();
+        bed.process.0.kill().unwrap();
         bytes.extend(read(&mut bed, |_| false).await);
         Sequence::new(&options).check(&bytes).unwrap();
-        assert_eq!(bed.vm.shutdown_reason().await, None);
+        assert_eq!(bed.shutdown_reason().await, None);
     });
 }
 
@@ -59,7 +60,7 @@ fn a_second_client_takes_the_line_over_and_it_can_be_had_back() {
         let _second =
             std::os::unix::net::UnixStream::connect(bed.directory.path().join("serial.sock")).unwrap();
         assert_eq!(read(&mut bed, |_| false).await, b"", "the first is closed");
-        assert!(bed.child.try_wait().unwrap().is_none(), "and the VMM lives");
+        assert!(hypeman_files::is_held(&bed.directory.path().join("vmm.pid")).unwrap(), "and the VMM lives");
         bed.console = bed.vm.console().await.unwrap();
         rustix::io::write(&bed.console.input, b"back\x04").unwrap();
         assert_eq!(read(&mut bed, |_| false).await, b"back");
@@ -71,8 +72,9 @@ fn a_refused_boot_tells_all_causes() {
     on_each(cloud_hypervisor(), async |machine| {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("kernel"), "no kernel").unwrap();
-        let (_child, vm) = create(&machine, directory.path(), &spec(&machine, &Options::default())).await;
-        let mut vm = vm.unwrap();
+        let (_process, vm) =
+            create(&machine, directory.path(), &spec(&machine, &Options::default()), Origin::Boot).await;
+        let vm = vm.unwrap();
         vm.console().await.unwrap();
         let error = vm.boot().await.unwrap_err().to_string();
         assert!(error.starts_with("vm.boot: ") && error.matches(": ").count() >= 2, "{error}");
@@ -85,7 +87,7 @@ fn tcg_is_refused() {
         let mut spec = spec(&machine, &Options::default());
         spec.accelerator = Accelerator::Tcg;
         let driver = hypervisor(HypervisorKind::CloudHypervisor);
-        let error = driver.command(&machine.program, "nowhere".as_ref(), &spec).unwrap_err();
+        let error = driver.command(&machine.program, "nowhere".as_ref(), &spec, Origin::Boot).unwrap_err();
         assert!(matches!(error, Error::Unsupported(Unsupported::Tcg)), "{error}");
     });
 }

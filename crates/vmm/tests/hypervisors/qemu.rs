@@ -1,6 +1,6 @@
 //! What QEMU's FIFOs can do beyond a socket.
 
-use hypeman_vmm::hypervisor::Console;
+use hypeman_vmm::vm::Console;
 use testguest::Options;
 use testguest::check::Sequence;
 

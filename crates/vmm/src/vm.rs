@@ -1,0 +1,88 @@
+//! A VM that was made and is connected to: what can be asked of it, and what it tells.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::hypervisor::Result;
+
+/// The end of the guest's serial line that we own: non-blocking descriptors, which are closed together.
+#[derive(Debug)]
+pub struct Console {
+    /// What the guest prints.
+    pub output: OwnedFd,
+    /// What the guest reads as typed input; the same file for a socket.
+    pub input: OwnedFd,
+}
+
+/// Why a VM ended, as far as the VMM told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ShutdownReason {
+    /// The guest powered itself off.
+    GuestShutdown,
+    /// The guest reset itself: a reboot, a triple fault, a panic that nobody was told of.
+    GuestReset,
+    /// The guest's kernel panicked, and said so.
+    GuestPanic,
+    /// The guest has halted all its CPUs for good.
+    GuestHalt,
+    /// We asked the VMM to quit.
+    HostRequest,
+    /// The VMM was ended by a signal.
+    HostSignal,
+}
+
+/// Why a guest does not run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Paused {
+    /// Someone has asked for it.
+    Requested,
+    /// The host's disk had no room for what the guest wrote. It goes on when it is resumed and there is room.
+    DiskFull,
+    /// The host could not read or write the guest's disk, in the VMM's words.
+    DiskError(String),
+}
+
+/// What the VMM has told of its VM up to now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VmStatus {
+    /// Whether the guest has begun to run.
+    pub booted: bool,
+    /// Whether its vCPUs are stopped, and why.
+    pub paused: Option<Paused>,
+    /// Why it ended, once it has.
+    pub shutdown: Option<ShutdownReason>,
+    /// Whether the VMM tells no more: it has ended, or its connection to us has.
+    pub is_last: bool,
+}
+
+/// A VM in a VMM that runs. A future that is dropped gives up the answer, not the request.
+#[async_trait(?Send)]
+pub trait Vm {
+    /// What the VMM tells, as it tells it.
+    fn status(&self) -> watch::Receiver<VmStatus>;
+    /// Opens the console, before [`Vm::boot`]; and again when its other end has closed while the VMM lives on.
+    async fn console(&self) -> Result<Console>;
+    /// Lets the guest run: its first instruction, or where it was when it was snapshotted.
+    async fn boot(&self) -> Result<()>;
+    /// Presses the power button; the guest may ignore it.
+    async fn power_button(&self) -> Result<()>;
+    /// Ends the VMM at once, without asking the guest.
+    async fn quit(&self) -> Result<()>;
+    /// Stops the vCPUs.
+    async fn pause(&self) -> Result<()>;
+    /// Lets the vCPUs go on.
+    async fn resume(&self) -> Result<()>;
+    /// Writes memory and devices of a paused VM into `directory`, which exists, for [`crate::hypervisor::Origin::Restore`]. Disks
+    /// are not part of it.
+    async fn snapshot(&self, directory: &Path) -> Result<()>;
+    /// Whether the guest has halted all its CPUs with interrupts off: it will never run again. A VMM that cannot tell says no.
+    async fn is_halted(&self) -> Result<bool>;
+    /// Connects to the guest's end of the control port; `None` where the VM has no such port. Non-blocking.
+    fn channel(&self) -> Result<Option<UnixStream>>;
+}
