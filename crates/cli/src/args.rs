@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::ArgValueCompleter;
 use hypeman_guest::ulimit::Ulimit;
+use hypeman_record::launch;
 use hypeman_vmm::spec::{Accelerator, HypervisorKind};
 
 use crate::{names, size};
@@ -220,6 +221,9 @@ pub(crate) struct CreateArguments {
     /// Memory
     #[arg(short, long, default_value = "512m", value_parser = size::parse, value_name = "SIZE")]
     pub(crate) memory: u64,
+    /// What to do when the guest reboots [default: restart for an image with an init of its own, stop for anything else]
+    #[arg(long, value_enum)]
+    pub(crate) on_reboot: Option<OnReboot>,
     /// Memory that can be added while it runs (Cloud Hypervisor)
     #[arg(long, value_parser = size::parse, value_name = "SIZE")]
     pub(crate) hotplug_size: Option<u64>,
@@ -338,6 +342,24 @@ impl Accel {
             Accel::Auto => None,
             Accel::Kvm => Some(Accelerator::Kvm),
             Accel::Tcg => Some(Accelerator::Tcg),
+        }
+    }
+}
+
+/// What to do when the guest reboots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnReboot {
+    /// Boot it again
+    Restart,
+    /// The VM has ended
+    Stop,
+}
+
+impl From<OnReboot> for launch::OnReboot {
+    fn from(on_reboot: OnReboot) -> launch::OnReboot {
+        match on_reboot {
+            OnReboot::Restart => launch::OnReboot::Restart,
+            OnReboot::Stop => launch::OnReboot::Stop,
         }
     }
 }

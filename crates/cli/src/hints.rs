@@ -31,6 +31,7 @@ fn instance(error: &Error) -> Option<String> {
             "create it with --hypervisor qemu, which can do without KVM".to_owned()
         }
         Error::NoKvm { .. } => "create it with --accel auto or tcg, which can do without KVM".to_owned(),
+        Error::Silent { name, .. } => format!("`hypeman rm -f {name}` removes it by force"),
         Error::NoInit { name } => {
             format!("press its power button with `hypeman stop {name}`, or end it with `hypeman kill {name}`")
         }
@@ -84,6 +85,7 @@ fn field_hint(field: Field) -> Option<&'static str> {
         Field::Accelerator => "give another --accel, or another --hypervisor",
         Field::WorkingDirectory => "give another -w, or leave it out",
         Field::User => "leave -u out",
+        Field::OnReboot => "leave --on-reboot out",
         Field::DataDirectory => "give --data-dir, or set HYPEMAN_DATA_DIR",
         Field::Name | Field::Argument | Field::Command | Field::Signal => return None,
     })

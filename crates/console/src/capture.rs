@@ -11,10 +11,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use crate::event::Event;
 use crate::source::Source;
 use crate::writer::{BULK, TICK, Writer};
-
-pub use crate::writer::Event;
 
 /// Most bytes to hold in memory that came from a pipe. The pipe keeps what comes after them.
 const PIPE_CAPACITY: usize = 1024 * 1024;

@@ -5,6 +5,7 @@
 
 pub mod capture;
 pub mod chain;
+pub mod event;
 pub mod line;
 pub mod log;
 mod place;

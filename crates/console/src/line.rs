@@ -1,8 +1,7 @@
 //! A serial line from its first connection to the VM's end, however often its other end closes in between.
 //!
-//! Whoever wants the line closed cancels `stop`, at any moment. The future here owns the output of every connection: that is
-//! closed with the future, and a connection that was made while `stop` was cancelled is read to its end and closed like every
-//! other. (The shim holds the input of the first connection on its own.)
+//! Whoever wants the line closed cancels `stop`, at any moment. The future here owns both halves of every connection: they are
+//! closed together, with the connection or with the future.
 
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -11,7 +10,8 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::capture::capture;
-use crate::writer::{Event, Writer};
+use crate::event::Event;
+use crate::writer::Writer;
 
 /// First and longest pause between two attempts to connect.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
@@ -21,20 +21,31 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// another client, and two clients that take the line from each other at once would do nothing else.
 const STABLE_CONNECTION: Duration = Duration::from_secs(1);
 
+/// A connection to the line.
+#[derive(Debug)]
+pub struct Line {
+    /// What the guest prints.
+    pub output: OwnedFd,
+    /// What the guest reads as typed input; another descriptor of the same socket, where it is one.
+    pub input: OwnedFd,
+}
+
 /// Brings all that comes from the line to `writer`'s log until `stop` is cancelled and all that had come by then is
 /// written. When the other end closes before, `connect` is asked for the line again.
 pub async fn capture_line(
-    first: OwnedFd,
-    mut connect: impl AsyncFnMut() -> std::io::Result<OwnedFd>,
+    first: Line,
+    mut connect: impl AsyncFnMut() -> std::io::Result<Line>,
     writer: &mut Writer,
     stop: &CancellationToken,
     on_event: &mut dyn FnMut(Event),
 ) {
-    let mut source = first;
+    let mut line = first;
     let mut pause = Duration::ZERO;
     loop {
         let connected = Instant::now();
-        let error = capture(source, writer, stop, on_event).await.err();
+        let Line { output, input } = line;
+        let error = capture(output, writer, stop, on_event).await.err();
+        drop(input);
         if stop.is_cancelled() {
             return;
         }
@@ -44,16 +55,16 @@ pub async fn capture_line(
         }
         let Some(again) = reconnect(&mut connect, &mut pause, stop).await else { return };
         on_event(Event::Reconnected { gap: closed.elapsed(), error });
-        source = again;
+        line = again;
     }
 }
 
 /// Connects as soon as possible; `None` when `stop` was cancelled first.
 async fn reconnect(
-    connect: &mut impl AsyncFnMut() -> std::io::Result<OwnedFd>,
+    connect: &mut impl AsyncFnMut() -> std::io::Result<Line>,
     pause: &mut Duration,
     stop: &CancellationToken,
-) -> Option<OwnedFd> {
+) -> Option<Line> {
     loop {
         let attempt = async {
             sleep(*pause).await;
@@ -65,8 +76,8 @@ async fn reconnect(
             attempt = attempt => attempt,
         };
         *pause = (*pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
-        if let Ok(source) = attempt {
-            return Some(source);
+        if let Ok(line) = attempt {
+            return Some(line);
         }
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 
+use crate::event::Event;
 use crate::log::{Error, Log};
 
 /// How long bytes are gathered before they are written, unless there are many. On a quick disk a byte is written after two
@@ -24,49 +25,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Capacity that each of the two buffers keeps when there is nothing to write, in bytes.
 const SPARE_CAPACITY: usize = 256 * 1024;
-
-/// Something that the owner of a log may want to note.
-#[derive(Debug)]
-pub enum Event {
-    /// The log cannot be written. What was read is kept, and when there is no room for more the guest waits.
-    Stalled(Error),
-    /// The log can be written again; nothing was lost.
-    Resumed,
-    /// The disk was too slow for all that came: nothing was read for so long, in all, since this was last noted.
-    Paused(Duration),
-    /// The other end had closed the line, and now it is connected again.
-    Reconnected {
-        /// How long it was not.
-        gap: Duration,
-        /// How the old connection failed, if it did not just end.
-        error: Option<std::io::Error>,
-    },
-}
-
-impl std::fmt::Display for Event {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Event::Stalled(error) => {
-                write!(formatter, "cannot be written, so the guest's output waits: {error}")
-            }
-            Event::Resumed => formatter.write_str("can be written again; nothing was lost"),
-            Event::Paused(time) => write!(
-                formatter,
-                "the disk was slower than the guest: the buffer was full, and reading paused for {} ms",
-                time.as_millis()
-            ),
-            Event::Reconnected { gap, error } => {
-                write!(
-                    formatter,
-                    "the VMM closed the line, and it was connected again {} ms later; what the guest printed in between may \
-                     be missing",
-                    gap.as_millis()
-                )?;
-                error.as_ref().map_or(Ok(()), |error| write!(formatter, " ({error})"))
-            }
-        }
-    }
-}
 
 /// A log and what is on its way to it.
 #[derive(Debug)]

@@ -7,8 +7,9 @@ use std::path::Path;
 
 use crate::error::{AtPath, Result};
 use crate::lock::{Existing, Lock};
+use crate::records::sync_directory;
 
-/// The lock in a draft. What is made lies beside it, so that it gets its name without it.
+/// The lock in a draft. What is made lies beside it and gets its name without it, or is the whole directory.
 const LOCK: &str = "lock";
 
 /// A hidden directory in a store. It goes away with this, or with the next draft when its process is killed.
@@ -35,6 +36,16 @@ impl Draft {
     #[must_use]
     pub fn path(&self) -> &Path {
         self.directory.path()
+    }
+
+    /// Gives the whole directory its name, `path` in the same store.
+    ///
+    /// # Errors
+    /// When there is something of that name; then the draft is gone.
+    pub fn publish(self, path: &Path) -> Result<()> {
+        std::fs::rename(self.path(), path).at(path)?;
+        let _ = self.directory.keep(); // it is not there any more
+        sync_directory(path.parent().unwrap_or(path))
     }
 }
 

@@ -53,10 +53,26 @@ impl Lock {
         }
     }
 
+    /// Takes the lock of a file that was handed to us, as whoever handed it over holds it.
+    ///
+    /// # Errors
+    /// When someone else holds it.
+    pub fn inherit(file: File) -> std::io::Result<Lock> {
+        file.try_lock()?;
+        Ok(Lock { file })
+    }
+
     /// The locked file, to keep a word in it for people.
     #[must_use]
     pub fn file(&self) -> &File {
         &self.file
+    }
+}
+
+impl From<Lock> for std::os::fd::OwnedFd {
+    /// For another process to hold, which takes it with [`Lock::inherit`].
+    fn from(lock: Lock) -> std::os::fd::OwnedFd {
+        lock.file.into()
     }
 }
 

@@ -15,9 +15,21 @@ use crate::error::{AtPath, Error, Result};
 /// # Errors
 /// When the disk is full or the directory gone; the old record is then untouched.
 pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+    replace(path, &text(path, value)?)
+}
+
+/// As [`write_json`], without the sync: a reader never sees it half-written, but a power cut may leave less than that.
+///
+/// # Errors
+/// As [`write_json`].
+pub fn write_json_unsynced<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+    swap(path, &text(path, value)?, false)
+}
+
+fn text<T: Serialize>(path: &Path, value: &T) -> Result<Vec<u8>> {
     let mut text = serde_json::to_vec_pretty(value).map_err(std::io::Error::from).at(path)?;
     text.push(b'\n');
-    replace(path, &text)
+    Ok(text)
 }
 
 /// Writes `bytes` beside `path`, syncs them and renames them into place. One writer at a time.
@@ -25,14 +37,18 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
 /// # Errors
 /// When the disk is full or the directory gone; the old file is then untouched.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    swap(path, bytes, true)?;
+    sync_directory(path.parent().unwrap_or(Path::new(".")))
+}
+
+fn swap(path: &Path, bytes: &[u8], sync: bool) -> Result<()> {
     let temporary = path.with_extension("json.tmp");
-    let written = write_synced(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, path).at(path));
+    let written = write(&temporary, bytes, sync).and_then(|()| std::fs::rename(&temporary, path).at(path));
     if written.is_err() {
         // The error that matters is the first one.
         let _ = std::fs::remove_file(&temporary);
-        return written;
     }
-    sync_directory(path.parent().unwrap_or(Path::new(".")))
+    written
 }
 
 /// Reads a file; `None` when it has more than `most` bytes.
@@ -45,11 +61,11 @@ pub fn read_at_most(path: &Path, most: u64) -> Result<Option<Vec<u8>>> {
     Ok((bytes.len() as u64 <= most).then_some(bytes))
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
+fn write(path: &Path, bytes: &[u8], sync: bool) -> Result<()> {
     let mut file =
         OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path).at(path)?;
     file.write_all(bytes).at(path)?;
-    file.sync_all().at(path)
+    if sync { file.sync_all().at(path) } else { Ok(()) }
 }
 
 /// Makes a rename in `directory` survive a power cut.

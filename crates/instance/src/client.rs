@@ -1,20 +1,27 @@
 //! A client of the shim's socket.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
 
 use hypeman_record::end::End;
 use hypeman_record::format::RELEASE;
 use hypeman_record::names;
 use hypeman_record::protocol::{Refusal, Request, Response};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::error::{Error, Result};
+use crate::store;
 
 /// Longest answer in bytes; the shim's are some hundred.
 const MAX_ANSWER: u64 = 64 * 1024;
+
+/// How long a shim may take to answer what needs no waiting for.
+const ANSWER: Duration = Duration::from_secs(3);
+
+/// How long it may take to end a VM, beyond the time that the guest is given: a VMM may be writing to a slow disk.
+const ENDING: Duration = Duration::from_secs(10);
 
 /// A connection to the shim of one instance.
 #[derive(Debug)]
@@ -40,14 +47,7 @@ impl Client {
     /// # Errors
     /// When no shim listens there.
     pub fn connect(name: &str, directory: &Path) -> Result<Client> {
-        let shim = |source: std::io::Error| Error::Shim {
-            name: name.to_owned(),
-            reason: format!("its shim does not answer: {source}"),
-        };
-        // The path of a socket has 108 bytes (unix(7)) and a data directory may lie deeper than that.
-        let handle = File::open(directory).map_err(shim)?;
-        let path = format!("/proc/self/fd/{}/{}", handle.as_raw_fd(), names::SHIM_SOCKET);
-        let stream = UnixStream::connect(path).map_err(shim)?;
+        let stream = connect(directory).map_err(|error| silent(name, &error))?;
         Ok(Client { name: name.to_owned(), stream: BufReader::new(stream), peer: None })
     }
 
@@ -73,23 +73,23 @@ impl Client {
             return Ok(peer.clone());
         }
         let hello = Request::Hello { release: RELEASE.to_owned() };
-        let peer = match self.exchange(&hello) {
+        let peer = match self.exchange(&hello, Some(ANSWER)) {
             Ok(Response::Hello { release, abilities }) => Peer { release: Some(release), abilities },
             // One of before there was a hello takes it for nonsense.
             Ok(_) => Peer { release: None, abilities: Request::FIRST_ABILITIES.map(str::to_owned).to_vec() },
-            Err(error) => return Err(self.error(format!("its shim broke off: {error}"))),
+            Err(error) => return Err(silent(&self.name, &error)),
         };
         Ok(self.peer.insert(peer).clone())
     }
 
     fn ask_peer(&mut self, request: &Request) -> Result<Response> {
-        match self.exchange(request) {
+        match self.exchange(request, limit(request)) {
             Ok(Response::Error { kind: Refusal::NoInit, .. }) => {
                 Err(Error::NoInit { name: self.name.clone() })
             }
             Ok(Response::Error { message, .. }) => Err(self.error(message)),
             Ok(response) => Ok(response),
-            Err(error) => Err(self.error(format!("its shim broke off: {error}"))),
+            Err(error) => Err(silent(&self.name, &error)),
         }
     }
 
@@ -97,18 +97,23 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::ask`].
-    pub fn ask_for_end(&mut self, request: &Request) -> Result<End> {
+    pub fn ask_for_end(&mut self, request: &Request) -> Result<Outcome> {
         match self.ask(request)? {
-            Response::Ended { end } => Ok(end),
-            other => Err(self.error(format!("its shim gave an answer to another question: {other:?}"))),
+            Response::Ended { end, unwritten } => Ok(Outcome { end, unwritten }),
+            other => Err(self.wrong_answer(&other)),
         }
+    }
+
+    pub(crate) fn wrong_answer(&self, answer: &Response) -> Error {
+        self.error(format!("its shim gave an answer to another question: {answer:?}"))
     }
 
     fn error(&self, reason: String) -> Error {
         Error::Shim { name: self.name.clone(), reason }
     }
 
-    fn exchange(&mut self, request: &Request) -> std::io::Result<Response> {
+    fn exchange(&mut self, request: &Request, limit: Option<Duration>) -> std::io::Result<Response> {
+        self.stream.get_ref().set_read_timeout(limit)?;
         let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');
         self.stream.get_mut().write_all(&line)?;
@@ -118,6 +123,48 @@ impl Client {
         }
         Ok(serde_json::from_str(&answer)?)
     }
+}
+
+/// How a VM ended that one has asked to end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// How.
+    pub end: End,
+    /// Whether what it printed still waits to be written, because the disk is full or slow.
+    pub unwritten: bool,
+}
+
+/// How long the answer may take; `None` for what may take as long as the VM lives.
+fn limit(request: &Request) -> Option<Duration> {
+    match request {
+        Request::Hello { .. } | Request::State | Request::PowerButton | Request::Signal { .. } => {
+            Some(ANSWER)
+        }
+        Request::Stop { timeout_ms } => Duration::from_millis(*timeout_ms).checked_add(ENDING),
+        Request::Kill | Request::Discard => Some(ENDING),
+        Request::Wait => None,
+    }
+}
+
+/// Connects to the socket in `directory`, whose path may be longer than the 108 bytes that a socket's has (unix(7)). A shim that
+/// does not run lets its backlog fill; then it is not waited for either.
+fn connect(directory: &Path) -> std::io::Result<UnixStream> {
+    let socket =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    let stream = UnixStream::from(socket);
+    stream.set_write_timeout(Some(ANSWER))?; // it limits connect(2) as well (socket(7), SO_SNDTIMEO)
+    let (_directory, path) = store::short_path(directory, names::SHIM_SOCKET)?;
+    rustix::net::connect(&stream, &SocketAddrUnix::new(path)?)?;
+    Ok(stream)
+}
+
+fn silent(name: &str, error: &std::io::Error) -> Error {
+    let reason = match error.kind() {
+        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut => "in time".to_owned(),
+        std::io::ErrorKind::UnexpectedEof => "it has hung up".to_owned(),
+        _ => error.to_string(),
+    };
+    Error::Silent { name: name.to_owned(), reason: format!("its shim does not answer: {reason}") }
 }
 
 #[cfg(test)]
@@ -152,10 +199,13 @@ mod tests {
             |op: &str| said.iter().find(|said| said["request"]["op"] == op).unwrap()["response"].to_string();
         shim(scratch.path(), ["hello", "state", "signal", "stop"].map(answer).to_vec());
         let mut client = Client::connect("old", scratch.path()).unwrap();
-        assert_eq!(client.ask(&Request::State).unwrap(), Response::State { state: State::Initializing });
+        assert_eq!(
+            client.ask(&Request::State).unwrap(),
+            Response::State { state: State::Initializing, reason: None }
+        );
         assert_eq!(client.peer().unwrap().release, None);
         assert_eq!(client.ask(&Request::Signal { signal: 0 }).unwrap(), Response::Done);
-        assert_eq!(client.ask_for_end(&Request::Stop { timeout_ms: 20_000 }).unwrap().exit_code, 143);
+        assert_eq!(client.ask_for_end(&Request::Stop { timeout_ms: 20_000 }).unwrap().end.exit_code, 143);
     }
 
     #[test]

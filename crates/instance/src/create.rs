@@ -1,11 +1,12 @@
 //! Creation: everything is made in a hidden directory, which gets its name when it is whole.
 
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use hypeman_files::{AtPath, Lock, sync_directory, write_disk};
+use hypeman_files::{AtPath, Draft, write_disk};
+use hypeman_guest::config::Mode;
 use hypeman_guest::status;
 use hypeman_record::format::{self, Envelope};
+use hypeman_record::launch::OnReboot;
 use hypeman_record::names;
 use hypeman_record::record::{ImageUse, KernelUse, Record};
 use jiff::Timestamp;
@@ -13,9 +14,9 @@ use jiff::Timestamp;
 use crate::error::{Error, Field, Result};
 use crate::layout;
 use crate::name;
-use crate::options::{CreateOptions, check};
+use crate::options::{CreateOptions, check, invalid};
 use crate::store::{Instance, Store};
-use crate::{command, delete, start};
+use crate::{command, start};
 
 /// Makes an instance.
 ///
@@ -25,12 +26,9 @@ pub fn create(store: &Store, options: &CreateOptions) -> Result<Instance> {
     check(options)?;
     let record = record(store, options)?;
     start::check_config(&record)?;
-    let (hidden, _lock) = begin(store, &record.id)?;
-    let made = write_files(&hidden, options, &record).and_then(|()| publish(store, &hidden, record, options));
-    if made.is_err() {
-        let _ = std::fs::remove_dir_all(&hidden); // else the next creator sweeps it away
-    }
-    made
+    let draft = Draft::begin(&layout::instances(store.data_dir()))?;
+    write_files(draft.path(), options, &record)?;
+    publish(store, draft, record, options)
 }
 
 fn record(store: &Store, options: &CreateOptions) -> Result<Record> {
@@ -43,6 +41,13 @@ fn record(store: &Store, options: &CreateOptions) -> Result<Record> {
             KernelUse::Own { source: std::path::absolute(source).at(source)? }
         }
     };
+    let command =
+        options.image.as_ref().map(|(_, image)| command::resolve(options, &image.config)).transpose()?;
+    if options.settings.on_reboot == Some(OnReboot::Restart)
+        && command.as_ref().is_some_and(|command| command.mode == Mode::Exec)
+    {
+        return invalid(Field::OnReboot, "restart", "its program is no system: when it reboots it has ended");
+    }
     Ok(Record {
         id: name::new_id()?,
         name: options.name.clone().map_or_else(name::random_name, Ok)?,
@@ -51,26 +56,12 @@ fn record(store: &Store, options: &CreateOptions) -> Result<Record> {
             reference: reference.clone(),
             digest: image.digest.clone(),
         }),
-        command: options
-            .image
-            .as_ref()
-            .map(|(_, image)| command::resolve(options, &image.config))
-            .transpose()?,
+        command,
         kernel,
         own_initrd: options.initrd.is_some(),
         settings: options.settings.clone(),
         envelope: Envelope::of::<Record>(),
     })
-}
-
-/// Makes the hidden directory, held by its lock from its first moment that anyone else can see it.
-fn begin(store: &Store, id: &str) -> Result<(PathBuf, Lock)> {
-    let held = store.lock()?;
-    delete::sweep(store, &held)?;
-    let hidden = layout::instances(store.data_dir()).join(format!(".new-{id}"));
-    std::fs::DirBuilder::new().mode(0o700).create(&hidden).at(&hidden)?;
-    let lock = Lock::acquire(&hidden.join(names::LOCK))?;
-    Ok((hidden, lock))
 }
 
 fn write_files(directory: &Path, options: &CreateOptions, record: &Record) -> Result<()> {
@@ -92,7 +83,7 @@ fn write_files(directory: &Path, options: &CreateOptions, record: &Record) -> Re
 }
 
 /// Gives the directory its name, when the instance's name is free and its image still there.
-fn publish(store: &Store, hidden: &Path, mut record: Record, options: &CreateOptions) -> Result<Instance> {
+fn publish(store: &Store, draft: Draft, mut record: Record, options: &CreateOptions) -> Result<Instance> {
     let _held = store.lock()?;
     let (others, _) = store.list()?;
     let holder = |name: &str| others.iter().find(|other| other.record.name == name);
@@ -101,7 +92,7 @@ fn publish(store: &Store, hidden: &Path, mut record: Record, options: &CreateOpt
             return Err(Error::NameTaken { name: record.name, id: other.record.id.clone() });
         }
         record.name = name::random_name()?;
-        format::write(&hidden.join(names::RECORD), &record)?;
+        format::write(&draft.path().join(names::RECORD), &record)?;
     }
     if let Some((reference, image)) = &options.image
         && !image.rootfs().exists()
@@ -113,7 +104,6 @@ fn publish(store: &Store, hidden: &Path, mut record: Record, options: &CreateOpt
         });
     }
     let directory = layout::instances(store.data_dir()).join(&record.id);
-    std::fs::rename(hidden, &directory).at(hidden)?;
-    sync_directory(&layout::instances(store.data_dir()))?;
+    draft.publish(&directory)?;
     Ok(Instance { record, directory })
 }

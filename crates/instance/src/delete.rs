@@ -1,57 +1,49 @@
 //! Removal: a directory that is renamed out of sight first, so that nobody meets half an instance.
 
-use hypeman_files::{AtPath, Existing, Lock};
+use hypeman_files::{Existing, Lock};
 use hypeman_record::names;
 
 use crate::error::{Error, Needs, Result};
-use crate::observe::{self, Keeper};
-use crate::store::{Instance, Store};
-use crate::{layout, stop};
+use crate::observe::{self, Holder};
+use crate::stop;
+use crate::store::Instance;
 
 /// Removes an instance with its disks and logs.
 ///
 /// # Errors
 /// When its VM runs and `force` is not given, or its files cannot be removed.
 pub fn remove(instance: &Instance, force: bool) -> Result<()> {
-    let lock = instance.lock()?;
-    if observe::keeper(&instance.directory)? != Keeper::Nobody {
-        if !force {
-            let state = instance.observe()?.state;
-            return Err(Error::State {
-                name: instance.record.name.clone(),
-                state,
-                needs: Needs::StoppedOrForce,
-            });
+    loop {
+        if observe::look(&instance.directory)?.0 != Holder::Nobody {
+            if !force {
+                let state = instance.observe()?.state;
+                let name = instance.record.name.clone();
+                return Err(Error::State { name, state, needs: Needs::StoppedOrForce });
+            }
+            stop::discard(instance)?;
+        } else {
+            stop::wait_for_shim(instance, stop::KILL_TIMEOUT)?; // it has only to go
         }
-        stop::discard(instance, &lock)?;
-    }
-    match hypeman_files::remove_directory(&instance.directory, &lock) {
-        // One that removes itself at its end was quicker.
-        Err(error) if force && error.is_not_found() => Ok(()),
-        other => Ok(other?),
+        // From here on nobody starts it; someone may have, since we looked.
+        let Some(_alone) = alone(instance)? else { continue };
+        let lock = match instance.lock() {
+            // One that removes itself at its end was quicker, or another who removes it.
+            Err(Error::NotFound(_)) if force => return Ok(()),
+            lock => lock?,
+        };
+        return match hypeman_files::remove_directory(&instance.directory, &lock) {
+            Err(error) if force && error.is_not_found() => Ok(()),
+            removed => Ok(removed?),
+        };
     }
 }
 
-/// Removes what creators and removers that were killed have left. The caller holds the store's lock.
-///
-/// # Errors
-/// When the directory of the instances cannot be read.
-pub fn sweep(store: &Store, _held: &Lock) -> Result<()> {
-    let instances = layout::instances(store.data_dir());
-    for entry in std::fs::read_dir(&instances).at(&instances)? {
-        let entry = entry.at(&instances)?;
-        let name = entry.file_name();
-        let bytes = name.as_encoded_bytes();
-        if !bytes.starts_with(b".new-") && !bytes.starts_with(b".removed-") {
-            continue;
-        }
-        // Whoever is making or removing something in there holds its lock. When the lock's file is missing, a remover has come
-        // past it already, so the rest may go as well. It is not made again: that would keep the directory from being removed.
-        if let Ok(Existing::Taken(_) | Existing::Missing) =
-            Lock::try_acquire_existing(&entry.path().join(names::LOCK))
-        {
-            let _ = std::fs::remove_dir_all(entry.path()); // tried again by the next creator
-        }
-    }
-    Ok(())
+/// The lock of the shim, which nobody else holds then; `None` when someone does. An instance that never had a shim has no file
+/// to lock.
+fn alone(instance: &Instance) -> Result<Option<Option<Lock>>> {
+    Ok(match Lock::try_acquire_existing(&instance.directory.join(names::SHIM_PID))? {
+        Existing::Taken(lock) => Some(Some(lock)),
+        Existing::Missing => Some(None),
+        Existing::Held => None,
+    })
 }

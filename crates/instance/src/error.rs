@@ -38,6 +38,8 @@ pub enum Field {
     Signal,
     /// The data directory.
     DataDirectory,
+    /// What to do when the guest reboots.
+    OnReboot,
 }
 
 impl std::fmt::Display for Field {
@@ -59,6 +61,7 @@ impl std::fmt::Display for Field {
             Field::User => "the user",
             Field::Signal => "the signal",
             Field::DataDirectory => "the data directory",
+            Field::OnReboot => "the answer to a reboot",
         })
     }
 }
@@ -146,6 +149,14 @@ pub enum Error {
         /// The instance's name.
         name: String,
         /// The shim's words.
+        reason: String,
+    },
+    /// The shim does not answer.
+    #[error("instance {name}: {reason}")]
+    Silent {
+        /// The instance's name.
+        name: String,
+        /// What it did instead.
         reason: String,
     },
     /// No init of ours runs in the guest that could pass a signal on.

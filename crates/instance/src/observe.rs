@@ -1,22 +1,34 @@
 //! What is true of an instance, told from the shim, the VMM and the disk; never from a word in a record.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use hypeman_record::end::{self, End, Reason};
 use hypeman_record::names;
+use hypeman_record::process::{self, Process};
 use hypeman_record::protocol::{Request, Response};
 use hypeman_record::run::{Ended, Run};
 use hypeman_record::state::State;
-use hypeman_record::{format, process, status};
+use hypeman_record::{format, status};
 
 use crate::client::Client;
 use crate::error::Result;
+use crate::store::Instance;
+
+/// Most shims that are asked at once.
+const MAX_ASKED: usize = 128;
+
+/// How long a VMM that was just forked may take to write its pid, which it does before anything else.
+const FORKED: Duration = Duration::from_secs(1);
 
 /// What is true of an instance now.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Observation {
     /// The state.
     pub state: State,
+    /// What there is to say of it: why it is paused, or why it is unknown.
+    pub reason: Option<String>,
     /// Whether a shim supervises it.
     pub supervised: bool,
     /// The release of that shim, if it tells.
@@ -27,117 +39,191 @@ pub struct Observation {
     pub end: Option<End>,
 }
 
-/// Observes the instance `name` in `directory`.
-///
-/// # Errors
-/// When the directory cannot be read. A shim that does not answer is no error but [`State::Unknown`].
-pub fn observe(name: &str, directory: &Path) -> Result<Observation> {
-    if hypeman_files::is_held(&directory.join(names::SHIM_PID))? {
-        let answer = ask_shim(name, directory);
-        // A shim that has ended its work answers no more; then its record is the truth.
-        if answer.is_some() || !is_leaving(directory)? {
-            let run = format::read(&directory.join(names::RUN))?;
-            let (state, shim_release) = answer.unwrap_or((State::Unknown, None));
-            return Ok(Observation { state, supervised: true, shim_release, run, end: None });
-        }
-    }
-    let run: Option<Run> = format::read(&directory.join(names::RUN))?;
-    let (state, end) = match &run {
-        None => (State::Created, None),
-        Some(run) => unsupervised(run, directory),
-    };
-    Ok(Observation { state, supervised: false, shim_release: None, run, end })
-}
-
-/// Who can end an instance's VM.
+/// Who has the VM of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Keeper {
+pub(crate) enum Holder {
     /// Its shim.
     Shim,
     /// Nobody but the VMM's process itself: the shim was killed.
-    Vmm(process::Process),
+    Vmm(Process),
     /// It does not run.
     Nobody,
 }
 
-/// Looks who can end the VM of the instance in `directory`. Nobody is asked, so nobody who is silent is waited for.
-pub(crate) fn keeper(directory: &Path) -> Result<Keeper> {
-    if !is_leaving(directory)? {
-        return Ok(Keeper::Shim);
+/// Observes an instance.
+///
+/// # Errors
+/// When its directory cannot be read. A shim that does not answer is no error but [`State::Unknown`].
+pub fn observe(instance: &Instance) -> Result<Observation> {
+    let (holder, run) = look(&instance.directory)?;
+    complete(instance, holder, run)
+}
+
+/// Observes several instances, all at once: one that does not answer keeps nobody waiting for the others.
+pub fn observe_all(instances: &[Instance]) -> Vec<Result<Observation>> {
+    let looked = in_parallel(instances, processors(), |instance| look(&instance.directory));
+    let asked: Vec<_> = instances.iter().zip(looked).collect();
+    let shims = asked.iter().filter(|(_, looked)| matches!(looked, Ok((Holder::Shim, _)))).count();
+    in_parallel(&asked, shims.clamp(1, MAX_ASKED), |(instance, looked)| match looked {
+        Ok((holder, run)) => complete(instance, *holder, run.clone()),
+        Err(_) => observe(instance),
+    })
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Does the same to each item, on so many threads that take turns.
+fn in_parallel<T: Sync, R: Send>(items: &[T], threads: usize, action: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    if threads < 2 || items.len() < 2 {
+        return items.iter().map(action).collect();
     }
-    let run: Option<Run> = format::read(&directory.join(names::RUN))?;
-    let alive = |run: &Run| run.end.is_none() && run.boot_id == process::boot_id() && run.vmm.is_alive();
-    Ok(run.filter(alive).map_or(Keeper::Nobody, |run| Keeper::Vmm(run.vmm)))
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let turn = || next.fetch_add(1, Ordering::Relaxed);
+        let mine = std::iter::repeat_with(turn).take_while(|index| *index < items.len());
+        mine.map(|index| (index, action(&items[index]))).collect::<Vec<_>>()
+    };
+    let mut done: Vec<_> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads.min(items.len())).map(|_| scope.spawn(work)).collect();
+        let join = |worker: std::thread::ScopedJoinHandle<'_, Vec<(usize, R)>>| match worker.join() {
+            Ok(done) => done,
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
+        workers.into_iter().flat_map(join).collect()
+    });
+    done.sort_unstable_by_key(|(index, _)| *index);
+    done.into_iter().map(|(_, result)| result).collect()
 }
 
-/// Whether there is no shim any more, or one that has recorded the end of its VM and has only to go.
-fn is_leaving(directory: &Path) -> Result<bool> {
-    let path = directory.join(names::SHIM_PID);
-    let pid = std::fs::read_to_string(&path).unwrap_or_default().trim().parse().ok();
+/// Who has the VM, and what the shim has recorded of it. Nobody is asked, so nobody who is silent is waited for.
+pub(crate) fn look(directory: &Path) -> Result<(Holder, Option<Run>)> {
+    let shim_pid = directory.join(names::SHIM_PID);
+    let shim_is_there = hypeman_files::is_held(&shim_pid)?;
     let run: Option<Run> = format::read(&directory.join(names::RUN))?;
-    let has_ended = run.is_some_and(|run| run.end.is_some() && Some(run.shim.pid) == pid);
-    Ok(has_ended || !hypeman_files::is_held(&path)?)
+    if shim_is_there {
+        let pid = std::fs::read_to_string(&shim_pid).unwrap_or_default().trim().parse().ok();
+        // One that has recorded the end of its VM has only to go; then its record is the truth.
+        let has_ended = run.as_ref().is_some_and(|run| run.end.is_some() && Some(run.shim.pid) == pid);
+        if !has_ended {
+            return Ok((Holder::Shim, run));
+        }
+    }
+    Ok((vmm(directory, run.as_ref())?.map_or(Holder::Nobody, Holder::Vmm), run))
 }
 
-/// The state that the shim tells, and its release.
-fn ask_shim(name: &str, directory: &Path) -> Option<(State, Option<String>)> {
-    let mut client = Client::connect(name, directory).ok()?;
-    match client.ask(&Request::State) {
-        Ok(Response::State { state }) => Some((state, client.peer().ok()?.release)),
-        _ => None,
+/// The VMM that holds its lock, or, of a release of before VMMs had one, the one in the record.
+pub(crate) fn vmm(directory: &Path, run: Option<&Run>) -> Result<Option<Process>> {
+    let path = directory.join(names::VMM_PID);
+    let deadline = Instant::now() + FORKED;
+    while hypeman_files::is_held(&path)? {
+        let pid = std::fs::read_to_string(&path).unwrap_or_default().trim().parse().ok();
+        match pid.and_then(Process::find) {
+            Some(process) => return Ok(Some(process)),
+            None if Instant::now() > deadline => break,
+            None => std::thread::yield_now(), // it has just been forked, or has just died
+        }
+    }
+    let alive = |run: &&Run| run.end.is_none() && run.boot_id == process::boot_id() && run.vmm.is_alive();
+    Ok(run.filter(alive).map(|run| run.vmm))
+}
+
+/// Asks the shim, where there is one, and draws the conclusion.
+fn complete(instance: &Instance, holder: Holder, run: Option<Run>) -> Result<Observation> {
+    let directory = &instance.directory;
+    match holder {
+        Holder::Shim => match ask_shim(instance) {
+            Ok((state, reason, shim_release)) => {
+                // The shim may have recorded a run since we looked.
+                let run =
+                    run.map_or_else(|| format::read(&directory.join(names::RUN)), |run| Ok(Some(run)))?;
+                Ok(Observation { state, reason, supervised: true, shim_release, run, end: None })
+            }
+            // It may have ended since we looked. Then nobody could answer, and its record tells.
+            Err(error) => match look(directory)? {
+                (Holder::Shim, run) => {
+                    let reason = Some(error.to_string());
+                    let state = State::Unknown;
+                    Ok(Observation { state, reason, supervised: true, shim_release: None, run, end: None })
+                }
+                (holder, run) => Ok(unsupervised(directory, holder, run)),
+            },
+        },
+        holder => Ok(unsupervised(directory, holder, run)),
+    }
+}
+
+/// The state that the shim tells, what it says of it, and its release.
+fn ask_shim(instance: &Instance) -> Result<(State, Option<String>, Option<String>)> {
+    let mut client = Client::connect(&instance.record.name, &instance.directory)?;
+    match client.ask(&Request::State)? {
+        Response::State { state, reason } => Ok((state, reason, client.peer()?.release)),
+        other => Err(client.wrong_answer(&other)),
     }
 }
 
 /// Without a shim: its record of the end, or else what the host and the disks say.
-fn unsupervised(run: &Run, directory: &Path) -> (State, Option<End>) {
+fn unsupervised(directory: &Path, holder: Holder, run: Option<Run>) -> Observation {
+    let (state, reason, end) = match (holder, &run) {
+        (Holder::Vmm(vmm), Some(run)) if run.vmm == vmm => (State::Running, None, None),
+        (Holder::Vmm(vmm), _) => {
+            let reason = format!("its shim was killed while it was starting the VMM, pid {}", vmm.pid);
+            (State::Shutdown, Some(reason), None)
+        }
+        (_, None) => (State::Created, None, None),
+        (_, Some(run)) => (State::Stopped, None, Some(ended(run, directory))),
+    };
+    Observation { state, reason, supervised: false, shim_release: None, run, end }
+}
+
+/// How a run ended of which nothing is left.
+fn ended(run: &Run, directory: &Path) -> End {
     if let Some(Ended { end, .. }) = &run.end {
-        return (State::Stopped, Some(end.clone()));
+        return end.clone();
     }
     if run.boot_id != process::boot_id() {
         let message = "the host was rebooted while the VM ran".to_owned();
-        return (State::Stopped, Some(end::end(Reason::HostRebooted, 137, message)));
+        return end::end(Reason::HostRebooted, 137, message);
     }
-    if run.vmm.is_alive() {
-        return (State::Running, None);
-    }
-    let end =
-        status::read(&directory.join(names::STATUS)).as_ref().and_then(end::reported).unwrap_or_else(|| {
-            let message =
-                "the shim was killed, and the VMM has ended since; app.log holds what was kept".to_owned();
-            end::end(Reason::Vanished, 137, message)
-        });
-    (State::Stopped, Some(end))
+    status::read(&directory.join(names::STATUS)).as_ref().and_then(end::reported).unwrap_or_else(|| {
+        let message =
+            "the shim was killed, and the VMM has ended since; app.log holds what was kept".to_owned();
+        end::end(Reason::Vanished, 137, message)
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use hypeman_files::write_json;
+    use hypeman_files::{Lock, write_json};
     use hypeman_record::format::Envelope;
     use hypeman_vmm::spec::Accelerator;
 
     use super::*;
-    use hypeman_record::process::Process;
 
     fn run(vmm: Process, boot_id: String) -> Run {
-        let hypervisor = "qemu 1".to_owned();
-        let started = jiff::Timestamp::UNIX_EPOCH;
-        let envelope = Envelope::of::<Run>();
         Run {
             boot_id,
             shim: vmm,
             vmm,
-            hypervisor,
+            hypervisor: "qemu 1".to_owned(),
             accelerator: Accelerator::Tcg,
-            started,
+            started: jiff::Timestamp::UNIX_EPOCH,
+            reboots: 0,
             end: None,
-            envelope,
+            envelope: Envelope::of::<Run>(),
         }
+    }
+
+    fn me() -> Process {
+        Process::find(std::process::id()).unwrap()
     }
 
     fn observed(run: &Run) -> Observation {
         let dir = tempfile::tempdir().unwrap();
         write_json(&dir.path().join(names::RUN), run).unwrap();
-        observe("x", dir.path()).unwrap()
+        let (holder, run) = look(dir.path()).unwrap();
+        unsupervised(dir.path(), holder, run)
     }
 
     #[test]
@@ -149,15 +235,36 @@ mod tests {
 
     #[test]
     fn a_reboot_of_the_host_is_told() {
-        let me = Process::find(std::process::id()).unwrap();
-        let seen = observed(&run(me, "another boot".to_owned()));
+        let seen = observed(&run(me(), "another boot".to_owned()));
         assert_eq!((seen.state, seen.end.unwrap().reason), (State::Stopped, Reason::HostRebooted));
     }
 
     #[test]
-    fn a_vmm_without_its_shim_still_runs() {
-        let me = Process::find(std::process::id()).unwrap();
-        let seen = observed(&run(me, process::boot_id()));
+    fn a_vmm_of_a_release_of_before_vmms_had_a_lock_still_runs() {
+        let seen = observed(&run(me(), process::boot_id()));
         assert_eq!((seen.state, seen.supervised), (State::Running, false));
+    }
+
+    #[test]
+    fn a_vmm_whose_shim_was_killed_before_it_could_record_it_is_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(names::VMM_PID);
+        let _held = Lock::acquire(&path).unwrap();
+        std::fs::write(&path, format!("{}\n", std::process::id())).unwrap();
+        let (holder, run) = look(dir.path()).unwrap();
+        assert_eq!(holder, Holder::Vmm(me()));
+        let seen = unsupervised(dir.path(), holder, run);
+        assert_eq!((seen.state, seen.end), (State::Shutdown, None));
+    }
+
+    #[test]
+    fn all_are_done_in_their_order_however_many_threads_there_are() {
+        let items: Vec<usize> = (0..1000).collect();
+        for threads in [1, 2, 7, 2000] {
+            assert_eq!(
+                in_parallel(&items, threads, |item| item * 2),
+                items.iter().map(|item| item * 2).collect::<Vec<_>>()
+            );
+        }
     }
 }

@@ -1,30 +1,36 @@
 //! Starting: the record is resolved to a launch order, and a shim of its own is started to carry it out.
 
 use std::fs::OpenOptions;
-use std::io::{BufRead, BufReader, Read};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::io::{BufRead, BufReader, PipeReader, Read};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command};
+use std::time::Duration;
 
-use hypeman_files::{AtPath, write_disk};
-use hypeman_guest::config::{self, GuestConfig};
+use command_fds::{CommandFdExt, FdMapping};
+use hypeman_files::{AtPath, Lock, write_disk};
+use hypeman_guest::config::{self, GuestConfig, Mode};
 use hypeman_guest::{CONTROL_PORT, disk, status};
 use hypeman_image::kernel::Kernels;
 use hypeman_record::format::{self, Envelope};
-use hypeman_record::launch::{Guest, Launch};
+use hypeman_record::launch::{Guest, Launch, OnReboot};
 use hypeman_record::names;
-use hypeman_record::protocol::Started;
+use hypeman_record::protocol;
 use hypeman_record::record::{CommandSpec, KernelUse, Record};
+use hypeman_record::state::State;
 use hypeman_vmm::findings::Findings;
 use hypeman_vmm::spec::{Disk, VmSpec};
 
 use crate::client::Client;
 use crate::error::{Error, Field, Needs, Result};
 use crate::stop;
-use crate::store::{Instance, Store};
+use crate::store::{Instance, Store, short_path};
 use crate::{accelerator, cmdline};
+
+/// How long a shim whose VM has ended may take to go.
+const LEAVING: Duration = Duration::from_secs(10);
 
 /// The programs of ours that a start needs.
 #[derive(Debug, Clone)]
@@ -35,23 +41,53 @@ pub struct Programs {
     pub init: PathBuf,
 }
 
-/// Starts an instance; returns when its guest runs and its console is being kept. The returned client was connected
-/// before the guest ran: an instance that removes itself stays as long as the client does, so no end is missed.
+/// What became of a start.
+#[derive(Debug)]
+pub enum Started {
+    /// The guest runs now. The client was connected before it did: an instance that removes itself stays as long as the client
+    /// does, so no end is missed.
+    Now(Client),
+    /// It runs already.
+    Already,
+}
+
+/// Starts an instance; returns when its guest runs and its console is being kept.
 ///
 /// # Errors
-/// When it runs already, or cannot be started; its logs are kept in both cases.
-pub fn start(store: &Store, instance: &Instance, programs: &Programs) -> Result<Client> {
-    let _lock = instance.lock()?;
-    let state = instance.observe()?.state;
-    if state.is_active() || state == hypeman_record::state::State::Unknown {
-        return Err(Error::State { name: instance.record.name.clone(), state, needs: Needs::Stopped });
-    }
-    stop::wait_for_shim(instance)?; // the last one may have its end recorded and still be there
+/// When it cannot be started; its logs are kept.
+pub fn start(store: &Store, instance: &Instance, programs: &Programs) -> Result<Started> {
+    let Some(alive) = become_starter(instance)? else { return Ok(Started::Already) };
+    let changed = instance.lock()?;
     let logs = instance.directory.join(names::LOGS);
     std::fs::create_dir_all(&logs).at(&logs)?; // someone may have cleared them away
     let launch = prepare(store, instance, programs)?;
-    format::write(&instance.directory.join(names::LAUNCH), &launch)?;
-    start_shim(instance, &programs.hypeman)
+    format::write_unsynced(&instance.directory.join(names::LAUNCH), &launch)?;
+    let shim = Shim::start(instance, &programs.hypeman, alive)?;
+    drop(changed); // the directory is the shim's now, and the rest is waiting
+    shim.wait_until_ready(instance).map(Started::Now)
+}
+
+/// Takes the lock that the shim will hold: whoever has it is the only one who starts this instance. `None` when it runs.
+fn become_starter(instance: &Instance) -> Result<Option<Lock>> {
+    let path = instance.directory.join(names::SHIM_PID);
+    loop {
+        let state = instance.observe()?.state;
+        match state {
+            State::Created | State::Stopped | State::Standby => {}
+            State::Initializing | State::Running | State::Paused => return Ok(None),
+            State::Shutdown | State::Unknown => {
+                let name = instance.record.name.clone();
+                return Err(Error::State { name, state, needs: Needs::Stopped });
+            }
+        }
+        stop::wait_for_shim(instance, LEAVING)?; // the last one may have its end recorded and still be there
+        match Lock::try_acquire(&path) {
+            Ok(Some(lock)) => return Ok(Some(lock)),
+            Ok(None) => {} // someone else starts it
+            Err(error) if error.is_not_found() => return Err(Error::NotFound(instance.record.name.clone())),
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 /// Resolves a record to what holds on this host now, and writes the disks of this start.
@@ -89,8 +125,16 @@ fn prepare(store: &Store, instance: &Instance, programs: &Programs) -> Result<La
         note: decision.note,
         log: record.settings.log,
         auto_remove: record.settings.auto_remove,
+        on_reboot: on_reboot(record),
         envelope: Envelope::of::<Launch>(),
     })
+}
+
+/// What to do when the guest reboots. A system is booted again, as everywhere; of anything else a reboot is the end.
+fn on_reboot(record: &Record) -> OnReboot {
+    let is_system = record.command.as_ref().is_some_and(|command| command.mode == Mode::Systemd);
+    let usual = if is_system { OnReboot::Restart } else { OnReboot::Stop };
+    record.settings.on_reboot.unwrap_or(usual)
 }
 
 /// What a VM boots from, as seen from the instance's directory.
@@ -191,35 +235,49 @@ fn guest_config(record: &Record, command: &CommandSpec, modules: bool) -> Result
     Ok(serde_json::to_vec(&config).map_err(std::io::Error::from).at(Path::new(names::CONFIG))?)
 }
 
-/// Starts the shim and waits for its word. Its socket is made here and handed over as standard input, so that from the
-/// shim's first moment a request waits in the backlog instead of being refused.
-fn start_shim(instance: &Instance, hypeman: &Path) -> Result<Client> {
-    let listener = listen(&instance.directory)?;
-    let client = Client::connect(&instance.record.name, &instance.directory)?;
-    let (word, shim_end) = std::io::pipe().at(&instance.directory)?;
-    let log = instance.directory.join(names::HYPEMAN_LOG);
-    let stderr = OpenOptions::new().append(true).create(true).mode(0o600).open(&log).at(&log)?;
-    let mut child = Command::new(hypeman)
-        .arg("shim")
-        .arg(&instance.directory)
-        .stdin(OwnedFd::from(listener))
-        .stdout(Stdio::from(shim_end))
-        .stderr(stderr)
-        .spawn()
-        .at(hypeman)?;
-    let mut line = String::new();
-    // Ends with the line, or with the shim.
-    BufReader::new(word).take(64 * 1024).read_line(&mut line).at(&instance.directory)?;
-    let failed = |reason: String| Error::Start { name: instance.record.name.clone(), reason };
-    match serde_json::from_str(&line) {
-        Ok(Started::Ready) => Ok(client),
-        Ok(Started::Failed { message }) => {
-            let _ = child.wait(); // it has said its last word
-            Err(failed(message))
-        }
-        Err(_) => {
-            let how = child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
-            Err(failed(format!("the shim ended without a word ({how}); {} may say more", log.display())))
+/// A shim that was just started.
+struct Shim {
+    process: Child,
+    /// Where it says its word.
+    word: PipeReader,
+    client: Client,
+}
+
+impl Shim {
+    /// Starts the shim. Its socket is made here and handed over as standard input, so that from the shim's first moment a
+    /// request waits in the backlog instead of being refused; and with it the lock that says that there is a shim.
+    fn start(instance: &Instance, hypeman: &Path, alive: Lock) -> Result<Shim> {
+        let directory = &instance.directory;
+        let listener = listen(directory)?;
+        let client = Client::connect(&instance.record.name, directory)?;
+        let (word, shim_end) = std::io::pipe().at(directory)?;
+        let log = directory.join(names::HYPEMAN_LOG);
+        let stderr = OpenOptions::new().append(true).create(true).mode(0o600).open(&log).at(&log)?;
+        let lock = FdMapping { parent_fd: alive.into(), child_fd: names::SHIM_LOCK_FD };
+        let mut command = Command::new(hypeman);
+        command.arg("shim").arg(directory).stdin(OwnedFd::from(listener)).stdout(shim_end).stderr(stderr);
+        command.fd_mappings(vec![lock]).map_err(std::io::Error::other).at(hypeman)?;
+        Ok(Shim { process: command.spawn().at(hypeman)?, word, client })
+    }
+
+    /// Waits for its word.
+    fn wait_until_ready(mut self, instance: &Instance) -> Result<Client> {
+        let mut line = String::new();
+        // Ends with the line, or with the shim.
+        BufReader::new(self.word).take(64 * 1024).read_line(&mut line).at(&instance.directory)?;
+        let failed = |reason: String| Error::Start { name: instance.record.name.clone(), reason };
+        match serde_json::from_str(&line) {
+            Ok(protocol::Started::Ready) => Ok(self.client),
+            Ok(protocol::Started::Failed { message }) => {
+                let _ = self.process.wait(); // it has said its last word
+                Err(failed(message))
+            }
+            Err(_) => {
+                let how =
+                    self.process.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
+                let log = instance.directory.join(names::HYPEMAN_LOG);
+                Err(failed(format!("the shim ended without a word ({how}); {} may say more", log.display())))
+            }
         }
     }
 }
@@ -230,8 +288,6 @@ fn listen(directory: &Path) -> Result<UnixListener> {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Ok(Err(error).at(&socket)?),
         _ => {}
     }
-    // By the handle of the directory, because the path of a socket has only 108 bytes (unix(7)).
-    let handle = std::fs::File::open(directory).at(directory)?;
-    let path = format!("/proc/self/fd/{}/{}", handle.as_raw_fd(), names::SHIM_SOCKET);
+    let (_directory, path) = short_path(directory, names::SHIM_SOCKET).at(directory)?;
     Ok(UnixListener::bind(path).at(&socket)?)
 }

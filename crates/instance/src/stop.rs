@@ -1,45 +1,60 @@
-//! Stopping, by the shim where there is one, and by the VMM's process where there is none.
+//! Ending: by the shim where there is one that answers, and by the VMM's process where there is none.
+//!
+//! Nobody holds the instance's lock here, because everybody waits here: a kill is not to wait for a stop.
 
 use std::time::Duration;
 
-use hypeman_files::{AtPath, Lock};
+use hypeman_files::AtPath;
 use hypeman_record::end::End;
 use hypeman_record::names;
 use hypeman_record::process::Process;
 use hypeman_record::protocol::Request;
 use rustix::process::Signal;
 
-use crate::client::Client;
+use crate::client::{Client, Outcome};
 use crate::error::{Error, Needs, Result};
-use crate::observe::{self, Keeper, Observation};
+use crate::observe::{self, Holder};
 use crate::store::Instance;
 
 /// Time a VMM without a shim is given to end after SIGTERM.
 const TERM_TIMEOUT: Duration = Duration::from_secs(2);
-/// Time a killed process may take to be gone: it may be writing to a slow disk.
-const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Presses the power button, and ends the VM by force when it has not ended within `timeout`. Returns when it has ended.
-/// An instance that does not run is left as it is.
+/// Time a killed process may take to be gone: it may be writing to a slow disk.
+pub(crate) const KILL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Presses the power button, and ends the VM by force when it has not ended within `timeout`. Returns when it has ended, and
+/// how, if there was a shim to tell. An instance that does not run is left as it is.
 ///
 /// # Errors
-/// When the shim breaks off.
-pub fn stop(instance: &Instance, timeout: Duration) -> Result<()> {
-    let _lock = instance.lock()?;
+/// When the shim does not answer, or breaks off.
+pub fn stop(instance: &Instance, timeout: Duration) -> Result<Option<Outcome>> {
     let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-    end(instance, &Request::Stop { timeout_ms }, Signal::TERM)
+    match observe::look(&instance.directory)?.0 {
+        Holder::Shim => end_by_shim(instance, &Request::Stop { timeout_ms }),
+        Holder::Vmm(vmm) => end_process(instance, vmm, Signal::TERM).map(|()| None),
+        Holder::Nobody => Ok(None),
+    }
 }
 
-/// Ends the VM at once.
+/// Ends the VM at once. A shim that does not answer is not waited for.
 ///
 /// # Errors
-/// When it does not run, or the shim breaks off.
-pub fn kill(instance: &Instance) -> Result<()> {
-    let _lock = instance.lock()?;
-    if observe::keeper(&instance.directory)? == Keeper::Nobody {
-        require_active(instance, &instance.observe()?)?;
+/// When it does not run, or cannot be ended.
+pub fn kill(instance: &Instance) -> Result<Option<Outcome>> {
+    match observe::look(&instance.directory)?.0 {
+        Holder::Shim => match end_by_shim(instance, &Request::Kill) {
+            Err(silent @ Error::Silent { .. }) => {
+                end_vmm(instance)?;
+                Err(silent) // the VM has ended; what became of its log nobody can tell
+            }
+            ended => ended,
+        },
+        Holder::Vmm(vmm) => end_process(instance, vmm, Signal::KILL).map(|()| None),
+        Holder::Nobody => {
+            require_active(instance)?;
+            Ok(None)
+        }
     }
-    end(instance, &Request::Kill, Signal::KILL)
 }
 
 /// As [`kill`], for one whom the shim waits for: whoever has asked it for the end of an instance that removes itself.
@@ -47,22 +62,24 @@ pub fn kill(instance: &Instance) -> Result<()> {
 /// # Errors
 /// As [`kill`].
 pub fn kill_and_go_on(instance: &Instance) -> Result<()> {
-    require_active(instance, &instance.observe()?)?;
+    require_active(instance)?;
     client(instance)?.ask_for_end(&Request::Kill).map(drop)
 }
 
-/// Ends the VM of an instance that is about to be removed. The caller holds its lock.
-pub(crate) fn discard(instance: &Instance, _held: &Lock) -> Result<()> {
-    end(instance, &Request::Discard, Signal::KILL)
-}
-
-/// Ends the VM by a request to its shim, or by a signal to a VMM that has lost its shim.
-fn end(instance: &Instance, request: &Request, signal: Signal) -> Result<()> {
-    match observe::keeper(&instance.directory)? {
-        Keeper::Shim => end_by_shim(instance, request),
-        Keeper::Vmm(vmm) => end_process(instance, vmm, signal),
-        Keeper::Nobody => Ok(()),
+/// Ends the VM and the shim of an instance that is to be removed, by whatever means it takes.
+pub(crate) fn discard(instance: &Instance) -> Result<()> {
+    if observe::look(&instance.directory)?.0 == Holder::Shim {
+        let discarded = client(instance).and_then(|mut shim| shim.ask_for_end(&Request::Discard));
+        if discarded.is_ok() && wait_for_shim(instance, KILL_TIMEOUT)? {
+            return Ok(());
+        }
+        // It does not answer, or does not end: the VMM first, or the shim would leave it behind.
+        end_vmm(instance)?;
+        if let Some(shim) = shim(instance) {
+            end_process(instance, shim, Signal::KILL)?;
+        }
     }
+    end_vmm(instance)
 }
 
 /// Sends the program in the guest a signal.
@@ -70,7 +87,7 @@ fn end(instance: &Instance, request: &Request, signal: Signal) -> Result<()> {
 /// # Errors
 /// When it does not run, or has no init of ours to pass the signal on.
 pub fn signal(instance: &Instance, signal: i32) -> Result<()> {
-    require_active(instance, &instance.observe()?)?;
+    require_active(instance)?;
     client(instance)?.ask(&Request::Signal { signal }).map(|_| ())
 }
 
@@ -79,7 +96,7 @@ pub fn signal(instance: &Instance, signal: i32) -> Result<()> {
 /// # Errors
 /// When it does not run.
 pub fn power_button(instance: &Instance) -> Result<()> {
-    require_active(instance, &instance.observe()?)?;
+    require_active(instance)?;
     client(instance)?.ask(&Request::PowerButton).map(|_| ())
 }
 
@@ -88,15 +105,14 @@ pub fn power_button(instance: &Instance) -> Result<()> {
 /// # Errors
 /// When the instance was never started, or its shim is killed meanwhile and nothing can be told.
 pub fn wait(instance: &Instance) -> Result<End> {
-    let seen = instance.observe()?;
-    if seen.supervised
-        && let Ok(end) = client(instance).and_then(|mut shim| shim.ask_for_end(&Request::Wait))
+    if observe::look(&instance.directory)?.0 == Holder::Shim
+        && let Ok(outcome) = client(instance).and_then(|mut shim| shim.ask_for_end(&Request::Wait))
     {
-        return Ok(end);
+        return Ok(outcome.end);
     }
     // The shim has ended between the two questions, or was killed: the VMM's process is what is left to wait for.
-    if let Some(run) = instance.observe()?.run {
-        while run.vmm.is_alive() && !run.vmm.wait_gone(Duration::from_secs(3600)) {}
+    if let (Holder::Vmm(vmm), _) = observe::look(&instance.directory)? {
+        while vmm.is_alive() && !vmm.wait_gone(Duration::from_secs(3600)) {}
     }
     let seen = instance.observe()?;
     let (name, state) = (instance.record.name.clone(), seen.state);
@@ -107,50 +123,73 @@ fn client(instance: &Instance) -> Result<Client> {
     Client::connect(&instance.record.name, &instance.directory)
 }
 
-fn require_active(instance: &Instance, seen: &Observation) -> Result<()> {
-    if seen.state.is_active() || seen.supervised {
+fn require_active(instance: &Instance) -> Result<()> {
+    if observe::look(&instance.directory)?.0 != Holder::Nobody {
         return Ok(());
     }
-    Err(Error::State { name: instance.record.name.clone(), state: seen.state, needs: Needs::Running })
+    let state = instance.observe()?.state;
+    Err(Error::State { name: instance.record.name.clone(), state, needs: Needs::Running })
 }
 
-/// Has the shim end its VM, and waits until the shim is gone too.
-fn end_by_shim(instance: &Instance, request: &Request) -> Result<()> {
-    let asked = client(instance).and_then(|mut shim| shim.ask_for_end(request).map(|_| ()));
-    if asked.is_ok() {
-        return wait_for_shim(instance);
-    }
-    match observe::keeper(&instance.directory)? {
-        Keeper::Shim => asked,
-        // It ended by itself while we asked, or its shim did and left the VMM to us.
-        Keeper::Vmm(vmm) => end_process(instance, vmm, Signal::KILL),
-        Keeper::Nobody => Ok(()),
-    }
-}
-
-/// Waits until there is no shim, which has been told to end or is about to.
-pub(crate) fn wait_for_shim(instance: &Instance) -> Result<()> {
-    match Lock::acquire(&instance.directory.join(names::SHIM_PID)) {
-        Err(error) if error.is_not_found() => Ok(()), // it has removed the instance
-        other => Ok(other.map(drop)?),
+/// Has the shim end its VM, and waits until the shim is gone too, unless it still has something to write.
+fn end_by_shim(instance: &Instance, request: &Request) -> Result<Option<Outcome>> {
+    let asked = client(instance).and_then(|mut shim| shim.ask_for_end(request));
+    match asked {
+        Ok(outcome) => {
+            if !outcome.unwritten {
+                wait_for_shim(instance, KILL_TIMEOUT)?;
+            }
+            Ok(Some(outcome))
+        }
+        Err(error) => match observe::look(&instance.directory)?.0 {
+            Holder::Shim => Err(error),
+            // It ended by itself while we asked, or its shim did and left the VMM to us.
+            Holder::Vmm(vmm) => end_process(instance, vmm, Signal::KILL).map(|()| None),
+            Holder::Nobody => Ok(None),
+        },
     }
 }
 
-/// Ends a VMM that has lost its shim.
-fn end_process(instance: &Instance, vmm: Process, signal: Signal) -> Result<()> {
-    vmm.signal(signal).at(&instance.directory)?;
-    if vmm.wait_gone(TERM_TIMEOUT) {
+/// Waits until there is no shim, which has been told to end or is about to. Whether it is gone.
+pub(crate) fn wait_for_shim(instance: &Instance, limit: Duration) -> Result<bool> {
+    if let Some(shim) = shim(instance) {
+        let _ = shim.wait_gone(limit);
+    }
+    Ok(!hypeman_files::is_held(&instance.directory.join(names::SHIM_PID))?)
+}
+
+/// The shim's process, while there is one.
+fn shim(instance: &Instance) -> Option<Process> {
+    let path = instance.directory.join(names::SHIM_PID);
+    let pid = std::fs::read_to_string(&path).ok()?.trim().parse().ok()?;
+    // Looked for before it is asked whether the lock is held: then it is this process that holds it, or none.
+    let process = Process::find(pid)?;
+    hypeman_files::is_held(&path).is_ok_and(|held| held).then_some(process)
+}
+
+/// Ends the VMM by its process.
+fn end_vmm(instance: &Instance) -> Result<()> {
+    match observe::vmm(&instance.directory, None)? {
+        Some(vmm) => end_process(instance, vmm, Signal::KILL),
+        None => Ok(()),
+    }
+}
+
+/// Ends a process of an instance, and waits until it is gone.
+fn end_process(instance: &Instance, process: Process, signal: Signal) -> Result<()> {
+    process.signal(signal).at(&instance.directory)?;
+    if process.wait_gone(TERM_TIMEOUT) {
         return Ok(());
     }
-    vmm.signal(Signal::KILL).at(&instance.directory)?;
-    if vmm.wait_gone(KILL_TIMEOUT) {
+    process.signal(Signal::KILL).at(&instance.directory)?;
+    if process.wait_gone(KILL_TIMEOUT) {
         return Ok(());
     }
     Err(Error::Shim {
         name: instance.record.name.clone(),
         reason: format!(
-            "its VMM (pid {}) did not end after SIGKILL; look for a stuck disk or device",
-            vmm.pid
+            "its process {} did not end after SIGKILL; look for a stuck disk or device",
+            process.pid
         ),
     })
 }

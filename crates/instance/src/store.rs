@@ -1,5 +1,7 @@
 //! The instances of a data directory.
 
+use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use hypeman_files::{AtPath, Lock};
@@ -25,7 +27,7 @@ impl Instance {
     /// # Errors
     /// As [`observe::observe`].
     pub fn observe(&self) -> Result<Observation> {
-        observe::observe(&self.record.name, &self.directory)
+        observe::observe(self)
     }
 
     /// Waits for the instance's lock, for a change.
@@ -67,9 +69,7 @@ impl Store {
     /// # Errors
     /// When the data directory cannot be made or written.
     pub fn lock(&self) -> Result<Lock> {
-        let instances = layout::instances(&self.data_dir);
-        std::fs::create_dir_all(&instances).at(&instances)?;
-        Ok(Lock::acquire(&instances.join(".lock"))?)
+        Ok(hypeman_files::lock_store(&layout::instances(&self.data_dir))?)
     }
 
     /// All instances, oldest first, and with them the records that could not be read.
@@ -146,6 +146,13 @@ fn is_reason_for(error: &Error, query: &str) -> bool {
         }
         _ => false,
     }
+}
+
+/// A way to a socket in `directory` that fits into the 108 bytes of a socket's path (unix(7)), as long as the handle lives.
+pub(crate) fn short_path(directory: &Path, socket: &str) -> std::io::Result<(File, String)> {
+    let handle = File::open(directory)?;
+    let path = format!("/proc/self/fd/{}/{socket}", handle.as_raw_fd());
+    Ok((handle, path))
 }
 
 fn id_of(record: &Path) -> String {

@@ -47,6 +47,15 @@ pub enum Reason {
     Vanished,
 }
 
+/// Why we ended a VM by force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Force {
+    /// Someone asked for it.
+    Asked,
+    /// Its guest was asked to end, and did not in time.
+    TimedOut,
+}
+
 /// What is known of an end, and from whom.
 #[derive(Debug, Clone, Copy)]
 pub struct Evidence<'a> {
@@ -58,8 +67,8 @@ pub struct Evidence<'a> {
     pub shutdown: Option<ShutdownReason>,
     /// How the VMM's process ended.
     pub vmm: VmmExit,
-    /// Whether we ended it by force.
-    pub forced: bool,
+    /// Why we ended it by force, if we did.
+    pub force: Option<Force>,
 }
 
 /// Decides how a run ended: a final report of init counts most, then what we did ourselves, then what the VMM said.
@@ -76,8 +85,15 @@ pub fn judge(evidence: Evidence<'_>) -> End {
     {
         return end;
     }
-    if evidence.forced {
-        return end(Reason::Killed, 137, "the VM was ended by force, as asked".to_owned());
+    match evidence.force {
+        Some(Force::Asked) => {
+            return end(Reason::Killed, 137, "the VM was ended by force, as asked".to_owned());
+        }
+        Some(Force::TimedOut) => {
+            let message = "the guest did not end in time, so its VM was ended by force".to_owned();
+            return end(Reason::Killed, 137, message);
+        }
+        None => {}
     }
     // A VMM that ends well and says no more was powered off by its guest: Cloud Hypervisor does not wait until its last
     // event is written (event_monitor/src/lib.rs: a channel to a thread that nobody joins).
@@ -166,13 +182,13 @@ mod tests {
         status: None,
         shutdown: Some(ShutdownReason::GuestShutdown),
         vmm: VmmExit::Code(0),
-        forced: false,
+        force: None,
     };
 
     #[test]
     fn the_program_s_own_code_wins_over_everything() {
         let status = Status::Exited { code: 7 };
-        let end = judge(Evidence { status: Some(&status), forced: true, ..QUIET });
+        let end = judge(Evidence { status: Some(&status), force: Some(Force::Asked), ..QUIET });
         assert_eq!((end.reason, end.exit_code), (Reason::Exited, 7));
     }
 
@@ -195,7 +211,7 @@ mod tests {
     fn a_vmm_killed_from_outside_is_told_from_one_killed_by_us() {
         let killed = Evidence { shutdown: None, vmm: VmmExit::Signal(9), ..QUIET };
         assert_eq!(judge(killed).reason, Reason::VmmExited);
-        assert_eq!(judge(Evidence { forced: true, ..killed }).reason, Reason::Killed);
+        assert_eq!(judge(Evidence { force: Some(Force::Asked), ..killed }).reason, Reason::Killed);
     }
 
     #[test]

@@ -98,5 +98,23 @@ pub fn write<T: Versioned + Serialize>(path: &Path, record: &T) -> hypeman_files
     hypeman_files::write_json(path, &value)
 }
 
+/// As [`write`], for a record that is of no use after a power cut, or is synced later ([`sync`]).
+///
+/// # Errors
+/// As [`write`].
+pub fn write_unsynced<T: Versioned + Serialize>(path: &Path, record: &T) -> hypeman_files::Result<()> {
+    let value = serde_json::to_value(record).map_err(std::io::Error::from).at(path)?;
+    hypeman_files::write_json_unsynced(path, &value)
+}
+
+/// Makes a record survive a power cut.
+///
+/// # Errors
+/// When it is not there, or the disk fails.
+pub fn sync(path: &Path) -> hypeman_files::Result<()> {
+    std::fs::File::open(path).and_then(|file| file.sync_all()).at(path)?;
+    hypeman_files::sync_directory(path.parent().unwrap_or(Path::new(".")))
+}
+
 #[cfg(test)]
 mod tests;

@@ -26,6 +26,9 @@ pub struct Launch {
     pub log: LogLimits,
     /// Remove the instance when its VM has ended.
     pub auto_remove: bool,
+    /// What to do when the guest reboots.
+    #[serde(default)]
+    pub on_reboot: OnReboot,
     /// Format and release, and what a newer one has added.
     #[serde(flatten)]
     pub envelope: Envelope,
@@ -33,6 +36,17 @@ pub struct Launch {
 
 impl Versioned for Launch {
     const FORMAT: u32 = 1;
+}
+
+/// What becomes of a VM whose guest reboots.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnReboot {
+    /// It is booted again, under the same shim.
+    Restart,
+    /// It has ended.
+    #[default]
+    Stop,
 }
 
 /// What the host may expect of the guest.

@@ -10,6 +10,8 @@ pub const RUN: &str = "run.json";
 pub const LOCK: &str = "lock";
 /// The shim's pid; held (flock) by the shim as long as it lives.
 pub const SHIM_PID: &str = "shim.pid";
+/// Where a shim finds the lock of its pid among its descriptors.
+pub const SHIM_LOCK_FD: i32 = 3;
 /// The VMM's pid; held (flock) by the VMM as long as it lives.
 pub const VMM_PID: &str = "vmm.pid";
 /// Where the shim answers.

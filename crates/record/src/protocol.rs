@@ -17,14 +17,14 @@ pub enum Request {
     },
     /// In which state is the VM?
     State,
-    /// Press the power button, and end the VM by force when it has not ended in time. Answered when it has ended.
+    /// Press the power button, and end the VM by force when it has not ended in time. Answered when its VMM has ended.
     Stop {
         /// Time in milliseconds the guest is given.
         timeout_ms: u64,
     },
     /// Press the power button and leave it at that.
     PowerButton,
-    /// End the VM at once. Answered when it has ended.
+    /// End the VM at once. Answered when its VMM has ended.
     Kill,
     /// As `kill`, for an instance that is about to be removed: on a full disk, what cannot be written is given up.
     Discard,
@@ -33,7 +33,7 @@ pub enum Request {
         /// The signal's number.
         signal: i32,
     },
-    /// Answered when the VM has ended. An instance that removes itself waits until the asker has hung up.
+    /// Answered when the VM has ended and all that it printed is written. An instance that removes itself waits until the asker has hung up.
     Wait,
 }
 
@@ -73,6 +73,9 @@ pub enum Response {
     State {
         /// The state.
         state: State,
+        /// What there is to say of it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
     },
     /// It was done.
     Done,
@@ -80,6 +83,10 @@ pub enum Response {
     Ended {
         /// How.
         end: End,
+        /// Whether what it printed still waits to be written: the disk is full, or slow. Only those who have asked for the end are
+        /// answered before it is.
+        #[serde(default)]
+        unwritten: bool,
     },
     /// It could not be done.
     Error {
@@ -97,6 +104,8 @@ pub enum Response {
 pub enum Refusal {
     /// The request was not understood.
     NotUnderstood,
+    /// The VM is in a state that forbids it.
+    WrongState,
     /// No init of ours runs in the guest.
     NoInit,
     /// The guest does not take what it was sent.

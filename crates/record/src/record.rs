@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::format::{Envelope, Versioned};
+use crate::launch::OnReboot;
 
 /// The record of an instance, `instance.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -67,6 +68,9 @@ pub struct Settings {
     pub log: LogLimits,
     /// Remove the instance when its VM has ended.
     pub auto_remove: bool,
+    /// What to do when the guest reboots; `None` is what suits the kind of guest.
+    #[serde(default)]
+    pub on_reboot: Option<OnReboot>,
 }
 
 /// An image by what the user called it and by what it was at that time.

@@ -21,8 +21,11 @@ pub struct Run {
     pub hypervisor: String,
     /// KVM or TCG, as it was started.
     pub accelerator: Accelerator,
-    /// When the VMM was started.
+    /// When the VM was started.
     pub started: Timestamp,
+    /// How often its guest has rebooted since.
+    #[serde(default)]
+    pub reboots: u32,
     /// When and how it ended; absent while it runs, and for ever if the shim was killed first.
     pub end: Option<Ended>,
     /// Format and release, and what a newer one has added.

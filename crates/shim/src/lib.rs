@@ -4,18 +4,23 @@
 //! thread reads and answers; others only write what may have to wait for a disk. It keeps no more in memory than what is on
 //! its way from the guest to the disk.
 
-mod control;
-mod ending;
+mod channel;
+mod driver;
 mod error;
 mod halt;
 mod journal;
+mod logs;
 mod memory;
+mod order;
+mod policy;
 mod process;
+mod room;
 mod schedule;
 mod server;
 mod shared;
 mod supervisor;
 mod vm;
+mod work;
 
 use std::io::Write;
 use std::path::Path;

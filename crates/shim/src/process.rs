@@ -1,12 +1,16 @@
 //! The shim as a process: its session, its directory, its locks and its descriptors.
+#![allow(unsafe_code)] // a descriptor that is handed over by its number
 
+use std::fs::File;
 use std::io::{Seek, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use hypeman_files::Lock;
 use hypeman_record::names;
+use rustix::io::FdFlags;
 
 use crate::error::{Result, StartContext};
 
@@ -24,15 +28,28 @@ pub(crate) fn become_shim(directory: &Path) -> Result<Identity> {
     // Fails only for a leader of a process group, which a freshly started child is not; then the session is ours anyway.
     let _ = rustix::process::setsid();
     std::env::set_current_dir(directory).start(&format!("enter {}", directory.display()))?;
-    let alive = Lock::try_acquire(Path::new(names::SHIM_PID))
-        .start("lock shim.pid")?
-        .ok_or("another shim supervises this instance")
-        .start("lock shim.pid")?;
+    let listener = take_listener()?;
+    let alive = inherited_lock().start("take the lock of shim.pid")?;
     let mut file = alive.file();
     let written =
         file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
     written.start("write shim.pid")?;
-    Ok(Identity { listener: take_listener()?, alive })
+    Ok(Identity { listener, alive })
+}
+
+/// Takes the lock of shim.pid, which our starter has handed over: so there was no moment in which nobody held it.
+fn inherited_lock() -> std::io::Result<Lock> {
+    // SAFETY: whoever has handed us the listening socket (`take_listener` has just found it) has also put the lock's file there,
+    // and nothing else in this process, which has just begun, knows of it.
+    let file = unsafe { File::from_raw_fd(names::SHIM_LOCK_FD) };
+    rustix::io::fcntl_setfd(&file, FdFlags::CLOEXEC)?; // the VMM is not to hold it
+    let (ours, expected) = (file.metadata()?, std::fs::metadata(names::SHIM_PID)?);
+    if (ours.dev(), ours.ino()) != (expected.dev(), expected.ino()) {
+        return Err(std::io::Error::other(
+            "it is another file; the shim is started by `hypeman start`, not by hand",
+        ));
+    }
+    Lock::inherit(file)
 }
 
 /// Takes the socket from standard input, and leaves /dev/null there.

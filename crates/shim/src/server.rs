@@ -1,26 +1,33 @@
-//! The shim's socket: requests in, answers out.
+//! The shim's socket: requests in, answers out. What is to be done goes to the driver; what is to be told is published.
 
 use std::convert::Infallible;
 use std::rc::Rc;
 use std::time::Duration;
 
-use hypeman_record::end::End;
 use hypeman_record::format::RELEASE;
 use hypeman_record::protocol::{Refusal, Request, Response};
-use hypeman_record::state::State;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
 
-use crate::control;
+use crate::order::{Asked, Error, Order};
+use crate::policy::{self, Phase, Verdict};
 use crate::shared::Shared;
 
 /// Longest request in bytes.
 const MAX_REQUEST: u64 = 4096;
 
+/// How long whoever has ended the VM waits for what it printed to be written. On a full disk that may take for ever, and the
+/// VM has ended all the same.
+const WRITING: Duration = Duration::from_millis(500);
+
 /// Answers until the VM has ended and nobody waits for an answer any more.
-pub(crate) async fn serve(listener: std::os::unix::net::UnixListener, shared: Rc<Shared>) {
+pub(crate) async fn serve(
+    listener: std::os::unix::net::UnixListener,
+    shared: Rc<Shared>,
+    orders: mpsc::Sender<Asked>,
+) {
     let listener = match listener.set_nonblocking(true).and_then(|()| UnixListener::from_std(listener)) {
         Ok(listener) => listener,
         Err(error) => {
@@ -29,19 +36,19 @@ pub(crate) async fn serve(listener: std::os::unix::net::UnixListener, shared: Rc
     };
     // Each connection holds a sender; when the last is gone, so is the channel.
     let (open, mut all_closed) = mpsc::channel::<Infallible>(1);
-    let mut end = shared.end.subscribe();
+    let mut published = shared.published.subscribe();
     loop {
         tokio::select! {
             biased; // whoever stands in the backlog at the end is still let in
             accepted = listener.accept() => {
                 let Ok((stream, _)) = accepted else { continue };
-                let (shared, open) = (shared.clone(), open.clone());
+                let (shared, orders, open) = (shared.clone(), orders.clone(), open.clone());
                 spawn_local(async move {
                     let _open = open;
-                    let _ = converse(stream, &shared).await; // an asker that hung up needs no answer
+                    let _ = converse(stream, &shared, &orders).await; // an asker that hung up needs no answer
                 });
             }
-            _ = end.wait_for(Option::is_some) => break,
+            _ = published.wait_for(|published| published.phase == Phase::Ended) => break,
         }
     }
     drop((listener, open));
@@ -50,23 +57,29 @@ pub(crate) async fn serve(listener: std::os::unix::net::UnixListener, shared: Rc
 
 /// One connection. It ends with its peer, or with the VM; one whose instance removes itself waits for its peer, who
 /// may still be reading the logs.
-async fn converse(stream: UnixStream, shared: &Rc<Shared>) -> std::io::Result<()> {
+async fn converse(
+    stream: UnixStream,
+    shared: &Rc<Shared>,
+    orders: &mpsc::Sender<Asked>,
+) -> std::io::Result<()> {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
+    let mut published = shared.published.subscribe();
     loop {
         let mut line = Vec::new();
-        let mut ended = shared.end.subscribe();
         let mut limited = (&mut reader).take(MAX_REQUEST);
         let length = tokio::select! {
             biased; // a request that has arrived is answered
             length = limited.read_until(b'\n', &mut line) => length?,
-            _ = ended.wait_for(Option::is_some), if !shared.launch.auto_remove => return Ok(()),
+            _ = published.wait_for(|published| published.phase == Phase::Ended), if !shared.launch.auto_remove => {
+                return Ok(());
+            }
         };
         if length == 0 {
             return Ok(());
         }
         let response = match serde_json::from_slice(&line) {
-            Ok(request) => answer(&request, shared).await,
+            Ok(request) => answer(&request, shared, orders).await,
             Err(error) => {
                 let message = format!("not a request: {error}");
                 Response::Error { kind: Refusal::NotUnderstood, message }
@@ -78,51 +91,61 @@ async fn converse(stream: UnixStream, shared: &Rc<Shared>) -> std::io::Result<()
     }
 }
 
-async fn answer(request: &Request, shared: &Rc<Shared>) -> Response {
-    let done = |result: Result<(), control::Error>| match result {
-        Ok(()) => Response::Done,
-        Err(error) => Response::Error { kind: error.refusal(), message: error.to_string() },
+async fn answer(request: &Request, shared: &Rc<Shared>, orders: &mpsc::Sender<Asked>) -> Response {
+    let order = match request {
+        Request::Hello { .. } => {
+            return Response::Hello {
+                release: RELEASE.to_owned(),
+                abilities: Request::FIRST_ABILITIES.map(str::to_owned).to_vec(),
+            };
+        }
+        Request::State => {
+            let (state, reason) = shared.state();
+            return Response::State { state, reason };
+        }
+        Request::Wait => return ended(shared, None).await,
+        Request::PowerButton => Order::PowerButton,
+        Request::Signal { signal } => Order::Signal(*signal),
+        Request::Stop { timeout_ms } => Order::Stop(Duration::from_millis(*timeout_ms)),
+        Request::Kill => Order::Kill,
+        Request::Discard => Order::Discard,
     };
-    match request {
-        Request::Hello { .. } => Response::Hello {
-            release: RELEASE.to_owned(),
-            abilities: Request::FIRST_ABILITIES.map(str::to_owned).to_vec(),
-        },
-        Request::State => Response::State { state: state(shared).await },
-        Request::Wait => Response::Ended { end: ended(shared).await },
-        Request::PowerButton => done(control::power_button(shared).await),
-        Request::Signal { signal } => done(control::send_signal(shared, *signal)),
-        Request::Stop { timeout_ms } => {
-            control::stop(shared, Duration::from_millis(*timeout_ms)).await;
-            Response::Ended { end: ended(shared).await }
-        }
-        Request::Kill => {
-            control::kill(shared, "asked to kill the VM").await;
-            Response::Ended { end: ended(shared).await }
-        }
-        Request::Discard => {
-            shared.discard.cancel();
-            control::kill(shared, "asked to discard the VM").await;
-            Response::Ended { end: ended(shared).await }
-        }
+    if let Err(error) = give(order, shared, orders).await {
+        return Response::Error { kind: error.refusal(), message: error.to_string() };
+    }
+    match order {
+        Order::PowerButton | Order::Signal(_) => Response::Done,
+        Order::Stop(_) | Order::Kill => ended(shared, Some(WRITING)).await,
+        Order::Discard => ended(shared, None).await, // what cannot be written is given up
     }
 }
 
-async fn state(shared: &Shared) -> State {
-    if shared.vmm_gone.is_cancelled() {
-        return State::Shutdown;
+/// Gives an order to the driver, and waits for its word.
+async fn give(order: Order, shared: &Shared, orders: &mpsc::Sender<Asked>) -> Result<(), Error> {
+    let (reply, word) = oneshot::channel();
+    if orders.send(Asked { order, reply }).await.is_ok()
+        && let Ok(word) = word.await
+    {
+        return word;
     }
-    if shared.vm.lock().await.status().borrow().paused.is_some() {
-        return State::Paused;
+    // There is no driver any more: its VM has ended, or is about to be.
+    match policy::admit(shared.phase().max(Phase::Ending), order.deed()) {
+        Verdict::Denied(denial) => Err(denial.into()),
+        Verdict::Admit | Verdict::NothingToDo => Ok(()),
     }
-    if control::is_up(shared) { State::Running } else { State::Initializing }
 }
 
-async fn ended(shared: &Shared) -> End {
-    let mut end = shared.end.subscribe();
-    // Neither the sender nor, after it was set, the end ever goes away.
-    match end.wait_for(Option::is_some).await.map(|end| end.clone()) {
+/// Waits for the end, and then for all that was printed to be written, at most for so long.
+async fn ended(shared: &Shared, writing: Option<Duration>) -> Response {
+    let mut published = shared.published.subscribe();
+    let end = match published.wait_for(|published| published.end.is_some()).await.map(|now| now.end.clone()) {
         Ok(Some(end)) => end,
-        _ => std::future::pending().await,
-    }
+        _ => std::future::pending().await, // neither the sender nor, after it was set, the end ever goes away
+    };
+    let written = published.wait_for(|published| published.phase == Phase::Ended);
+    let unwritten = match writing {
+        None => written.await.is_err(),
+        Some(limit) => tokio::time::timeout(limit, written).await.is_err(),
+    };
+    Response::Ended { end, unwritten }
 }

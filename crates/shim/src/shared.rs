@@ -1,38 +1,117 @@
-//! What the tasks of one shim share.
+//! What the tasks of one shim share: the order, our own log, and the state of the VM as it is published.
 
-use std::cell::{Cell, RefCell};
-use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::rc::Rc;
 
+use hypeman_guest::status::Status;
 use hypeman_record::end::End;
-use hypeman_record::launch::Launch;
-use hypeman_record::run::Run;
-use hypeman_vmm::vm::Vm;
-use tokio::sync::{Mutex, watch};
+use hypeman_record::launch::{Guest, Launch};
+use hypeman_record::state::State;
+use hypeman_record::{names, status};
+use hypeman_vmm::vm::Paused;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::journal::Journal;
+use crate::policy::Phase;
 
-/// One VM, what is known of it and what is to become of it.
+/// What is known of the VM. Whoever is asked for it reads it here; the VMM is not asked.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Published {
+    /// Where in its life it is.
+    pub(crate) phase: Phase,
+    /// Whether its vCPUs are stopped, and why.
+    pub(crate) paused: Option<Paused>,
+    /// How it ended, from when the VMM has.
+    pub(crate) end: Option<End>,
+}
+
+/// Shared by the tasks.
+#[derive(Debug)]
 pub(crate) struct Shared {
     /// The order.
     pub(crate) launch: Launch,
     /// Our own log.
     pub(crate) journal: Rc<Journal>,
-    /// The VMM's API.
-    pub(crate) vm: Mutex<Box<dyn Vm>>,
-    /// The record of this run; without its end as long as it runs.
-    pub(crate) run: Run,
-    /// Whether we have ended the VM by force.
-    pub(crate) forced: Cell<bool>,
-    /// Whether we have ended it because its guest had halted.
-    pub(crate) halted: Cell<bool>,
-    /// The VMM's process has ended: keep what it left in the pipes, and stop.
-    pub(crate) vmm_gone: CancellationToken,
+    /// The state of the VM, published by its driver.
+    pub(crate) published: watch::Sender<Published>,
     /// The instance is to be removed: do not wait for room for what cannot be written.
     pub(crate) discard: CancellationToken,
-    /// How it ended, once everything is on disk.
-    pub(crate) end: watch::Sender<Option<End>>,
-    /// The connection to init's control port, made at the first use.
-    pub(crate) control: RefCell<Option<UnixStream>>,
+}
+
+impl Shared {
+    pub(crate) fn new(launch: Launch, journal: Rc<Journal>) -> Shared {
+        let published = Published { phase: Phase::Booting, paused: None, end: None };
+        Shared {
+            launch,
+            journal,
+            published: watch::Sender::new(published),
+            discard: CancellationToken::new(),
+        }
+    }
+
+    /// The phase.
+    pub(crate) fn phase(&self) -> Phase {
+        self.published.borrow().phase
+    }
+
+    /// Publishes another phase.
+    pub(crate) fn enter(&self, phase: Phase) {
+        self.published.send_modify(|published| published.phase = phase);
+    }
+
+    /// Whether the guest has come to run what it is there for.
+    pub(crate) fn is_up(&self) -> bool {
+        match (self.launch.guest, status::read(Path::new(names::STATUS))) {
+            (Guest::Bare, _)
+            | (_, Some(Status::Running | Status::Exited { .. } | Status::Signaled { .. })) => true,
+            (_, Some(Status::Failed { .. }) | None) => false,
+        }
+    }
+
+    /// The state in upstream's words, and what there is to say of it.
+    pub(crate) fn state(&self) -> (State, Option<String>) {
+        let published = self.published.borrow();
+        match (published.phase, &published.paused) {
+            (Phase::Booting, _) => (State::Initializing, None),
+            (Phase::Running | Phase::Stopping, Some(paused)) => (State::Paused, explain(paused)),
+            (Phase::Running, None) if self.is_up() => (State::Running, None),
+            (Phase::Running, None) => (State::Initializing, None),
+            (Phase::Stopping, None) => (State::Running, Some("it is being stopped".to_owned())),
+            (Phase::Ending, _) => (State::Shutdown, Some("its VMM is being ended".to_owned())),
+            (Phase::Draining, _) => {
+                (State::Shutdown, Some("it has ended, and what it printed is being written".to_owned()))
+            }
+            (Phase::Ended, _) => (State::Stopped, None),
+        }
+    }
+}
+
+/// What a pause that nobody has asked for is about.
+pub(crate) fn explain(paused: &Paused) -> Option<String> {
+    match paused {
+        Paused::Requested => None,
+        Paused::DiskFull => {
+            Some("the host's disk has no room for what the guest writes; it goes on when there is".to_owned())
+        }
+        Paused::DiskError(error) => Some(format!("the host cannot use the guest's disk: {error}")),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use hypeman_console::log::Limits;
+    use hypeman_record::format;
+
+    use super::*;
+
+    /// What the tasks of a shim share whose log lies in a directory of a test's.
+    pub(crate) fn shared(directory: &Path) -> Rc<Shared> {
+        let old =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../record/testdata/before-formats/ended/launch.json");
+        let launch: Launch = format::read(&old).unwrap().expect("an order");
+        let limits = Limits { max_size: 1 << 20, max_files: 1 };
+        let journal = Journal::open(&directory.join("hypeman.log"), limits).unwrap();
+        Rc::new(Shared::new(launch, Rc::new(journal)))
+    }
 }

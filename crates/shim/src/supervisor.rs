@@ -1,37 +1,52 @@
-//! The life of a VM from its start to the record of its end.
+//! The life of a VM from its start to the record of its end, over as many boots as its guest wants.
 
-use std::cell::{Cell, RefCell};
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::rc::Rc;
+use std::time::Duration;
 
-use hypeman_console::capture::capture;
-use hypeman_console::line;
-use hypeman_console::log::{Limits, Log};
-use hypeman_console::writer::{Event, Writer};
-use hypeman_record::end::{End, Reason, end};
+use hypeman_console::writer::Writer;
+use hypeman_files::Lock;
+use hypeman_guest::status;
+use hypeman_record::end::{End, Evidence, Reason, end, judge};
 use hypeman_record::format;
-use hypeman_record::launch::Launch;
+use hypeman_record::launch::{Guest, Launch, OnReboot};
 use hypeman_record::names;
 use hypeman_record::protocol::Started;
 use hypeman_record::run::{Ended, Run};
+use hypeman_vmm::process::VmmExit;
+use hypeman_vmm::vm::{ShutdownReason, Vm, VmStatus};
 use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, LocalSet, spawn_blocking, spawn_local};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::ending;
+use crate::driver::Driver;
 use crate::error::{Error, Result, StartContext};
-use crate::halt;
 use crate::journal::Journal;
+use crate::logs::{self, keep_console, keep_output};
 use crate::memory;
+use crate::policy::Phase;
 use crate::process::{self, Identity};
 use crate::schedule;
 use crate::server;
 use crate::shared::Shared;
-use crate::vm::{self, Created};
+use crate::vm::{self, Made, Vmm};
+
+/// Most orders that wait for the driver, which takes each at once.
+const MAX_ORDERS: usize = 16;
+
+/// How long the last words of a VMM that has ended may take to be read.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// A guest that has run for so long before it reboots is booted again at once.
+const GOOD_RUN: Duration = Duration::from_secs(10);
+
+/// First and longest pause before one is booted again that reboots sooner than that.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Carries out the launch order in the current directory.
 pub(crate) fn supervise(Identity { listener, alive }: Identity) -> Result<()> {
@@ -39,8 +54,8 @@ pub(crate) fn supervise(Identity { listener, alive }: Identity) -> Result<()> {
         .start("read the launch order")?
         .ok_or("there is none")
         .start("read the launch order")?;
-    let journal = Journal::open(Path::new(names::HYPEMAN_LOG), limits(&launch)).start("open hypeman.log")?;
-    let journal = Rc::new(journal);
+    let journal = Journal::open(Path::new(names::HYPEMAN_LOG), logs::limits(&launch));
+    let journal = Rc::new(journal.start("open hypeman.log")?);
     let auto_remove = launch.auto_remove;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().start("start the runtime")?;
@@ -55,14 +70,16 @@ pub(crate) fn supervise(Identity { listener, alive }: Identity) -> Result<()> {
     // soon as they have our lock.
     drop((runtime, journal));
     if auto_remove && result.is_ok() {
-        ending::remove(&alive)?;
+        remove(&alive)?;
     }
     drop(alive);
     result
 }
 
-fn limits(launch: &Launch) -> Limits {
-    Limits { max_size: launch.log.max_size, max_files: launch.log.max_files }
+/// Removes the instance that was to be removed at its end.
+fn remove(alive: &Lock) -> Result<()> {
+    let directory = std::env::current_dir().start("find the instance's directory")?;
+    hypeman_files::remove_directory(&directory, alive).start("remove the instance")
 }
 
 async fn live(listener: UnixListener, launch: Launch, journal: Rc<Journal>) -> Result<()> {
@@ -71,57 +88,22 @@ async fn live(listener: UnixListener, launch: Launch, journal: Rc<Journal>) -> R
     if let Some(note) = &launch.note {
         journal.note(note);
     }
-    // Before anything runs: without its logs a VM is not started.
-    let [app_log, vmm_log] = [open_log(&launch, names::APP_LOG)?, open_log(&launch, names::VMM_LOG)?];
-    let Created { hypervisor, process, vm, console, vmm_output, run } = vm::create(&launch, &journal).await?;
-    if let Err(error) = format::write(Path::new(names::RUN), &run).start("record the run") {
-        vm::kill(&*hypervisor, &process).await;
-        return Err(error);
+    let shared = Rc::new(Shared::new(launch, journal));
+    let (orders, queue) = mpsc::channel(MAX_ORDERS);
+    let server = spawn_local(server::serve(listener, shared.clone(), orders));
+    let mut supervisor = Supervisor {
+        driver: Driver::new(shared.clone(), queue),
+        shared: shared.clone(),
+        logs: Logs::default(),
+    };
+    let lived = supervisor.live().await;
+    if lived.is_err() {
+        server.abort();
+    } else {
+        shared.enter(Phase::Ended);
     }
-    let shared = Rc::new(Shared {
-        launch,
-        journal,
-        vm: Mutex::new(vm),
-        run,
-        forced: Cell::new(false),
-        halted: Cell::new(false),
-        vmm_gone: CancellationToken::new(),
-        discard: CancellationToken::new(),
-        end: watch::Sender::new(None),
-        control: RefCell::new(None),
-    });
-    let logs = [keep_console(&shared, console.output, app_log), keep_output(&shared, vmm_output, vmm_log)];
-    if let Err(error) = shared.vm.lock().await.boot().await {
-        vm::kill(&*hypervisor, &process).await;
-        shared.vmm_gone.cancel();
-        for log in logs {
-            let _ = log.await;
-        }
-        let reason = vm::with_words(&vm::last_words_logged(), &error.to_string());
-        record(&shared, end(Reason::StartFailed, 125, reason.clone())).await;
-        return Err(Error::new(format!("boot the VM: {reason}")));
-    }
-    shared.journal.note("the guest runs");
-    crate::say(&Started::Ready);
-    process::close_stdout();
-    // Aside, for the guest prints already, and some VMMs drop what is not taken at once.
-    let _ = spawn_blocking(memory::give_back_startup_code).await;
-    let server = spawn_local(server::serve(listener, shared.clone()));
-
-    let halt = spawn_local(halt::end_when_halted(shared.clone()));
-    let exit = process.ended().await;
-    halt.abort();
-    shared.vmm_gone.cancel();
-    for log in logs {
-        let _ = log.await; // a log that failed has said so in the journal
-    }
-    hypervisor.clean_up(Path::new("."));
-    let end = ending::judge(&shared, exit).await;
-    shared.journal.note(format_args!("ended: {}", end.message));
-    record(&shared, end.clone()).await;
-    shared.end.send_replace(Some(end));
     let _ = server.await; // ends when everyone has been answered
-    Ok(())
+    lived
 }
 
 /// The VM is stopped by requests, not by signals to its shim: a closed terminal or a careless `kill` must not end it.
@@ -133,50 +115,207 @@ fn outlive_signals() -> Result<()> {
     Ok(())
 }
 
-fn open_log(launch: &Launch, name: &str) -> Result<Writer> {
-    Log::open(Path::new(name), limits(launch)).map(Writer::new).start("open the log")
+/// Whoever lets a VM boot, live and end.
+struct Supervisor {
+    shared: Rc<Shared>,
+    driver: Driver,
+    logs: Logs,
 }
 
-/// Starts a task that brings what the guest prints into its log, until the VMM has ended and all is written.
-fn keep_console(shared: &Rc<Shared>, line: OwnedFd, mut log: Writer) -> JoinHandle<()> {
-    let shared = shared.clone();
-    spawn_local(async move {
-        let mut on_event = |event: Event| shared.journal.note(format_args!("{}: {event}", names::APP_LOG));
-        let connect = async || {
-            let console = shared.vm.lock().await.console().await;
-            console.map(|console| console.output).map_err(std::io::Error::other)
+/// The logs, while nobody writes to them.
+#[derive(Default)]
+struct Logs {
+    app: Option<Writer>,
+    vmm: Option<Writer>,
+}
+
+/// One boot of the VM and what became of it.
+struct Boot {
+    run: Run,
+    end: End,
+    /// Whether the guest has rebooted and is to be booted again.
+    again: bool,
+}
+
+impl Supervisor {
+    async fn live(&mut self) -> Result<()> {
+        let started = Timestamp::now();
+        let mut pause = FIRST_PAUSE;
+        let mut reboots = 0;
+        loop {
+            let begun = Instant::now();
+            let (run, end) = match self.boot(started, reboots).await {
+                Err(error) if reboots == 0 => return Err(error),
+                // The record of the boot before is the one to be ended.
+                Err(error) => match format::read::<Run>(Path::new(names::RUN)) {
+                    Ok(Some(run)) if self.driver.force().is_some() => {
+                        (run, end(Reason::Killed, 137, error.to_string()))
+                    }
+                    Ok(Some(run)) => (run, end(Reason::StartFailed, 125, error.to_string())),
+                    _ => return Err(error),
+                },
+                Ok(Boot { run, end, again: false }) => (run, end),
+                Ok(Boot { run, end, again: true }) => {
+                    reboots += 1;
+                    let wait = if begun.elapsed() >= GOOD_RUN { Duration::ZERO } else { pause };
+                    pause = if wait.is_zero() { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
+                    self.shared
+                        .journal
+                        .note(format_args!("the guest rebooted: booting it again (reboot {reboots})"));
+                    if self.shared.phase() < Phase::Ending
+                        && self.driver.meanwhile(tokio::time::sleep(wait)).await.is_some()
+                    {
+                        continue;
+                    }
+                    (run, end)
+                }
+            };
+            self.shared.journal.note(format_args!("ended: {}", end.message));
+            self.record(run, end).await;
+            return Ok(());
+        }
+    }
+
+    /// Boots the VM, and stays with it until its VMM has ended and all that it left is written.
+    async fn boot(&mut self, started: Timestamp, reboots: u32) -> Result<Boot> {
+        let shared = self.shared.clone();
+        // Before anything runs: without its logs a VM is not started.
+        let app = self.logs.app.take().map_or_else(|| logs::open(&shared.launch, names::APP_LOG), Ok)?;
+        let log = self.logs.vmm.take().map_or_else(|| logs::open(&shared.launch, names::VMM_LOG), Ok)?;
+        if reboots > 0 {
+            forget_status(&shared.launch);
+        }
+        let vmm = Vmm::start(&shared.launch, &shared.journal)?;
+        let made = match self.driver.meanwhile(vmm.make(&shared.launch, started, reboots)).await {
+            Some(Ok(made)) => recorded(made),
+            Some(Err(error)) => Err(error),
+            None => Err(Error::new("it was ended while it was being started".to_owned())),
         };
-        tokio::select! {
-            () = line::capture_line(line, connect, &mut log, &shared.vmm_gone, &mut on_event) => {}
-            () = shared.discard.cancelled() => {}
-        }
-    })
-}
-
-/// Starts a task that brings what the VMM prints into its log, until it has ended and all is written.
-fn keep_output(shared: &Rc<Shared>, output: OwnedFd, mut log: Writer) -> JoinHandle<()> {
-    let shared = shared.clone();
-    spawn_local(async move {
-        let mut on_event = |event: Event| shared.journal.note(format_args!("{}: {event}", names::VMM_LOG));
-        let result = tokio::select! {
-            result = capture(output, &mut log, &shared.vmm_gone, &mut on_event) => result,
-            () = shared.discard.cancelled() => Ok(()),
+        let Made { vm, console, run } = match made {
+            Ok(made) => made,
+            Err(error) => {
+                vmm.end().await;
+                return Err(error);
+            }
         };
-        if let Err(error) = result {
-            shared.journal.note(format_args!("{}: {error}", names::VMM_LOG));
+        let gone = CancellationToken::new();
+        let output = vmm.output.try_clone().start("prepare the VMM's output")?;
+        let keepers = [
+            keep_console(&shared, vm.clone(), console, app, &gone),
+            keep_output(&shared, output, log, &gone),
+        ];
+        let booted = self.driver.meanwhile(vm.boot()).await;
+        if let Some(Err(error)) = &booted {
+            vmm.end().await;
+            gone.cancel();
+            self.collect(keepers).await;
+            let reason = vm::with_words(&vm::last_words_logged(), &error.to_string());
+            self.record(run, end(Reason::StartFailed, 125, reason.clone())).await;
+            return Err(Error::new(format!("boot the VM: {reason}")));
         }
-    })
+        let exit = if booted.is_none() {
+            vmm.end().await;
+            vmm.process.ended().await
+        } else {
+            self.tell_that_it_runs(reboots);
+            self.driver.watch_over(vm.clone(), &vmm.process).await
+        };
+        gone.cancel();
+        vmm.clean_up();
+        let (end, again) = self.judge(&*vm, exit).await;
+        if !again {
+            self.shared.published.send_modify(|published| published.end = Some(end.clone()));
+        }
+        self.collect(keepers).await;
+        Ok(Boot { run, end, again })
+    }
+
+    fn tell_that_it_runs(&self, reboots: u32) {
+        self.shared.journal.note("the guest runs");
+        if reboots == 0 {
+            crate::say(&Started::Ready);
+            process::close_stdout();
+        }
+        // Aside, for the guest prints already, and some VMMs drop what is not taken at once.
+        drop(spawn_blocking(|| {
+            memory::give_back_startup_code();
+            let _ = format::sync(Path::new(names::RUN));
+        }));
+    }
+
+    /// How it ended, and whether it is booted again. Enters the phase that follows.
+    async fn judge(&self, vm: &dyn Vm, exit: VmmExit) -> (End, bool) {
+        let told = told_at_last(vm).await;
+        let shutdown = if self.driver.halted() { Some(ShutdownReason::GuestHalt) } else { told.shutdown };
+        let status = hypeman_record::status::read(Path::new(names::STATUS));
+        let end = judge(Evidence {
+            guest: self.shared.launch.guest,
+            status: status.as_ref(),
+            shutdown,
+            vmm: exit,
+            force: self.driver.force(),
+        });
+        let again = end.reason == Reason::GuestReset
+            && self.shared.launch.on_reboot == OnReboot::Restart
+            && self.shared.phase() == Phase::Running;
+        self.shared.published.send_modify(|published| {
+            published.phase = if again { Phase::Booting } else { Phase::Draining };
+            published.paused = None;
+        });
+        (end, again)
+    }
+
+    /// Waits until all that was captured is written.
+    async fn collect(&mut self, keepers: [JoinHandle<Option<Writer>>; 2]) {
+        let [app, vmm] = keepers;
+        let both = async { (app.await.ok().flatten(), vmm.await.ok().flatten()) };
+        let mut both = std::pin::pin!(both);
+        let (app, vmm) = loop {
+            // Whatever is ordered meanwhile, what was captured is waited for; who discards it has told its keepers so.
+            if let Some(logs) = self.driver.meanwhile(&mut both).await {
+                break logs;
+            }
+        };
+        self.logs = Logs { app, vmm };
+    }
+
+    /// Records the end; on a full disk, as soon as there is room.
+    async fn record(&mut self, run: Run, end: End) {
+        let run = Run { end: Some(Ended { at: Timestamp::now(), end: end.clone() }), ..run };
+        self.shared.published.send_modify(|published| {
+            published.end.get_or_insert(end);
+            published.phase = Phase::Draining;
+        });
+        while let Err(error) = format::write(Path::new(names::RUN), &run) {
+            self.shared.journal.note(format_args!("the end cannot be recorded yet: {error}"));
+            let discard = self.shared.discard.clone();
+            let wait = tokio::time::timeout(Duration::from_secs(1), discard.cancelled());
+            if let Some(Ok(())) = self.driver.meanwhile(wait).await {
+                return;
+            }
+        }
+    }
 }
 
-/// Records the end; on a full disk, as soon as there is room.
-async fn record(shared: &Shared, end: End) {
-    let ended = Ended { at: Timestamp::now(), end };
-    let run = Run { end: Some(ended), ..shared.run.clone() };
-    while let Err(error) = format::write(Path::new(names::RUN), &run) {
-        shared.journal.note(format_args!("the end cannot be recorded yet: {error}"));
-        tokio::select! {
-            () = tokio::time::sleep(std::time::Duration::from_secs(1)) => {}
-            () = shared.discard.cancelled() => return,
-        }
+/// The made VM, when its run is recorded: others are to find it.
+fn recorded(made: Made) -> Result<Made> {
+    format::write_unsynced(Path::new(names::RUN), &made.run).start("record the run")?;
+    Ok(made)
+}
+
+/// What the VMM has told at last; all of it, if that comes in time.
+async fn told_at_last(vm: &dyn Vm) -> VmStatus {
+    let mut status = vm.status();
+    let _ = tokio::time::timeout(LAST_WORDS, status.wait_for(|status| status.is_last)).await;
+    status.borrow().clone()
+}
+
+/// What init has reported before a reboot is not true of the next boot. In place, which needs no room on a full disk.
+fn forget_status(launch: &Launch) {
+    if launch.guest != Guest::Bare
+        && let Ok(mut disk) = std::fs::File::options().write(true).open(names::STATUS)
+    {
+        let _ =
+            std::io::Write::write_all(&mut disk, &vec![0; usize::try_from(status::DISK_SIZE).unwrap_or(0)]);
     }
 }

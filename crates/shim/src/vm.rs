@@ -11,7 +11,7 @@ use hypeman_record::launch::Launch;
 use hypeman_record::names;
 use hypeman_record::process::{Process, boot_id};
 use hypeman_record::run::Run;
-use hypeman_vmm::hypervisor::{Hypervisor, Origin, Program, Vmm};
+use hypeman_vmm::hypervisor::{self, Hypervisor, Origin, Program};
 use hypeman_vmm::process::{VmmExit, VmmProcess};
 use hypeman_vmm::spec::VmSpec;
 use hypeman_vmm::vm::{Console, Vm};
@@ -24,51 +24,105 @@ use crate::journal::Journal;
 /// How much of what a VMM has printed goes into an error, in bytes.
 const LAST_WORDS: usize = 4096;
 
+/// How long a VMM may take to make its VM.
+const MAKING: std::time::Duration = std::time::Duration::from_secs(60);
+
 /// How long a VMM that has said something wrong, or broken off, may take to be gone.
 const DEATH: std::time::Duration = std::time::Duration::from_millis(300);
 
-/// A VM that was created and has not run yet.
-pub(crate) struct Created {
-    /// The driver.
-    pub(crate) hypervisor: Box<dyn Hypervisor>,
-    /// The VMM's process.
+/// A VMM that was just started.
+pub(crate) struct Vmm {
+    /// Its driver.
+    hypervisor: Box<dyn Hypervisor>,
+    program: Program,
+    /// Its process.
     pub(crate) process: Rc<VmmProcess>,
+    /// What it prints.
+    pub(crate) output: OwnedFd,
+}
+
+/// A VM that was made and has not run yet.
+pub(crate) struct Made {
     /// The VMM's API.
-    pub(crate) vm: Box<dyn Vm>,
+    pub(crate) vm: Rc<dyn Vm>,
     /// The guest's serial line.
     pub(crate) console: Console,
-    /// What the VMM itself prints.
-    pub(crate) vmm_output: OwnedFd,
     /// The record of this run.
     pub(crate) run: Run,
 }
 
-/// Starts the VMM, creates the VM and opens its console. When that fails, nothing of the VMM is left.
-pub(crate) async fn create(launch: &Launch, journal: &Journal) -> Result<Created> {
-    let hypervisor = hypeman_vmm::hypervisor(launch.hypervisor);
-    let program =
-        launch.found.as_ref().ok_or("the launch order is of an older release").start("find the VMM")?;
-    let (vmm_output, vmm_end) = output_pipe()?;
-    let process = Rc::new(spawn(&*hypervisor, program, &launch.spec, vmm_end)?);
-    let pid = process.pid().as_raw_nonzero();
-    journal.note(format_args!("started {} {} as pid {pid}", program.path.display(), program.version));
-    let connected = tokio::select! {
-        connected = connect(&*hypervisor, program, launch, &process) => connected,
-        exit = process.ended() => Err(died(exit)),
-    };
-    match connected {
-        Ok((run, vm, console)) => Ok(Created { hypervisor, process, vm, console, vmm_output, run }),
-        Err(reason) => {
-            // A connection that broke is only how we learn that the VMM has died.
-            let ended = tokio::time::timeout(DEATH, process.ended()).await;
-            kill(&*hypervisor, &process).await;
-            let reason = ended.map_or(reason, died);
-            Err(Error::new(with_words(&last_words(&vmm_output), &reason)))
+impl Vmm {
+    /// Starts the VMM in the current directory.
+    pub(crate) fn start(launch: &Launch, journal: &Journal) -> Result<Vmm> {
+        let hypervisor = hypeman_vmm::hypervisor(launch.hypervisor);
+        let program =
+            launch.found.clone().ok_or("the launch order is of an older release").start("find the VMM")?;
+        let (output, vmm_end) = output_pipe()?;
+        let process = Rc::new(spawn(&*hypervisor, &program, &launch.spec, vmm_end)?);
+        let pid = process.pid().as_raw_nonzero();
+        journal.note(format_args!("started {} {} as pid {pid}", program.path.display(), program.version));
+        Ok(Vmm { hypervisor, program, process, output })
+    }
+
+    /// Makes the VM and opens its console.
+    pub(crate) async fn make(&self, launch: &Launch, started: Timestamp, reboots: u32) -> Result<Made> {
+        let made = tokio::select! {
+            made = tokio::time::timeout(MAKING, self.connect(launch, started, reboots)) => {
+                made.unwrap_or_else(|_| Err(format!("the VMM does not answer within {} s", MAKING.as_secs())))
+            }
+            exit = self.process.ended() => Err(died(exit)),
+        };
+        let reason = match made {
+            Ok(made) => return Ok(made),
+            Err(reason) => reason,
+        };
+        // A connection that broke is only how we learn that the VMM has died.
+        let ended = tokio::time::timeout(DEATH, self.process.ended()).await;
+        let reason = ended.map_or(reason, died);
+        Err(Error::new(with_words(&last_words(&self.output), &reason)))
+    }
+
+    async fn connect(
+        &self,
+        launch: &Launch,
+        started: Timestamp,
+        reboots: u32,
+    ) -> std::result::Result<Made, String> {
+        let find = |pid| Process::find(pid).ok_or("the VMM ended at once");
+        let run = Run {
+            boot_id: boot_id(),
+            shim: find(std::process::id())?,
+            vmm: find(self.process.pid().as_raw_nonzero().get().unsigned_abs())?,
+            hypervisor: format!("{} {}", self.program.path.display(), self.program.version),
+            accelerator: launch.spec.accelerator,
+            started,
+            reboots,
+            end: None,
+            envelope: Envelope::of::<Run>(),
+        };
+        let vmm =
+            hypervisor::Vmm { program: &self.program, directory: Path::new("."), process: &self.process };
+        let created = self.hypervisor.create(vmm, &launch.spec, Origin::Boot).await;
+        let vm = Rc::from(created.map_err(|error| error.to_string())?);
+        let vm: Rc<dyn Vm> = vm;
+        let console = vm.console().await.map_err(|error| error.to_string())?;
+        Ok(Made { vm, console, run })
+    }
+
+    /// Ends it, and leaves nothing of it.
+    pub(crate) async fn end(&self) {
+        if self.process.kill().is_ok() {
+            self.process.ended().await;
         }
+        self.clean_up();
+    }
+
+    /// Removes the sockets of one that has ended.
+    pub(crate) fn clean_up(&self) {
+        self.hypervisor.clean_up(Path::new("."));
     }
 }
 
-/// Starts the VMM in the current directory.
 fn spawn(
     hypervisor: &dyn Hypervisor,
     program: &Program,
@@ -87,39 +141,6 @@ fn spawn(
     VmmProcess::start(command, alive).start(&format!("start {}", program.path.display()))
 }
 
-/// Creates the VM and opens its console; or tells why not.
-async fn connect(
-    hypervisor: &dyn Hypervisor,
-    program: &Program,
-    launch: &Launch,
-    process: &Rc<VmmProcess>,
-) -> std::result::Result<(Run, Box<dyn Vm>, Console), String> {
-    let find = |pid| Process::find(pid).ok_or("the VMM ended at once");
-    let run = Run {
-        boot_id: boot_id(),
-        shim: find(std::process::id())?,
-        vmm: find(process.pid().as_raw_nonzero().get().unsigned_abs())?,
-        hypervisor: format!("{} {}", program.path.display(), program.version),
-        accelerator: launch.spec.accelerator,
-        started: Timestamp::now(),
-        end: None,
-        envelope: Envelope::of::<Run>(),
-    };
-    let vmm = Vmm { program, directory: Path::new("."), process };
-    let created = hypervisor.create(vmm, &launch.spec, Origin::Boot).await;
-    let vm = created.map_err(|error| error.to_string())?;
-    let console = vm.console().await.map_err(|error| error.to_string())?;
-    Ok((run, vm, console))
-}
-
-/// Ends a VMM that could not be started to its end, and leaves nothing of it.
-pub(crate) async fn kill(hypervisor: &dyn Hypervisor, process: &VmmProcess) {
-    if process.kill().is_ok() {
-        process.ended().await;
-    }
-    hypervisor.clean_up(Path::new("."));
-}
-
 fn died(exit: VmmExit) -> String {
     let how = match exit {
         VmmExit::Code(code) => format!("exit status: {code}"),
@@ -131,10 +152,15 @@ fn died(exit: VmmExit) -> String {
 
 /// A FIFO for what the VMM prints. Both its ends are the VMM's as well (O_RDWR), so that it outlives us.
 fn output_pipe() -> Result<(OwnedFd, OwnedFd)> {
-    let path = Path::new(names::VMM_OUTPUT);
-    hypeman_vmm::fifo::make(path).start("make vmm.out")?;
-    let open = |flags| rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty()).start("open vmm.out");
-    Ok((open(OFlags::RDONLY | OFlags::NONBLOCK)?, open(OFlags::RDWR)?))
+    hypeman_vmm::fifo::make(Path::new(names::VMM_OUTPUT)).start("make vmm.out")?;
+    let vmm_end = rustix::fs::open(names::VMM_OUTPUT, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
+    Ok((open_output().start("open vmm.out")?, vmm_end.start("open vmm.out")?))
+}
+
+/// Our end of it.
+pub(crate) fn open_output() -> std::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(names::VMM_OUTPUT, flags, Mode::empty())?)
 }
 
 /// What a VMM that failed has printed: its reason, most often.

@@ -68,6 +68,7 @@ fn settings(arguments: &CreateArguments) -> Result<Settings> {
         disk_rate_limit: (arguments.disk_bps.is_some() || arguments.disk_iops.is_some()).then_some(limits),
         log: LogLimits { max_size: arguments.log_max_size, max_files: arguments.log_max_files },
         auto_remove: arguments.rm,
+        on_reboot: arguments.on_reboot.map(Into::into),
     })
 }
 

@@ -21,6 +21,8 @@ struct Document {
     #[serde(flatten)]
     record: Record,
     state: State,
+    /// What there is to say of it, if it is not as it should be.
+    state_reason: Option<String>,
     /// Whether a shim keeps its console.
     supervised: bool,
     /// The release of that shim, if it tells.
@@ -52,6 +54,7 @@ fn document(instance: Instance) -> Result<Document> {
     Ok(Document {
         record: instance.record,
         state: seen.state,
+        state_reason: seen.reason,
         supervised: seen.supervised,
         shim_release: seen.shim_release,
         run: seen.run,

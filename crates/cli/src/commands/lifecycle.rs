@@ -4,9 +4,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
+use hypeman_instance::client::Outcome;
 use hypeman_instance::signal::signal_number;
 use hypeman_instance::store::Instance;
 use hypeman_instance::{delete, start, stop};
+use hypeman_record::end::{End, Reason};
 
 use super::{each, each_at_once};
 use crate::args::{Names, StopArguments};
@@ -26,7 +28,13 @@ pub(crate) fn start(context: &Context, names: &Names) -> Result<ExitCode> {
 
 pub(crate) fn stop(context: &Context, arguments: &StopArguments) -> Result<ExitCode> {
     Ok(each_at_once(&arguments.names.names, |name| {
-        Ok(stop::stop(&context.instances.find(name)?, Duration::from_secs(arguments.time))?)
+        let outcome = stop::stop(&context.instances.find(name)?, Duration::from_secs(arguments.time))?;
+        // Whoever asked it to end wants to know that it did not.
+        if let Some(Outcome { end: End { reason: Reason::Killed, message, .. }, .. }) = &outcome {
+            output::complain(format_args!("{name}: {message}"));
+        }
+        tell_unwritten(name, outcome.as_ref());
+        Ok(())
     }))
 }
 
@@ -35,12 +43,21 @@ pub(crate) fn kill(context: &Context, signal: Option<&str>, names: &Names) -> Re
     Ok(each_at_once(&names.names, |name| {
         let instance = context.instances.find(name)?;
         if signal == KILL {
-            stop::kill(&instance)?
+            tell_unwritten(name, stop::kill(&instance)?.as_ref());
         } else {
-            stop::signal(&instance, signal)?
+            stop::signal(&instance, signal)?;
         }
         Ok(())
     }))
+}
+
+/// A VM may have ended while the disk has no room for what it printed.
+fn tell_unwritten(name: &str, outcome: Option<&Outcome>) {
+    if outcome.is_some_and(|outcome| outcome.unwritten) {
+        output::complain(format_args!(
+            "{name}: the VM has ended; what it printed is still being written, and waits for room if the disk is full"
+        ));
+    }
 }
 
 pub(crate) fn restart(context: &Context, arguments: &StopArguments) -> Result<ExitCode> {
@@ -48,11 +65,9 @@ pub(crate) fn restart(context: &Context, arguments: &StopArguments) -> Result<Ex
     Ok(each_at_once(&arguments.names.names, |name| {
         let instance: Instance = context.instances.find(name)?;
         stop::stop(&instance, Duration::from_secs(arguments.time))?;
-        match start::start(&context.instances, &instance, &programs) {
-            // Someone else has started it since we stopped it: so it was restarted.
-            Err(hypeman_instance::Error::State { .. }) if instance.observe()?.state.is_active() => Ok(()),
-            started => Ok(started.map(drop)?),
-        }
+        // One that someone else has started since we stopped it was restarted.
+        start::start(&context.instances, &instance, &programs)?;
+        Ok(())
     }))
 }
 

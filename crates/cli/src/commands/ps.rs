@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
+use hypeman_instance::observe::{Observation, observe_all};
 use hypeman_instance::store::Instance;
 use hypeman_record::state::State;
 use serde::Serialize;
@@ -21,6 +22,7 @@ struct Row {
     created: jiff::Timestamp,
     state: State,
     status: String,
+    state_reason: Option<String>,
     exit_code: Option<i32>,
 }
 
@@ -32,12 +34,12 @@ pub(crate) fn ps(context: &Context, all: bool, quiet: bool, format: Format) -> R
         output::complain(error);
     }
     let mut rows = Vec::new();
-    for instance in &instances {
-        match row(instance) {
+    for (instance, seen) in instances.iter().zip(observe_all(&instances)) {
+        match seen.map(|seen| row(instance, seen)) {
             Ok(row) if all || row.state.is_active() || row.state == State::Unknown => rows.push(row),
             Ok(_) => {}
             Err(error) => {
-                output::complain(output::explain(&error));
+                output::complain(output::explain(&error.into()));
                 code = ExitCode::FAILURE;
             }
         }
@@ -60,8 +62,7 @@ pub(crate) fn ps(context: &Context, all: bool, quiet: bool, format: Format) -> R
     Ok(code)
 }
 
-fn row(instance: &Instance) -> Result<Row> {
-    let seen = instance.observe()?;
+fn row(instance: &Instance, seen: Observation) -> Row {
     let run = seen.run.as_ref();
     let status = match (&seen.end, run) {
         (Some(end), _) => {
@@ -74,8 +75,12 @@ fn row(instance: &Instance) -> Result<Row> {
         }
         _ => seen.state.to_string(),
     };
+    let status = match &seen.reason {
+        Some(reason) => format!("{status}: {reason}"),
+        None => status,
+    };
     let record = &instance.record;
-    Ok(Row {
+    Row {
         id: record.id.clone(),
         name: record.name.clone(),
         image: record.image.as_ref().map(|image| image.reference.clone()),
@@ -83,6 +88,7 @@ fn row(instance: &Instance) -> Result<Row> {
         created: record.created,
         state: seen.state,
         status,
+        state_reason: seen.reason,
         exit_code: seen.end.map(|end| end.exit_code),
-    })
+    }
 }

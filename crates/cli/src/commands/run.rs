@@ -7,6 +7,7 @@ use hypeman_console::reader::{Follower, Start};
 use hypeman_console::watch::Watch;
 use hypeman_guest::config::Mode;
 use hypeman_instance::client::Client;
+use hypeman_instance::start::Started;
 use hypeman_instance::store::Instance;
 use hypeman_instance::{delete, start, stop};
 use hypeman_record::end::{End, Reason};
@@ -27,9 +28,14 @@ pub(crate) fn run(context: &Context, arguments: &RunArguments) -> Result<ExitCod
     // From here on an interrupt is ours to handle: the VM is being made.
     let interrupts = if arguments.detach { None } else { Some(Interrupts::new()?) };
     let instance = hypeman_instance::create::create(&context.instances, &options)?;
-    let client = start::start(&context.instances, &instance, &programs).inspect_err(|_| {
+    let started = start::start(&context.instances, &instance, &programs).inspect_err(|_| {
         let _ = delete::remove(&instance, true); // what never ran is not left behind
     })?;
+    let client = match started {
+        Started::Now(client) => client,
+        // Someone was quicker to start what we have just made.
+        Started::Already => Client::connect(&instance.record.name, &instance.directory)?,
+    };
     match interrupts {
         None => create::print_id(&instance).map(|()| ExitCode::SUCCESS),
         Some(interrupts) => runtime.block_on(foreground(&instance, client, interrupts)),
@@ -42,7 +48,7 @@ async fn foreground(instance: &Instance, mut client: Client, mut interrupts: Int
     let mut watch = Watch::on(&log)?;
     let mut follower = Follower::open(&log, Start::Beginning)?;
     let mut ended = in_background(move || {
-        let end = client.ask_for_end(&Request::Wait);
+        let end = client.ask_for_end(&Request::Wait).map(|outcome| outcome.end);
         (end, client) // as long as the client lives, the logs of an instance that removes itself do too
     });
     let mut stdout = std::io::stdout().lock();

@@ -9,6 +9,11 @@ use tokio::task::yield_now;
 use super::*;
 use crate::log::{Limits, Log};
 
+/// Both halves of a socket.
+fn line(socket: UnixStream) -> std::io::Result<Line> {
+    Ok(Line { input: socket.try_clone()?.into(), output: socket.into() })
+}
+
 fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
@@ -34,10 +39,10 @@ fn a_line_that_closes_is_connected_again_and_the_gap_is_told() {
         let (second, mut server) = UnixStream::pair()?;
         server.write_all(b"two\n")?;
         stop.cancel();
-        Ok(second.into())
+        line(second)
     };
     let mut events = Vec::new();
-    run(capture_line(first.into(), connect, &mut writer(directory.path()), &stop, &mut |event| {
+    run(capture_line(line(first).unwrap(), connect, &mut writer(directory.path()), &stop, &mut |event| {
         events.push(event.to_string());
     }));
     assert_eq!(std::fs::read(directory.path().join("app.log")).unwrap(), b"one\ntwo\n");
@@ -77,7 +82,7 @@ fn stopped_at_poll(moment: u32, third_stays_open: bool) -> bool {
         }
         accepted.borrow_mut().push(server);
         yield_now().await;
-        Ok(client.into())
+        line(client)
     };
     let stop = CancellationToken::new();
     let mut writer = writer(directory.path());
@@ -87,7 +92,8 @@ fn stopped_at_poll(moment: u32, third_stays_open: bool) -> bool {
         let (first, server) = UnixStream::pair().unwrap();
         drop(server);
         let mut ignore = |_| {};
-        let mut line = std::pin::pin!(capture_line(first.into(), connect, &mut writer, &stop, &mut ignore));
+        let mut line =
+            std::pin::pin!(capture_line(line(first).unwrap(), connect, &mut writer, &stop, &mut ignore));
         let end = tokio::time::Instant::now() + Duration::from_secs(60);
         let idle = tokio::time::sleep_until(end);
         let mut idle = std::pin::pin!(idle);

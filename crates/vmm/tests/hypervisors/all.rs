@@ -114,12 +114,14 @@ fn a_snapshot_goes_on_where_it_was() {
             bed.process.0.ended().await;
             read(&mut bed, |_| false).await
         });
-        hypervisor(machine.kind).clean_up(bed.directory.path());
+        let Bed { directory, process, vm, console } = bed;
+        drop((process, vm, console));
+        hypervisor(machine.kind).clean_up(directory.path());
         let origin = Origin::Restore("a snapshot".as_ref());
-        let (process, vm) = create(&machine, bed.directory.path(), &spec(&machine, &options), origin).await;
+        let (process, vm) = create(&machine, directory.path(), &spec(&machine, &options), origin).await;
         let vm = vm.unwrap();
         let console = vm.console().await.unwrap();
-        let mut bed = Bed { process, vm, console, ..bed };
+        let mut bed = Bed { directory, process, vm, console };
         assert!(!bed.vm.status().borrow().is_last);
         bed.vm.boot().await.unwrap();
         if machine.keeps_memory() {

@@ -1,0 +1,365 @@
+//! The one task that owns a VM: it takes orders from a queue, hears what the VMM tells, and publishes the state.
+//!
+//! It never waits for one thing alone. What is asked of the VMM is a piece of work with a limit, which is dropped when
+//! something more important comes: an order to end the VM goes before all others ([`crate::policy`]).
+
+use std::future::pending;
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use hypeman_record::end::Force;
+use hypeman_record::launch::Guest;
+use hypeman_record::process::Process;
+use hypeman_vmm::process::{VmmExit, VmmProcess};
+use hypeman_vmm::vm::{Paused, Vm, VmStatus};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+
+use crate::channel::Channel;
+use crate::halt::{self, Idleness};
+use crate::order::{Asked, Error, Order, Result};
+use crate::policy::{self, Phase, Verdict};
+use crate::room;
+use crate::shared::{Shared, explain};
+use crate::work::{Kind, Work};
+
+/// How often a guest that boots is looked at, whether it can hear the power button by now.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// How often an init system of the guest's own is pressed, of which we do not know when it begins to listen.
+const PRESS_AGAIN: Duration = Duration::from_secs(2);
+
+/// Longest time that a guest may be given to end; more is as much as for ever.
+const LONGEST_STOP: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// The driver of a VM, over all its boots.
+pub(crate) struct Driver {
+    shared: Rc<Shared>,
+    orders: mpsc::Receiver<Asked>,
+    /// Why we have ended the VM by force, if we have.
+    force: Option<Force>,
+    /// Whether its guest had halted its CPUs.
+    halted: bool,
+    /// When a guest that was asked to end is ended by force.
+    deadline: Option<Instant>,
+}
+
+/// The care for a VM from its boot to the end of its VMM.
+struct Care {
+    vm: Rc<dyn Vm>,
+    work: Option<Work>,
+    channel: Channel,
+    idleness: Option<Idleness>,
+    look_at: Instant,
+    /// When the power button is pressed next.
+    press_at: Option<Instant>,
+    /// Whether the guest was up when it was pressed last: else nobody heard it.
+    was_up: bool,
+    /// Whether it was pressed for nothing, and is pressed again when the guest is up.
+    waits_for_guest: bool,
+    /// Those who wait until it was pressed.
+    pressers: Vec<oneshot::Sender<Result<()>>>,
+    attempts: room::Attempts,
+    /// When to let a VM go on that waits for room on the disk.
+    resume_at: Option<Instant>,
+}
+
+impl Driver {
+    pub(crate) fn new(shared: Rc<Shared>, orders: mpsc::Receiver<Asked>) -> Driver {
+        Driver { shared, orders, force: None, halted: false, deadline: None }
+    }
+
+    /// Why we have ended the VM by force, if we have.
+    pub(crate) fn force(&self) -> Option<Force> {
+        self.force
+    }
+
+    /// Whether the guest had halted its CPUs.
+    pub(crate) fn halted(&self) -> bool {
+        self.halted
+    }
+
+    /// Takes orders while something else is done for which no running VM is needed; `None` when that is to be given up.
+    pub(crate) async fn meanwhile<T>(&mut self, doing: impl Future<Output = T>) -> Option<T> {
+        let mut doing = std::pin::pin!(doing);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut doing => return Some(done),
+                asked = next(&mut self.orders) => {
+                    let before = self.shared.phase();
+                    self.take(asked, None);
+                    if before < Phase::Ending && self.shared.phase() >= Phase::Ending {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Owns a VM whose guest runs, until its VMM has ended. Whatever goes wrong in here, the VMM is waited for and can be ended.
+    pub(crate) async fn watch_over(&mut self, vm: Rc<dyn Vm>, process: &VmmProcess) -> VmmExit {
+        self.shared.enter(Phase::Running);
+        let watched = AssertUnwindSafe(self.care_for(vm, process)).catch_unwind().await;
+        let Ok(exit) = watched else {
+            self.shared.journal.note("a fault of ours: the VM can only be ended by force from here on");
+            return self.hold_on(process).await;
+        };
+        exit
+    }
+
+    async fn care_for(&mut self, vm: Rc<dyn Vm>, process: &VmmProcess) -> VmmExit {
+        let mut status = vm.status();
+        let mut care = Care::new(vm, process);
+        self.hear(&mut care, &status.borrow_and_update());
+        loop {
+            let wake = care.next_wake(self.deadline);
+            tokio::select! {
+                biased;
+                exit = process.ended() => return exit,
+                asked = next(&mut self.orders) => self.take(asked, Some(&mut care)),
+                () = changed(&mut status) => self.hear(&mut care, &status.borrow_and_update()),
+                done = Work::done(&mut care.work) => self.finish(&mut care, done, process),
+                () = sleep_until(wake) => self.wake(&mut care),
+            }
+        }
+    }
+
+    /// Without a connection to the VMM: waits for its end, and ends it when that is asked for.
+    async fn hold_on(&mut self, process: &VmmProcess) -> VmmExit {
+        loop {
+            if self.shared.phase() >= Phase::Stopping {
+                self.force.get_or_insert(Force::Asked);
+                let _ = process.kill(); // it may have ended already
+            }
+            tokio::select! {
+                biased;
+                exit = process.ended() => return exit,
+                asked = next(&mut self.orders) => self.take(asked, None),
+            }
+        }
+    }
+
+    /// Decides about an order, and begins to carry it out.
+    fn take(&mut self, asked: Asked, care: Option<&mut Care>) {
+        let before = self.shared.phase();
+        let deed = asked.order.deed();
+        let answer = match policy::admit(before, deed) {
+            Verdict::NothingToDo => Ok(()),
+            Verdict::Denied(denial) => Err(denial.into()),
+            Verdict::Admit => {
+                let phase = policy::after(before, deed);
+                if phase != before {
+                    self.shared.enter(phase);
+                }
+                return self.begin(asked, care, before);
+            }
+        };
+        let _ = asked.reply.send(answer); // whoever asked may have hung up
+    }
+
+    fn begin(&mut self, asked: Asked, care: Option<&mut Care>, before: Phase) {
+        let answer = match (asked.order, care) {
+            (Order::PowerButton, Some(care)) => {
+                care.press_at = Some(Instant::now());
+                return care.pressers.push(asked.reply);
+            }
+            (Order::Signal(signal), Some(care)) => self.signal(care, signal),
+            (Order::PowerButton | Order::Signal(_), None) => Err(Error::Silent),
+            (Order::Stop(timeout), care) => {
+                self.stop(timeout, care, before);
+                Ok(())
+            }
+            (Order::Kill, care) => {
+                self.end(care, Some(Force::Asked), "asked to kill the VM: ending it by force");
+                Ok(())
+            }
+            (Order::Discard, care) => {
+                self.shared.discard.cancel();
+                if before < Phase::Ending {
+                    self.end(care, Some(Force::Asked), "asked to discard the VM: ending it by force");
+                }
+                Ok(())
+            }
+        };
+        let _ = asked.reply.send(answer);
+    }
+
+    fn signal(&self, care: &mut Care, signal: i32) -> Result<()> {
+        match self.shared.launch.guest {
+            Guest::Exec => care.channel.send_signal(&*care.vm, signal),
+            Guest::Systemd | Guest::Bare => Err(Error::NoInit),
+        }
+    }
+
+    /// Of several who ask the guest to end, the most impatient one counts.
+    fn stop(&mut self, timeout: Duration, care: Option<&mut Care>, before: Phase) {
+        let Some(care) = care else {
+            return self.end(None, Some(Force::Asked), "asked to stop the VM, whose guest does not run");
+        };
+        let now = Instant::now();
+        let deadline = now + timeout.min(LONGEST_STOP);
+        self.deadline = Some(self.deadline.map_or(deadline, |earlier| earlier.min(deadline)));
+        if before < Phase::Stopping {
+            care.press_at = Some(now);
+        }
+    }
+
+    /// Ends the VMM: lets it quit, and kills it when it does not.
+    fn end(&mut self, care: Option<&mut Care>, force: Option<Force>, why: &str) {
+        self.shared.journal.note(why);
+        self.shared.enter(self.shared.phase().max(Phase::Ending));
+        self.force = self.force.or(force);
+        self.deadline = None;
+        if let Some(care) = care {
+            care.press_at = None;
+            care.resume_at = None;
+            care.work = Some(Work::quit(&care.vm));
+        }
+    }
+
+    /// Publishes what the VMM has told.
+    fn hear(&mut self, care: &mut Care, status: &VmStatus) {
+        let before = self.shared.published.borrow().paused.clone();
+        if before == status.paused {
+            return;
+        }
+        match status.paused.as_ref().map(explain) {
+            Some(Some(why)) => self.shared.journal.note(format_args!("the VM is paused: {why}")),
+            Some(None) => self.shared.journal.note("the VM is paused"),
+            None => self.shared.journal.note("the VM goes on"),
+        }
+        let now = Instant::now();
+        care.resume_at = (status.paused == Some(Paused::DiskFull)).then(|| care.attempts.next(now));
+        self.shared.published.send_modify(|published| published.paused = status.paused.clone());
+    }
+
+    /// Does what is due.
+    fn wake(&mut self, care: &mut Care) {
+        let now = Instant::now();
+        let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if due(self.deadline) {
+            self.end(
+                Some(care),
+                Some(Force::TimedOut),
+                "the guest has not ended in time: ending it by force",
+            );
+        } else if due(care.press_at) {
+            self.press(care, now);
+        } else if due(care.resume_at) {
+            if room::is_there(".".as_ref()) && care.work.is_none() {
+                care.attempts.made(now);
+                care.work = Some(Work::resume(&care.vm));
+            }
+            care.resume_at = Some(care.attempts.next(now));
+        } else if due(Some(care.look_at)) {
+            care.look_at = now + halt::LOOK;
+            if care.idleness.as_mut().is_some_and(Idleness::look) && care.work.is_none() {
+                care.work = Some(Work::look(&care.vm));
+            }
+        }
+    }
+
+    /// Presses the power button, unless that has been done and the guest cannot have heard it yet.
+    fn press(&mut self, care: &mut Care, now: Instant) {
+        let is_up = self.shared.is_up();
+        if care.waits_for_guest && !is_up && care.pressers.is_empty() {
+            care.press_at = Some(now + LOOK);
+            return;
+        }
+        self.shared.journal.note("pressing the power button");
+        care.was_up = is_up;
+        care.waits_for_guest = false;
+        care.press_at = None;
+        care.work = Some(Work::press(&care.vm));
+    }
+
+    /// Draws the conclusion from a piece of work.
+    fn finish(&mut self, care: &mut Care, done: Result<bool>, process: &VmmProcess) {
+        let Some(work) = care.work.take() else { return };
+        match (work.kind, done) {
+            (Kind::Press, done) => {
+                if let Err(error) = &done {
+                    self.shared.journal.note(format_args!("the power button failed: {error}"));
+                }
+                self.pressed(care, done.map(drop));
+            }
+            (Kind::Quit, _) => {
+                self.shared.journal.note("the VMM does not quit: killing its process");
+                if let Err(error) = process.kill() {
+                    self.shared.journal.note(format_args!("cannot kill the VMM: {error}"));
+                }
+            }
+            (Kind::Resume, Err(error)) => {
+                self.shared.journal.note(format_args!("the VM cannot go on: {error}"));
+            }
+            (Kind::Look, Ok(true)) => {
+                self.halted = true;
+                self.end(Some(care), None, "the guest has halted its CPUs");
+            }
+            (Kind::Resume | Kind::Look, _) => {}
+        }
+    }
+
+    /// Answers those who wanted the power button pressed, and decides when it is pressed again for those who want an end.
+    fn pressed(&self, care: &mut Care, done: Result<()>) {
+        let mut done = Some(done);
+        for presser in care.pressers.drain(..) {
+            let _ = presser.send(done.take().unwrap_or(Ok(())));
+        }
+        if self.shared.phase() != Phase::Stopping {
+            return;
+        }
+        let now = Instant::now();
+        care.waits_for_guest = !care.was_up;
+        care.press_at = match (care.was_up, self.shared.launch.guest) {
+            (true, Guest::Systemd) => Some(now + PRESS_AGAIN),
+            (true, Guest::Exec | Guest::Bare) => None,
+            (false, _) => Some(now + LOOK),
+        };
+    }
+}
+
+impl Care {
+    fn new(vm: Rc<dyn Vm>, process: &VmmProcess) -> Care {
+        let pid = process.pid().as_raw_nonzero().get().unsigned_abs();
+        Care {
+            vm,
+            work: None,
+            channel: Channel::default(),
+            idleness: Process::find(pid).map(Idleness::of),
+            look_at: Instant::now() + halt::LOOK,
+            press_at: None,
+            was_up: false,
+            waits_for_guest: false,
+            pressers: Vec::new(),
+            attempts: room::Attempts::new(),
+            resume_at: None,
+        }
+    }
+
+    fn next_wake(&self, deadline: Option<Instant>) -> Instant {
+        let times = [deadline, self.press_at, self.resume_at];
+        times.into_iter().flatten().fold(self.look_at, Instant::min)
+    }
+}
+
+/// The next order; one will never come when nobody is left to give it.
+async fn next(orders: &mut mpsc::Receiver<Asked>) -> Asked {
+    match orders.recv().await {
+        Some(asked) => asked,
+        None => pending().await,
+    }
+}
+
+/// Waits until the VMM tells something new.
+async fn changed(status: &mut tokio::sync::watch::Receiver<VmStatus>) {
+    if status.changed().await.is_err() {
+        pending().await
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,155 @@
+use std::cell::RefCell;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::Command;
+
+use async_trait::async_trait;
+use hypeman_files::Lock;
+use hypeman_vmm::hypervisor;
+use hypeman_vmm::vm::Console;
+use tokio::sync::watch;
+use tokio::task::LocalSet;
+
+use super::*;
+use crate::shared::tests::shared;
+
+/// A VM that does nothing but remember what it was asked for; its VMM is a process that only a signal ends.
+struct TestVm {
+    status: watch::Sender<VmStatus>,
+    asked: RefCell<Vec<&'static str>>,
+    /// Whether it answers.
+    answers: bool,
+}
+
+impl TestVm {
+    async fn answer(&self, request: &'static str) -> hypervisor::Result<()> {
+        self.asked.borrow_mut().push(request);
+        if !self.answers {
+            pending::<()>().await;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait(?Send)]
+impl Vm for TestVm {
+    fn status(&self) -> watch::Receiver<VmStatus> {
+        self.status.subscribe()
+    }
+    async fn console(&self) -> hypervisor::Result<Console> {
+        unreachable!("its console is not the driver's")
+    }
+    async fn boot(&self) -> hypervisor::Result<()> {
+        self.answer("boot").await
+    }
+    async fn power_button(&self) -> hypervisor::Result<()> {
+        assert!(self.asked.borrow().first() != Some(&"panic"), "a fault");
+        self.answer("button").await
+    }
+    async fn quit(&self) -> hypervisor::Result<()> {
+        self.answer("quit").await
+    }
+    async fn pause(&self) -> hypervisor::Result<()> {
+        self.answer("pause").await
+    }
+    async fn resume(&self) -> hypervisor::Result<()> {
+        self.status.send_modify(|status| status.paused = None);
+        self.answer("resume").await
+    }
+    async fn snapshot(&self, _: &Path) -> hypervisor::Result<()> {
+        self.answer("snapshot").await
+    }
+    async fn is_halted(&self) -> hypervisor::Result<bool> {
+        Ok(false)
+    }
+    fn channel(&self) -> hypervisor::Result<Option<UnixStream>> {
+        Ok(None)
+    }
+}
+
+/// Runs a test beside a driver: it gives orders, and gets what became of the VM.
+fn drive<F: Future<Output = ()>>(
+    vm: TestVm,
+    test: impl FnOnce(mpsc::Sender<Asked>, Rc<TestVm>, Rc<Shared>) -> F,
+) -> (VmmExit, Option<Force>) {
+    let scratch = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    LocalSet::new().block_on(&runtime, async {
+        let mut sleep = Command::new("sleep");
+        sleep.arg("1000");
+        let alive = Lock::acquire(&scratch.path().join("vmm.pid")).unwrap();
+        let process = VmmProcess::start(sleep, alive).unwrap();
+        let shared = shared(scratch.path());
+        let (orders, queue) = mpsc::channel(8);
+        let mut driver = Driver::new(shared.clone(), queue);
+        let vm = Rc::new(vm);
+        let driven = async { driver.watch_over(vm.clone(), &process).await };
+        let (exit, ()) = tokio::join!(driven, test(orders, vm.clone(), shared));
+        (exit, driver.force())
+    })
+}
+
+fn vm(answers: bool) -> TestVm {
+    TestVm { status: watch::Sender::new(VmStatus::default()), asked: RefCell::default(), answers }
+}
+
+async fn give(orders: &mpsc::Sender<Asked>, order: Order) -> Result<()> {
+    let (reply, answer) = oneshot::channel();
+    orders.send(Asked { order, reply }).await.unwrap();
+    answer.await.unwrap()
+}
+
+#[test]
+fn a_kill_does_not_wait_for_a_stop() {
+    for answers in [true, false] {
+        let ended = drive(vm(answers), async |orders, vm, _| {
+            give(&orders, Order::Stop(Duration::from_secs(600))).await.unwrap();
+            give(&orders, Order::Kill).await.unwrap();
+            give(&orders, Order::Stop(Duration::from_secs(600))).await.unwrap();
+            assert!(give(&orders, Order::Signal(15)).await.is_err(), "it is being ended");
+            drop(vm);
+        });
+        assert_eq!(ended, (VmmExit::Signal(9), Some(Force::Asked)), "answers: {answers}");
+    }
+}
+
+#[test]
+fn of_two_who_stop_the_more_impatient_one_counts() {
+    let ended = drive(vm(true), async |orders, vm, shared| {
+        give(&orders, Order::Stop(Duration::MAX)).await.unwrap();
+        assert_eq!(shared.phase(), Phase::Stopping);
+        give(&orders, Order::PowerButton).await.unwrap();
+        assert!(vm.asked.borrow().contains(&"button"));
+        give(&orders, Order::Stop(Duration::ZERO)).await.unwrap();
+    });
+    assert_eq!(ended, (VmmExit::Signal(9), Some(Force::TimedOut)));
+}
+
+#[test]
+fn a_fault_of_ours_leaves_a_vm_that_can_be_ended() {
+    let broken = vm(true);
+    broken.asked.borrow_mut().push("panic");
+    let ended = drive(broken, async |orders, _, _| {
+        let (reply, answer) = oneshot::channel();
+        orders.send(Asked { order: Order::PowerButton, reply }).await.unwrap();
+        assert!(answer.await.is_err(), "the fault met the one who asked");
+        assert!(give(&orders, Order::PowerButton).await.is_err());
+        give(&orders, Order::Kill).await.unwrap();
+    });
+    assert_eq!(ended, (VmmExit::Signal(9), Some(Force::Asked)));
+}
+
+#[test]
+fn a_vm_that_had_no_room_on_the_disk_goes_on_when_there_is() {
+    drive(vm(true), async |orders, vm, shared| {
+        vm.status.send_modify(|status| status.paused = Some(Paused::DiskFull));
+        let mut published = shared.published.subscribe();
+        published.wait_for(|published| published.paused == Some(Paused::DiskFull)).await.unwrap();
+        published.wait_for(|published| published.paused.is_none()).await.unwrap();
+        assert_eq!(*vm.asked.borrow(), ["resume"]);
+        // One that someone has paused stays so.
+        vm.status.send_modify(|status| status.paused = Some(Paused::Requested));
+        published.wait_for(|published| published.paused.is_some()).await.unwrap();
+        give(&orders, Order::Kill).await.unwrap();
+    });
+}

@@ -1,0 +1,181 @@
+//! The two logs of a VM, and the tasks that bring into them what the guest and the VMM print.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use hypeman_console::capture::capture;
+use hypeman_console::event::Event;
+use hypeman_console::line::{Line, capture_line};
+use hypeman_console::log::{Limits, Log};
+use hypeman_console::writer::Writer;
+use hypeman_record::launch::Launch;
+use hypeman_record::names;
+use hypeman_vmm::vm::{Console, Vm};
+use tokio::task::{JoinHandle, spawn_local};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Result, StartContext};
+use crate::shared::Shared;
+use crate::vm;
+
+/// Pause before a log or a line is opened again that could not be.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// The limits of each log.
+pub(crate) fn limits(launch: &Launch) -> Limits {
+    Limits { max_size: launch.log.max_size, max_files: launch.log.max_files }
+}
+
+/// Opens a log; without its logs a VM is not started.
+pub(crate) fn open(launch: &Launch, name: &str) -> Result<Writer> {
+    Log::open(Path::new(name), limits(launch)).map(Writer::new).start("open the log")
+}
+
+/// Starts a task that brings what the guest prints into its log, until the VMM is `gone` and all is written. It gives the log
+/// back.
+pub(crate) fn keep_console(
+    shared: &Rc<Shared>,
+    vm: Rc<dyn Vm>,
+    console: Console,
+    log: Writer,
+    gone: &CancellationToken,
+) -> JoinHandle<Option<Writer>> {
+    let of = |console: Console| Line { output: console.output, input: console.input };
+    let connect = move || {
+        let vm = vm.clone();
+        async move { vm.console().await.map(of).map_err(std::io::Error::other) }
+    };
+    let capture = {
+        let (shared, gone, connect) = (shared.clone(), gone.clone(), connect.clone());
+        move |line, mut log: Writer| {
+            let (shared, gone, connect) = (shared.clone(), gone.clone(), connect.clone());
+            spawn_local(async move {
+                let mut on_event = noter(&shared, names::APP_LOG);
+                tokio::select! {
+                    () = capture_line(line, async || connect().await, &mut log, &gone, &mut on_event) => {}
+                    () = shared.discard.cancelled() => {}
+                }
+                log
+            })
+        }
+    };
+    let (shared, gone) = (shared.clone(), gone.clone());
+    spawn_local(
+        async move { keep(&shared, names::APP_LOG, (of(console), log), connect, capture, &gone).await },
+    )
+}
+
+/// Starts a task that brings what the VMM prints into its log, until it is `gone` and all is written. It gives the log back.
+pub(crate) fn keep_output(
+    shared: &Rc<Shared>,
+    output: OwnedFd,
+    log: Writer,
+    gone: &CancellationToken,
+) -> JoinHandle<Option<Writer>> {
+    let capture = {
+        let (shared, gone) = (shared.clone(), gone.clone());
+        move |output, mut log: Writer| {
+            let (shared, gone) = (shared.clone(), gone.clone());
+            spawn_local(async move {
+                let mut on_event = noter(&shared, names::VMM_LOG);
+                let result = tokio::select! {
+                    result = capture(output, &mut log, &gone, &mut on_event) => result,
+                    () = shared.discard.cancelled() => Ok(()),
+                };
+                if let Err(error) = result {
+                    shared.journal.note(format_args!("{}: {error}", names::VMM_LOG));
+                }
+                log
+            })
+        }
+    };
+    let (shared, gone) = (shared.clone(), gone.clone());
+    spawn_local(async move {
+        let reopen = async || vm::open_output();
+        keep(&shared, names::VMM_LOG, (output, log), reopen, capture, &gone).await
+    })
+}
+
+fn noter(shared: &Rc<Shared>, name: &'static str) -> impl FnMut(Event) + use<> {
+    let shared = shared.clone();
+    move |event| shared.journal.note(format_args!("{name}: {event}"))
+}
+
+/// Captures, and begins anew with what can be had anew when a fault of ours has ended it: what was in memory is lost then, and
+/// the rest is not.
+async fn keep<S>(
+    shared: &Shared,
+    name: &str,
+    first: (S, Writer),
+    reopen: impl AsyncFn() -> std::io::Result<S>,
+    capture: impl Fn(S, Writer) -> JoinHandle<Writer>,
+    gone: &CancellationToken,
+) -> Option<Writer> {
+    let mut next = Some(first);
+    while let Some((source, log)) = next {
+        match capture(source, log).await {
+            Ok(log) => return Some(log),
+            Err(fault) => {
+                shared
+                    .journal
+                    .note(format_args!("{name}: a fault of ours, some output may be missing: {fault}"));
+            }
+        }
+        next = open_again(shared, name, &reopen, gone).await;
+    }
+    None
+}
+
+/// Opens source and log anew; `None` when there is nothing to capture any more.
+async fn open_again<S>(
+    shared: &Shared,
+    name: &str,
+    reopen: &impl AsyncFn() -> std::io::Result<S>,
+    gone: &CancellationToken,
+) -> Option<(S, Writer)> {
+    while !gone.is_cancelled() && !shared.discard.is_cancelled() {
+        if let (Ok(log), Ok(source)) = (open(&shared.launch, name), reopen().await) {
+            return Some((source, log));
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::shared::tests::shared;
+
+    #[test]
+    fn a_fault_of_ours_does_not_end_the_capture() {
+        let scratch = tempfile::tempdir().unwrap();
+        let log = || {
+            Writer::new(
+                Log::open(&scratch.path().join("log"), Limits { max_size: 4096, max_files: 1 }).unwrap(),
+            )
+        };
+        let shared = shared(scratch.path());
+        let path = scratch.path().join("log");
+        let captures = Cell::new(0);
+        let capture = |(), log| {
+            captures.set(captures.get() + 1);
+            let is_first = captures.get() == 1;
+            spawn_local(async move {
+                assert!(!is_first, "a fault");
+                log
+            })
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let kept = tokio::task::LocalSet::new().block_on(&runtime, async {
+            let gone = CancellationToken::new();
+            keep(&shared, path.to_str().unwrap(), ((), log()), async || Ok(()), capture, &gone).await
+        });
+        assert!(kept.is_some());
+        assert_eq!(captures.get(), 2);
+    }
+}

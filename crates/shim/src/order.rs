@@ -1,0 +1,76 @@
+//! What the driver is asked to do, and why it has not done it.
+
+use std::time::Duration;
+
+use hypeman_record::protocol::Refusal;
+use hypeman_vmm::hypervisor;
+use tokio::sync::oneshot;
+
+use crate::policy::{Deed, Denial};
+
+/// Asked of the driver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Press the power button.
+    PowerButton,
+    /// Send the program in the guest a signal.
+    Signal(i32),
+    /// Ask the guest to end, and end it by force when it has not ended in time.
+    Stop(Duration),
+    /// End the VMM.
+    Kill,
+    /// End the VMM, and give up what cannot be written.
+    Discard,
+}
+
+impl Order {
+    /// What the policy decides about.
+    pub(crate) fn deed(self) -> Deed {
+        match self {
+            Order::PowerButton => Deed::PowerButton,
+            Order::Signal(_) => Deed::Signal,
+            Order::Stop(_) => Deed::Stop,
+            Order::Kill => Deed::Kill,
+            Order::Discard => Deed::Discard,
+        }
+    }
+}
+
+/// An order, and where its answer goes: at once for one that leads to the VM's end, and else when it was carried out.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) order: Order,
+    pub(crate) reply: oneshot::Sender<Result<()>>,
+}
+
+/// Why something was not done.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("the VMM does not answer")]
+    Silent,
+    #[error(transparent)]
+    Denied(#[from] Denial),
+    #[error(transparent)]
+    Vmm(#[from] hypervisor::Error),
+    #[error("no init of ours runs in this guest that could pass a signal on")]
+    NoInit,
+    #[error("the guest takes no signals: its port is full")]
+    PortFull,
+    #[error("the guest takes no signals: {0}")]
+    Port(#[from] std::io::Error),
+}
+
+pub(crate) type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// What whoever asked is told of it.
+    pub(crate) fn refusal(&self) -> Refusal {
+        match self {
+            Error::Silent => Refusal::VmmSilent,
+            Error::Denied(_) => Refusal::WrongState,
+            Error::Vmm(_) => Refusal::VmmRefused,
+            Error::NoInit => Refusal::NoInit,
+            Error::PortFull | Error::Port(_) => Refusal::GuestBusy,
+        }
+    }
+}

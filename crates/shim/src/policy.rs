@@ -1,0 +1,153 @@
+//! What may happen to a VM in which phase of its life. Pure: the driver asks, and does what comes out.
+//!
+//! ```text
+//!            ┌────────────── the guest rebooted, and is to be booted again ──────────────┐
+//!            v                                                                           │
+//!        Booting ──────> Running ── stop ──> Stopping ── time is up ──> Ending           │
+//!            │             │  │                 │  │                       │             │
+//!            │             │  └───── kill ──────┼──┴───── kill ──────────> │             │
+//!            │             │                    │                          │             │
+//!            └─────────────┴────────────────────┴── the VMM has ended <────┘             │
+//!                                                      │       └─────────────────────────┘
+//!                                                      v
+//!                                                  Draining ── all is written ──> Ended
+//! ```
+//!
+//! `kill` and `discard` lead to Ending from wherever there is a VMM, whatever else is under way. A VM that is paused is
+//! Running or Stopping: its pause is told beside its phase.
+
+/// A phase of a VM's life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// The VMM is started and the VM made; the guest does not run yet.
+    Booting,
+    /// The guest runs.
+    Running,
+    /// It was asked to end, and has some time for it.
+    Stopping,
+    /// The VMM is being ended.
+    Ending,
+    /// The VMM has ended; what it left is being written.
+    Draining,
+    /// All is on disk.
+    Ended,
+}
+
+/// What can be done to a VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Deed {
+    /// Press the power button.
+    PowerButton,
+    /// Send the program a signal.
+    Signal,
+    /// Ask the guest to end, and end it when it has not in time.
+    Stop,
+    /// End the VMM.
+    Kill,
+    /// End the VMM, and give up what cannot be written.
+    Discard,
+}
+
+/// Whether it is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It is.
+    Admit,
+    /// It need not be: what it is for holds already, or comes by itself.
+    NothingToDo,
+    /// It cannot be.
+    Denied(Denial),
+}
+
+/// Why not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Denial {
+    #[error("its guest does not run yet")]
+    NotYet,
+    #[error("its VM is being ended")]
+    TooLate,
+}
+
+/// Decides.
+pub(crate) fn admit(phase: Phase, deed: Deed) -> Verdict {
+    use Verdict::{Admit, Denied, NothingToDo};
+    match (phase, deed) {
+        (Phase::Booting, Deed::PowerButton | Deed::Signal) => Denied(Denial::NotYet),
+        (Phase::Booting | Phase::Running | Phase::Stopping, _) => Admit,
+        (Phase::Ending | Phase::Draining | Phase::Ended, Deed::Signal) => Denied(Denial::TooLate),
+        // Also of one that is being ended already, what cannot be written is given up.
+        (Phase::Ending | Phase::Draining, Deed::Discard) => Admit,
+        (Phase::Ending | Phase::Draining | Phase::Ended, _) => NothingToDo,
+    }
+}
+
+/// The phase after a deed that was admitted.
+pub(crate) fn after(phase: Phase, deed: Deed) -> Phase {
+    match deed {
+        Deed::PowerButton | Deed::Signal => phase,
+        // No guest runs that could be asked.
+        Deed::Stop if phase == Phase::Booting => Phase::Ending,
+        Deed::Stop => phase.max(Phase::Stopping),
+        Deed::Kill | Deed::Discard => phase.max(Phase::Ending),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const PHASES: [Phase; 6] =
+        [Phase::Booting, Phase::Running, Phase::Stopping, Phase::Ending, Phase::Draining, Phase::Ended];
+    const DEEDS: [Deed; 5] = [Deed::PowerButton, Deed::Signal, Deed::Stop, Deed::Kill, Deed::Discard];
+
+    #[test]
+    fn an_end_is_never_denied() {
+        for phase in PHASES {
+            for deed in [Deed::Stop, Deed::Kill, Deed::Discard] {
+                assert!(!matches!(admit(phase, deed), Verdict::Denied(_)), "{deed:?} while {phase:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_does_not_run_takes_no_signals() {
+        for phase in PHASES {
+            let admitted = admit(phase, Deed::Signal) == Verdict::Admit;
+            assert_eq!(admitted, matches!(phase, Phase::Running | Phase::Stopping), "{phase:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_deed_leads_back_and_a_kill_goes_before_everything(
+            begin in prop::sample::select(&PHASES[..]),
+            deeds in prop::collection::vec(prop::sample::select(&DEEDS[..]), 0..20),
+        ) {
+            let mut phase = begin;
+            for deed in deeds {
+                let before = phase;
+                if admit(phase, deed) == Verdict::Admit {
+                    phase = after(phase, deed);
+                }
+                prop_assert!(phase >= before);
+                if matches!(deed, Deed::Kill | Deed::Discard) {
+                    prop_assert!(phase >= Phase::Ending, "{deed:?} while {before:?} led to {phase:?}");
+                }
+            }
+            // No deed pretends that the VMM has ended or that all is written.
+            prop_assert!(phase <= begin.max(Phase::Ending));
+        }
+
+        #[test]
+        fn what_was_done_need_not_be_done_again(
+            begin in prop::sample::select(&PHASES[..]),
+            deed in prop::sample::select(&[Deed::Stop, Deed::Kill][..]),
+        ) {
+            let phase = if admit(begin, deed) == Verdict::Admit { after(begin, deed) } else { begin };
+            let again = admit(phase, deed);
+            prop_assert!(again == Verdict::NothingToDo || after(phase, deed) == phase);
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Pieces of work: what is asked of a VMM, with a limit for its answer.
+
+use std::future::pending;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use hypeman_vmm::hypervisor;
+use hypeman_vmm::vm::Vm;
+
+use crate::order::{Error, Result};
+
+/// Time a VMM is given to answer.
+const ANSWER: Duration = Duration::from_secs(1);
+
+/// Time a VMM is given to quit before it is killed.
+const QUIT: Duration = Duration::from_millis(500);
+
+/// What a piece of work is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The power button is pressed.
+    Press,
+    /// The VMM quits.
+    Quit,
+    /// The guest goes on.
+    Resume,
+    /// It is found out whether the guest has halted.
+    Look,
+}
+
+/// A piece of work that is under way. Dropping it gives up the answer.
+pub(crate) struct Work {
+    pub(crate) kind: Kind,
+    future: Pin<Box<dyn Future<Output = Result<bool>>>>,
+}
+
+impl Work {
+    pub(crate) fn press(vm: &Rc<dyn Vm>) -> Work {
+        let vm = vm.clone();
+        Work::new(Kind::Press, ANSWER, async move { vm.power_button().await.map(|()| true) })
+    }
+
+    pub(crate) fn resume(vm: &Rc<dyn Vm>) -> Work {
+        let vm = vm.clone();
+        Work::new(Kind::Resume, ANSWER, async move { vm.resume().await.map(|()| true) })
+    }
+
+    pub(crate) fn look(vm: &Rc<dyn Vm>) -> Work {
+        let vm = vm.clone();
+        Work::new(Kind::Look, ANSWER, async move { vm.is_halted().await })
+    }
+
+    /// Is done when the VMM should have ended, and has not.
+    pub(crate) fn quit(vm: &Rc<dyn Vm>) -> Work {
+        let vm = vm.clone();
+        Work::new(Kind::Quit, QUIT, async move {
+            vm.quit().await?;
+            pending().await
+        })
+    }
+
+    fn new(
+        kind: Kind,
+        limit: Duration,
+        work: impl Future<Output = hypervisor::Result<bool>> + 'static,
+    ) -> Work {
+        let future = Box::pin(async move {
+            match tokio::time::timeout(limit, work).await {
+                Ok(done) => Ok(done?),
+                Err(_) => Err(Error::Silent),
+            }
+        });
+        Work { kind, future }
+    }
+
+    /// Waits for the outcome of what is under way; for ever when nothing is.
+    pub(crate) async fn done(work: &mut Option<Work>) -> Result<bool> {
+        match work {
+            Some(work) => (&mut work.future).await,
+            None => pending().await,
+        }
+    }
+}
