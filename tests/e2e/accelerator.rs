@@ -8,16 +8,14 @@ use hypeman_tests::needs::{Need, QEMU, find};
 use hypeman_tests::vm::Instance;
 use testguest::Options;
 
-use crate::Test;
+use crate::promises;
 
-pub(crate) const TESTS: &[Test] = &[(
-    "accelerator::a_kvm_that_refuses_a_cpu_feature_runs_vms_without_it",
-    &[QEMU, Need::QemuKvm],
-    a_kvm_that_refuses_a_cpu_feature,
-)];
+promises! {
+    [QEMU, Need::QemuKvm] a_kvm_that_refuses_a_cpu_feature_runs_vms_without_it;
+}
 
 /// As on an AMD host with Linux 6.18: QEMU aborts on KVM unless `arch-capabilities` is left out.
-fn a_kvm_that_refuses_a_cpu_feature() {
+fn a_kvm_that_refuses_a_cpu_feature_runs_vms_without_it() {
     let scratch = tempfile::tempdir().expect("a directory");
     let qemu = scratch.path().join("qemu");
     let real = find("qemu-system-x86_64").expect("QEMU");

@@ -14,6 +14,7 @@ use hypeman_tests::disk::FreezableDisk;
 use hypeman_tests::fixtures::{bed, busybox, testguest};
 use hypeman_tests::needs::{BUSYBOX, LOGROTATE, Need};
 use hypeman_tests::vm::Instance;
+use hypeman_tests::wait::until;
 use hypeman_vmm::cloud_hypervisor::snapshot::prepare_restore;
 use hypeman_vmm::findings::Findings;
 use hypeman_vmm::hypervisor::{Origin, Vmm};
@@ -22,33 +23,30 @@ use hypeman_vmm::spec::{Accelerator, HypervisorKind, VmSpec};
 use testguest::check::Sequence;
 use testguest::{Finish, Options};
 
-use crate::Test;
 use crate::console::{assert_complete, copytruncate_five_times, wait_for_growth};
+use crate::promises;
 
 const CH: Need = Need::CloudHypervisor;
 
-pub(crate) const TESTS: &[Test] = &[
-    ("cloud_hypervisor::a_file_has_a_hole_after_a_truncation", &[CH], a_file_has_a_hole),
-    ("cloud_hypervisor::no_hole_after_copytruncate", &[CH, LOGROTATE], no_hole_after_copytruncate),
-    ("cloud_hypervisor::whole_through_rotations", &[CH], whole_through_rotations),
-    ("cloud_hypervisor::fifty_runs_begin_with_line_0", &[CH], fifty_runs_begin_with_line_0),
-    ("cloud_hypervisor::whole_when_everyone_is_killed", &[CH], whole_when_everyone_is_killed),
-    ("cloud_hypervisor::whole_when_the_disk_stalls", &[CH, Need::Root], whole_when_the_disk_stalls),
-    ("cloud_hypervisor::killed_mid_line", &[CH], killed_mid_line),
-    ("cloud_hypervisor::dead_at_each_stage", &[CH], dead_at_each_stage),
-    ("cloud_hypervisor::a_second_client_leaves_a_gap_that_is_told", &[CH], a_second_client),
-    ("cloud_hypervisor::no_log_no_vm", &[CH], no_log_no_vm),
-    ("cloud_hypervisor::a_data_directory_200_characters_deep", &[CH], deep),
-    ("cloud_hypervisor::paused_from_outside", &[CH], paused_from_outside),
-    (
-        "cloud_hypervisor::an_old_snapshot_comes_back_on_a_socket",
-        &[CH],
+promises! {
+    [CH]
+        a_file_has_a_hole_after_a_truncation,
+        whole_through_rotations,
+        fifty_runs_begin_with_line_0,
+        whole_when_everyone_is_killed,
+        killed_mid_line,
+        dead_at_each_stage,
+        a_second_client_leaves_a_gap_that_is_told,
+        no_log_no_vm,
+        a_data_directory_200_characters_deep,
+        paused_from_outside,
         an_old_snapshot_comes_back_on_a_socket,
-    ),
-    ("cloud_hypervisor::resets", &[CH], resets),
-    ("cloud_hypervisor::a_linux_image_where_kvm_works_or_a_clear_word", &[CH, BUSYBOX], linux),
-    ("cloud_hypervisor::its_version_is_told", &[CH], its_version_is_told),
-];
+        resets,
+        its_version_is_told;
+    [CH, LOGROTATE] no_hole_after_copytruncate;
+    [CH, Need::Root] whole_when_the_disk_stalls;
+    [CH, BUSYBOX] a_linux_image_where_kvm_works_or_a_clear_word;
+}
 
 fn arguments<'a>(program: &'a str, cmdline: &'a str) -> Vec<&'a str> {
     let hypervisor = ["--hypervisor", "cloud-hypervisor", "--cloud-hypervisor", program];
@@ -65,7 +63,7 @@ fn options(count: u64) -> Options {
     Options { count, ..Options::default() }
 }
 
-fn a_file_has_a_hole() {
+fn a_file_has_a_hole_after_a_truncation() {
     for program in programs() {
         let directory = tempfile::tempdir().expect("a directory");
         let log = directory.path().join("app.log");
@@ -254,16 +252,14 @@ fn assert_nothing_left(directory: &Path) {
     assert!(left.is_empty(), "{left:?} is left");
 }
 
-fn a_second_client() {
+fn a_second_client_leaves_a_gap_that_is_told() {
     for program in programs() {
         let vm = run(bed(), "ch-two", program, &options(0), &[]);
         let log = vm.directory().join("logs/app.log");
         wait_for_growth(&log, 1000);
         drop(connect(&vm.directory().join("serial.sock")));
         let told = || bed().ok(&["logs", "--source", "hypeman", "ch-two"]).contains("closed the line");
-        while !told() {
-            std::thread::yield_now();
-        }
+        until("the gap is told", told);
         let size = whole(&log).len() as u64;
         wait_for_growth(&log, size + 1000);
         assert_no_hole(&log);
@@ -282,7 +278,7 @@ fn no_log_no_vm() {
     }
 }
 
-fn deep() {
+fn a_data_directory_200_characters_deep() {
     for program in programs() {
         let scratch = tempfile::tempdir().expect("a directory");
         let bed = Bed::new(&scratch.path().join("deep".repeat(25)).join("deeper".repeat(17)));
@@ -383,7 +379,7 @@ fn resets() {
     }
 }
 
-fn linux() {
+fn a_linux_image_where_kvm_works_or_a_clear_word() {
     let doctor = bed().run(&["doctor", "--format", "json"]).stdout;
     let kvm = doctor.lines().find(|line| line.contains("\"kvm\"")).expect("a line about KVM");
     let arguments = ["run", "--rm", "--hypervisor", "cloud-hypervisor", "--cloud-hypervisor", &programs()[0]];

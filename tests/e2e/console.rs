@@ -7,36 +7,32 @@ use std::time::Duration;
 use hypeman_tests::bed::Bed;
 use hypeman_tests::console::{assert_no_hole, files, whole};
 use hypeman_tests::disk::SmallDisk;
-use hypeman_tests::fixtures::{bed, testguest};
+use hypeman_tests::fixtures::bed;
+use hypeman_tests::guest::Guest;
 use hypeman_tests::needs::{LOGROTATE, Need, QEMU, find};
 use hypeman_tests::vm::Instance;
+use hypeman_tests::wait::until;
 use testguest::Options;
 use testguest::check::Sequence;
 
-use crate::Test;
+use crate::promises;
 
-pub(crate) const TESTS: &[Test] = &[
-    ("console::whole_through_200_rotations", &[QEMU], whole_through_200_rotations),
-    ("console::bounded_when_old_files_are_dropped", &[QEMU], bounded_when_old_files_are_dropped),
-    ("console::no_hole_after_copytruncate", &[QEMU, LOGROTATE], no_hole_after_copytruncate),
-    ("console::whole_when_everyone_but_shim_and_vmm_is_killed", &[QEMU], whole_when_everyone_is_killed),
-    ("console::a_full_disk_loses_nothing", &[QEMU, Need::Root], a_full_disk_loses_nothing),
-    (
-        "console::an_instance_can_be_removed_from_a_full_disk",
-        &[QEMU, Need::Root],
-        an_instance_can_be_removed_from_a_full_disk,
-    ),
-    ("console::someone_else_s_rename_loses_nothing", &[QEMU], someone_else_s_rename_loses_nothing),
-];
+promises! {
+    [QEMU]
+        whole_through_200_rotations,
+        bounded_when_old_files_are_dropped,
+        whole_when_everyone_but_shim_and_vmm_is_killed,
+        someone_else_s_rename_loses_nothing;
+    [QEMU, LOGROTATE] no_hole_after_copytruncate;
+    [QEMU, Need::Root]
+        a_full_disk_loses_nothing,
+        an_instance_can_be_removed_from_a_full_disk;
+}
 
 /// Fills a small disk with the console of a VM.
 fn fill<'a>(disk: &SmallDisk, bed: &'a Bed, name: &str, options: &Options) -> Instance<'a> {
-    let cmdline = options.to_string();
-    let arguments = ["--kernel", testguest(), "--memory", "32m", "--cmdline", &cmdline];
-    let vm = Instance::run(bed, name, &arguments);
-    while !disk.is_full() {
-        std::thread::yield_now();
-    }
+    let vm = Guest::new(bed, name).lines(options.count).run();
+    until("the disk is full", || disk.is_full());
     vm
 }
 
@@ -65,9 +61,7 @@ fn options(count: u64) -> Options {
 }
 
 fn run_testguest(name: &str, options: &Options, more: &[&str]) -> Instance<'static> {
-    let cmdline = options.to_string();
-    let arguments = ["--kernel", testguest(), "--memory", "32m", "--cmdline", &cmdline];
-    Instance::run(bed(), name, &[&arguments[..], more].concat())
+    Guest::new(bed(), name).lines(options.count).with(more).run()
 }
 
 pub(crate) fn assert_complete(options: &Options, bytes: &[u8]) {
@@ -141,21 +135,17 @@ fn copytruncate(rules: &Path, state: &Path) {
 
 /// Waits until a file has at least `bytes` bytes.
 pub(crate) fn wait_for_growth(file: &Path, bytes: u64) {
-    while !file.metadata().is_ok_and(|metadata| metadata.len() >= bytes) {
-        std::thread::yield_now();
-    }
+    until("the file grows", || file.metadata().is_ok_and(|metadata| metadata.len() >= bytes));
 }
 
-fn whole_when_everyone_is_killed() {
-    let options = options(100_000);
-    let cmdline = options.to_string();
+fn whole_when_everyone_but_shim_and_vmm_is_killed() {
     let name = "killed-cli";
-    let arguments =
-        ["run", "--name", name, "--kernel", testguest(), "--memory", "32m", "--cmdline", &cmdline];
+    let guest = Guest::new(bed(), name).lines(100_000);
+    let options = guest.options();
+    let arguments = guest.arguments();
+    let arguments: Vec<&str> = ["run"].into_iter().chain(arguments.iter().map(String::as_str)).collect();
     let mut cli = bed().command(&arguments).stdout(std::process::Stdio::null()).spawn().expect("hypeman run");
-    while bed().run(&["inspect", name]).code != 0 || bed().inspect(name)["run"].is_null() {
-        std::thread::yield_now();
-    }
+    until("it runs", || bed().run(&["inspect", name]).code == 0 && !bed().inspect(name)["run"].is_null());
     let vm = Instance { bed: bed(), name: name.to_owned() };
     let app_log = vm.directory().join("logs/app.log");
     wait_for_growth(&app_log, 1);

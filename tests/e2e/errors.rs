@@ -9,22 +9,25 @@ use hypeman_tests::disk::SmallDisk;
 use hypeman_tests::fixtures::{busybox_tar, testguest};
 use hypeman_tests::needs::{BUSYBOX, Need, QEMU};
 
-use crate::Test;
+use crate::promises;
 
-pub(crate) const TESTS: &[Test] = &[
-    ("errors::bad_values_are_named", &[], bad_values_are_named),
-    ("errors::a_kernel_that_is_no_kernel", &[], a_kernel_that_is_no_kernel),
-    ("errors::no_kernel_and_no_image", &[BUSYBOX], no_kernel_and_no_image),
-    ("errors::a_truncated_archive", &[BUSYBOX], a_truncated_archive),
-    ("errors::a_full_disk", &[BUSYBOX, Need::Root], a_full_disk),
-    ("errors::a_vmm_that_dies_at_once_has_the_first_word", &[QEMU], a_vmm_that_dies_at_once),
-    ("errors::somebody_else_s_data_directory", &[Need::Root], somebody_else_s_data_directory),
-    ("errors::what_can_never_start_is_not_created", &[BUSYBOX, QEMU], what_can_never_start),
-    ("errors::nobody_listens", &[], nobody_listens),
-    ("errors::an_empty_variable_is_none", &[], an_empty_variable),
-    ("errors::a_shell_is_offered_names", &[], a_shell_is_offered_names),
-    ("errors::a_vmm_that_cannot_start", &[QEMU], a_vmm_that_cannot_start),
-];
+promises! {
+    []
+        bad_values_are_named,
+        a_kernel_that_is_no_kernel,
+        nobody_listens,
+        an_empty_variable_is_none,
+        a_shell_is_offered_names;
+    [BUSYBOX]
+        no_kernel_and_no_image,
+        a_truncated_archive;
+    [BUSYBOX, Need::Root] a_full_disk;
+    [QEMU]
+        a_vmm_that_dies_at_once_has_the_first_word,
+        a_vmm_that_cannot_start;
+    [Need::Root] somebody_else_s_data_directory;
+    [BUSYBOX, QEMU] what_can_never_start_is_not_created;
+}
 
 fn empty() -> (tempfile::TempDir, Bed) {
     let scratch = tempfile::tempdir().expect("a directory");
@@ -108,7 +111,7 @@ fn a_vmm_that_cannot_start() {
     assert_empty(&bed);
 }
 
-fn a_vmm_that_dies_at_once() {
+fn a_vmm_that_dies_at_once_has_the_first_word() {
     let (scratch, bed) = empty();
     let qemu = scratch.path().join("qemu");
     let text = "#!/bin/sh\n[ \"$1\" = --version ] && echo QEMU emulator version 7.2.22 && exit\n\
@@ -143,7 +146,7 @@ fn somebody_else_s_data_directory() {
     }
 }
 
-fn what_can_never_start() {
+fn what_can_never_start_is_not_created() {
     let (scratch, bed) = empty();
     bed.ok(&["image", "import", "--name", "busybox", busybox_tar().to_str().expect("UTF-8")]);
     bed.ok(&["kernel", "import", "--name", "any", testguest()]);
@@ -184,7 +187,7 @@ fn nobody_listens() {
     }
 }
 
-fn an_empty_variable() {
+fn an_empty_variable_is_none() {
     let (scratch, bed) = empty();
     let bed = bed.with("HYPEMAN_DATA_DIR", "").with("HYPEMAN_INIT", "").with("XDG_DATA_HOME", scratch.path());
     bed.ok(&["ps"]); // in the usual place

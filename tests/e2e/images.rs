@@ -11,22 +11,20 @@ use hypeman_tests::disk::SmallDisk;
 use hypeman_tests::fixtures::{self, bed, busybox, busybox_tar};
 use hypeman_tests::needs::{BUSYBOX, HTPASSWD, Need, QEMU, REGISTRY, SKOPEO};
 use hypeman_tests::vm::Instance;
+use hypeman_tests::wait::until;
 
-use crate::Test;
+use crate::promises;
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "images::pulled_with_docker_s_credentials",
-        &[BUSYBOX, REGISTRY, SKOPEO, HTPASSWD],
-        pulled_with_credentials,
-    ),
-    ("images::an_import_killed_half_way_leaves_nothing", &[BUSYBOX], an_import_killed_half_way),
-    ("images::one_is_removed_from_a_full_disk", &[BUSYBOX, Need::Root], one_is_removed_from_a_full_disk),
-    ("images::credentials_that_a_helper_has_not_got_are_none", &[REGISTRY, SKOPEO, HTPASSWD], no_credentials),
-    ("images::what_killed_kernel_commands_leave_is_swept", &[QEMU, BUSYBOX], kernels_are_swept),
-    ("images::one_in_use_is_not_removed", &[QEMU, BUSYBOX], one_in_use_is_not_removed),
-    ("images::a_kernel_of_one_s_own_with_its_modules", &[QEMU, BUSYBOX], a_kernel_of_one_s_own),
-];
+promises! {
+    [BUSYBOX, REGISTRY, SKOPEO, HTPASSWD] pulled_with_docker_s_credentials;
+    [BUSYBOX] an_import_killed_half_way_leaves_nothing;
+    [BUSYBOX, Need::Root] one_is_removed_from_a_full_disk;
+    [REGISTRY, SKOPEO, HTPASSWD] credentials_that_a_helper_has_not_got_are_none;
+    [QEMU, BUSYBOX]
+        what_killed_kernel_commands_leave_is_swept,
+        one_in_use_is_not_removed,
+        a_kernel_of_one_s_own_with_its_modules;
+}
 
 /// A registry that wants a password, with one image, `app:1`.
 struct Registry {
@@ -54,9 +52,7 @@ impl Registry {
         let mut command = Command::new("docker-registry");
         command.arg("serve").arg(directory.join("config.yml")).stdout(Stdio::null()).stderr(Stdio::null());
         let process = command.spawn().expect("docker-registry");
-        while TcpStream::connect(&address).is_err() {
-            std::thread::yield_now();
-        }
+        until("the registry listens", || TcpStream::connect(&address).is_ok());
         Registry { process, address }
     }
 
@@ -79,7 +75,7 @@ impl Drop for Registry {
     }
 }
 
-fn pulled_with_credentials() {
+fn pulled_with_docker_s_credentials() {
     let scratch = tempfile::tempdir().expect("a directory");
     let registry = Registry::start(scratch.path());
     registry.push(scratch.path(), &busybox_tar());
@@ -105,7 +101,7 @@ fn pulled_with_credentials() {
     assert_eq!(image[0]["config"]["cmd"], serde_json::json!(["/bin/echo", "pulled"]));
 }
 
-fn an_import_killed_half_way() {
+fn an_import_killed_half_way_leaves_nothing() {
     let scratch = tempfile::tempdir().expect("a directory");
     let bed = Bed::new(&scratch.path().join("data"));
     let images = bed.data_dir.join("images");
@@ -144,7 +140,7 @@ fn one_is_removed_from_a_full_disk() {
 }
 
 /// docker's own helper says so on its standard output, and fails.
-fn no_credentials() {
+fn credentials_that_a_helper_has_not_got_are_none() {
     let scratch = tempfile::tempdir().expect("a directory");
     let registry = Registry::start(scratch.path());
     let helper = scratch.path().join("docker-credential-nothing");
@@ -161,7 +157,7 @@ fn no_credentials() {
     bed.fails(&["pull", &format!("{}/app:1", registry.address)], &["docker login"]);
 }
 
-fn kernels_are_swept() {
+fn what_killed_kernel_commands_leave_is_swept() {
     fixtures::kernel();
     let scratch = tempfile::tempdir().expect("a directory");
     let bed = Bed::new(&scratch.path().join("data"));
@@ -205,7 +201,7 @@ fn one_in_use_is_not_removed() {
     bed().fails(&["image", "inspect", "test/used"], &["test/used"]);
 }
 
-fn a_kernel_of_one_s_own() {
+fn a_kernel_of_one_s_own_with_its_modules() {
     let image = busybox();
     let kernels = bed().ok(&["kernel", "ls", "--format", "json"]);
     let first: serde_json::Value =

@@ -1,26 +1,23 @@
 //! create, start, stop, restart, kill, wait, logs, rm.
 
 use hypeman_tests::bed::Bed;
-use hypeman_tests::fixtures::{bed, busybox, testguest};
+use hypeman_tests::fixtures::{bed, busybox};
+use hypeman_tests::guest::Guest;
 use hypeman_tests::needs::{BUSYBOX, QEMU};
 use hypeman_tests::vm::Instance;
-use testguest::Options;
 
-use crate::Test;
+use crate::promises;
 
-pub(crate) const TESTS: &[Test] = &[
-    ("lifecycle::stop_lets_the_program_end", &[QEMU, BUSYBOX], stop_lets_the_program_end),
-    ("lifecycle::stop_forces_the_one_that_does_not", &[QEMU, BUSYBOX], stop_forces_the_one_that_does_not),
-    (
-        "lifecycle::a_restarted_instance_keeps_its_disk_and_log",
-        &[QEMU, BUSYBOX],
-        a_restart_keeps_disk_and_log,
-    ),
-    ("lifecycle::a_signal_by_name", &[QEMU, BUSYBOX], a_signal_by_name),
-    ("lifecycle::logs_tail", &[QEMU, BUSYBOX], logs_tail),
-    ("lifecycle::a_data_directory_200_characters_deep", &[QEMU], a_data_directory_200_characters_deep),
-    ("lifecycle::inspect_tells_all", &[QEMU, BUSYBOX], inspect_tells_all),
-];
+promises! {
+    [QEMU, BUSYBOX]
+        stop_lets_the_program_end,
+        stop_forces_the_one_that_does_not,
+        a_restarted_instance_keeps_its_disk_and_log,
+        a_signal_by_name,
+        logs_tail,
+        inspect_tells_all;
+    [QEMU] a_data_directory_200_characters_deep;
+}
 
 const PATIENT: &str = "trap 'echo bye; exit 4' TERM; echo ready; while :; do sleep 1; done";
 
@@ -48,7 +45,7 @@ fn stop_forces_the_one_that_does_not() {
     );
 }
 
-fn a_restart_keeps_disk_and_log() {
+fn a_restarted_instance_keeps_its_disk_and_log() {
     let vm = Instance::run(bed(), "twice", &[busybox(), "sh", "-c", "echo run >>/count; wc -l </count"]);
     assert_eq!(vm.wait(), 0);
     bed().ok(&["start", "twice"]);
@@ -83,9 +80,7 @@ fn logs_tail() {
 fn a_data_directory_200_characters_deep() {
     let scratch = tempfile::tempdir().expect("a directory");
     let bed = Bed::new(&scratch.path().join("deep".repeat(25)).join("deeper".repeat(17)));
-    let cmdline = Options { count: 3, ..Options::default() }.to_string();
-    let vm =
-        Instance::run(&bed, "deep", &["--kernel", testguest(), "--memory", "32m", "--cmdline", &cmdline]);
+    let vm = Guest::new(&bed, "deep").lines(3).run();
     assert_eq!(vm.wait(), 0);
     assert_eq!(bed.ok(&["logs", "deep"]).lines().count(), 3);
 }

@@ -3,28 +3,29 @@
 use std::io::{BufRead, Read};
 use std::process::Stdio;
 
-use hypeman_tests::fixtures::{bed, testguest};
+use hypeman_tests::fixtures::bed;
+use hypeman_tests::guest::Guest;
 use hypeman_tests::needs::QEMU;
 use hypeman_tests::vm::Instance;
 use testguest::Options;
 use testguest::check::Sequence;
 
-use crate::Test;
 use crate::console::wait_for_growth;
+use crate::promises;
 
-pub(crate) const TESTS: &[Test] = &[
-    ("logs::a_follower_ends_when_its_instance_is_removed", &[QEMU], a_follower_of_a_removed_instance),
-    ("logs::a_follower_ends_when_its_reader_has_gone", &[QEMU], a_follower_whose_reader_has_gone),
-    ("logs::a_foreground_run_ends_when_its_reader_has_gone", &[QEMU], a_run_whose_reader_has_gone),
-    ("logs::an_overtaken_follower_tells_what_it_missed", &[QEMU], an_overtaken_follower),
-    ("logs::a_directory_that_goes_while_the_guest_prints", &[QEMU], a_directory_that_goes),
-    ("logs::a_directory_of_logs_that_is_gone", &[QEMU], a_directory_that_is_gone),
-];
+promises! {
+    [QEMU]
+        a_follower_ends_when_its_instance_is_removed,
+        a_follower_ends_when_its_reader_has_gone,
+        a_foreground_run_ends_when_its_reader_has_gone,
+        an_overtaken_follower_tells_what_it_missed,
+        a_directory_that_goes_while_the_guest_prints,
+        a_directory_of_logs_that_is_gone;
+}
 
 fn run(name: &str, options: &Options, more: &[&str]) -> Instance<'static> {
-    let cmdline = options.to_string();
-    let arguments = ["--kernel", testguest(), "--memory", "32m", "--cmdline", &cmdline];
-    Instance::run(bed(), name, &[&arguments[..], more].concat())
+    let guest = Guest::new(bed(), name).lines(options.count).with(more);
+    if options.echo { guest.quiet().run() } else { guest.run() }
 }
 
 /// Says a line and is silent from then on.
@@ -32,7 +33,7 @@ fn quiet() -> Options {
     Options { count: 1, echo: true, ..Options::default() }
 }
 
-fn a_follower_of_a_removed_instance() {
+fn a_follower_ends_when_its_instance_is_removed() {
     let vm = run("removed-meanwhile", &quiet(), &[]);
     let mut follower = vm.follow();
     let mut first = [0; 1];
@@ -42,7 +43,7 @@ fn a_follower_of_a_removed_instance() {
     assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0));
 }
 
-fn a_follower_whose_reader_has_gone() {
+fn a_follower_ends_when_its_reader_has_gone() {
     let vm = run("unread", &quiet(), &[]);
     let _ = vm.read_until("0000000000 ");
     let mut follower = vm.follow();
@@ -50,10 +51,9 @@ fn a_follower_whose_reader_has_gone() {
     assert_eq!(follower.wait().expect("its end").code(), Some(0), "though the guest says nothing more");
 }
 
-fn a_run_whose_reader_has_gone() {
-    let cmdline = quiet().to_string();
-    let arguments =
-        ["run", "--name", "unread-run", "--kernel", testguest(), "--memory", "32m", "--cmdline", &cmdline];
+fn a_foreground_run_ends_when_its_reader_has_gone() {
+    let arguments = Guest::new(bed(), "unread-run").quiet().arguments();
+    let arguments: Vec<&str> = ["run"].into_iter().chain(arguments.iter().map(String::as_str)).collect();
     let mut command = bed().command(&arguments);
     let mut cli = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("hypeman run");
     let vm = Instance { bed: bed(), name: "unread-run".to_owned() };
@@ -66,7 +66,7 @@ fn a_run_whose_reader_has_gone() {
     assert_eq!(bed().inspect(&vm.name)["state"], "Running");
 }
 
-fn an_overtaken_follower() {
+fn an_overtaken_follower_tells_what_it_missed() {
     let options = Options { count: 40_000, ..Options::default() };
     let vm = run("overtaken", &options, &["--log-max-size", "16k", "--log-max-files", "1"]);
     let mut command = bed().command(&["logs", "-f", "overtaken"]);
@@ -91,7 +91,7 @@ fn an_overtaken_follower() {
     assert!(told > 0, "it was overtaken");
 }
 
-fn a_directory_that_goes() {
+fn a_directory_that_goes_while_the_guest_prints() {
     let vm = run("goes", &Options { count: 0, ..Options::default() }, &[]);
     let mut follower = vm.follow();
     let mut printed = std::io::BufReader::new(follower.stdout.take().expect("piped"));
@@ -111,7 +111,7 @@ fn a_directory_that_goes() {
     follower.wait().expect("its end");
 }
 
-fn a_directory_that_is_gone() {
+fn a_directory_of_logs_that_is_gone() {
     let vm = run("no-logs", &Options { count: 3, ..Options::default() }, &[]);
     assert_eq!(vm.wait(), 0);
     std::fs::remove_dir_all(vm.directory().join("logs")).expect("remove the logs");

@@ -1,14 +1,17 @@
 //! The promises of hypeman, each kept on real VMs. Run one with `cargo test -p hypeman-tests -- NAME`.
 
 mod accelerator;
+mod actions;
 mod cloud_hypervisor;
 mod console;
 mod errors;
+mod faults;
 mod images;
 mod lifecycle;
 mod logs;
 mod many;
 mod program;
+mod reboots;
 mod silence;
 mod surroundings;
 mod systemd;
@@ -17,36 +20,68 @@ mod truth;
 use hypeman_tests::needs::Need;
 use libtest_mimic::{Arguments, Trial};
 
-/// A test: what it needs, and what it does. It fails by panicking.
-type Test = (&'static str, &'static [Need], fn());
+/// A test. It fails by panicking.
+pub(crate) struct Test {
+    /// Its module and function.
+    name: &'static str,
+    /// What a machine has to have for it.
+    needs: &'static [Need],
+    /// What it does.
+    run: fn(),
+}
+
+/// Registers the tests of a module: what they need, and their functions. Each is written once, and one that is not registered is
+/// dead code to the compiler.
+macro_rules! promises {
+    ($([$($need:expr),*] $($name:ident),+ $(,)?;)+) => {
+        pub(crate) fn tests() -> Vec<$crate::Test> {
+            let mut tests = Vec::new();
+            $({
+                const NEEDS: &[hypeman_tests::needs::Need] = &[$($need),*];
+                tests.extend([$($crate::Test {
+                    name: concat!(module_path!(), "::", stringify!($name)),
+                    needs: NEEDS,
+                    run: $name,
+                }),+]);
+            })+
+            tests
+        }
+    };
+}
+pub(crate) use promises;
 
 fn main() {
     let arguments = Arguments::from_args();
-    let suites: [&[Test]; 13] = [
-        accelerator::TESTS,
-        cloud_hypervisor::TESTS,
-        console::TESTS,
-        errors::TESTS,
-        images::TESTS,
-        lifecycle::TESTS,
-        logs::TESTS,
-        many::TESTS,
-        program::TESTS,
-        silence::TESTS,
-        surroundings::TESTS,
-        systemd::TESTS,
-        truth::TESTS,
+    let suites = [
+        accelerator::tests,
+        actions::tests,
+        cloud_hypervisor::tests,
+        console::tests,
+        errors::tests,
+        faults::tests,
+        images::tests,
+        lifecycle::tests,
+        logs::tests,
+        many::tests,
+        program::tests,
+        reboots::tests,
+        silence::tests,
+        surroundings::tests,
+        systemd::tests,
+        truth::tests,
     ];
-    let trials = suites.into_iter().flatten().map(|&test| trial(test, arguments.list)).collect();
-    libtest_mimic::run(&arguments, trials).exit();
+    let trials = suites.into_iter().flat_map(|tests| tests()).map(|test| trial(&test, arguments.list));
+    libtest_mimic::run(&arguments, trials.collect()).exit();
 }
 
 /// A test whose needs this machine does not meet is counted as ignored, and says why.
-fn trial((name, needs, run): Test, listing: bool) -> Trial {
-    let lacking: Vec<String> = needs.iter().filter_map(|need| need.lacking()).collect();
+fn trial(test: &Test, listing: bool) -> Trial {
+    let name = test.name.trim_start_matches("e2e::");
+    let lacking: Vec<String> = test.needs.iter().filter_map(|need| need.lacking()).collect();
     if !lacking.is_empty() && !listing {
         eprintln!("SKIPPED {name}: {}", lacking.join("; "));
     }
+    let run = test.run;
     Trial::test(name, move || {
         run();
         Ok(())

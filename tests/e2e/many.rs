@@ -3,12 +3,13 @@
 use hypeman_tests::bed::Bed;
 use hypeman_tests::fixtures::testguest;
 
-use crate::Test;
+use crate::promises;
 
-pub(crate) const TESTS: &[Test] = &[
-    ("many::two_hundred_instances", &[], two_hundred_instances),
-    ("many::twenty_creations_at_once", &[], twenty_creations_at_once),
-];
+promises! {
+    []
+        two_hundred_instances,
+        twenty_creations_at_once;
+}
 
 fn create(name: &str) -> [&str; 5] {
     ["create", "--name", name, "--kernel", testguest()]

@@ -5,22 +5,20 @@ use std::process::Stdio;
 
 use hypeman_tests::fixtures::{bed, busybox};
 use hypeman_tests::needs::{BUSYBOX, QEMU};
+use hypeman_tests::wait::until;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::Test;
+use crate::promises;
 
-pub(crate) const TESTS: &[Test] = &[
-    ("program::exit_codes_are_docker_s", &[QEMU, BUSYBOX], exit_codes_are_docker_s),
-    (
-        "program::foreground_shows_the_program_and_nothing_else",
-        &[QEMU, BUSYBOX],
-        foreground_shows_only_the_program,
-    ),
-    ("program::environment_user_and_directory", &[QEMU, BUSYBOX], environment_user_and_directory),
-    ("program::a_signal_to_the_cli_reaches_the_program", &[QEMU, BUSYBOX], a_signal_reaches_the_program),
-    ("program::interrupted_twice_leaves_nothing", &[QEMU, BUSYBOX], interrupted_twice_leaves_nothing),
-    ("program::microvm_runs_it_too", &[QEMU, BUSYBOX], microvm_runs_it_too),
-];
+promises! {
+    [QEMU, BUSYBOX]
+        exit_codes_are_docker_s,
+        foreground_shows_the_program_and_nothing_else,
+        environment_user_and_directory,
+        a_signal_to_the_cli_reaches_the_program,
+        interrupted_twice_leaves_nothing,
+        microvm_runs_it_too;
+}
 
 fn exit_codes_are_docker_s() {
     let cases: [(&[&str], i32); 6] = [
@@ -38,7 +36,7 @@ fn exit_codes_are_docker_s() {
     bed().fails(&["run", "--rm", busybox(), "no-such-program"], &["no-such-program"]);
 }
 
-fn foreground_shows_only_the_program() {
+fn foreground_shows_the_program_and_nothing_else() {
     let outcome = bed().run(&["run", "--rm", busybox(), "printf", r"one\ntwo\r\n\303\251 \033[1m\ttab"]);
     assert_eq!(outcome.stdout, "one\ntwo\r\n\u{e9} \u{1b}[1m\ttab", "{outcome:?}");
     assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""));
@@ -69,7 +67,7 @@ fn interrupt(cli: &std::process::Child, signal: Signal) {
     kill_process(pid, signal).expect("signal the CLI");
 }
 
-fn a_signal_reaches_the_program() {
+fn a_signal_to_the_cli_reaches_the_program() {
     let script = "trap 'echo caught; exit 3' TERM; echo ready; while :; do sleep 1; done";
     let (mut cli, mut stdout) = in_foreground("signalled", script);
     interrupt(&cli, Signal::TERM);
@@ -89,9 +87,7 @@ fn interrupted_twice_leaves_nothing() {
     interrupt(&cli, Signal::INT);
     assert_eq!(cli.wait().expect("the CLI").code(), Some(137));
     // The shim removes the instance after its last client has gone.
-    while bed().run(&["inspect", "stubborn"]).code == 0 {
-        std::thread::yield_now();
-    }
+    until("it has removed itself", || bed().run(&["inspect", "stubborn"]).code != 0);
 }
 
 fn microvm_runs_it_too() {

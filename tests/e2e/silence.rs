@@ -4,24 +4,25 @@ use std::process::Stdio;
 
 use hypeman_tests::bed::Bed;
 use hypeman_tests::fixtures::{bed, testguest};
+use hypeman_tests::guest::Guest;
 use hypeman_tests::needs::{Need, QEMU};
 use hypeman_tests::vm::Instance;
 use rustix::process::{Pid, Signal, kill_process};
 use testguest::{Finish, Options};
 
-use crate::Test;
+use crate::promises;
 
-pub(crate) const TESTS: &[Test] = &[
-    ("silence::a_silent_vmm_is_asked_and_ended", &[QEMU], a_silent_vmm),
-    ("silence::a_bare_guest_that_halts_ends_its_vm", &[QEMU], a_bare_guest_that_halts),
-    ("silence::several_are_stopped_at_once", &[QEMU], several_are_stopped_at_once),
-    ("silence::a_restart_and_a_start_at_once", &[QEMU], a_restart_and_a_start_at_once),
-];
+promises! {
+    [QEMU]
+        a_silent_vmm_is_asked_and_ended,
+        a_bare_guest_that_halts_ends_its_vm,
+        several_are_stopped_at_once,
+        a_restart_and_a_start_at_once;
+}
 
 /// A guest that says a line and waits for input for ever.
 fn quiet<'a>(bed: &'a Bed, name: &str) -> Instance<'a> {
-    let cmdline = Options { count: 1, echo: true, ..Options::default() }.to_string();
-    let vm = Instance::run(bed, name, &["--kernel", testguest(), "--memory", "32m", "--cmdline", &cmdline]);
+    let vm = Guest::new(bed, name).quiet().run();
     let _ = vm.read_until("0000000000 ");
     vm
 }
@@ -31,7 +32,7 @@ fn signal(vm: &Instance, signal: Signal) {
     kill_process(pid, signal).expect("signal the VMM");
 }
 
-fn a_silent_vmm() {
+fn a_silent_vmm_is_asked_and_ended() {
     let vm = quiet(bed(), "silent");
     let shim = vm.pid("shim");
     signal(&vm, Signal::STOP);
@@ -48,7 +49,7 @@ fn a_silent_vmm() {
     assert_eq!((&end["reason"], &end["exit_code"]), (&"killed".into(), &137.into()));
 }
 
-fn a_bare_guest_that_halts() {
+fn a_bare_guest_that_halts_ends_its_vm() {
     let mut accelerators = vec!["tcg"];
     match Need::QemuKvm.lacking() {
         None => accelerators.push("kvm"),

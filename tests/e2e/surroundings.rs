@@ -9,18 +9,19 @@ use hypeman_tests::layout;
 use hypeman_tests::needs::{BUSYBOX, QEMU};
 use hypeman_tests::vm::Instance;
 
-use crate::Test;
+use crate::promises;
 
-pub(crate) const TESTS: &[Test] = &[
-    ("surroundings::a_user_s_program", &[QEMU, BUSYBOX], a_user_s_program),
-    ("surroundings::modules_of_the_kernel_and_limits", &[QEMU, BUSYBOX], modules_and_limits),
-    ("surroundings::what_cannot_be_executed_is_told_why", &[QEMU, BUSYBOX], what_cannot_be_executed),
-    ("surroundings::a_supervisor_is_process_1_and_no_system", &[QEMU, BUSYBOX], a_supervisor),
-    ("surroundings::a_real_time_stop_signal", &[QEMU, BUSYBOX], a_real_time_stop_signal),
-    ("surroundings::a_reboot_is_told_from_a_crash", &[QEMU, BUSYBOX], a_reboot_is_told_from_a_crash),
-    ("surroundings::a_guest_that_halts_ends_its_vm", &[QEMU, BUSYBOX], a_guest_that_halts),
-    ("surroundings::a_stop_while_the_guest_boots_is_heard", &[QEMU, BUSYBOX], a_stop_while_the_guest_boots),
-];
+promises! {
+    [QEMU, BUSYBOX]
+        a_user_s_program,
+        modules_of_the_kernel_and_limits,
+        what_cannot_be_executed_is_told_why,
+        a_supervisor_is_process_1_and_no_system,
+        a_real_time_stop_signal,
+        a_reboot_is_told_from_a_crash,
+        a_guest_that_halts_ends_its_vm,
+        a_stop_while_the_guest_boots_is_heard;
+}
 
 /// An ELF header for AArch64, as an executable.
 const FOREIGN: &[u8] = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\xb7\0\x01\0\0\0";
@@ -82,7 +83,7 @@ fn a_user_s_program() {
     assert_eq!((outcome.stdout.as_str(), outcome.code), (expected, 0), "{outcome:?}");
 }
 
-fn modules_and_limits() {
+fn modules_of_the_kernel_and_limits() {
     // By name, and by the kernel itself, for which nothing in the image has to know of modules.
     let script =
         "modprobe loop && ip link add d0 type dummy && grep -c -e '^loop ' -e '^dummy ' /proc/modules
@@ -99,7 +100,7 @@ fn modules_and_limits() {
     bed().fails(&["create", "--ulimit", "fish=1", image()], &["fish", "nofile"]);
 }
 
-fn what_cannot_be_executed() {
+fn what_cannot_be_executed_is_told_why() {
     for (program, code, words) in [("/foreign", 126, "exec format error"), ("/script", 127, "/no/such/shell")]
     {
         let outcome = bed().run(&["run", "--rm", image(), program]);
@@ -109,7 +110,7 @@ fn what_cannot_be_executed() {
     }
 }
 
-fn a_supervisor() {
+fn a_supervisor_is_process_1_and_no_system() {
     let outcome = bed().run(&["run", "--rm", "-u", "root", image(), "/init"]);
     assert_eq!((outcome.stdout.as_str(), outcome.code), ("pid 1\n/bin/sh /init ", 9), "{outcome:?}");
 }
@@ -142,14 +143,14 @@ fn a_reboot_is_told_from_a_crash() {
     }
 }
 
-fn a_guest_that_halts() {
+fn a_guest_that_halts_ends_its_vm() {
     let vm = Instance::run(bed(), "halts", &["--cpus", "2", "-u", "root", image(), "halt", "-f"]);
     assert_eq!(vm.wait(), 125);
     let end = &bed().inspect("halts")["end"];
     assert!(end["message"].as_str().expect("a message").contains("halted"), "{end}");
 }
 
-fn a_stop_while_the_guest_boots() {
+fn a_stop_while_the_guest_boots_is_heard() {
     let vm = Instance::run(bed(), "stopped-early", &["-u", "root", image(), "sleep", "1000"]);
     bed().ok(&["stop", "-t", "120", "stopped-early"]);
     // SIGRTMIN+3, as the image asks for: the program was there to be ended by it.

@@ -7,13 +7,11 @@ use hypeman_tests::fixtures::{bed, debian};
 use hypeman_tests::needs::{LOGROTATE, MMDEBSTRAP, Need, QEMU, find};
 use hypeman_tests::vm::Instance;
 
-use crate::Test;
+use crate::promises;
 
-pub(crate) const TESTS: &[Test] = &[(
-    "systemd::boots_logs_across_copytruncate_and_powers_off",
-    &[QEMU, MMDEBSTRAP, LOGROTATE, Need::Root],
-    boots_logs_across_copytruncate_and_powers_off,
-)];
+promises! {
+    [QEMU, MMDEBSTRAP, LOGROTATE, Need::Root] boots_logs_across_copytruncate_and_powers_off;
+}
 
 /// The numbers that the service `traffic` printed, in the order of the log.
 fn traffic(lines: &str) -> Vec<u64> {

@@ -5,23 +5,25 @@ use std::path::Path;
 use hypeman_tests::bed::Bed;
 use hypeman_tests::console::whole;
 use hypeman_tests::fixtures::{bed, testguest};
+use hypeman_tests::guest::Guest;
 use hypeman_tests::needs::QEMU;
 use hypeman_tests::vm::Instance;
-use testguest::Options;
+use hypeman_tests::wait::until;
+use testguest::Finish;
 
-use crate::Test;
+use crate::promises;
 
-pub(crate) const TESTS: &[Test] = &[
-    ("truth::a_vmm_killed_from_outside", &[QEMU], a_vmm_killed_from_outside),
-    ("truth::a_shim_killed_leaves_its_vm_running", &[QEMU], a_shim_killed_leaves_its_vm_running),
-    ("truth::instances_of_before_records_had_formats_are_managed", &[QEMU], instances_of_before_formats),
-    ("truth::a_record_of_a_newer_release_is_left_alone", &[], a_record_of_a_newer_release),
-    ("truth::a_guest_that_resets_itself", &[QEMU], a_guest_that_resets_itself),
-];
+promises! {
+    [QEMU]
+        a_vmm_killed_from_outside,
+        a_shim_killed_leaves_its_vm_running,
+        instances_of_before_records_had_formats_are_managed,
+        a_guest_that_resets_itself;
+    [] a_record_of_a_newer_release_is_left_alone;
+}
 
 fn endless(name: &str) -> Instance<'static> {
-    let cmdline = Options { count: 0, ..Options::default() }.to_string();
-    Instance::run(bed(), name, &["--kernel", testguest(), "--memory", "32m", "--cmdline", &cmdline])
+    Guest::new(bed(), name).run()
 }
 
 fn a_vmm_killed_from_outside() {
@@ -36,29 +38,23 @@ fn a_vmm_killed_from_outside() {
 fn a_shim_killed_leaves_its_vm_running() {
     let vm = endless("shim-killed");
     vm.kill("shim");
-    while bed().inspect("shim-killed")["supervised"] == true {
-        std::thread::yield_now();
-    }
+    until("the shim has gone", || bed().inspect("shim-killed")["supervised"] == false);
     let inspected = bed().inspect("shim-killed");
     assert_eq!(inspected["state"], "Running", "{inspected}");
     vm.kill("vmm");
-    while bed().inspect("shim-killed")["state"] == "Running" {
-        std::thread::yield_now();
-    }
+    until("the VMM has gone", || bed().inspect("shim-killed")["state"] != "Running");
     let inspected = bed().inspect("shim-killed");
     assert_eq!((&inspected["state"], &inspected["end"]["reason"]), (&"Stopped".into(), &"vanished".into()));
     assert!(!whole(&vm.directory().join("logs/app.log")).contains(&0));
 }
 
 fn a_guest_that_resets_itself() {
-    let cmdline = Options { count: 10, finish: testguest::Finish::Reset, ..Options::default() }.to_string();
-    let vm =
-        Instance::run(bed(), "resets", &["--kernel", testguest(), "--memory", "32m", "--cmdline", &cmdline]);
+    let vm = Guest::new(bed(), "resets").lines(10).finish(Finish::Reset).run();
     assert_eq!(vm.wait(), 125);
     assert_eq!(bed().inspect("resets")["end"]["reason"], "guest-reset");
 }
 
-fn instances_of_before_formats() {
+fn instances_of_before_records_had_formats_are_managed() {
     let scratch = tempfile::tempdir().expect("a directory");
     let bed = Bed::new(scratch.path());
     let old = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/record/testdata/before-formats");
@@ -87,7 +83,7 @@ fn instances_of_before_formats() {
     assert_eq!(bed.ok(&["ps", "-aq"]), "");
 }
 
-fn a_record_of_a_newer_release() {
+fn a_record_of_a_newer_release_is_left_alone() {
     let scratch = tempfile::tempdir().expect("a directory");
     let bed = Bed::new(scratch.path());
     for name in ["newer", "ours"] {

@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 
 use crate::bed::Bed;
 use crate::needs::Need;
+use crate::wait::until;
 
 /// The programs to test with: the real Cloud Hypervisor that `HYPEMAN_TEST_CLOUD_HYPERVISOR` names, or else the double with
 /// the manners of v53 and with those of the releases before.
@@ -99,10 +100,10 @@ impl ByHand {
             .current_dir(directory)
             .spawn()
             .expect("start it");
-        while UnixStream::connect(&socket).is_err() {
+        until("it listens", || {
             assert!(child.try_wait().expect("wait").is_none(), "it ended");
-            std::thread::yield_now();
-        }
+            UnixStream::connect(&socket).is_ok()
+        });
         ByHand { child: Some(child), socket }
     }
 

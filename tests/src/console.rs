@@ -22,6 +22,15 @@ pub fn whole(app_log: &Path) -> Vec<u8> {
     files(app_log).iter().flat_map(|file| std::fs::read(file).expect("read a log")).collect()
 }
 
+/// The parts of a test guest's log that its boots have printed: each begins with line 0.
+#[must_use]
+pub fn boots(log: &[u8]) -> Vec<&[u8]> {
+    let begins_line = |at: usize| log[at..].starts_with(b"0000000000 ");
+    let mut starts: Vec<usize> = (0..log.len()).filter(|&at| begins_line(at)).collect();
+    starts.push(log.len());
+    starts.windows(2).map(|pair| &log[pair[0]..pair[1]]).collect()
+}
+
 /// A file has no hole: it has blocks for all its bytes, and none of them is NUL.
 ///
 /// # Panics

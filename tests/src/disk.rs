@@ -1,13 +1,17 @@
 //! Disks that are soon full, or that stall.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::needs::find;
 
 /// A tmpfs of a given size that is unmounted when its test is over. Needs root.
 #[derive(Debug)]
-pub struct SmallDisk(tempfile::TempDir);
+pub struct SmallDisk {
+    path: PathBuf,
+    /// Where it is mounted, if that was made for it.
+    directory: Option<tempfile::TempDir>,
+}
 
 impl SmallDisk {
     /// Mounts one of `size`, as in `256k`.
@@ -16,7 +20,20 @@ impl SmallDisk {
     /// When it cannot be mounted.
     #[must_use]
     pub fn new(size: &str) -> SmallDisk {
-        let disk = SmallDisk(tempfile::tempdir().expect("a directory"));
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut disk = SmallDisk::at(directory.path(), size);
+        disk.directory = Some(directory);
+        disk
+    }
+
+    /// Mounts one at `path`, which is made when it is missing.
+    ///
+    /// # Panics
+    /// When it cannot be mounted.
+    #[must_use]
+    pub fn at(path: &Path, size: &str) -> SmallDisk {
+        std::fs::create_dir_all(path).expect("a directory");
+        let disk = SmallDisk { path: path.to_owned(), directory: None };
         disk.mount(&format!("size={size}"));
         disk
     }
@@ -32,7 +49,7 @@ impl SmallDisk {
     /// Where it is mounted.
     #[must_use]
     pub fn path(&self) -> &Path {
-        self.0.path()
+        &self.path
     }
 
     /// Whether nothing more fits.
