@@ -8,6 +8,7 @@ pub mod chain;
 pub mod event;
 pub mod line;
 pub mod log;
+mod pace;
 mod place;
 pub mod reader;
 mod source;

@@ -8,6 +8,8 @@ use rustix::fs::FileType;
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 
+use crate::pace::Kind;
+
 /// A non-blocking source of bytes.
 ///
 /// While bytes are being gathered it must not be registered with the runtime's epoll. A pipe wakes an epoll that watches
@@ -15,7 +17,7 @@ use tokio::net::unix::pipe;
 /// each byte.
 pub(crate) struct Source {
     fd: OwnedFd,
-    kind: FileType,
+    kind: Kind,
     registered: Option<Registered>,
 }
 
@@ -28,11 +30,14 @@ enum Registered {
 impl Source {
     /// Takes a descriptor for what it is.
     pub(crate) fn new(fd: OwnedFd) -> std::io::Result<Source> {
-        let kind = FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode);
-        if !matches!(kind, FileType::Fifo | FileType::Socket) {
-            let reason = format!("a console is a FIFO or a socket, not {kind:?}");
-            return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, reason));
-        }
+        let kind = match FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode) {
+            FileType::Fifo => Kind::Pipe,
+            FileType::Socket => Kind::Socket,
+            other => {
+                let reason = format!("a console is a FIFO or a socket, not {other:?}");
+                return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, reason));
+            }
+        };
         rustix::io::ioctl_fionbio(&fd, true)?;
         Ok(Source { fd, kind, registered: None })
     }
@@ -54,9 +59,9 @@ impl Source {
         self.registered = None;
     }
 
-    /// Whether it is a pipe, which keeps what is not read; else it is a socket.
-    pub(crate) fn is_pipe(&self) -> bool {
-        self.kind == FileType::Fifo
+    /// What it is.
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// Appends up to about `most` bytes of what is there to `buffer`: `None` when there is nothing now, and 0 bytes when the
@@ -79,8 +84,8 @@ impl Source {
     fn register(&self) -> std::io::Result<Registered> {
         let fd = self.fd.try_clone()?;
         match self.kind {
-            FileType::Fifo => pipe::Receiver::from_owned_fd(fd).map(Registered::Pipe),
-            _ => UnixStream::from_std(StdUnixStream::from(fd)).map(Registered::Socket),
+            Kind::Pipe => pipe::Receiver::from_owned_fd(fd).map(Registered::Pipe),
+            Kind::Socket => UnixStream::from_std(StdUnixStream::from(fd)).map(Registered::Socket),
         }
     }
 }

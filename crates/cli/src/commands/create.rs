@@ -44,11 +44,11 @@ pub(crate) fn options(context: &Context, arguments: &CreateArguments) -> Result<
         ulimits: arguments.ulimit.clone(),
         kernel: arguments.kernel.as_deref().map(|kernel| kernel_use(context, kernel)),
         initrd: arguments.initrd.clone(),
-        settings: settings(arguments)?,
+        settings: settings(arguments, &Findings::in_directory(&context.data_dir))?,
     })
 }
 
-fn settings(arguments: &CreateArguments) -> Result<Settings> {
+fn settings(arguments: &CreateArguments, findings: &Findings) -> Result<Settings> {
     let hypervisor = HypervisorKind::from(arguments.hypervisor);
     let limits =
         RateLimit { bytes_per_second: arguments.disk_bps, operations_per_second: arguments.disk_iops };
@@ -57,7 +57,7 @@ fn settings(arguments: &CreateArguments) -> Result<Settings> {
         show_boot: arguments.show_boot,
         hypervisor,
         program: match (&arguments.program.cloud_hypervisor, hypervisor) {
-            (Some(path), HypervisorKind::CloudHypervisor) => Some(named_program(path, hypervisor)?),
+            (Some(path), HypervisorKind::CloudHypervisor) => Some(named_program(path, hypervisor, findings)?),
             _ => None,
         },
         accelerator: arguments.accel.chosen(),
@@ -73,8 +73,8 @@ fn settings(arguments: &CreateArguments) -> Result<Settings> {
 }
 
 /// The program as the shim will find it, whose directory is another.
-fn named_program(path: &Path, hypervisor: HypervisorKind) -> Result<PathBuf> {
-    let program = hypeman_vmm::hypervisor(hypervisor).discover(Some(path), &Findings::none())?;
+fn named_program(path: &Path, hypervisor: HypervisorKind, findings: &Findings) -> Result<PathBuf> {
+    let program = hypeman_vmm::hypervisor(hypervisor).discover(Some(path), findings)?;
     Ok(std::path::absolute(program.path)?)
 }
 

@@ -4,6 +4,7 @@ use std::os::unix::net::UnixStream;
 
 use super::*;
 use crate::log::{Limits, Log};
+use crate::writer::TICK;
 
 const LIMITS: Limits = Limits { max_size: 1 << 20, max_files: 3 };
 
