@@ -226,7 +226,8 @@ mod tests {
     #[test]
     fn a_read_grows_while_it_is_filled_quickly_and_shrinks_while_it_is_slow() {
         let (quick, slow) = (TICK / 10, TICK);
-        let table: [(Kind, &[(usize, Duration)], usize); 6] = [
+        type Reads = [(usize, Duration)];
+        let table: [(Kind, &Reads, usize); 6] = [
             (Kind::Socket, &[], SMALLEST_READ),
             (Kind::Socket, &[(SMALLEST_READ, quick)], 2 * SMALLEST_READ),
             (Kind::Socket, &[(SMALLEST_READ - 1, quick)], SMALLEST_READ),
