@@ -15,6 +15,7 @@ pub mod layout;
 pub mod name;
 pub mod observe;
 pub mod options;
+mod parallel;
 pub mod signal;
 pub mod start;
 pub mod stop;

@@ -1,7 +1,6 @@
 //! What is true of an instance, told from the shim, the VMM and the disk; never from a word in a record.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use hypeman_record::end::{self, End, Reason};
@@ -14,6 +13,7 @@ use hypeman_record::{format, status};
 
 use crate::client::Client;
 use crate::error::Result;
+use crate::parallel::{in_parallel, processors};
 use crate::store::Instance;
 
 /// Most shims that are asked at once.
@@ -68,33 +68,6 @@ pub fn observe_all(instances: &[Instance]) -> Vec<Result<Observation>> {
         Ok((holder, run)) => complete(instance, *holder, run.clone()),
         Err(_) => observe(instance),
     })
-}
-
-fn processors() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
-}
-
-/// Does the same to each item, on so many threads that take turns.
-fn in_parallel<T: Sync, R: Send>(items: &[T], threads: usize, action: impl Fn(&T) -> R + Sync) -> Vec<R> {
-    if threads < 2 || items.len() < 2 {
-        return items.iter().map(action).collect();
-    }
-    let next = AtomicUsize::new(0);
-    let work = || {
-        let turn = || next.fetch_add(1, Ordering::Relaxed);
-        let mine = std::iter::repeat_with(turn).take_while(|index| *index < items.len());
-        mine.map(|index| (index, action(&items[index]))).collect::<Vec<_>>()
-    };
-    let mut done: Vec<_> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads.min(items.len())).map(|_| scope.spawn(work)).collect();
-        let join = |worker: std::thread::ScopedJoinHandle<'_, Vec<(usize, R)>>| match worker.join() {
-            Ok(done) => done,
-            Err(panic) => std::panic::resume_unwind(panic),
-        };
-        workers.into_iter().flat_map(join).collect()
-    });
-    done.sort_unstable_by_key(|(index, _)| *index);
-    done.into_iter().map(|(_, result)| result).collect()
 }
 
 /// Who has the VM, and what the shim has recorded of it. Nobody is asked, so nobody who is silent is waited for.
@@ -255,16 +228,5 @@ mod tests {
         assert_eq!(holder, Holder::Vmm(me()));
         let seen = unsupervised(dir.path(), holder, run);
         assert_eq!((seen.state, seen.end), (State::Shutdown, None));
-    }
-
-    #[test]
-    fn all_are_done_in_their_order_however_many_threads_there_are() {
-        let items: Vec<usize> = (0..1000).collect();
-        for threads in [1, 2, 7, 2000] {
-            assert_eq!(
-                in_parallel(&items, threads, |item| item * 2),
-                items.iter().map(|item| item * 2).collect::<Vec<_>>()
-            );
-        }
     }
 }

@@ -11,6 +11,7 @@ use hypeman_record::{format, names};
 use crate::error::{Error, Result};
 use crate::layout;
 use crate::observe::{self, Observation};
+use crate::parallel::{in_parallel, processors};
 
 /// An instance on disk.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,8 +80,12 @@ impl Store {
     pub fn list(&self) -> Result<(Vec<Instance>, Vec<Error>)> {
         let mut instances = Vec::new();
         let mut damaged = Vec::new();
-        for directory in self.directories()? {
-            match format::read::<Record>(&directory.join(names::RECORD)) {
+        let directories = self.directories()?;
+        let records = in_parallel(&directories, processors(), |directory| {
+            format::read::<Record>(&directory.join(names::RECORD))
+        });
+        for (directory, record) in directories.into_iter().zip(records) {
+            match record {
                 Ok(Some(record)) => instances.push(Instance { record, directory }),
                 Ok(None) => {} // being removed
                 Err(error) => damaged.push(error.into()),
