@@ -98,10 +98,10 @@ pub fn write<T: Versioned + Serialize>(path: &Path, record: &T) -> hypeman_files
     hypeman_files::write_json(path, &value)
 }
 
-/// As [`write`], for a record that is of no use after a power cut, or is synced later ([`sync`]).
+/// As [`write()`], for a record that is of no use after a power cut, or is synced later ([`sync`]).
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_unsynced<T: Versioned + Serialize>(path: &Path, record: &T) -> hypeman_files::Result<()> {
     let value = serde_json::to_value(record).map_err(std::io::Error::from).at(path)?;
     hypeman_files::write_json_unsynced(path, &value)
