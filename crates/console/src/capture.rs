@@ -1,4 +1,4 @@
-//! From a VM's serial line to the log, at the pace that [`crate::pace`] decides.
+//! From a VM's serial line to the log, at the pace that `crate::pace` decides.
 
 use std::os::fd::OwnedFd;
 use std::time::Duration;
