@@ -69,7 +69,7 @@ pub struct VmSpec {
     pub disks: Vec<Disk>,
     /// KVM or TCG; already decided, never "auto".
     pub accelerator: Accelerator,
-    /// CPU features that QEMU's KVM refuses here, and that the guest does not get (see [`crate::qemu::cpu_features`]).
+    /// CPU features that QEMU's KVM refuses here, and that the guest does not get (see [`crate::hypervisor::Hypervisor::cpu_features`]).
     #[serde(default)]
     pub cpu_left_out: Vec<String>,
     /// Name of a virtio-serial port to offer the guest, served on the host as `control.sock`.

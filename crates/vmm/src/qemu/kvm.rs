@@ -40,7 +40,7 @@ pub(crate) fn cpu_features(program: &Program, findings: &Findings) -> Result<Cpu
 /// Tries one set of features after the other.
 ///
 /// # Errors
-/// As [`cpu_features`].
+/// [`Error::NoKvm`] with QEMU's words when it does not come up with any.
 pub fn try_features(program: &Program) -> Result<CpuFeatures> {
     let mut why = None;
     for set in LEFT_OUT {
