@@ -187,11 +187,14 @@ impl Supervisor {
         }
         let vmm = Vmm::start(&shared.launch, &shared.journal)?;
         let made = match self.driver.meanwhile(vmm.make(&shared.launch, started, reboots)).await {
-            Some(Ok(made)) => recorded(made),
+            Some(Ok(made)) => recorded(made).and_then(|made| {
+                let output = vmm.output.try_clone().start("prepare the VMM's output")?;
+                Ok((made, output))
+            }),
             Some(Err(error)) => Err(error),
             None => Err(Error::new("it was ended while it was being started".to_owned())),
         };
-        let Made { vm, console, run } = match made {
+        let (Made { vm, console, run }, output) = match made {
             Ok(made) => made,
             Err(error) => {
                 vmm.end().await;
@@ -199,7 +202,6 @@ impl Supervisor {
             }
         };
         let gone = CancellationToken::new();
-        let output = vmm.output.try_clone().start("prepare the VMM's output")?;
         let keepers = [
             keep_console(&shared, vm.clone(), console, app, &gone),
             keep_output(&shared, output, log, &gone),
