@@ -2,8 +2,8 @@
 //! be checked without a clock or a console.
 //!
 //! A VMM hands its UART on byte by byte. A pipe merges the bytes, and waking up for each of them would cost the CPU that the
-//! guest could use: so from a pipe the capture sleeps for a tick after the first byte, and then reads all that has come. A
-//! socket has room for some 280 single bytes (unix(7): SO_SNDBUF counts the overhead of each); then its sender waits, or drops
+//! guest could use: so from a pipe the capture sleeps for a tick after each read, and then reads all that has come. After a
+//! silence it sleeps for less than that, long enough for a line: somebody waits for the first word. A socket has room for some 280 single bytes (unix(7): SO_SNDBUF counts the overhead of each); then its sender waits, or drops
 //! them. So from a socket they are read at once.
 
 use std::time::Duration;
@@ -11,6 +11,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::writer::{BULK, TICK};
+
+/// How long the first bytes after a silence are left to become a line.
+const FIRST_TICK: Duration = Duration::from_millis(1);
 
 /// Most bytes to hold in memory that came from a pipe. The pipe keeps what comes after them.
 const PIPE_CAPACITY: usize = 1024 * 1024;
@@ -128,7 +131,7 @@ impl Pace {
         self.flood_reads_left > 0
     }
 
-    /// Since when what is read now may have waited: some of what a pipe holds came right after the last read.
+    /// Since when what is read now counts as waiting. It is a tick for all that a pipe has gathered, so that it is written now.
     pub(crate) fn waited_since(&self, now: Instant) -> Instant {
         if let NextRead::At(time) = self.next { time - TICK } else { now }
     }
@@ -163,7 +166,7 @@ impl Pace {
     /// There is something to read again.
     pub(crate) fn became_readable(&mut self, now: Instant) {
         self.next = match self.kind {
-            Kind::Pipe if !self.is_flood() => NextRead::At(now + TICK),
+            Kind::Pipe if !self.is_flood() => NextRead::At(now + FIRST_TICK),
             _ => NextRead::Now,
         };
     }
@@ -245,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn what_became_readable_is_read_after_a_tick_from_a_pipe_and_at_once_from_a_socket() {
+    fn what_became_readable_is_read_soon_from_a_pipe_and_at_once_from_a_socket() {
         let now = Instant::now();
         let next = |kind, taken: usize| {
             let mut pace = Pace::new(kind);
@@ -253,7 +256,7 @@ mod tests {
             pace.became_readable(now);
             pace.next()
         };
-        assert_eq!(next(Kind::Pipe, 1), NextRead::At(now + TICK));
+        assert_eq!(next(Kind::Pipe, 1), NextRead::At(now + FIRST_TICK));
         assert_eq!(next(Kind::Pipe, BULK), NextRead::Now);
         assert_eq!(next(Kind::Socket, 1), NextRead::Now);
     }

@@ -113,7 +113,7 @@ impl Hypervisor for Qemu {
 
     async fn adopt(&self, vmm: Vmm<'_>) -> Result<Box<dyn Vm>> {
         let has_channel = vmm.directory.join(CONTROL_SOCKET).exists();
-        Ok(Box::new(vm::QemuVm::connect(vmm.directory, has_channel).await?))
+        Ok(Box::new(vm::QemuVm::adopt(vmm.directory, has_channel).await?))
     }
 
     fn clean_up(&self, directory: &Path) {

@@ -31,7 +31,7 @@ const MAX_IN_FLIGHT: usize = 16;
 pub(crate) struct QemuVm {
     directory: PathBuf,
     service: QapiService<QmpStreamTokio<WriteHalf<UnixStream>>>,
-    status: watch::Receiver<VmStatus>,
+    status: Rc<watch::Sender<VmStatus>>,
     has_channel: bool,
     /// Has a clone for each command that QEMU has not answered.
     in_flight: Rc<()>,
@@ -45,9 +45,8 @@ impl QemuVm {
         let path = directory.join(QMP_SOCKET);
         let negotiation = QmpStreamTokio::open_uds(&path).await.at(&path)?;
         let (service, mut stream) = negotiation.negotiate().await.at(&path)?.into_parts();
-        let (publish, status) = watch::channel(VmStatus::default());
-        let publish = Rc::new(publish);
-        let heard = publish.clone();
+        let status = Rc::new(watch::Sender::new(VmStatus::default()));
+        let heard = status.clone();
         // Reads to the very end: the SHUTDOWN event is the last thing QEMU says.
         let reader = tokio::task::spawn_local(async move {
             let mut events = Events::default();
@@ -56,17 +55,21 @@ impl QemuVm {
             }
             heard.send_modify(|status| status.is_last = true);
         });
-        let vm = QemuVm {
+        Ok(QemuVm {
             directory: directory.to_owned(),
             service,
             status,
             has_channel,
             in_flight: Rc::new(()),
             _reader: AbortOnDropHandle::new(reader),
-        };
-        // For one that was taken over: what happened to it before.
+        })
+    }
+
+    /// As [`QemuVm::connect`], to a QEMU that has run for a while: learns what has happened before.
+    pub(crate) async fn adopt(directory: &Path, has_channel: bool) -> Result<QemuVm> {
+        let vm = QemuVm::connect(directory, has_channel).await?;
         let state = vm.execute(qmp::query_status {}).await?.status;
-        publish.send_modify(|status| {
+        vm.status.send_modify(|status| {
             status.booted |= !matches!(state, RunState::prelaunch | RunState::inmigrate);
             status.paused = match state {
                 RunState::paused => Some(Paused::Requested),
@@ -103,7 +106,7 @@ impl QemuVm {
 #[async_trait(?Send)]
 impl Vm for QemuVm {
     fn status(&self) -> watch::Receiver<VmStatus> {
-        self.status.clone()
+        self.status.subscribe()
     }
 
     async fn console(&self) -> Result<Console> {
