@@ -1,11 +1,13 @@
 //! Listings: a table for people or JSON for programs. A reader that hangs up is no error of ours.
 
-use std::io::Write;
+use std::borrow::Cow;
+use std::fmt::Display;
+use std::io::{BufWriter, Write};
 
 use anyhow::Result;
-use comfy_table::{Table, presets};
 use rustix::event::{PollFd, PollFlags};
 use serde::Serialize;
+use tabwriter::TabWriter;
 use tokio::sync::oneshot;
 
 use crate::args::Format;
@@ -20,14 +22,17 @@ pub(crate) fn list<T: Serialize>(
     row: impl Fn(&T) -> Vec<String>,
 ) -> Result<()> {
     match format {
-        Format::Json => items.iter().try_for_each(|item| line(&serde_json::to_string(item)?)),
+        Format::Json => {
+            lines(items.iter().map(serde_json::to_string).collect::<serde_json::Result<Vec<_>>>()?)
+        }
         Format::Table => {
-            let mut table = Table::new();
-            table.load_preset(presets::NOTHING).set_header(header).add_rows(items.iter().map(row));
-            for column in table.column_iter_mut() {
-                column.set_padding((0, 3));
+            let header = header.iter().map(ToString::to_string).collect();
+            let rows = std::iter::once(header).chain(items.iter().map(row));
+            let mut table = TabWriter::new(BufWriter::new(std::io::stdout().lock())).padding(3);
+            for row in rows {
+                writeln!(table, "{}", row.iter().map(|cell| clean(cell)).collect::<Vec<_>>().join("\t"))?;
             }
-            table.trim_fmt().lines().try_for_each(line)
+            Ok(table.flush()?)
         }
     }
 }
@@ -37,13 +42,21 @@ pub(crate) fn documents<T: Serialize>(documents: &[T]) -> Result<()> {
     line(&serde_json::to_string_pretty(documents)?)
 }
 
+/// Prints many lines.
+pub(crate) fn lines(lines: impl IntoIterator<Item = impl Display>) -> Result<()> {
+    // Standard output by itself writes each line as it comes.
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    lines.into_iter().try_for_each(|line| writeln!(out, "{line}"))?;
+    Ok(out.flush()?)
+}
+
 /// Prints a line.
 pub(crate) fn line(text: &str) -> Result<()> {
     Ok(writeln!(std::io::stdout().lock(), "{text}")?)
 }
 
 /// Says something on standard error, where there may be nobody any more to hear it.
-pub(crate) fn complain(text: impl std::fmt::Display) {
+pub(crate) fn complain(text: impl Display) {
     let _ = writeln!(std::io::stderr().lock(), "hypeman: {text}");
 }
 
@@ -65,11 +78,20 @@ pub(crate) fn explain(error: &anyhow::Error) -> String {
     }
 }
 
-/// Text of unknown origin, made safe for a terminal and cut to `width` characters.
+/// Text of unknown origin, made safe for a terminal and for a cell of a table.
+fn clean(text: &str) -> Cow<'_, str> {
+    if text.contains(char::is_control) {
+        text.chars().filter(|c| !c.is_control()).collect()
+    } else {
+        text.into()
+    }
+}
+
+/// The same, cut to `width` characters.
 pub(crate) fn short(text: &str, width: usize) -> String {
-    let clean: String = text.chars().filter(|c| !c.is_control()).collect();
+    let clean = clean(text);
     if clean.chars().count() <= width {
-        return clean;
+        return clean.into_owned();
     }
     clean.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }

@@ -87,22 +87,41 @@ pub enum Existing {
     Missing,
 }
 
+/// Who holds a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holding {
+    /// Nobody ever has: there is no such file.
+    Missing,
+    /// Nobody now.
+    Free,
+    /// Someone.
+    Held,
+}
+
+/// Looks at the lock on `path`.
+///
+/// # Errors
+/// When the file is there and cannot be opened.
+pub fn holding(path: &Path) -> Result<Holding> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Holding::Missing),
+        Err(error) => return Err(error).at(path),
+    };
+    // A shared lock, so that two who look at the same time do not take each other for the holder.
+    match file.try_lock_shared() {
+        Ok(()) => Ok(Holding::Free),
+        Err(std::fs::TryLockError::WouldBlock) => Ok(Holding::Held),
+        Err(std::fs::TryLockError::Error(error)) => Err(error).at(path),
+    }
+}
+
 /// Whether someone holds the lock on `path`. A missing file is held by no one.
 ///
 /// # Errors
 /// When the file is there and cannot be opened.
 pub fn is_held(path: &Path) -> Result<bool> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(error).at(path),
-    };
-    // A shared lock, so that two who look at the same time do not take each other for the holder.
-    match file.try_lock_shared() {
-        Ok(()) => Ok(false),
-        Err(std::fs::TryLockError::WouldBlock) => Ok(true),
-        Err(std::fs::TryLockError::Error(error)) => Err(error).at(path),
-    }
+    Ok(holding(path)? == Holding::Held)
 }
 
 fn open(path: &Path) -> Result<File> {

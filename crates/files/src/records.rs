@@ -82,12 +82,20 @@ pub fn sync_directory(directory: &Path) -> Result<()> {
 /// # Errors
 /// When the file cannot be read or is no such record.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    let text = match std::fs::read(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).at(path),
-    };
+    let Some(text) = read_existing(path)? else { return Ok(None) };
     serde_json::from_slice(&text).map(Some).map_err(|source| Error::Damaged { path: path.to_owned(), source })
+}
+
+/// Reads a file; `None` when there is none.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn read_existing(path: &Path) -> Result<Option<Vec<u8>>> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).at(path),
+    }
 }
 
 /// Writes a raw disk of `size` bytes that begins with `content` and is NUL from there on.

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use hypeman_files::Holding;
 use hypeman_record::end::{self, End, Reason};
 use hypeman_record::names;
 use hypeman_record::process::{self, Process};
@@ -62,20 +63,31 @@ pub fn observe(instance: &Instance) -> Result<Observation> {
 /// Observes several instances, all at once: one that does not answer keeps nobody waiting for the others.
 pub fn observe_all(instances: &[Instance]) -> Vec<Result<Observation>> {
     let looked = in_parallel(instances, processors(), |instance| look(&instance.directory));
-    let asked: Vec<_> = instances.iter().zip(looked).collect();
-    let shims = asked.iter().filter(|(_, looked)| matches!(looked, Ok((Holder::Shim, _)))).count();
-    in_parallel(&asked, shims.clamp(1, MAX_ASKED), |(instance, looked)| match looked {
-        Ok((holder, run)) => complete(instance, *holder, run.clone()),
-        Err(_) => observe(instance),
-    })
+    // Those that have a shim are asked; there is nobody to wait for in the others.
+    let has_shim = |looked: &Result<(Holder, Option<Run>)>| matches!(looked, Ok((Holder::Shim, _)));
+    let shims: Vec<_> = instances.iter().zip(&looked).filter(|(_, looked)| has_shim(looked)).collect();
+    let asked = in_parallel(&shims, shims.len().min(MAX_ASKED), |(instance, _)| observe(instance));
+    let mut asked = asked.into_iter();
+    let observed = |(instance, looked): (&Instance, Result<(Holder, Option<Run>)>)| {
+        if has_shim(&looked)
+            && let Some(observation) = asked.next()
+        {
+            return observation;
+        }
+        looked.map(|(holder, run)| unsupervised(&instance.directory, holder, run))
+    };
+    instances.iter().zip(looked).map(observed).collect()
 }
 
 /// Who has the VM, and what the shim has recorded of it. Nobody is asked, so nobody who is silent is waited for.
 pub(crate) fn look(directory: &Path) -> Result<(Holder, Option<Run>)> {
     let shim_pid = directory.join(names::SHIM_PID);
-    let shim_is_there = hypeman_files::is_held(&shim_pid)?;
+    let shim = hypeman_files::holding(&shim_pid)?;
     let run: Option<Run> = format::read(&directory.join(names::RUN))?;
-    if shim_is_there {
+    if shim == Holding::Missing && run.is_none() {
+        return Ok((Holder::Nobody, None)); // never started: only a shim starts a VMM
+    }
+    if shim == Holding::Held {
         let pid = std::fs::read_to_string(&shim_pid).unwrap_or_default().trim().parse().ok();
         // One that has recorded the end of its VM has only to go; then its record is the truth.
         let has_ended = run.as_ref().is_some_and(|run| run.end.is_some() && Some(run.shim.pid) == pid);
@@ -222,6 +234,7 @@ mod tests {
     fn a_vmm_whose_shim_was_killed_before_it_could_record_it_is_known() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(names::VMM_PID);
+        drop(Lock::acquire(&dir.path().join(names::SHIM_PID)).unwrap());
         let _held = Lock::acquire(&path).unwrap();
         std::fs::write(&path, format!("{}\n", std::process::id())).unwrap();
         let (holder, run) = look(dir.path()).unwrap();

@@ -1,5 +1,6 @@
 //! The same done to many instances at once.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// How many threads are worth having for work that waits for nothing.
@@ -8,7 +9,7 @@ pub(crate) fn processors() -> usize {
 }
 
 /// Does the same to each item, on so many threads that take turns.
-pub(crate) fn in_parallel<T: Sync, R: Send>(
+pub(crate) fn in_parallel<T: Sync, R: Send + Sync>(
     items: &[T],
     threads: usize,
     action: impl Fn(&T) -> R + Sync,
@@ -17,21 +18,16 @@ pub(crate) fn in_parallel<T: Sync, R: Send>(
         return items.iter().map(action).collect();
     }
     let next = AtomicUsize::new(0);
+    let done: Vec<OnceLock<R>> = items.iter().map(|_| OnceLock::new()).collect();
     let work = || {
         let turn = || next.fetch_add(1, Ordering::Relaxed);
-        let mine = std::iter::repeat_with(turn).take_while(|index| *index < items.len());
-        mine.map(|index| (index, action(&items[index]))).collect::<Vec<_>>()
+        for index in std::iter::repeat_with(turn).take_while(|index| *index < items.len()) {
+            let _ = done[index].set(action(&items[index])); // nobody else has this turn
+        }
     };
-    let mut done: Vec<_> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads.min(items.len())).map(|_| scope.spawn(work)).collect();
-        let join = |worker: std::thread::ScopedJoinHandle<'_, Vec<(usize, R)>>| match worker.join() {
-            Ok(done) => done,
-            Err(panic) => std::panic::resume_unwind(panic),
-        };
-        workers.into_iter().flat_map(join).collect()
-    });
-    done.sort_unstable_by_key(|(index, _)| *index);
-    done.into_iter().map(|(_, result)| result).collect()
+    // A panic of a thread is that of the scope: past it all are done.
+    std::thread::scope(|scope| (0..threads.min(items.len())).for_each(|_| drop(scope.spawn(work))));
+    done.into_iter().filter_map(OnceLock::into_inner).collect()
 }
 
 #[cfg(test)]

@@ -91,7 +91,7 @@ impl Store {
                 Err(error) => damaged.push(error.into()),
             }
         }
-        instances.sort_by(|a, b| (a.record.created, &a.record.id).cmp(&(b.record.created, &b.record.id)));
+        instances.sort_by_cached_key(|instance| (instance.record.created, instance.record.id.clone()));
         Ok((instances, damaged))
     }
 

@@ -21,6 +21,9 @@ const FIRST: u32 = 1;
 pub trait Versioned: DeserializeOwned {
     /// The format that this release writes, and the highest that it reads.
     const FORMAT: u32;
+
+    /// What it says of itself.
+    fn envelope(&self) -> &Envelope;
 }
 
 /// What stands in a record beside what it is about. The last field of its struct, flattened, so that it takes what no other
@@ -79,14 +82,20 @@ pub enum Error {
 /// # Errors
 /// [`Error`].
 pub fn read<T: Versioned>(path: &Path) -> Result<Option<T>, Error> {
-    let Some(value) = hypeman_files::read_json::<Value>(path)? else { return Ok(None) };
+    let Some(text) = hypeman_files::read_existing(path)? else { return Ok(None) };
+    let record = serde_json::from_slice::<T>(&text);
+    if record.as_ref().is_ok_and(|record| record.envelope().format <= T::FORMAT) {
+        return Ok(record.ok());
+    }
+    // A newer release may write what reads as something else here, or as nothing.
+    let damaged = |source| hypeman_files::Error::Damaged { path: path.to_owned(), source };
+    let value: Value = serde_json::from_slice(&text).map_err(damaged)?;
     let format = value["format"].as_u64().unwrap_or(FIRST.into());
     if format > T::FORMAT.into() {
         let release = value["release"].as_str().unwrap_or("of an unknown release").to_owned();
         return Err(Error::Newer { path: path.to_owned(), release, format, known: T::FORMAT });
     }
-    let damaged = |source| hypeman_files::Error::Damaged { path: path.to_owned(), source };
-    Ok(Some(serde_json::from_value(value).map_err(damaged)?))
+    Ok(Some(record.map_err(damaged)?))
 }
 
 /// Writes a record.

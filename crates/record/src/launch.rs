@@ -36,6 +36,10 @@ pub struct Launch {
 
 impl Versioned for Launch {
     const FORMAT: u32 = 1;
+
+    fn envelope(&self) -> &Envelope {
+        &self.envelope
+    }
 }
 
 /// What becomes of a VM whose guest reboots.

@@ -39,6 +39,10 @@ pub struct Record {
 
 impl Versioned for Record {
     const FORMAT: u32 = 1;
+
+    fn envelope(&self) -> &Envelope {
+        &self.envelope
+    }
 }
 
 /// What a user sets of a VM, and what a record keeps as it was set.

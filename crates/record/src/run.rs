@@ -35,6 +35,10 @@ pub struct Run {
 
 impl Versioned for Run {
     const FORMAT: u32 = 1;
+
+    fn envelope(&self) -> &Envelope {
+        &self.envelope
+    }
 }
 
 /// The end of a run.

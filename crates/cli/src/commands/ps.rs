@@ -45,7 +45,7 @@ pub(crate) fn ps(context: &Context, all: bool, quiet: bool, format: Format) -> R
         }
     }
     if quiet {
-        rows.iter().try_for_each(|row| output::line(&row.id))?;
+        output::lines(rows.iter().map(|row| &row.id))?;
         return Ok(code);
     }
     let header = ["ID", "NAME", "IMAGE", "COMMAND", "CREATED", "STATUS"];
