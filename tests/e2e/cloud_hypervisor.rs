@@ -176,13 +176,11 @@ fn wait_until_held_up(vmm: u32) {
     };
     // write(2), and sendto(2) for a socket.
     let writes = |call: &str| ["1 ", "44 "].iter().any(|number| call.starts_with(number));
-    loop {
+    until("the guest is held up", || {
         let before = seen();
         std::thread::sleep(Duration::from_secs(1));
-        if writes(&before.2) && seen() == before {
-            return;
-        }
-    }
+        writes(&before.2) && seen() == before
+    });
 }
 
 fn killed_mid_line() {

@@ -42,7 +42,7 @@ fn instance(error: &Error) -> Option<String> {
 }
 
 fn needs_kvm(hypervisor: HypervisorKind) -> bool {
-    !hypeman_vmm::hypervisor(hypervisor).abilities().accelerators.contains(&Accelerator::Tcg)
+    !hypeman_vmm::hypervisor(hypervisor).abilities().runs_on(Accelerator::Tcg)
 }
 
 /// The way out of an error of the VMM drivers.

@@ -39,7 +39,7 @@ pub(crate) fn decide(record: &Record, program: &Program, findings: &Findings) ->
     let no_kvm =
         |why: String| Error::NoKvm { name: record.name.clone(), hypervisor: settings.hypervisor, why };
     let features = || driver.cpu_features(program, findings);
-    if !driver.abilities().accelerators.contains(&Accelerator::Tcg) {
+    if !driver.abilities().runs_on(Accelerator::Tcg) {
         require_kvm(record, findings).map_err(no_kvm)?;
         return Ok(Decision::kvm_with(features()?));
     }

@@ -76,7 +76,7 @@ pub(crate) fn check(options: &CreateOptions) -> Result<()> {
         return invalid(Field::Image, "", "there is none, and no kernel to boot alone");
     }
     if let Some(accelerator) = settings.accelerator
-        && !hypeman_vmm::hypervisor(settings.hypervisor).abilities().accelerators.contains(&accelerator)
+        && !hypeman_vmm::hypervisor(settings.hypervisor).abilities().runs_on(accelerator)
     {
         return invalid(Field::Accelerator, "tcg", "Cloud Hypervisor has only kvm; TCG is QEMU's");
     }

@@ -51,6 +51,14 @@ pub struct Abilities {
     pub memory_hotplug: bool,
 }
 
+impl Abilities {
+    /// Whether it has this accelerator.
+    #[must_use]
+    pub fn runs_on(&self, accelerator: Accelerator) -> bool {
+        self.accelerators.contains(&accelerator)
+    }
+}
+
 /// What a hypervisor cannot do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unsupported {
@@ -149,7 +157,7 @@ pub trait Hypervisor {
         if spec.hotplug_memory.is_some() && !abilities.memory_hotplug {
             return Err(Error::Unsupported(Unsupported::MemoryHotplug));
         }
-        if !abilities.accelerators.contains(&spec.accelerator) {
+        if !abilities.runs_on(spec.accelerator) {
             return Err(Error::Unsupported(Unsupported::Tcg));
         }
         Ok(())
