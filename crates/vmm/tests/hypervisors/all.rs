@@ -98,7 +98,7 @@ fn a_vm_is_taken_over_with_its_console_its_control_and_its_end() {
         let mut bed = Bed { vm, console, ..bed };
         rustix::io::write(&bed.console.input, b"again\x04").unwrap();
         let mut typed = read(&mut bed, |_| false).await;
-        typed.retain(|&byte| byte != 0); // seen on Cloud Hypervisor v53.0: a client that leaves may type a NUL
+        typed.retain(|&byte| byte != 0); // Cloud Hypervisor types one when a client leaves (docs/limits.md)
         assert_eq!(typed, b"again");
         bed.process.0.ended().await;
     });
