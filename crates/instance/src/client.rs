@@ -159,12 +159,15 @@ fn connect(directory: &Path) -> std::io::Result<UnixStream> {
 }
 
 fn silent(name: &str, error: &std::io::Error) -> Error {
-    let reason = match error.kind() {
-        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut => "in time".to_owned(),
-        std::io::ErrorKind::UnexpectedEof => "it has hung up".to_owned(),
-        _ => error.to_string(),
+    use std::io::ErrorKind;
+    let (hung_up, reason) = match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => (false, "in time".to_owned()),
+        ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
+            (true, "it has hung up".to_owned())
+        }
+        _ => (false, error.to_string()),
     };
-    Error::Silent { name: name.to_owned(), reason: format!("its shim does not answer: {reason}") }
+    Error::Silent { name: name.to_owned(), reason: format!("its shim does not answer: {reason}"), hung_up }
 }
 
 #[cfg(test)]

@@ -158,6 +158,8 @@ pub enum Error {
         name: String,
         /// What it did instead.
         reason: String,
+        /// Whether that was to hang up, as one that goes.
+        hung_up: bool,
     },
     /// No init of ours runs in the guest that could pass a signal on.
     #[error("instance {name}: no init of ours runs in its guest that could pass a signal on")]

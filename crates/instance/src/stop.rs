@@ -106,7 +106,7 @@ pub fn power_button(instance: &Instance) -> Result<()> {
 /// When the instance was never started, or its shim is killed meanwhile and nothing can be told.
 pub fn wait(instance: &Instance) -> Result<End> {
     if observe::look(&instance.directory)?.0 == Holder::Shim
-        && let Ok(outcome) = client(instance).and_then(|mut shim| shim.ask_for_end(&Request::Wait))
+        && let Ok(outcome) = ask_for_end(instance, &Request::Wait)
     {
         return Ok(outcome.end);
     }
@@ -133,8 +133,7 @@ fn require_active(instance: &Instance) -> Result<()> {
 
 /// Has the shim end its VM, and waits until the shim is gone too, unless it still has something to write.
 fn end_by_shim(instance: &Instance, request: &Request) -> Result<Option<Outcome>> {
-    let asked = client(instance).and_then(|mut shim| shim.ask_for_end(request));
-    match asked {
+    match ask_for_end(instance, request) {
         Ok(outcome) => {
             if !outcome.unwritten {
                 wait_for_shim(instance, KILL_TIMEOUT)?;
@@ -148,6 +147,16 @@ fn end_by_shim(instance: &Instance, request: &Request) -> Result<Option<Outcome>
             Holder::Nobody => Ok(None),
         },
     }
+}
+
+/// Asks the shim for the end. One that hangs up instead is on its way out, as when its start is ended: it is let go first, so
+/// that whoever looks next sees what is left.
+fn ask_for_end(instance: &Instance, request: &Request) -> Result<Outcome> {
+    let asked = client(instance).and_then(|mut shim| shim.ask_for_end(request));
+    if let Err(Error::Silent { hung_up: true, .. }) = asked {
+        wait_for_shim(instance, KILL_TIMEOUT)?;
+    }
+    asked
 }
 
 /// Waits until there is no shim, which has been told to end or is about to. Whether it is gone.
