@@ -2,6 +2,7 @@
 
 mod accelerator;
 mod actions;
+mod adoption;
 mod cloud_hypervisor;
 mod console;
 mod errors;
@@ -55,6 +56,7 @@ fn main() {
     let suites = [
         accelerator::tests,
         actions::tests,
+        adoption::tests,
         cloud_hypervisor::tests,
         console::tests,
         errors::tests,

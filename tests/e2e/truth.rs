@@ -3,12 +3,10 @@
 use std::path::Path;
 
 use hypeman_tests::bed::Bed;
-use hypeman_tests::console::whole;
 use hypeman_tests::fixtures::{bed, testguest};
 use hypeman_tests::guest::Guest;
 use hypeman_tests::needs::QEMU;
 use hypeman_tests::vm::Instance;
-use hypeman_tests::wait::until;
 use testguest::Finish;
 
 use crate::promises;
@@ -16,7 +14,6 @@ use crate::promises;
 promises! {
     [QEMU]
         a_vmm_killed_from_outside,
-        a_shim_killed_leaves_its_vm_running,
         instances_of_before_records_had_formats_are_managed,
         a_guest_that_resets_itself;
     [] a_record_of_a_newer_release_is_left_alone;
@@ -33,19 +30,6 @@ fn a_vmm_killed_from_outside() {
     let inspected = bed().inspect("vmm-killed");
     assert_eq!(inspected["state"], "Stopped");
     assert!(inspected["end"]["message"].as_str().expect("a message").contains("signal 9"), "{inspected}");
-}
-
-fn a_shim_killed_leaves_its_vm_running() {
-    let vm = endless("shim-killed");
-    vm.kill("shim");
-    until("the shim has gone", || bed().inspect("shim-killed")["supervised"] == false);
-    let inspected = bed().inspect("shim-killed");
-    assert_eq!(inspected["state"], "Running", "{inspected}");
-    vm.kill("vmm");
-    until("the VMM has gone", || bed().inspect("shim-killed")["state"] != "Running");
-    let inspected = bed().inspect("shim-killed");
-    assert_eq!((&inspected["state"], &inspected["end"]["reason"]), (&"Stopped".into(), &"vanished".into()));
-    assert!(!whole(&vm.directory().join("logs/app.log")).contains(&0));
 }
 
 fn a_guest_that_resets_itself() {

@@ -63,6 +63,8 @@ pub(crate) enum Command {
     Restart(StopArguments),
     /// Wait until instances have ended, and print their exit codes
     Wait(Names),
+    /// Give running VMs whose shim was killed another, which goes on with their consoles
+    Adopt(AdoptArguments),
     /// List instances
     Ps {
         /// Also those that do not run
@@ -161,6 +163,16 @@ pub(crate) enum ImageCommand {
 pub(crate) struct Names {
     /// Names, or beginnings of ids
     #[arg(required = true, value_name = "NAME", add = ArgValueCompleter::new(names::instances))]
+    pub(crate) names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AdoptArguments {
+    /// All that have lost theirs
+    #[arg(long, conflicts_with = "names")]
+    pub(crate) all: bool,
+    /// Names, or beginnings of ids
+    #[arg(required_unless_present = "all", value_name = "NAME", add = ArgValueCompleter::new(names::instances))]
     pub(crate) names: Vec<String>,
 }
 

@@ -52,8 +52,13 @@ impl Context {
 
 /// Our own binary, and the init beside it.
 pub(crate) fn programs() -> Result<Programs> {
-    let hypeman = std::env::current_exe().context("find the hypeman binary")?;
+    let hypeman = hypeman()?;
     Ok(Programs { init: init(&hypeman)?, hypeman })
+}
+
+/// Our own binary.
+pub(crate) fn hypeman() -> Result<PathBuf> {
+    std::env::current_exe().context("find the hypeman binary")
 }
 
 fn init(hypeman: &std::path::Path) -> Result<PathBuf> {

@@ -22,8 +22,8 @@ use crate::args::{Arguments, Command};
 fn main() -> ExitCode {
     // Before the command line is parsed as people's are: a shim lives long, and what it never runs it need not keep in
     // memory.
-    if let Some(directory) = shim_directory() {
-        return match hypeman_shim::run(&directory) {
+    if let Some((directory, mode)) = shim() {
+        return match hypeman_shim::run(&directory, mode) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error.into(), 1),
         };
@@ -62,11 +62,15 @@ fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// The directory after `hypeman shim`, which only hypeman itself calls.
-fn shim_directory() -> Option<PathBuf> {
+/// What stands after `hypeman shim` and `hypeman shim-adopt`, which only hypeman itself calls.
+fn shim() -> Option<(PathBuf, hypeman_shim::Mode)> {
     let mut arguments = std::env::args_os().skip(1);
-    let directory = (arguments.next()? == "shim").then(|| arguments.next()).flatten()?;
-    Some(PathBuf::from(directory))
+    let mode = match arguments.next()?.to_str()? {
+        "shim" => hypeman_shim::Mode::Start,
+        "shim-adopt" => hypeman_shim::Mode::Adopt,
+        _ => return None,
+    };
+    Some((PathBuf::from(arguments.next()?), mode))
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -20,6 +20,9 @@ pub enum Event {
         /// How the old connection failed, if it did not just end.
         error: Option<std::io::Error>,
     },
+    /// Whoever wrote the log was killed while it wrote so many bytes, and someone has moved or cut the file since: they were taken
+    /// for written.
+    Uncertain(usize),
 }
 
 impl std::fmt::Display for Event {
@@ -43,6 +46,10 @@ impl std::fmt::Display for Event {
                 )?;
                 error.as_ref().map_or(Ok(()), |error| write!(formatter, " ({error})"))
             }
+            Event::Uncertain(length) => write!(
+                formatter,
+                "the shim was killed while it wrote {length} bytes, and the file was moved or cut since; they may be missing"
+            ),
         }
     }
 }

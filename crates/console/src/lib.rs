@@ -3,6 +3,7 @@
 //! [`capture`] brings what a pipe or socket holds into a [`log::Log`], which is append-only, rotates itself and does not
 //! mind what others do to its files. [`reader`] shows it, from the end or from the beginning, across rotations.
 
+pub mod buffer;
 pub mod capture;
 pub mod chain;
 pub mod event;
@@ -11,6 +12,7 @@ pub mod log;
 mod pace;
 mod place;
 pub mod reader;
+pub mod settle;
 mod source;
 pub mod watch;
 pub mod writer;

@@ -4,9 +4,9 @@
 //! gets a hole. The file's size and identity are asked of the system before each write and never remembered, so what
 //! others do to the files is noticed by itself.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::chain::{self, Identity};
@@ -35,6 +35,37 @@ pub struct Error {
 
 /// Result of the log.
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// Keeps account of what is written, for whoever comes after a process that was killed.
+pub trait Account {
+    /// So many bytes are about to be written to the end of this file.
+    fn about_to_write(&self, file: FileState, length: usize);
+
+    /// So many of them are in the log now.
+    fn has_written(&self, length: usize);
+}
+
+/// No account.
+impl Account for () {
+    fn about_to_write(&self, _: FileState, _: usize) {}
+
+    fn has_written(&self, _: usize) {}
+}
+
+/// A file of a log at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileState {
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+    /// In bytes.
+    pub(crate) size: u64,
+}
+
+impl FileState {
+    pub(crate) fn of(metadata: &Metadata) -> FileState {
+        FileState { device: metadata.dev(), inode: metadata.ino(), size: metadata.len() }
+    }
+}
 
 /// A log and its rotated files. There must be only one writer.
 #[derive(Debug)]
@@ -67,9 +98,17 @@ impl Log {
     /// # Errors
     /// When the disk is full or fails. The error tells how much was written: try again with the rest.
     pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.append_with(bytes, &())
+    }
+
+    /// As [`Log::append`], with an account kept of each write.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub fn append_with(&mut self, bytes: &[u8], account: &impl Account) -> Result<()> {
         let mut written = 0;
         while written < bytes.len() {
-            written += self.append_some(&bytes[written..]).map_err(|source| Error {
+            written += self.append_some(&bytes[written..], account).map_err(|source| Error {
                 path: self.path.clone(),
                 written,
                 source,
@@ -79,20 +118,22 @@ impl Log {
     }
 
     /// Writes a part of `bytes`, or rotates and writes nothing.
-    fn append_some(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+    fn append_some(&mut self, bytes: &[u8], account: &impl Account) -> std::io::Result<usize> {
         self.follow_path()?;
-        let size = self.file.metadata()?.len();
-        match fitting(bytes, self.limits.max_size, size) {
-            0 => self.rotate().map(|()| 0),
-            fitting => match self.file.write(&bytes[..fitting]) {
-                Ok(written) => {
-                    self.end = self.end.saturating_add(written as u64);
-                    Ok(written)
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Ok(0),
-                Err(error) => Err(error),
-            },
+        let state = FileState::of(&self.file.metadata()?);
+        let fitting = fitting(bytes, self.limits.max_size, state.size);
+        if fitting == 0 {
+            return self.rotate().map(|()| 0);
         }
+        account.about_to_write(state, fitting);
+        let written = match self.file.write(&bytes[..fitting]) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Ok(0),
+            other => other,
+        };
+        let length = *written.as_ref().unwrap_or(&0);
+        account.has_written(length);
+        self.end = self.end.saturating_add(length as u64);
+        written
     }
 
     /// Opens the file again when someone has renamed or deleted it.

@@ -1,5 +1,4 @@
 //! Where the bytes come from: a FIFO or a unix stream socket.
-#![allow(unsafe_code)] // reads into memory that need not be cleared first
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -8,6 +7,7 @@ use rustix::fs::FileType;
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 
+use crate::buffer::Buffer;
 use crate::pace::Kind;
 
 /// A non-blocking source of bytes.
@@ -64,16 +64,17 @@ impl Source {
         self.kind
     }
 
-    /// Appends up to about `most` bytes of what is there to `buffer`: `None` when there is nothing now, and 0 bytes when the
-    /// other end has closed. While it is registered, a read may return more, and the runtime may say that there is nothing
-    /// although something has just come.
-    pub(crate) fn read(&self, buffer: &mut Vec<u8>, most: usize) -> std::io::Result<Option<usize>> {
-        buffer.reserve(most);
-        let read = match &self.registered {
-            Some(Registered::Pipe(pipe)) => pipe.try_read_buf(buffer),
-            Some(Registered::Socket(socket)) => socket.try_read_buf(buffer),
-            None => read_some(&self.fd, buffer, most),
-        };
+    /// Appends up to `most` bytes of what is there to `buffer`: `None` when there is nothing now, and 0 bytes when the other end
+    /// has closed. While it is registered, the runtime may say that there is nothing although something has just come.
+    pub(crate) fn read(&self, buffer: &mut Buffer, most: usize) -> std::io::Result<Option<usize>> {
+        // No more than there is, so that the read is all or nothing (see `crate::buffer`); and of an end that was closed, nothing.
+        let there = rustix::io::ioctl_fionread(&self.fd)?;
+        let length = usize::try_from(there).unwrap_or(usize::MAX).clamp(1, most);
+        let read = buffer.receive(length, |free| match &self.registered {
+            Some(Registered::Pipe(pipe)) => pipe.try_read(free),
+            Some(Registered::Socket(socket)) => socket.try_read(free),
+            None => Ok(rustix::io::retry_on_intr(|| rustix::io::read(&self.fd, &mut *free))?),
+        });
         match read {
             Ok(length) => Ok(Some(length)),
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(None),
@@ -86,23 +87,6 @@ impl Source {
         match self.kind {
             Kind::Pipe => pipe::Receiver::from_owned_fd(fd).map(Registered::Pipe),
             Kind::Socket => UnixStream::from_std(StdUnixStream::from(fd)).map(Registered::Socket),
-        }
-    }
-}
-
-fn read_some(fd: &OwnedFd, buffer: &mut Vec<u8>, most: usize) -> std::io::Result<usize> {
-    loop {
-        let spare = buffer.spare_capacity_mut();
-        let end = spare.len().min(most);
-        match rustix::io::read(fd, &mut spare[..end]) {
-            Ok((read, _)) => {
-                let length = read.len();
-                // SAFETY: these bytes lie right behind the others, within the capacity, and were just written by read(2).
-                unsafe { buffer.set_len(buffer.len() + length) };
-                return Ok(length);
-            }
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A log that is written on a thread of its own, so that whoever reads a console never waits for the disk.
 //!
-//! Between the reader and the disk is a bounded buffer. One part of it is being written, the other gathers what comes
-//! meanwhile. It is written as whole lines, so that whoever copies and truncates the log cuts between two of them; a line
+//! Between the reader and the disk is a bounded buffer (`crate::buffer`). One part of it is being written, the other gathers what
+//! comes meanwhile. It is written as whole lines, so that whoever copies and truncates the log cuts between two of them; a line
 //! without its end waits one more tick, then it is written as it is, because it may be a prompt.
 
 use std::future::pending;
@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 
+use crate::buffer::{Batch, Buffer};
 use crate::event::Event;
 use crate::log::{Error, Log};
 
@@ -23,15 +24,17 @@ pub(crate) const BULK: usize = 64 * 1024;
 /// Longest pause between two attempts to write to a full disk.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Capacity that each of the two buffers keeps when there is nothing to write, in bytes.
+/// Memory that the buffer keeps when there is nothing to write, in bytes.
 const SPARE_CAPACITY: usize = 256 * 1024;
 
 /// A log and what is on its way to it.
 #[derive(Debug)]
 pub struct Writer {
-    /// Read, and not yet given to the disk.
-    waiting: Vec<u8>,
-    /// When the first of it may have come.
+    /// Read, and not yet in the log.
+    buffer: Buffer,
+    /// Position in the buffer up to which it was given to the disk.
+    given: u64,
+    /// When the first of what was not may have come.
     since: Instant,
     /// An unfinished line at its beginning has waited for its end long enough.
     overdue: bool,
@@ -40,11 +43,11 @@ pub struct Writer {
 
 #[derive(Debug)]
 enum State {
-    /// Nothing is being written. The vector is the buffer of the last write, to be used again.
-    Idle(Log, Vec<u8>),
-    /// A write of this many bytes is under way since the instant.
-    Writing(JoinHandle<Outcome>, usize, Instant),
-    /// The disk has refused them; the next attempt is due at the instant.
+    /// Nothing is being written.
+    Idle(Log),
+    /// A write is under way since the instant.
+    Writing(JoinHandle<Outcome>, Instant),
+    /// The disk has refused it; the next attempt is due at the instant.
     Refused { outcome: Box<Outcome>, retry: Instant, pause: Duration },
     /// A placeholder, only while one of the others is being replaced.
     Changing,
@@ -54,27 +57,28 @@ enum State {
 #[derive(Debug)]
 struct Outcome {
     log: Log,
-    /// What it did not write.
-    rest: Vec<u8>,
+    /// What was to be written; some of it is not if it was refused.
+    batch: Batch,
     refused: Option<Error>,
 }
 
 impl Writer {
-    /// A writer to `log`.
+    /// A writer to `log` of what is in `buffer` and comes into it.
     #[must_use]
-    pub fn new(log: Log) -> Writer {
-        let state = State::Idle(log, Vec::new());
-        Writer { waiting: Vec::new(), since: Instant::now(), overdue: false, state }
+    pub fn new(log: Log, buffer: Buffer) -> Writer {
+        let given = buffer.tail() - buffer.held() as u64;
+        Writer { given, buffer, since: Instant::now(), overdue: false, state: State::Idle(log) }
+    }
+
+    /// The memory of what is not in the log yet.
+    #[must_use]
+    pub fn buffer(&self) -> &Buffer {
+        &self.buffer
     }
 
     /// How many bytes it holds that are not yet known to be in the log.
     pub(crate) fn held(&self) -> usize {
-        let given = match &self.state {
-            State::Writing(_, length, _) => *length,
-            State::Refused { outcome, .. } => outcome.rest.len(),
-            State::Idle(..) | State::Changing => 0,
-        };
-        given + self.waiting.len()
+        self.buffer.held()
     }
 
     /// Whether the disk has refused what it was given.
@@ -84,39 +88,37 @@ impl Writer {
 
     /// When the write that is under way was started.
     pub(crate) fn writing_since(&self) -> Option<Instant> {
-        if let State::Writing(_, _, since) = &self.state { Some(*since) } else { None }
+        if let State::Writing(_, since) = &self.state { Some(*since) } else { None }
     }
 
     /// Gives back the memory that only a flood needs, if there is nothing to write.
     pub(crate) fn release_spare_memory(&mut self) {
-        if let State::Idle(_, spare) = &mut self.state
-            && self.waiting.is_empty()
-        {
-            spare.clear();
-            spare.shrink_to(SPARE_CAPACITY);
-            self.waiting.shrink_to(SPARE_CAPACITY);
-        }
+        self.buffer.shrink(SPARE_CAPACITY);
     }
 
-    /// Adds what `read` appends, all of which came after `since`.
-    pub(crate) fn add<T>(&mut self, since: Instant, read: impl FnOnce(&mut Vec<u8>) -> T) -> T {
-        if self.waiting.is_empty() {
+    /// Adds what `read` puts into the buffer, all of which came after `since`.
+    pub(crate) fn add<T>(&mut self, since: Instant, read: impl FnOnce(&mut Buffer) -> T) -> T {
+        if self.waiting() == 0 {
             self.since = since;
         }
-        read(&mut self.waiting)
+        read(&mut self.buffer)
+    }
+
+    /// How many bytes the disk was not given yet.
+    fn waiting(&self) -> usize {
+        usize::try_from(self.buffer.tail() - self.given).unwrap_or(usize::MAX)
     }
 
     /// When the next write is due; `None` when there is nothing to write or a write is under way.
     pub(crate) fn due(&self) -> Option<Instant> {
-        let idle = matches!(self.state, State::Idle(..)) && !self.waiting.is_empty();
-        idle.then(|| if self.waiting.len() >= BULK && !self.overdue { self.since } else { self.since + TICK })
+        let idle = matches!(self.state, State::Idle(..)) && self.waiting() > 0;
+        idle.then(|| if self.waiting() >= BULK && !self.overdue { self.since } else { self.since + TICK })
     }
 
     /// Starts the next write if it is due, or if this is the `last` one.
     pub(crate) fn write(&mut self, last: bool) {
         if let Some((log, batch)) = self.batch(last) {
-            let length = batch.len();
-            self.state = State::Writing(spawn_blocking(|| append(log, batch)), length, self.since);
+            self.state = State::Writing(spawn_blocking(|| append(log, batch)), self.since);
         }
     }
 
@@ -128,22 +130,21 @@ impl Writer {
     }
 
     /// Takes what is to be written now, with the log to write it to.
-    fn batch(&mut self, last: bool) -> Option<(Log, Vec<u8>)> {
+    fn batch(&mut self, last: bool) -> Option<(Log, Batch)> {
         let now = Instant::now();
-        if !last && self.due()? > now || self.waiting.is_empty() {
+        if !last && self.due()? > now || self.waiting() == 0 {
             return None;
         }
-        let lines = self.waiting.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
-        let length = if last || lines == 0 && self.overdue { self.waiting.len() } else { lines };
-        self.overdue = length < self.waiting.len();
+        let waiting = self.buffer.bytes(self.given);
+        let lines = waiting.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+        let length = if last || lines == 0 && self.overdue { waiting.len() } else { lines };
+        self.overdue = length < waiting.len();
         self.since = now;
+        let to = self.given + length as u64;
         match std::mem::replace(&mut self.state, State::Changing) {
-            State::Idle(log, mut spare) if length > 0 => {
-                spare.clear();
-                spare.extend_from_slice(&self.waiting[length..]);
-                let mut batch = std::mem::replace(&mut self.waiting, spare);
-                batch.truncate(length);
-                Some((log, batch))
+            State::Idle(log) if length > 0 => {
+                self.given = to;
+                Some((log, self.buffer.lend(to)))
             }
             state => {
                 self.state = state;
@@ -166,7 +167,7 @@ impl Writer {
                     std::mem::replace(&mut self.state, State::Changing)
                 {
                     // Tried right here, where the length of the pause is known: a full disk answers at once.
-                    self.finish(append(outcome.log, outcome.rest), (pause * 2).min(LONGEST_PAUSE), on_event);
+                    self.finish(append(outcome.log, outcome.batch), (pause * 2).min(LONGEST_PAUSE), on_event);
                 }
             }
         }
@@ -177,7 +178,8 @@ impl Writer {
             if pause > TICK {
                 on_event(Event::Resumed);
             }
-            self.state = State::Idle(outcome.log, outcome.rest);
+            self.buffer.release(outcome.batch);
+            self.state = State::Idle(outcome.log);
             return;
         };
         if pause == TICK {
@@ -197,9 +199,7 @@ impl Writer {
     }
 }
 
-fn append(mut log: Log, mut batch: Vec<u8>) -> Outcome {
-    let refused = log.append(&batch).err();
-    let written = refused.as_ref().map_or(batch.len(), |error| error.written);
-    batch.drain(..written);
-    Outcome { log, rest: batch, refused }
+fn append(mut log: Log, batch: Batch) -> Outcome {
+    let refused = log.append_with(batch.rest(), &batch).err();
+    Outcome { log, batch, refused }
 }

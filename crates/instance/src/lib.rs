@@ -5,6 +5,7 @@
 //! the disk.
 
 mod accelerator;
+pub mod adopt;
 pub mod client;
 mod cmdline;
 pub mod command;

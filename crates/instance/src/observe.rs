@@ -195,6 +195,8 @@ mod tests {
             accelerator: Accelerator::Tcg,
             started: jiff::Timestamp::UNIX_EPOCH,
             reboots: 0,
+            held: None,
+            adoptions: Vec::new(),
             end: None,
             envelope: Envelope::of::<Run>(),
         }

@@ -62,7 +62,8 @@ pub fn start(store: &Store, instance: &Instance, programs: &Programs) -> Result<
     std::fs::create_dir_all(&logs).at(&logs)?; // someone may have cleared them away
     let launch = prepare(store, instance, programs)?;
     format::write_unsynced(&instance.directory.join(names::LAUNCH), &launch)?;
-    let shim = Shim::start(instance, &programs.hypeman, alive)?;
+    let listener = listen(&instance.directory)?;
+    let shim = Shim::start(instance, &programs.hypeman, "shim", listener, alive)?;
     drop(changed); // the directory is the shim's now, and the rest is waiting
     shim.wait_until_ready(instance).map(Started::Now)
 }
@@ -236,7 +237,7 @@ fn guest_config(record: &Record, command: &CommandSpec, modules: bool) -> Result
 }
 
 /// A shim that was just started.
-struct Shim {
+pub(crate) struct Shim {
     process: Child,
     /// Where it says its word.
     word: PipeReader,
@@ -246,22 +247,27 @@ struct Shim {
 impl Shim {
     /// Starts the shim. Its socket is made here and handed over as standard input, so that from the shim's first moment a
     /// request waits in the backlog instead of being refused; and with it the lock that says that there is a shim.
-    fn start(instance: &Instance, hypeman: &Path, alive: Lock) -> Result<Shim> {
+    pub(crate) fn start(
+        instance: &Instance,
+        hypeman: &Path,
+        task: &str,
+        listener: UnixListener,
+        alive: Lock,
+    ) -> Result<Shim> {
         let directory = &instance.directory;
-        let listener = listen(directory)?;
         let client = Client::connect(&instance.record.name, directory)?;
         let (word, shim_end) = std::io::pipe().at(directory)?;
         let log = directory.join(names::HYPEMAN_LOG);
         let stderr = OpenOptions::new().append(true).create(true).mode(0o600).open(&log).at(&log)?;
         let lock = FdMapping { parent_fd: alive.into(), child_fd: names::SHIM_LOCK_FD };
         let mut command = Command::new(hypeman);
-        command.arg("shim").arg(directory).stdin(OwnedFd::from(listener)).stdout(shim_end).stderr(stderr);
+        command.arg(task).arg(directory).stdin(OwnedFd::from(listener)).stdout(shim_end).stderr(stderr);
         command.fd_mappings(vec![lock]).map_err(std::io::Error::other).at(hypeman)?;
         Ok(Shim { process: command.spawn().at(hypeman)?, word, client })
     }
 
     /// Waits for its word.
-    fn wait_until_ready(mut self, instance: &Instance) -> Result<Client> {
+    pub(crate) fn wait_until_ready(mut self, instance: &Instance) -> Result<Client> {
         let mut line = String::new();
         // Ends with the line, or with the shim.
         BufReader::new(self.word).take(64 * 1024).read_line(&mut line).at(&instance.directory)?;
@@ -282,7 +288,7 @@ impl Shim {
     }
 }
 
-fn listen(directory: &Path) -> Result<UnixListener> {
+pub(crate) fn listen(directory: &Path) -> Result<UnixListener> {
     let socket = directory.join(names::SHIM_SOCKET);
     match std::fs::remove_file(&socket) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Ok(Err(error).at(&socket)?),

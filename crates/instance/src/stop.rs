@@ -2,7 +2,8 @@
 //!
 //! Nobody holds the instance's lock here, because everybody waits here: a kill is not to wait for a stop.
 
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use hypeman_files::AtPath;
 use hypeman_record::end::End;
@@ -11,6 +12,7 @@ use hypeman_record::process::Process;
 use hypeman_record::protocol::Request;
 use rustix::process::Signal;
 
+use crate::adopt;
 use crate::client::{Client, Outcome};
 use crate::error::{Error, Needs, Result};
 use crate::observe::{self, Holder};
@@ -100,19 +102,29 @@ pub fn power_button(instance: &Instance) -> Result<()> {
     client(instance)?.ask(&Request::PowerButton).map(|_| ())
 }
 
-/// Waits for the end of the VM and tells it; at once when it has ended already.
+/// Waits for the end of the VM and tells it; at once when it has ended already. A VM that loses its shim meanwhile is taken over
+/// by another, of the program `hypeman`.
 ///
 /// # Errors
-/// When the instance was never started, or its shim is killed meanwhile and nothing can be told.
-pub fn wait(instance: &Instance) -> Result<End> {
-    if observe::look(&instance.directory)?.0 == Holder::Shim
-        && let Ok(outcome) = ask_for_end(instance, &Request::Wait)
-    {
-        return Ok(outcome.end);
-    }
-    // The shim has ended between the two questions, or was killed: the VMM's process is what is left to wait for.
-    if let (Holder::Vmm(vmm), _) = observe::look(&instance.directory)? {
-        while vmm.is_alive() && !vmm.wait_gone(Duration::from_secs(3600)) {}
+/// When the instance was never started, or its shim is killed and nothing can be told.
+pub fn wait(instance: &Instance, hypeman: &Path) -> Result<End> {
+    loop {
+        let adopted = adopt::adopt(instance, hypeman);
+        if observe::look(&instance.directory)?.0 == Holder::Shim
+            && let Ok(outcome) = ask_for_end(instance, &Request::Wait)
+        {
+            return Ok(outcome.end);
+        }
+        // The shim has ended between the two questions, or was killed.
+        match observe::look(&instance.directory)?.0 {
+            Holder::Vmm(_) if adopted.is_ok() && adopt::is_orphaned(instance)? => {}
+            // The VMM's process is what is left to wait for.
+            Holder::Vmm(vmm) => {
+                while vmm.is_alive() && !vmm.wait_gone(Duration::from_secs(3600)) {}
+                break;
+            }
+            Holder::Shim | Holder::Nobody => break,
+        }
     }
     let seen = instance.observe()?;
     let (name, state) = (instance.record.name.clone(), seen.state);
@@ -159,12 +171,36 @@ fn ask_for_end(instance: &Instance, request: &Request) -> Result<Outcome> {
     asked
 }
 
+/// Waits until an instance that removes itself has done so, after the last of those who had asked for its end is gone.
+///
+/// # Errors
+/// When its directory is there and cannot be read.
+pub fn wait_for_removal(instance: &Instance) -> Result<()> {
+    wait_for_shim(instance, KILL_TIMEOUT).map(drop)
+}
+
 /// Waits until there is no shim, which has been told to end or is about to. Whether it is gone.
 pub(crate) fn wait_for_shim(instance: &Instance, limit: Duration) -> Result<bool> {
     if let Some(shim) = shim(instance) {
         let _ = shim.wait_gone(limit);
     }
     Ok(!hypeman_files::is_held(&instance.directory.join(names::SHIM_PID))?)
+}
+
+/// A shim that was killed holds its lock until the last of its threads is gone, which may be writing to a slow disk.
+pub(crate) fn let_go_of_dead_shim(instance: &Instance, limit: Duration) -> Result<()> {
+    let path = instance.directory.join(names::SHIM_PID);
+    let deadline = Instant::now() + limit;
+    while hypeman_files::is_held(&path)? && is_dead(&path) && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
+/// Whether the process is gone whose number stands in the file.
+fn is_dead(pid: &Path) -> bool {
+    let pid = std::fs::read_to_string(pid).ok().and_then(|pid| pid.trim().parse().ok());
+    pid.is_some_and(|pid| Process::find(pid).is_none())
 }
 
 /// The shim's process, while there is one.

@@ -26,6 +26,12 @@ pub struct Run {
     /// How often its guest has rebooted since.
     #[serde(default)]
     pub reboots: u32,
+    /// What the VMM holds for the next shim; absent in runs of before VMMs did so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<Held>,
+    /// The shims that have taken the VM over, the last one last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adoptions: Vec<Adoption>,
     /// When and how it ended; absent while it runs, and for ever if the shim was killed first.
     pub end: Option<Ended>,
     /// Format and release, and what a newer one has added.
@@ -39,6 +45,28 @@ impl Versioned for Run {
     fn envelope(&self) -> &Envelope {
         &self.envelope
     }
+}
+
+/// Numbers of descriptors in the VMM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// The memory of what was read from the console and is not in the log.
+    pub console_memory: i32,
+    /// The socket in which the console's connection lies.
+    pub console_connection: i32,
+}
+
+/// A shim's taking over of a VM that runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Adoption {
+    /// When.
+    pub at: Timestamp,
+    /// Why it was needed.
+    pub reason: String,
+    /// The shim from whom.
+    pub from: Process,
+    /// The release that has taken over.
+    pub release: String,
 }
 
 /// The end of a run.

@@ -9,6 +9,7 @@ mod driver;
 mod error;
 mod halt;
 mod journal;
+mod keep;
 mod logs;
 mod memory;
 mod order;
@@ -29,13 +30,22 @@ use hypeman_record::protocol::Started;
 
 pub use error::{Error, Result};
 
+/// How a shim comes to its VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// It starts it.
+    Start,
+    /// It runs already, and its shim has ended.
+    Adopt,
+}
+
 /// Supervises the VM that the launch order in `directory` describes until it has ended. Standard input is the listening
 /// socket on which to answer; standard output takes one line, [`Started`], as soon as it is known.
 ///
 /// # Errors
-/// When the VM could not be started; whoever reads standard output has been told then.
-pub fn run(directory: &Path) -> Result<()> {
-    let result = process::become_shim(directory).and_then(supervisor::supervise);
+/// When the VM could not be started or taken over; whoever reads standard output has been told then.
+pub fn run(directory: &Path, mode: Mode) -> Result<()> {
+    let result = process::become_shim(directory).and_then(|identity| supervisor::supervise(identity, mode));
     if let Err(error) = &result {
         say(&Started::Failed { message: error.reason.clone() });
     }

@@ -5,10 +5,12 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
+use hypeman_console::buffer::Buffer;
 use hypeman_console::capture::capture;
 use hypeman_console::event::Event;
 use hypeman_console::line::{Line, capture_line};
 use hypeman_console::log::{Limits, Log};
+use hypeman_console::settle;
 use hypeman_console::writer::Writer;
 use hypeman_record::launch::Launch;
 use hypeman_record::names;
@@ -16,7 +18,9 @@ use hypeman_vmm::vm::{Console, Vm};
 use tokio::task::{JoinHandle, spawn_local};
 use tokio_util::sync::CancellationToken;
 
-use crate::error::{Result, StartContext};
+use crate::error::{Error, Result, StartContext};
+use crate::journal::Journal;
+use crate::keep::Keep;
 use crate::shared::Shared;
 use crate::vm;
 
@@ -30,7 +34,37 @@ pub(crate) fn limits(launch: &Launch) -> Limits {
 
 /// Opens a log; without its logs a VM is not started.
 pub(crate) fn open(launch: &Launch, name: &str) -> Result<Writer> {
-    Log::open(Path::new(name), limits(launch)).map(Writer::new).start("open the log")
+    let log = Log::open(Path::new(name), limits(launch)).start("open the log")?;
+    Ok(Writer::new(log, Buffer::new().start("open the log")?))
+}
+
+/// Goes on with the console's log where another shim was stopped, and with the memory of what that had read. Without it, or when
+/// it cannot be used, only with the log, and says so.
+pub(crate) fn take_over(
+    launch: &Launch,
+    memory: Option<Result<OwnedFd>>,
+    journal: &Journal,
+) -> Result<Writer> {
+    let memory =
+        memory.unwrap_or_else(|| Err(Error::new("the VM was started by an older release".to_owned())));
+    let resumed = memory.and_then(|memory| {
+        settle::resume(Path::new(names::APP_LOG), limits(launch), memory).start("go on with the log")
+    });
+    match resumed {
+        Ok((writer, doubt)) => {
+            if let Some(doubt) = doubt {
+                journal.note(format_args!("{}: {doubt}", names::APP_LOG));
+            }
+            Ok(writer)
+        }
+        Err(error) => {
+            journal.note(format_args!(
+                "{}: what the last shim had read and not written is missing: {error}",
+                names::APP_LOG
+            ));
+            open(launch, names::APP_LOG)
+        }
+    }
 }
 
 /// Starts a task that brings what the guest prints into its log, until the VMM is `gone` and all is written. It gives the log
@@ -39,13 +73,28 @@ pub(crate) fn keep_console(
     shared: &Rc<Shared>,
     vm: Rc<dyn Vm>,
     console: Console,
+    kept: Keep,
     log: Writer,
     gone: &CancellationToken,
 ) -> JoinHandle<Option<Writer>> {
-    let of = |console: Console| Line { output: console.output, input: console.input };
-    let connect = move || {
-        let vm = vm.clone();
-        async move { vm.console().await.map(of).map_err(std::io::Error::other) }
+    let kept = Rc::new(kept);
+    let of = {
+        let shared = shared.clone();
+        move |console: Console| {
+            if let Err(error) = kept.put(&console) {
+                shared
+                    .journal
+                    .note(format_args!("the console's connection cannot be kept for another shim: {error}"));
+            }
+            Line { output: console.output, input: console.input }
+        }
+    };
+    let connect = {
+        let of = of.clone();
+        move || {
+            let (vm, of) = (vm.clone(), of.clone());
+            async move { vm.console().await.map(of).map_err(std::io::Error::other) }
+        }
     };
     let capture = {
         let (shared, gone, connect) = (shared.clone(), gone.clone(), connect.clone());
@@ -157,6 +206,7 @@ mod tests {
         let log = || {
             Writer::new(
                 Log::open(&scratch.path().join("log"), Limits { max_size: 4096, max_files: 1 }).unwrap(),
+                Buffer::new().unwrap(),
             )
         };
         let shared = shared(scratch.path());

@@ -9,11 +9,12 @@ use hypeman_console::writer::Writer;
 use hypeman_files::Lock;
 use hypeman_guest::status;
 use hypeman_record::end::{End, Evidence, Reason, end, judge};
-use hypeman_record::format;
+use hypeman_record::format::{self, RELEASE};
 use hypeman_record::launch::{Guest, Launch, OnReboot};
 use hypeman_record::names;
+use hypeman_record::process::Process;
 use hypeman_record::protocol::Started;
-use hypeman_record::run::{Ended, Run};
+use hypeman_record::run::{Adoption, Ended, Run};
 use hypeman_vmm::process::VmmExit;
 use hypeman_vmm::vm::{ShutdownReason, Vm, VmStatus};
 use jiff::Timestamp;
@@ -23,9 +24,11 @@ use tokio::task::{JoinHandle, LocalSet, spawn_blocking, spawn_local};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::Mode;
 use crate::driver::Driver;
 use crate::error::{Error, Result, StartContext};
 use crate::journal::Journal;
+use crate::keep::{self, Keep};
 use crate::logs::{self, keep_console, keep_output};
 use crate::memory;
 use crate::policy::Phase;
@@ -48,8 +51,8 @@ const GOOD_RUN: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// Carries out the launch order in the current directory.
-pub(crate) fn supervise(Identity { listener, alive }: Identity) -> Result<()> {
+/// Carries out the launch order in the current directory, or goes on with it.
+pub(crate) fn supervise(Identity { listener, alive }: Identity, mode: Mode) -> Result<()> {
     let launch: Launch = format::read(Path::new(names::LAUNCH))
         .start("read the launch order")?
         .ok_or("there is none")
@@ -60,9 +63,10 @@ pub(crate) fn supervise(Identity { listener, alive }: Identity) -> Result<()> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().start("start the runtime")?;
     let result = LocalSet::new().block_on(&runtime, async {
-        let result = live(listener, launch, journal.clone()).await;
+        let result = live(listener, launch, journal.clone(), mode).await;
         if let Err(error) = &result {
-            journal.note(format_args!("not started: {error}"));
+            let what = if mode == Mode::Adopt { "not taken over" } else { "not started" };
+            journal.note(format_args!("{what}: {error}"));
         }
         result
     });
@@ -82,10 +86,14 @@ fn remove(alive: &Lock) -> Result<()> {
     hypeman_files::remove_directory(&directory, alive).start("remove the instance")
 }
 
-async fn live(listener: UnixListener, launch: Launch, journal: Rc<Journal>) -> Result<()> {
+async fn live(listener: UnixListener, launch: Launch, journal: Rc<Journal>, mode: Mode) -> Result<()> {
     outlive_signals()?;
     schedule::wake_soon();
-    if let Some(note) = &launch.note {
+    let adopted = match mode {
+        Mode::Start => None,
+        Mode::Adopt => Some(run_without_end()?),
+    };
+    if let Some(note) = launch.note.as_ref().filter(|_| mode == Mode::Start) {
         journal.note(note);
     }
     let shared = Rc::new(Shared::new(launch, journal));
@@ -95,8 +103,9 @@ async fn live(listener: UnixListener, launch: Launch, journal: Rc<Journal>) -> R
         driver: Driver::new(shared.clone(), queue),
         shared: shared.clone(),
         logs: Logs::default(),
+        has_told: false,
     };
-    let lived = supervisor.live().await;
+    let lived = supervisor.live(adopted).await;
     if lived.is_err() {
         server.abort();
     } else {
@@ -104,6 +113,12 @@ async fn live(listener: UnixListener, launch: Launch, journal: Rc<Journal>) -> R
     }
     let _ = server.await; // ends when everyone has been answered
     lived
+}
+
+/// The run of a VM that is to be taken over.
+fn run_without_end() -> Result<Run> {
+    let run = format::read::<Run>(Path::new(names::RUN)).start("read the run")?;
+    run.filter(|run| run.end.is_none()).ok_or("there is none to be taken over").start("read the run")
 }
 
 /// The VM is stopped by requests, not by signals to its shim: a closed terminal or a careless `kill` must not end it.
@@ -120,6 +135,8 @@ struct Supervisor {
     shared: Rc<Shared>,
     driver: Driver,
     logs: Logs,
+    /// Whether our starter knows that the guest runs.
+    has_told: bool,
 }
 
 /// The logs, while nobody writes to them.
@@ -138,14 +155,18 @@ struct Boot {
 }
 
 impl Supervisor {
-    async fn live(&mut self) -> Result<()> {
-        let started = Timestamp::now();
+    async fn live(&mut self, mut adopted: Option<Run>) -> Result<()> {
+        let started = adopted.as_ref().map_or_else(Timestamp::now, |run| run.started);
         let mut pause = FIRST_PAUSE;
-        let mut reboots = 0;
+        let mut reboots = adopted.as_ref().map_or(0, |run| run.reboots);
         loop {
             let begun = Instant::now();
-            let (run, end) = match self.boot(started, reboots).await {
-                Err(error) if reboots == 0 => return Err(error),
+            let lived = match adopted.take() {
+                Some(run) => self.take_over(run).await,
+                None => self.boot(started, reboots).await,
+            };
+            let (run, end) = match lived {
+                Err(error) if !self.has_told => return Err(error),
                 // The record of the boot before is the one to be ended.
                 Err(error) => match format::read::<Run>(Path::new(names::RUN)) {
                     Ok(Some(run)) if self.driver.force().is_some() => {
@@ -185,33 +206,85 @@ impl Supervisor {
         if reboots > 0 {
             forget_status(&shared.launch);
         }
-        let vmm = Vmm::start(&shared.launch, &shared.journal)?;
+        let keep = Keep::new().start("prepare the VMM")?;
+        let vmm = Vmm::start(&shared.launch, &shared.journal, app.buffer(), &keep)?;
         let made = match self.driver.meanwhile(vmm.make(&shared.launch, started, reboots)).await {
-            Some(Ok(made)) => recorded(made).and_then(|made| {
-                let output = vmm.output.try_clone().start("prepare the VMM's output")?;
-                Ok((made, output))
-            }),
-            Some(Err(error)) => Err(error),
+            Some(made) => made.and_then(recorded),
             None => Err(Error::new("it was ended while it was being started".to_owned())),
         };
-        let (Made { vm, console, run }, output) = match made {
-            Ok(made) => made,
+        match made {
+            Ok(made) => {
+                let vm = made.vm.clone();
+                self.accompany(vmm, made, keep, [app, log], async move {
+                    vm.boot().await.map_err(|e| e.to_string())
+                })
+                .await
+            }
             Err(error) => {
                 vmm.end().await;
-                return Err(error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Goes on with a VM whose shim was killed. When that cannot be, the VM is left as it is.
+    async fn take_over(&mut self, run: Run) -> Result<Boot> {
+        let shared = self.shared.clone();
+        let vmm = Vmm::adopt(&shared.launch, &run)?;
+        let app = logs::take_over(&shared.launch, vmm.memory(), &shared.journal)?;
+        let log = logs::open(&shared.launch, names::VMM_LOG)?;
+        let run = taken_over(run)?;
+        let from = run.adoptions.last().map(|adoption| adoption.reason.clone()).unwrap_or_default();
+        // Only for a socket: of a FIFO nothing is lost with its reader.
+        let (keep, console) = match vmm.kept() {
+            Ok((keep, console)) => (keep, Some(console)),
+            Err(_) => (Keep::new().start("keep the console's connection")?, None),
+        };
+        let is_kept = console.is_some();
+        let Some(made) = self.driver.meanwhile(vmm.connect_again(run, console)).await else {
+            vmm.end().await;
+            return Err(Error::new("it was ended while it was being taken over".to_owned()));
+        };
+        let made = made.and_then(recorded)?;
+        shared.journal.note(format_args!("took over the VM, pid {}: {from}", made.run.vmm.pid));
+        if !is_kept && keep::is_socket(&made.console) {
+            shared.journal.note("the console's connection was made anew: what was in the old one is missing");
+        }
+        let has_booted = made.vm.status().borrow().booted;
+        let runs = async move {
+            has_booted.then_some(()).ok_or_else(|| "its shim was killed before its guest ran".to_owned())
+        };
+        self.accompany(vmm, made, keep, [app, log], runs).await
+    }
+
+    /// Stays with a VM that was made, until its VMM has ended and all that it left is written.
+    async fn accompany(
+        &mut self,
+        vmm: Vmm,
+        Made { vm, console, run }: Made,
+        keep: Keep,
+        [app, log]: [Writer; 2],
+        boot: impl Future<Output = std::result::Result<(), String>>,
+    ) -> Result<Boot> {
+        let shared = self.shared.clone();
+        let gone = CancellationToken::new();
+        let output = match vmm.output.try_clone() {
+            Ok(output) => output,
+            Err(error) => {
+                vmm.end().await;
+                return Err(error).start("prepare the VMM's output");
             }
         };
-        let gone = CancellationToken::new();
         let keepers = [
-            keep_console(&shared, vm.clone(), console, app, &gone),
+            keep_console(&shared, vm.clone(), console, keep, app, &gone),
             keep_output(&shared, output, log, &gone),
         ];
-        let booted = self.driver.meanwhile(vm.boot()).await;
+        let booted = self.driver.meanwhile(boot).await;
         if let Some(Err(error)) = &booted {
             vmm.end().await;
             gone.cancel();
             self.collect(keepers).await;
-            let reason = vm::with_words(&vm::last_words_logged(), &error.to_string());
+            let reason = vm::with_words(&vm::last_words_logged(), error);
             self.record(run, end(Reason::StartFailed, 125, reason.clone())).await;
             return Err(Error::new(format!("boot the VM: {reason}")));
         }
@@ -219,7 +292,7 @@ impl Supervisor {
             vmm.end().await;
             vmm.process.ended().await
         } else {
-            self.tell_that_it_runs(reboots);
+            self.tell_that_it_runs();
             self.driver.watch_over(vm.clone(), &vmm.process).await
         };
         gone.cancel();
@@ -232,9 +305,9 @@ impl Supervisor {
         Ok(Boot { run, end, again })
     }
 
-    fn tell_that_it_runs(&self, reboots: u32) {
+    fn tell_that_it_runs(&mut self) {
         self.shared.journal.note("the guest runs");
-        if reboots == 0 {
+        if !std::mem::replace(&mut self.has_told, true) {
             crate::say(&Started::Ready);
             process::close_stdout();
         }
@@ -297,6 +370,19 @@ impl Supervisor {
             }
         }
     }
+}
+
+/// The run as it is with this shim.
+fn taken_over(mut run: Run) -> Result<Run> {
+    let me = Process::find(std::process::id()).ok_or("it has no entry in /proc").start("find this shim")?;
+    run.adoptions.push(Adoption {
+        at: Timestamp::now(),
+        reason: format!("its shim, pid {}, had ended without it", run.shim.pid),
+        from: run.shim,
+        release: RELEASE.to_owned(),
+    });
+    run.shim = me;
+    Ok(run)
 }
 
 /// The made VM, when its run is recorded: others are to find it.

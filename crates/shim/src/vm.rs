@@ -1,16 +1,17 @@
 //! From the launch order to a VM that is ready to boot.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::Stdio;
 use std::rc::Rc;
 
+use hypeman_console::buffer::Buffer;
 use hypeman_files::Lock;
 use hypeman_record::format::Envelope;
 use hypeman_record::launch::Launch;
 use hypeman_record::names;
 use hypeman_record::process::{Process, boot_id};
-use hypeman_record::run::Run;
+use hypeman_record::run::{Held, Run};
 use hypeman_vmm::hypervisor::{self, Hypervisor, Origin, Program};
 use hypeman_vmm::process::{VmmExit, VmmProcess};
 use hypeman_vmm::spec::VmSpec;
@@ -20,6 +21,7 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::error::{Error, Result, StartContext};
 use crate::journal::Journal;
+use crate::keep::Keep;
 
 /// How much of what a VMM has printed goes into an error, in bytes.
 const LAST_WORDS: usize = 4096;
@@ -37,6 +39,8 @@ pub(crate) struct Vmm {
     program: Program,
     /// Its process.
     pub(crate) process: Rc<VmmProcess>,
+    /// What it holds for the next shim.
+    held: Option<Held>,
     /// What it prints.
     pub(crate) output: OwnedFd,
 }
@@ -52,22 +56,62 @@ pub(crate) struct Made {
 }
 
 impl Vmm {
-    /// Starts the VMM in the current directory.
-    pub(crate) fn start(launch: &Launch, journal: &Journal) -> Result<Vmm> {
-        let hypervisor = hypeman_vmm::hypervisor(launch.hypervisor);
-        let program =
-            launch.found.clone().ok_or("the launch order is of an older release").start("find the VMM")?;
+    /// Starts the VMM in the current directory. It holds the memory of the console's buffer, and the console's connection.
+    pub(crate) fn start(launch: &Launch, journal: &Journal, buffer: &Buffer, keep: &Keep) -> Result<Vmm> {
+        let (hypervisor, program) = driver(launch)?;
+        let memory = buffer.memory().start("prepare the VMM")?;
         let (output, vmm_end) = output_pipe()?;
-        let process = Rc::new(spawn(&*hypervisor, &program, &launch.spec, vmm_end)?);
+        let held = [memory.as_fd(), keep.store()];
+        let (process, held) = spawn(&*hypervisor, &program, &launch.spec, vmm_end, held)?;
         let pid = process.pid().as_raw_nonzero();
         journal.note(format_args!("started {} {} as pid {pid}", program.path.display(), program.version));
-        Ok(Vmm { hypervisor, program, process, output })
+        Ok(Vmm { hypervisor, program, process: Rc::new(process), held: Some(held), output })
+    }
+
+    /// Takes over the VMM of a run.
+    pub(crate) fn adopt(launch: &Launch, run: &Run) -> Result<Vmm> {
+        let (hypervisor, program) = driver(launch)?;
+        let process = VmmProcess::adopt(run.vmm.pid).start("take over the VMM")?;
+        // Looked at after it is held: from here on it is this process or none.
+        if !run.vmm.is_alive() {
+            return Err(Error::new("the VMM has ended".to_owned()));
+        }
+        let output = open_output().start("open vmm.out")?;
+        Ok(Vmm { hypervisor, program, process: Rc::new(process), held: run.held, output })
+    }
+
+    /// The memory that it holds of the console's buffer; `None` when it is of a release before there was such.
+    pub(crate) fn memory(&self) -> Option<Result<OwnedFd>> {
+        let memory = self.process.open_held(self.held?.console_memory);
+        Some(memory.map(OwnedFd::from).start("open what was read from the console"))
+    }
+
+    /// The connection to the console that it holds, if it does and the console is a socket.
+    pub(crate) fn kept(&self) -> std::io::Result<(Keep, Console)> {
+        let held = self.held.ok_or(std::io::ErrorKind::NotFound)?;
+        Keep::open(self.process.borrow_held(held.console_connection)?)
     }
 
     /// Makes the VM and opens its console.
     pub(crate) async fn make(&self, launch: &Launch, started: Timestamp, reboots: u32) -> Result<Made> {
+        self.in_time(self.create(launch, started, reboots)).await
+    }
+
+    /// Connects to the VM that is there, and to its console if that is not connected.
+    pub(crate) async fn connect_again(&self, run: Run, console: Option<Console>) -> Result<Made> {
+        let connect = async {
+            let vm = self.hypervisor.adopt(self.handle()).await.map_err(|error| error.to_string())?;
+            match console {
+                Some(console) => Ok(Made { vm: Rc::from(vm), console, run }),
+                None => opened(Rc::from(vm), run).await,
+            }
+        };
+        self.in_time(connect).await
+    }
+
+    async fn in_time(&self, making: impl Future<Output = std::result::Result<Made, String>>) -> Result<Made> {
         let made = tokio::select! {
-            made = tokio::time::timeout(MAKING, self.connect(launch, started, reboots)) => {
+            made = tokio::time::timeout(MAKING, making) => {
                 made.unwrap_or_else(|_| Err(format!("the VMM does not answer within {} s", MAKING.as_secs())))
             }
             exit = self.process.ended() => Err(died(exit)),
@@ -82,7 +126,11 @@ impl Vmm {
         Err(Error::new(with_words(&last_words(&self.output), &reason)))
     }
 
-    async fn connect(
+    fn handle(&self) -> hypervisor::Vmm<'_> {
+        hypervisor::Vmm { program: &self.program, directory: Path::new("."), process: &self.process }
+    }
+
+    async fn create(
         &self,
         launch: &Launch,
         started: Timestamp,
@@ -97,16 +145,13 @@ impl Vmm {
             accelerator: launch.spec.accelerator,
             started,
             reboots,
+            held: self.held,
+            adoptions: Vec::new(),
             end: None,
             envelope: Envelope::of::<Run>(),
         };
-        let vmm =
-            hypervisor::Vmm { program: &self.program, directory: Path::new("."), process: &self.process };
-        let created = self.hypervisor.create(vmm, &launch.spec, Origin::Boot).await;
-        let vm = Rc::from(created.map_err(|error| error.to_string())?);
-        let vm: Rc<dyn Vm> = vm;
-        let console = vm.console().await.map_err(|error| error.to_string())?;
-        Ok(Made { vm, console, run })
+        let created = self.hypervisor.create(self.handle(), &launch.spec, Origin::Boot).await;
+        opened(Rc::from(created.map_err(|error| error.to_string())?), run).await
     }
 
     /// Ends it, and leaves nothing of it.
@@ -123,12 +168,25 @@ impl Vmm {
     }
 }
 
+/// A VM with its console.
+async fn opened(vm: Rc<dyn Vm>, run: Run) -> std::result::Result<Made, String> {
+    let console = vm.console().await.map_err(|error| error.to_string())?;
+    Ok(Made { vm, console, run })
+}
+
+fn driver(launch: &Launch) -> Result<(Box<dyn Hypervisor>, Program)> {
+    let program =
+        launch.found.clone().ok_or("the launch order is of an older release").start("find the VMM")?;
+    Ok((hypeman_vmm::hypervisor(launch.hypervisor), program))
+}
+
 fn spawn(
     hypervisor: &dyn Hypervisor,
     program: &Program,
     spec: &VmSpec,
     output: OwnedFd,
-) -> Result<VmmProcess> {
+    held: [BorrowedFd<'_>; 2],
+) -> Result<(VmmProcess, Held)> {
     let alive = Lock::try_acquire(Path::new(names::VMM_PID))
         .start("lock vmm.pid")?
         .ok_or("a VMM of this instance still runs")
@@ -138,7 +196,10 @@ fn spawn(
     command.stdin(Stdio::null());
     command.stdout(output.try_clone().start("prepare the VMM")?).stderr(output);
     // With the command our copies of the descriptors go that are the VMM's now.
-    VmmProcess::start(command, alive).start(&format!("start {}", program.path.display()))
+    let started = VmmProcess::start_holding(command, alive, held);
+    let (process, [console_memory, console_connection]) =
+        started.start(&format!("start {}", program.path.display()))?;
+    Ok((process, Held { console_memory, console_connection }))
 }
 
 fn died(exit: VmmExit) -> String {

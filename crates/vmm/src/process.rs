@@ -1,20 +1,21 @@
 //! A VMM's process, held by a pidfd: one that we have started and one that we have taken over are the same to us.
 #![allow(unsafe_code)] // pre_exec(3)'s rules, and AsyncFd's
 
+use std::fs::File;
 use std::io::{Error, Result};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use hypeman_files::Lock;
 use rustix::io::{Errno, FdFlags};
-use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, WaitId, WaitIdOptions};
 use serde::{Deserialize, Serialize};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::OnceCell;
 
-/// Lowest number for the lock's descriptor on its way into the VMM; those below are what drivers hand over.
-const LOCK_FD: i32 = 16;
+/// Lowest number for a descriptor that the VMM only holds; those below are what drivers hand over.
+const HELD_FD: i32 = 16;
 
 /// How a VMM's process has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,22 +43,65 @@ impl VmmProcess {
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn start(mut command: Command, alive: Lock) -> Result<VmmProcess> {
-        let lock = rustix::io::fcntl_dupfd_cloexec(alive.file(), LOCK_FD)?;
+    pub fn start(command: Command, alive: Lock) -> Result<VmmProcess> {
+        VmmProcess::spawn(command, alive, Vec::new())
+    }
+
+    /// As [`VmmProcess::start`], with what else is to live as long as the VMM does. Its numbers there come back with the process.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_holding<const N: usize>(
+        command: Command,
+        alive: Lock,
+        held: [BorrowedFd<'_>; N],
+    ) -> Result<(VmmProcess, [i32; N])> {
+        let held = held.iter().map(|held| Ok(rustix::io::fcntl_dupfd_cloexec(held, HELD_FD)?));
+        let held = held.collect::<Result<Vec<OwnedFd>>>()?;
+        let mut numbers = [-1; N];
+        numbers.iter_mut().zip(&held).for_each(|(number, held)| *number = held.as_raw_fd());
+        Ok((VmmProcess::spawn(command, alive, held)?, numbers))
+    }
+
+    fn spawn(mut command: Command, alive: Lock, held: Vec<OwnedFd>) -> Result<VmmProcess> {
+        let lock = rustix::io::fcntl_dupfd_cloexec(alive.file(), HELD_FD)?;
         drop(alive); // a lock is let go of with the last of its descriptors (flock(2))
         let write_pid = move || {
             let mut text = [0; 20];
             let pid = rustix::process::getpid().as_raw_nonzero().get();
             rustix::fs::ftruncate(&lock, 0)?;
             rustix::io::pwrite(&lock, decimal(pid.unsigned_abs(), &mut text), 0)?;
+            for held in &held {
+                rustix::io::fcntl_setfd(held, FdFlags::empty())?;
+            }
             Ok(rustix::io::fcntl_setfd(&lock, FdFlags::empty())?)
         };
-        // SAFETY: the closure runs in a forked child. It makes four system calls on a descriptor that it owns, and neither
+        // SAFETY: the closure runs in a forked child. It makes some system calls on descriptors that it owns, and neither
         // allocates nor takes a lock nor panics (async-signal-safety, signal-safety(7)).
         unsafe { command.pre_exec(write_pid) };
         let child = command.spawn()?;
         // The standard library waits for no child by itself, so until we do the pid is this process's.
         VmmProcess::hold(child.id())
+    }
+
+    /// A descriptor that a VMM holds, opened anew: of a memfd or another file.
+    ///
+    /// # Errors
+    /// When there is no such process or descriptor, or we may not look into the process (proc_pid_fd(5)).
+    pub fn open_held(&self, number: i32) -> Result<File> {
+        File::options()
+            .read(true)
+            .write(true)
+            .open(format!("/proc/{}/fd/{number}", self.pid.as_raw_nonzero()))
+    }
+
+    /// A descriptor that a VMM holds, whatever it is of.
+    ///
+    /// # Errors
+    /// As [`VmmProcess::open_held`], and when we may not trace the process (ptrace(2), `PTRACE_MODE_ATTACH_REALCREDS`).
+    pub fn borrow_held(&self, number: i32) -> Result<OwnedFd> {
+        let flags = PidfdGetfdFlags::empty();
+        Ok(rustix::process::pidfd_getfd(self.handle.get_ref(), number, flags)?)
     }
 
     /// Takes over the VMM that another process has started.
@@ -185,6 +229,25 @@ mod tests {
             let adopted = VmmProcess::adopt(pid).unwrap();
             adopted.kill().unwrap();
             assert_eq!(adopted.ended().await, VmmExit::Unknown);
+        });
+    }
+
+    #[test]
+    fn what_it_holds_can_be_had_from_it() {
+        run(async {
+            let scratch = tempfile::tempdir().unwrap();
+            let lock = Lock::acquire(&scratch.path().join("vmm.pid")).unwrap();
+            let held = File::create(scratch.path().join("held")).unwrap();
+            let (process, [number]) =
+                VmmProcess::start_holding(shell("exec sleep 1000"), lock, [held.as_fd()]).unwrap();
+            drop(held);
+            std::fs::remove_file(scratch.path().join("held")).unwrap();
+            std::io::Write::write_all(&mut process.open_held(number).unwrap(), b"kept").unwrap();
+            let mut text = String::new();
+            std::io::Read::read_to_string(&mut process.open_held(number).unwrap(), &mut text).unwrap();
+            assert_eq!(text, "kept");
+            assert_eq!(File::from(process.borrow_held(number).unwrap()).metadata().unwrap().len(), 4);
+            process.kill().unwrap();
         });
     }
 

@@ -11,6 +11,7 @@ use hypeman_record::run::Run;
 use hypeman_record::state::State;
 use serde::Serialize;
 
+use super::adopt::find;
 use crate::args::Names;
 use crate::context::Context;
 use crate::output;
@@ -44,7 +45,7 @@ struct Logs {
 
 pub(crate) fn inspect(context: &Context, names: &Names) -> Result<()> {
     let documents =
-        names.names.iter().map(|name| document(context.instances.find(name)?)).collect::<Result<Vec<_>>>()?;
+        names.names.iter().map(|name| document(find(context, name)?)).collect::<Result<Vec<_>>>()?;
     output::documents(&documents)
 }
 

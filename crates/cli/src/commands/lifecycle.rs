@@ -10,9 +10,10 @@ use hypeman_instance::store::Instance;
 use hypeman_instance::{delete, start, stop};
 use hypeman_record::end::{End, Reason};
 
+use super::adopt::find;
 use super::{each, each_at_once};
 use crate::args::{Names, StopArguments};
-use crate::context::{Context, programs};
+use crate::context::{Context, hypeman, programs};
 use crate::output;
 
 /// SIGKILL's number: it ends the VM, whatever runs in it.
@@ -21,14 +22,14 @@ const KILL: i32 = 9;
 pub(crate) fn start(context: &Context, names: &Names) -> Result<ExitCode> {
     let programs = programs()?;
     Ok(each(&names.names, |name| {
-        start::start(&context.instances, &context.instances.find(name)?, &programs)?;
+        start::start(&context.instances, &find(context, name)?, &programs)?;
         output::line(name)
     }))
 }
 
 pub(crate) fn stop(context: &Context, arguments: &StopArguments) -> Result<ExitCode> {
     Ok(each_at_once(&arguments.names.names, |name| {
-        let outcome = stop::stop(&context.instances.find(name)?, Duration::from_secs(arguments.time))?;
+        let outcome = stop::stop(&find(context, name)?, Duration::from_secs(arguments.time))?;
         // Whoever asked it to end wants to know that it did not.
         if let Some(Outcome { end: End { reason: Reason::Killed, message, .. }, .. }) = &outcome {
             output::complain(format_args!("{name}: {message}"));
@@ -41,7 +42,7 @@ pub(crate) fn stop(context: &Context, arguments: &StopArguments) -> Result<ExitC
 pub(crate) fn kill(context: &Context, signal: Option<&str>, names: &Names) -> Result<ExitCode> {
     let signal = signal.map_or(Ok(KILL), signal_number)?;
     Ok(each_at_once(&names.names, |name| {
-        let instance = context.instances.find(name)?;
+        let instance = find(context, name)?;
         if signal == KILL {
             tell_unwritten(name, stop::kill(&instance)?.as_ref());
         } else {
@@ -63,7 +64,7 @@ fn tell_unwritten(name: &str, outcome: Option<&Outcome>) {
 pub(crate) fn restart(context: &Context, arguments: &StopArguments) -> Result<ExitCode> {
     let programs = programs()?;
     Ok(each_at_once(&arguments.names.names, |name| {
-        let instance: Instance = context.instances.find(name)?;
+        let instance: Instance = find(context, name)?;
         stop::stop(&instance, Duration::from_secs(arguments.time))?;
         // One that someone else has started since we stopped it was restarted.
         start::start(&context.instances, &instance, &programs)?;
@@ -73,7 +74,7 @@ pub(crate) fn restart(context: &Context, arguments: &StopArguments) -> Result<Ex
 
 pub(crate) fn wait(context: &Context, names: &Names) -> Result<ExitCode> {
     Ok(each(&names.names, |name| {
-        let end = stop::wait(&context.instances.find(name)?)?;
+        let end = stop::wait(&find(context, name)?, &hypeman()?)?;
         output::line(&end.exit_code.to_string())
     }))
 }

@@ -8,13 +8,14 @@ use hypeman_console::watch::Watch;
 use hypeman_instance::stop;
 use hypeman_record::names;
 
+use super::adopt::find;
 use super::{in_background, runtime};
 use crate::args::{Source, Tail};
-use crate::context::Context;
+use crate::context::{Context, hypeman};
 use crate::output;
 
 pub(crate) fn logs(context: &Context, name: &str, source: Source, tail: Tail, follow: bool) -> Result<()> {
-    let instance = context.instances.find(name)?;
+    let instance = find(context, name)?;
     let path = instance.directory.join(match source {
         Source::App => names::APP_LOG,
         Source::Vmm => names::VMM_LOG,
@@ -36,8 +37,9 @@ pub(crate) fn logs(context: &Context, name: &str, source: Source, tail: Tail, fo
     runtime()?.block_on(async {
         let mut watch = Watch::on(&path)?;
         let mut reader_gone = output::reader_gone();
+        let hypeman = hypeman()?;
         // An instance that is removed has ended too.
-        let mut ended = in_background(move || stop::wait(&instance));
+        let mut ended = in_background(move || stop::wait(&instance, &hypeman));
         loop {
             read(&mut follower, &mut stdout)?;
             tokio::select! {

@@ -1,5 +1,6 @@
 //! The commands, one a file, and their dispatch.
 
+mod adopt;
 mod completion;
 mod create;
 mod doctor;
@@ -40,6 +41,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Stop(arguments) => return lifecycle::stop(&context, &arguments),
         Command::Kill { signal, names } => return lifecycle::kill(&context, signal.as_deref(), &names),
         Command::Restart(arguments) => return lifecycle::restart(&context, &arguments),
+        Command::Adopt(arguments) => return adopt::command(&context, &arguments),
         Command::Wait(names) => return lifecycle::wait(&context, &names),
         Command::Ps { all, quiet, format } => return ps::ps(&context, all, quiet, format.format),
         Command::Inspect(names) => inspect::inspect(&context, &names)?,

@@ -17,7 +17,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{create, in_background, logs, runtime};
 use crate::args::RunArguments;
-use crate::context::{Context, programs};
+use crate::context::{Context, hypeman, programs};
 use crate::output;
 
 pub(crate) fn run(context: &Context, arguments: &RunArguments) -> Result<ExitCode> {
@@ -47,14 +47,17 @@ async fn foreground(instance: &Instance, mut client: Client, mut interrupts: Int
     let log = instance.directory.join(names::APP_LOG);
     let mut watch = Watch::on(&log)?;
     let mut follower = Follower::open(&log, Start::Beginning)?;
+    let (waited_for, hypeman) = (instance.clone(), hypeman()?);
     let mut ended = in_background(move || {
-        let end = client.ask_for_end(&Request::Wait).map(|outcome| outcome.end);
+        let asked = client.ask_for_end(&Request::Wait).map(|outcome| outcome.end);
+        // A shim that was killed is followed by another.
+        let end = asked.or_else(|_| stop::wait(&waited_for, &hypeman));
         (end, client) // as long as the client lives, the logs of an instance that removes itself do too
     });
     let mut stdout = std::io::stdout().lock();
     let mut interrupted = 0;
     let mut reader_gone = output::reader_gone();
-    let (end, _client) = loop {
+    let (end, client) = loop {
         logs::read(&mut follower, &mut stdout)?;
         tokio::select! {
             changed = watch.changed() => changed?,
@@ -74,8 +77,11 @@ async fn foreground(instance: &Instance, mut client: Client, mut interrupts: Int
         }
     };
     logs::read(&mut follower, &mut stdout)?;
-    let end = end.or_else(|_| stop::wait(instance))?;
-    Ok(exit_code(&end))
+    drop(client);
+    if instance.record.settings.auto_remove {
+        stop::wait_for_removal(instance)?; // as docker: what was to be removed is gone when we are
+    }
+    Ok(exit_code(&end?))
 }
 
 fn exit_code(end: &End) -> ExitCode {

@@ -7,6 +7,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use hypeman_console::buffer::Buffer;
 use hypeman_console::capture::capture;
 use hypeman_console::log::{Limits, Log};
 use hypeman_console::writer::Writer;
@@ -15,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 /// Our way.
 pub(crate) fn capture_stdin(path: &Path, max_size: u64) {
     let limits = Limits { max_size, max_files: 3 };
-    let mut writer = Writer::new(Log::open(path, limits).expect("open the log"));
+    let mut writer =
+        Writer::new(Log::open(path, limits).expect("open the log"), Buffer::new().expect("memory"));
     let stdin = rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), 3).expect("standard input");
     rustix::io::ioctl_fionbio(&stdin, true).expect("non-blocking");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

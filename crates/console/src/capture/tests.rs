@@ -3,6 +3,7 @@ use std::io::Write;
 use std::os::unix::net::UnixStream;
 
 use super::*;
+use crate::buffer::Buffer;
 use crate::log::{Limits, Log};
 use crate::writer::TICK;
 
@@ -33,7 +34,7 @@ fn all_that_was_written_is_kept_when_the_writer_closes() {
         let path = dir.path().join("app.log");
         writer.write_all(b"one\ntwo\nno end").unwrap();
         drop(writer);
-        let mut writer = Writer::new(Log::open(&path, LIMITS).unwrap());
+        let mut writer = Writer::new(Log::open(&path, LIMITS).unwrap(), Buffer::new().unwrap());
         run(capture(source, &mut writer, &CancellationToken::new(), &mut |_| {})).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"one\ntwo\nno end");
     }
@@ -47,7 +48,7 @@ fn all_that_had_come_is_kept_when_it_is_stopped() {
     writer.write_all(b"a\nb").unwrap();
     let stop = CancellationToken::new();
     stop.cancel();
-    let mut writer = Writer::new(Log::open(&path, LIMITS).unwrap());
+    let mut writer = Writer::new(Log::open(&path, LIMITS).unwrap(), Buffer::new().unwrap());
     run(capture(source, &mut writer, &stop, &mut |_| {})).unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), b"a\nb");
     drop(writer);
@@ -60,7 +61,7 @@ fn a_prompt_without_a_newline_appears() {
     let (source, mut writer) = pipe();
     writer.write_all(b"login: ").unwrap();
     let stop = CancellationToken::new();
-    let mut writer = Writer::new(Log::open(&path, LIMITS).unwrap());
+    let mut writer = Writer::new(Log::open(&path, LIMITS).unwrap(), Buffer::new().unwrap());
     let mut ignore = |_| {};
     run(async {
         tokio::select! {
@@ -80,7 +81,7 @@ fn a_full_disk_loses_and_doubles_nothing() {
     let input: Vec<u8> = (0..5000).flat_map(|n| format!("line {n}\n").into_bytes()).collect();
     writer.write_all(&input).unwrap();
     drop(writer);
-    let mut writer = Writer::new(Log::open(&path, LIMITS).unwrap());
+    let mut writer = Writer::new(Log::open(&path, LIMITS).unwrap(), Buffer::new().unwrap());
     let mut events = Vec::new();
     run(capture(source, &mut writer, &CancellationToken::new(), &mut |event| {
         if matches!(event, Event::Stalled(_)) {

@@ -7,6 +7,7 @@ use futures_util::future::poll_fn;
 use tokio::task::yield_now;
 
 use super::*;
+use crate::buffer::Buffer;
 use crate::log::{Limits, Log};
 
 /// Both halves of a socket.
@@ -20,7 +21,7 @@ fn run<T>(future: impl Future<Output = T>) -> T {
 
 fn writer(directory: &std::path::Path) -> Writer {
     let limits = Limits { max_size: 1 << 20, max_files: 3 };
-    Writer::new(Log::open(&directory.join("app.log"), limits).unwrap())
+    Writer::new(Log::open(&directory.join("app.log"), limits).unwrap(), Buffer::new().unwrap())
 }
 
 #[test]

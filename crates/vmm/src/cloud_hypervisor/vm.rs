@@ -55,10 +55,10 @@ impl CloudHypervisorVm {
     /// Takes over a VM that runs.
     pub(crate) async fn adopt(vmm: Vmm<'_>) -> Result<CloudHypervisorVm> {
         let vm = CloudHypervisorVm::listen(vmm)?;
-        let paused = vm.api.get_json::<VmInfo>("vm.info").await?.state == "Paused";
+        let state = vm.api.get_json::<VmInfo>("vm.info").await?.state;
         vm.publish.send_modify(|status| {
-            status.booted = true;
-            status.paused = paused.then_some(Paused::Requested);
+            status.booted |= state != "Created";
+            status.paused = (state == "Paused").then_some(Paused::Requested);
         });
         Ok(vm)
     }

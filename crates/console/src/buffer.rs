@@ -1,0 +1,271 @@
+//! Bytes on their way from a console to its log, in memory that outlives the process that has read them.
+//!
+//! The memory is a memfd that the VMM holds open as well. When whoever captures a console is killed, the next one finds in it
+//! what was read and is not in the log yet, and goes on where the other was stopped: no byte is lost, and none is written twice.
+//!
+//! It is a ring. Positions count all bytes that ever came; those from `head` to `tail` are in it. Each of the two system calls
+//! that move a byte is announced before and recorded after it, so there is only one question left about a process that was killed
+//! in between, and each has its answer:
+//! - Has read(2) taken the bytes out of the console? As many were asked for as were there, so it has taken all or none. Where the
+//!   first of them was to go, a random number had been put, which is there still if none was taken.
+//! - Has write(2) put them into the log? The log's size tells, which was noted before (`settle`).
+//!
+//! The VMM can write to this memory, and its guest is hostile. So what is in it is read only when a `Buffer` is opened, checked,
+//! and kept apart from then on; what a bad VMM can spoil is its own guest's output. The memory's size is sealed.
+
+#![allow(unsafe_code)] // slices of memory that others may write to
+
+mod memory;
+
+use std::hash::{BuildHasher, RandomState};
+use std::io::{Error, ErrorKind, Result};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::log::{Account, FileState};
+use memory::{CAPACITY, Field, Memory, PAGE};
+
+/// The layout of the memory, and that it is one of ours.
+const FORMAT: u64 = 0x6879_7065_6d61_6e01;
+
+/// Length of the number that stands where a read is to put its first bytes.
+const GUARD: usize = 8;
+
+/// What was read from a console and is not known to be in its log.
+#[derive(Debug)]
+pub struct Buffer {
+    inner: Arc<Inner>,
+    /// Position after the last byte that was read.
+    tail: u64,
+    /// Position before which no batch is read from any more, so that it may be overwritten.
+    released: u64,
+}
+
+#[derive(Debug)]
+struct Inner {
+    memory: Memory,
+    guard: [u8; GUARD],
+    /// Position of the first byte that is not in the log.
+    head: AtomicU64,
+    /// Position that lies at the beginning of the memory.
+    base: AtomicU64,
+}
+
+/// A write to a log during which its process was killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CutShort {
+    /// The file as it was before.
+    pub file: FileState,
+    /// How many bytes were to be written.
+    pub length: usize,
+    /// Position of the first of them.
+    from: u64,
+}
+
+impl Buffer {
+    /// An empty one.
+    ///
+    /// # Errors
+    /// When there is no memory, or no descriptor.
+    pub fn new() -> Result<Buffer> {
+        let memory = Memory::new()?;
+        let guard = RandomState::new().hash_one(std::process::id());
+        memory.set(Field::Guard, guard);
+        memory.set(Field::Format, FORMAT);
+        let (head, base) = (AtomicU64::new(0), AtomicU64::new(0));
+        let inner = Inner { memory, guard: guard.to_ne_bytes(), head, base };
+        Ok(Buffer { inner: Arc::new(inner), tail: 0, released: 0 })
+    }
+
+    /// That of a process that was killed, and the write in which it was; the next thing to do with the buffer is
+    /// [`Buffer::is_in_log`].
+    ///
+    /// # Errors
+    /// When it is no such memory, or what stands in it cannot be.
+    pub fn open(memory: OwnedFd) -> Result<(Buffer, Option<CutShort>)> {
+        let memory = Memory::open(memory)?;
+        let get = |field| memory.get(field);
+        let wrong = |what| Err(Error::new(ErrorKind::InvalidData, format!("a console's buffer with {what}")));
+        if get(Field::Format) != FORMAT {
+            return wrong("another layout");
+        }
+        let (base, head, mut tail) = (get(Field::Base), get(Field::Head), get(Field::Tail));
+        let in_order =
+            |from: u64, to: u64| to.checked_sub(from).is_some_and(|length| length <= CAPACITY as u64);
+        let (reading_to, writing_from, writing_to) =
+            (get(Field::ReadingTo), get(Field::WritingFrom), get(Field::WritingTo));
+        if base > head || !in_order(head, tail) || reading_to > tail && !in_order(head, reading_to) {
+            return wrong("impossible positions");
+        }
+        let guard = get(Field::Guard).to_ne_bytes();
+        if let Some(length) = reading_to.checked_sub(tail).filter(|length| *length > 0) {
+            let looked_at = GUARD.min(usize::try_from(length).unwrap_or(GUARD));
+            // SAFETY: nobody else has this memory in this process yet.
+            let start = unsafe { memory.bytes(offset(base, tail), looked_at) };
+            if *start != guard[..looked_at] {
+                tail = reading_to;
+            }
+        }
+        let is_cut_short = head < writing_to && writing_to <= tail && in_order(writing_from, writing_to);
+        let cut_short = is_cut_short.then(|| CutShort {
+            file: FileState { device: get(Field::Device), inode: get(Field::Inode), size: get(Field::Size) },
+            length: usize::try_from(writing_to - writing_from).unwrap_or(0),
+            from: writing_from,
+        });
+        let inner = Inner { memory, guard, head: head.into(), base: base.into() };
+        inner.memory.set(Field::Tail, tail);
+        Ok((Buffer { inner: Arc::new(inner), tail, released: head }, cut_short))
+    }
+
+    /// The memory, to be held by the VMM.
+    ///
+    /// # Errors
+    /// When there are no more descriptors.
+    pub fn memory(&self) -> Result<OwnedFd> {
+        self.inner.memory.descriptor()
+    }
+
+    /// So many bytes of a write that was cut short were found to be in the log. Whoever is killed after this finds the same.
+    pub fn is_in_log(&mut self, write: &CutShort, length: usize) {
+        let to = write.from + length.min(write.length) as u64;
+        self.inner.move_head(to.clamp(self.inner.head(), self.tail));
+        self.released = self.inner.head();
+    }
+
+    /// How many bytes it holds that are not known to be in the log.
+    pub(crate) fn held(&self) -> usize {
+        usize::try_from(self.tail - self.inner.head()).unwrap_or(usize::MAX)
+    }
+
+    /// How many more it can take.
+    pub(crate) fn room(&self) -> usize {
+        CAPACITY - usize::try_from(self.tail - self.released).unwrap_or(CAPACITY)
+    }
+
+    /// Position after the last byte.
+    pub(crate) fn tail(&self) -> u64 {
+        self.tail
+    }
+
+    /// The bytes from a position on.
+    pub(crate) fn bytes(&self, from: u64) -> &[u8] {
+        let from = from.clamp(self.released, self.tail);
+        // SAFETY: what lies between `released` and `tail` is written by nobody: `receive` alone writes, and beyond `tail`.
+        unsafe { self.inner.bytes(from, self.tail) }
+    }
+
+    /// Takes what `read` puts into the memory it is given, which is of `length` bytes or less. It must fill all of it, or nothing.
+    pub(crate) fn receive(
+        &mut self,
+        length: usize,
+        read: impl FnOnce(&mut [u8]) -> Result<usize>,
+    ) -> Result<usize> {
+        let (inner, memory) = (&*self.inner, &self.inner.memory);
+        if self.tail == self.released && self.tail == inner.head() {
+            // Empty: as little of the memory as possible is ever touched.
+            inner.base.store(self.tail, Ordering::Relaxed);
+            memory.set(Field::Base, self.tail);
+        }
+        let length = length.min(self.room());
+        // SAFETY: this lies beyond `tail` and within the room, so nobody reads it, and `&mut self` is the only one who writes.
+        let free = unsafe { memory.bytes_mut(inner.offset(self.tail), length) };
+        // Each page is there before the read. One that had to be brought in would cut the read short in the moment of a kill.
+        free.iter_mut().step_by(PAGE).for_each(|byte| *byte = 0);
+        free.last_mut().into_iter().for_each(|byte| *byte = 0);
+        let guarded = GUARD.min(length);
+        free[..guarded].copy_from_slice(&inner.guard[..guarded]);
+        memory.set(Field::ReadingTo, self.tail + length as u64);
+        let read = read(free);
+        let taken = read.as_ref().map_or(0, |taken| length.min(*taken));
+        self.tail += taken as u64;
+        memory.set(Field::ReadingTo, self.tail);
+        memory.set(Field::Tail, self.tail);
+        read.map(|_| taken)
+    }
+
+    /// Lends the bytes up to a position, to be written to the log, until they come back by [`Buffer::release`]; one batch at a
+    /// time.
+    pub(crate) fn lend(&self, to: u64) -> Batch {
+        Batch { inner: self.inner.clone(), from: self.inner.head(), to: to.min(self.tail) }
+    }
+
+    /// What was lent is back: what is in the log of it may be overwritten.
+    pub(crate) fn release(&mut self, batch: Batch) {
+        drop(batch);
+        if Arc::strong_count(&self.inner) == 1 {
+            self.released = self.inner.head();
+        }
+    }
+
+    /// Gives back the memory behind its first `keep` bytes, if it is empty.
+    pub(crate) fn shrink(&self, keep: usize) {
+        if self.held() == 0 && self.room() == CAPACITY {
+            self.inner.memory.give_back(keep);
+        }
+    }
+}
+
+fn offset(base: u64, position: u64) -> usize {
+    usize::try_from(position.wrapping_sub(base) % CAPACITY as u64).unwrap_or(0)
+}
+
+impl Inner {
+    fn head(&self) -> u64 {
+        self.head.load(Ordering::Acquire)
+    }
+
+    fn move_head(&self, to: u64) {
+        self.memory.set(Field::Head, to);
+        self.head.store(to, Ordering::Release);
+    }
+
+    fn offset(&self, position: u64) -> usize {
+        offset(self.base.load(Ordering::Relaxed), position)
+    }
+
+    /// # Safety
+    /// Nobody writes to what lies between the positions as long as the slice lives.
+    unsafe fn bytes(&self, from: u64, to: u64) -> &[u8] {
+        // SAFETY: as the caller promises.
+        unsafe { self.memory.bytes(self.offset(from), usize::try_from(to - from).unwrap_or(0)) }
+    }
+}
+
+/// Bytes that are being written to the log.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    inner: Arc<Inner>,
+    from: u64,
+    to: u64,
+}
+
+impl Batch {
+    /// Those that are not in the log yet.
+    pub(crate) fn rest(&self) -> &[u8] {
+        let from = self.inner.head().clamp(self.from, self.to);
+        // SAFETY: from `released` to `tail` nobody writes, and `released` stays where it is until this comes back.
+        unsafe { self.inner.bytes(from, self.to) }
+    }
+}
+
+impl Account for Batch {
+    fn about_to_write(&self, file: FileState, length: usize) {
+        let (memory, head) = (&self.inner.memory, self.inner.head());
+        memory.set(Field::WritingTo, head); // what was announced before is settled
+        memory.set(Field::Device, file.device);
+        memory.set(Field::Inode, file.inode);
+        memory.set(Field::Size, file.size);
+        memory.set(Field::WritingFrom, head);
+        memory.set(Field::WritingTo, head + length as u64);
+    }
+
+    fn has_written(&self, length: usize) {
+        let head = self.inner.head() + length as u64;
+        self.inner.memory.set(Field::WritingTo, head);
+        self.inner.move_head(head);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,151 @@
+//! A console's connection that outlives its shim. A socket's unread bytes are gone when its last reader is; so the connection lies
+//! as well in a message that nobody has taken out (SCM_RIGHTS, unix(7)), in a socket that the VMM holds open. The next shim
+//! borrows that socket from the VMM (pidfd_getfd(2)) and looks at the message.
+
+use std::io::{Error, ErrorKind, IoSlice, IoSliceMut, Result};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use hypeman_vmm::vm::Console;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg,
+};
+
+/// Both ends of the pair: what is sent into the one lies in the other, of which the VMM has a copy.
+#[derive(Debug)]
+pub(crate) struct Keep {
+    sender: OwnedFd,
+    store: OwnedFd,
+}
+
+impl Keep {
+    /// One in which nothing is kept yet.
+    pub(crate) fn new() -> Result<Keep> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (sender, store) =
+            rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        Ok(Keep { sender, store })
+    }
+
+    /// The end that the VMM is to hold.
+    pub(crate) fn store(&self) -> BorrowedFd<'_> {
+        self.store.as_fd()
+    }
+
+    /// What a VMM holds, and the connection in it: the newest one, if any is still open.
+    pub(crate) fn open(store: OwnedFd) -> Result<(Keep, Console)> {
+        loop {
+            let [output, sender] = look(&store, RecvFlags::PEEK)?;
+            if !has_hung_up(&output) {
+                let input = output.try_clone()?;
+                return Ok((Keep { sender, store }, Console { output, input }));
+            }
+            look(&store, RecvFlags::empty())?; // of one that was made anew the next message tells
+        }
+    }
+
+    /// Keeps this connection instead of the one before, if it is one that needs to be kept.
+    pub(crate) fn put(&self, console: &Console) -> Result<()> {
+        if !is_socket(console) {
+            return Ok(());
+        }
+        let had_one = is_readable(&self.store);
+        let descriptors = [console.output.as_fd(), self.sender.as_fd()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        control.push(SendAncillaryMessage::ScmRights(&descriptors));
+        sendmsg(&self.sender, &[IoSlice::new(b"c")], &mut control, SendFlags::NOSIGNAL)?;
+        if had_one {
+            look(&self.store, RecvFlags::empty())?; // never without one
+        }
+        Ok(())
+    }
+}
+
+/// Whether a console is a socket.
+pub(crate) fn is_socket(console: &Console) -> bool {
+    use rustix::fs::FileType;
+    let stat = rustix::fs::fstat(&console.output);
+    stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Socket)
+}
+
+/// The descriptors in the first message.
+fn look(store: &OwnedFd, flags: RecvFlags) -> Result<[OwnedFd; 2]> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    let flags = flags | RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+    recvmsg(store, &mut [IoSliceMut::new(&mut byte)], &mut control, flags)?;
+    let rights = control.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(rights) => Some(rights),
+        _ => None,
+    });
+    let descriptors: Vec<OwnedFd> = rights.flatten().collect();
+    descriptors.try_into().map_err(|_| Error::new(ErrorKind::InvalidData, "no connection was kept"))
+}
+
+fn has_hung_up(connection: &OwnedFd) -> bool {
+    polled(connection, PollFlags::empty()).intersects(PollFlags::HUP | PollFlags::ERR)
+}
+
+fn is_readable(store: &OwnedFd) -> bool {
+    polled(store, PollFlags::IN).contains(PollFlags::IN)
+}
+
+fn polled(fd: &OwnedFd, events: PollFlags) -> PollFlags {
+    let mut polled = [PollFd::new(fd, events)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let _ = rustix::event::poll(&mut polled, Some(&now));
+    polled[0].revents()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    fn connection() -> (UnixStream, Console) {
+        let (vmm, ours) = UnixStream::pair().unwrap();
+        (vmm, Console { input: ours.try_clone().unwrap().into(), output: ours.into() })
+    }
+
+    fn read(console: Console) -> String {
+        let mut bytes = [0; 100];
+        let length = UnixStream::from(console.output).read(&mut bytes).unwrap();
+        String::from_utf8(bytes[..length].to_vec()).unwrap()
+    }
+
+    #[test]
+    fn what_nobody_has_read_outlives_the_reader_again_and_again() {
+        let (mut vmm, console) = connection();
+        let keep = Keep::new().unwrap();
+        keep.put(&console).unwrap();
+        drop(console);
+        let held = keep.store.try_clone().unwrap(); // by the VMM
+        drop(keep);
+        for said in ["one", "two"] {
+            vmm.write_all(said.as_bytes()).unwrap();
+            let (_, console) = Keep::open(held.try_clone().unwrap()).unwrap();
+            assert_eq!(read(console), said);
+        }
+    }
+
+    #[test]
+    fn of_two_connections_the_one_that_is_open_is_found() {
+        let keep = Keep::new().unwrap();
+        let (old, console) = connection();
+        keep.put(&console).unwrap();
+        drop((old, console));
+        let held = keep.store.try_clone().unwrap();
+        let (mut new, console) = connection();
+        keep.put(&console).unwrap();
+        new.write_all(b"new").unwrap();
+        assert_eq!(read(Keep::open(held.try_clone().unwrap()).unwrap().1), "new");
+        drop((new, console));
+        assert!(Keep::open(held).is_err(), "none is open");
+    }
+}

@@ -1,0 +1,249 @@
+//! A shim that is killed costs nothing: the next command gives its VM another, and the console reads on.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use hypeman_tests::bed::Bed;
+use hypeman_tests::ch::programs;
+use hypeman_tests::console::{assert_no_hole, files, whole};
+use hypeman_tests::disk::SmallDisk;
+use hypeman_tests::fixtures::{bed, busybox};
+use hypeman_tests::guest::Guest;
+use hypeman_tests::needs::{BUSYBOX, Need, QEMU};
+use hypeman_tests::processes::is_alive;
+use hypeman_tests::vm::Instance;
+use hypeman_tests::wait::until;
+use rustix::process::{Pid, Signal, kill_process};
+use testguest::Options;
+use testguest::check::Sequence;
+
+use crate::console::wait_for_growth;
+use crate::promises;
+
+promises! {
+    [QEMU]
+        thirty_kills_in_full_output_lose_and_double_nothing,
+        a_copytruncate_between_kill_and_adoption_loses_nothing,
+        twenty_commands_at_once_adopt_once,
+        a_follower_goes_on_over_an_adoption,
+        what_ended_while_nobody_was_there_shows_so;
+    [QEMU, Need::Root]
+        a_kill_on_a_full_disk_loses_nothing;
+    [QEMU, BUSYBOX]
+        a_foreground_run_goes_on_over_an_adoption,
+        the_end_of_a_program_is_told_after_an_adoption;
+    [Need::CloudHypervisor, Need::Root]
+        thirty_kills_on_cloud_hypervisor_lose_and_double_nothing;
+}
+
+/// The shim's pid, as it stands on disk: to ask a command would give the VM another shim.
+fn shim(directory: &Path) -> u32 {
+    std::fs::read_to_string(directory.join("shim.pid")).expect("shim.pid").trim().parse().expect("a pid")
+}
+
+fn kill(pid: u32) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a pid");
+    kill_process(pid, Signal::KILL).expect("kill -9");
+}
+
+fn kill_shim(directory: &Path) -> u32 {
+    let pid = shim(directory);
+    kill(pid);
+    until("the shim is gone", || !is_alive(pid));
+    pid
+}
+
+fn log(vm: &Instance) -> PathBuf {
+    vm.directory().join("logs/app.log")
+}
+
+fn assert_whole(log: &Path, options: &Options) {
+    files(log).iter().for_each(|file| assert_no_hole(file));
+    let lines = Sequence::new(options).check(&whole(log)).unwrap_or_else(|broken| panic!("{broken:?}"));
+    assert_eq!(lines.start, 0);
+}
+
+/// Commands that look at an instance.
+const COMMANDS: [&[&str]; 7] = [
+    &["ps"],
+    &["inspect", "NAME"],
+    &["logs", "--tail", "1", "NAME"],
+    &["adopt", "NAME"],
+    &["start", "NAME"],
+    &["adopt", "--all"],
+    &["ps", "-a", "--format", "json"],
+];
+
+/// Kills the shim at moments that are spread over what it does, and adopts by another command each time.
+fn kill_thirty_times(name: &str, arguments: &[&str]) {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let bed = Bed::new(scratch.path());
+    let rotating = ["--log-max-size", "200k", "--log-max-files", "1000"];
+    let guest = Guest::new(&bed, name).with(&rotating).with(arguments);
+    let options = guest.options();
+    let vm = guest.run();
+    let (directory, log) = (vm.directory(), log(&vm));
+    let vmm = vm.pid("vmm");
+    for round in 0..30_u64 {
+        let before = whole(&log).len();
+        until("the log grows", || whole(&log).len() > before + 10_000);
+        std::thread::sleep(Duration::from_micros(round * 911 % 6000));
+        let killed = kill_shim(&directory);
+        let command = COMMANDS[usize::try_from(round).expect("a number") % COMMANDS.len()];
+        bed.ok(&command.iter().map(|word| if *word == "NAME" { name } else { word }).collect::<Vec<_>>());
+        assert!(shim(&directory) != killed && is_alive(shim(&directory)), "{command:?}");
+    }
+    let seen = bed.inspect(name);
+    assert_eq!((&seen["state"], &seen["supervised"]), (&"Running".into(), &true.into()));
+    assert_eq!(seen["run"]["adoptions"].as_array().map(Vec::len), Some(30));
+    assert_eq!(vm.pid("vmm"), vmm);
+    bed.ok(&["kill", name]);
+    assert_whole(&log, &options);
+    let told = bed.ok(&["logs", "--source", "hypeman", name]);
+    assert!(!told.contains("missing"), "{told}");
+}
+
+fn thirty_kills_in_full_output_lose_and_double_nothing() {
+    kill_thirty_times("thirty", &[]);
+}
+
+fn thirty_kills_on_cloud_hypervisor_lose_and_double_nothing() {
+    for program in programs() {
+        kill_thirty_times("ch-thirty", &["--hypervisor", "cloud-hypervisor", "--cloud-hypervisor", program]);
+    }
+}
+
+/// Done by hand as logrotate does it (`copytruncate`, logrotate(8)); as long as nobody writes, that loses nothing.
+fn a_copytruncate_between_kill_and_adoption_loses_nothing() {
+    let guest = Guest::new(bed(), "cut");
+    let options = guest.options();
+    let vm = guest.run();
+    let (directory, log) = (vm.directory(), log(&vm));
+    for round in (1..=5).rev() {
+        wait_for_growth(&log, 100_000);
+        kill_shim(&directory);
+        std::fs::copy(&log, format!("{}.{round}", log.display())).expect("copy");
+        std::fs::File::options().write(true).open(&log).and_then(|log| log.set_len(0)).expect("truncate");
+        bed().ok(&["adopt", "cut"]);
+    }
+    bed().ok(&["kill", "cut"]);
+    assert_whole(&log, &options);
+}
+
+fn a_kill_on_a_full_disk_loses_nothing() {
+    let disk = SmallDisk::new("1m");
+    let bed = Bed::new(&disk.path().join("data"));
+    let guest = Guest::new(&bed, "full");
+    let options = guest.options();
+    let vm = guest.run();
+    let (directory, log) = (vm.directory(), log(&vm));
+    for size in ["2m", "3m", "20m"] {
+        until("the disk is full", || disk.is_full());
+        let before = log.metadata().expect("the log").len();
+        kill_shim(&directory);
+        disk.resize(size);
+        bed.ok(&["adopt", "full"]);
+        wait_for_growth(&log, before + 100_000);
+    }
+    bed.ok(&["kill", "full"]);
+    assert_whole(&log, &options);
+}
+
+fn twenty_commands_at_once_adopt_once() {
+    let vm = Guest::new(bed(), "twenty").run();
+    let directory = vm.directory();
+    for _ in 0..3 {
+        let before = bed().inspect("twenty")["run"]["adoptions"].as_array().map_or(0, Vec::len);
+        kill_shim(&directory);
+        let spawn = |number: usize| {
+            let arguments = [&["ps"][..], &["inspect", "twenty"], &["adopt", "twenty"]][number % 3];
+            bed().command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("hypeman")
+        };
+        let commands: Vec<_> = (0..20).map(spawn).collect();
+        for command in commands {
+            let outcome = command.wait_with_output().expect("its end");
+            assert!(outcome.status.success(), "{outcome:?}");
+            assert!(!String::from_utf8_lossy(&outcome.stdout).contains("Unknown"), "{outcome:?}");
+        }
+        let after = bed().inspect("twenty");
+        assert_eq!(after["run"]["adoptions"].as_array().map(Vec::len), Some(before + 1), "{after}");
+    }
+}
+
+fn a_follower_goes_on_over_an_adoption() {
+    let guest = Guest::new(bed(), "followed").lines(40_000);
+    let options = guest.options();
+    let vm = guest.run();
+    let directory = vm.directory();
+    let mut follower = vm.follow();
+    let mut lines = BufReader::new(follower.stdout.take().expect("piped"));
+    let mut read = Vec::new();
+    for _ in 0..3 {
+        for _ in 0..3000 {
+            assert!(lines.read_until(b'\n', &mut read).expect("a line") > 0);
+        }
+        kill_shim(&directory); // the follower itself gives it another
+    }
+    while lines.read_until(b'\n', &mut read).expect("a line") > 0 {}
+    assert!(follower.wait().expect("its end").success());
+    let seen = Sequence::new(&options).check(&read).unwrap_or_else(|broken| panic!("{broken:?}"));
+    assert_eq!(seen, 0..40_000);
+    assert_eq!(bed().inspect("followed")["end"]["reason"], "guest-shutdown");
+}
+
+fn what_ended_while_nobody_was_there_shows_so() {
+    let vm = Guest::new(bed(), "alone").run();
+    let (vmm, directory) = (vm.pid("vmm"), vm.directory());
+    kill_shim(&directory);
+    kill(vmm);
+    until("the VMM is gone", || !is_alive(vmm));
+    let seen = bed().inspect("alone");
+    assert_eq!((&seen["state"], &seen["end"]["reason"]), (&"Stopped".into(), &"vanished".into()));
+    assert!(!whole(&log(&vm)).contains(&0));
+}
+
+fn a_foreground_run_goes_on_over_an_adoption() {
+    let script = "i=0; while [ $i -lt 8 ]; do echo tick $i; i=$((i+1)); sleep 0.5; done; exit 7";
+    let arguments = ["run", "--name", "foreground", busybox(), "sh", "-c", script];
+    let mut run = bed().command(&arguments).stdout(Stdio::piped()).spawn().expect("hypeman run");
+    let vm = Instance { bed: bed(), name: "foreground".to_owned() };
+    let mut lines = BufReader::new(run.stdout.take().expect("piped")).lines();
+    assert_eq!(lines.next().expect("a line").expect("a line"), "tick 0");
+    let directory = vm.directory();
+    kill_shim(&directory);
+    let rest: Vec<String> = lines.map(|line| line.expect("a line")).collect();
+    assert_eq!(rest, (1..8).map(|number| format!("tick {number}")).collect::<Vec<_>>());
+    assert_eq!(run.wait().expect("its end").code(), Some(7));
+}
+
+fn the_end_of_a_program_is_told_after_an_adoption() {
+    for removes_itself in [false, true] {
+        let name = format!("program-{removes_itself}");
+        let mut arguments = vec!["run", "-d", "--name", &name];
+        arguments.extend(removes_itself.then_some("--rm"));
+        arguments.extend([
+            busybox(),
+            "sh",
+            "-c",
+            "echo up; trap 'echo asked; exit 9' TERM; while :; do sleep 0.1; done",
+        ]);
+        bed().ok(&arguments);
+        let vm = Instance { bed: bed(), name: name.clone() };
+        let _ = vm.read_until("up");
+        let directory = vm.directory();
+        kill_shim(&directory);
+        let wait = bed().command(&["wait", &name]).stdout(Stdio::piped()).spawn().expect("hypeman wait");
+        until("it is adopted", || is_alive(shim(&directory)));
+        bed().ok(&["stop", &name]);
+        let waited = wait.wait_with_output().expect("its end");
+        assert_eq!(String::from_utf8_lossy(&waited.stdout).trim(), "9");
+        if removes_itself {
+            until("it has removed itself", || !directory.exists());
+        } else {
+            let seen = bed().inspect(&name);
+            assert_eq!((&seen["end"]["reason"], &seen["end"]["exit_code"]), (&"exited".into(), &9.into()));
+        }
+    }
+}
