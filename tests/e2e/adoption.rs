@@ -28,14 +28,16 @@ promises! {
         a_copytruncate_between_kill_and_adoption_loses_nothing,
         twenty_commands_at_once_adopt_once,
         a_follower_goes_on_over_an_adoption,
-        what_ended_while_nobody_was_there_shows_so;
+        what_ended_while_nobody_was_there_shows_so,
+        twenty_upgrades_in_full_output_lose_nothing;
     [QEMU, Need::Root]
         a_kill_on_a_full_disk_loses_nothing;
     [QEMU, BUSYBOX]
         a_foreground_run_goes_on_over_an_adoption,
         the_end_of_a_program_is_told_after_an_adoption;
     [Need::CloudHypervisor, Need::Root]
-        thirty_kills_on_cloud_hypervisor_lose_and_double_nothing;
+        thirty_kills_on_cloud_hypervisor_lose_and_double_nothing,
+        twenty_upgrades_on_cloud_hypervisor_lose_nothing;
 }
 
 /// The shim's pid, as it stands on disk: to ask a command would give the VM another shim.
@@ -112,6 +114,45 @@ fn thirty_kills_in_full_output_lose_and_double_nothing() {
 fn thirty_kills_on_cloud_hypervisor_lose_and_double_nothing() {
     for program in programs() {
         kill_thirty_times("ch-thirty", &["--hypervisor", "cloud-hypervisor", "--cloud-hypervisor", program]);
+    }
+}
+
+fn upgrade_twenty_times(name: &str, arguments: &[&str]) {
+    let guest = Guest::new(bed(), name).with(arguments);
+    let options = guest.options();
+    let vm = guest.run();
+    let (directory, log, vmm) = (vm.directory(), log(&vm), vm.pid("vmm"));
+    let wait = bed().command(&["wait", name]).stdout(Stdio::piped()).spawn().expect("hypeman wait");
+    for _ in 0..20 {
+        let before = whole(&log).len();
+        until("the log grows", || whole(&log).len() > before + 5000);
+        let old = shim(&directory);
+        bed().ok(&["upgrade-shims", name]);
+        assert!(shim(&directory) != old && !is_alive(old));
+    }
+    assert_eq!(vm.pid("vmm"), vmm);
+    let adoptions = bed().inspect(name)["run"]["adoptions"].clone();
+    assert_eq!(adoptions.as_array().map(Vec::len), Some(20));
+    assert!(adoptions[0]["reason"].as_str().expect("a reason").contains("handed it over"), "{adoptions}");
+    assert_eq!(bed().ok(&["upgrade-shims"]), "", "all are of this program");
+    bed().ok(&["stop", "-t", "0", name]);
+    let waited = wait.wait_with_output().expect("its end");
+    assert_eq!(String::from_utf8_lossy(&waited.stdout).trim(), "137");
+    assert_whole(&log, &options);
+    let told = bed().ok(&["logs", "--source", "hypeman", name]);
+    assert!(!told.contains("missing"), "{told}");
+}
+
+fn twenty_upgrades_in_full_output_lose_nothing() {
+    upgrade_twenty_times("upgraded", &[]);
+}
+
+fn twenty_upgrades_on_cloud_hypervisor_lose_nothing() {
+    for program in programs() {
+        upgrade_twenty_times(
+            "ch-upgraded",
+            &["--hypervisor", "cloud-hypervisor", "--cloud-hypervisor", program],
+        );
     }
 }
 

@@ -65,6 +65,12 @@ pub(crate) enum Command {
     Wait(Names),
     /// Give running VMs whose shim was killed another, which goes on with their consoles
     Adopt(AdoptArguments),
+    /// Give running VMs a shim of this program, without their noticing: those named, or all that have another program's
+    UpgradeShims {
+        /// Names, or beginnings of ids
+        #[arg(value_name = "NAME", add = ArgValueCompleter::new(names::instances))]
+        names: Vec<String>,
+    },
     /// List instances
     Ps {
         /// Also those that do not run

@@ -62,12 +62,13 @@ fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// What stands after `hypeman shim` and `hypeman shim-adopt`, which only hypeman itself calls.
+/// What stands after `hypeman shim` and its like, which only hypeman itself calls.
 fn shim() -> Option<(PathBuf, hypeman_shim::Mode)> {
     let mut arguments = std::env::args_os().skip(1);
     let mode = match arguments.next()?.to_str()? {
         "shim" => hypeman_shim::Mode::Start,
         "shim-adopt" => hypeman_shim::Mode::Adopt,
+        "shim-upgrade" => hypeman_shim::Mode::Upgrade,
         _ => return None,
     };
     Some((PathBuf::from(arguments.next()?), mode))

@@ -1,12 +1,13 @@
 //! Adoption: a VM whose shim was killed gets another, which goes on with its console, its logs and its end.
 
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hypeman_files::Lock;
 use hypeman_record::names;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Needs, Result};
 use crate::observe::{self, Holder};
 use crate::start::{Shim, listen};
 use crate::stop;
@@ -26,6 +27,36 @@ pub fn adopt(instance: &Instance, hypeman: &Path) -> Result<bool> {
         return Ok(false);
     }
     let changed = instance.lock()?;
+    take_over(instance, hypeman, "shim-adopt", changed)
+}
+
+/// Has the shim of a VM hand it over to a new one, of the program `hypeman`. Whoever asks the VM for something meanwhile asks
+/// the new one.
+///
+/// # Errors
+/// When it does not run, its shim is of a release that cannot do so, or it is being ended; it has the shim then that it had.
+pub fn upgrade(instance: &Instance, hypeman: &Path) -> Result<()> {
+    adopt(instance, hypeman)?;
+    let changed = instance.lock()?; // others who would take it over wait here
+    let running = observe::look(&instance.directory)?.0 == Holder::Shim;
+    if !running {
+        let (name, state) = (instance.record.name.clone(), instance.observe()?.state);
+        return Err(Error::State { name, state, needs: Needs::Running });
+    }
+    stop::hand_over(instance)?;
+    take_over(instance, hypeman, "shim-upgrade", changed).map(drop)
+}
+
+/// Whether the shim of a VM that runs is of another program than `hypeman`, or of one that was replaced since.
+#[must_use]
+pub fn is_of_another_program(instance: &Instance, hypeman: &Path) -> bool {
+    let identity = |path: &Path| path.metadata().ok().map(|file| (file.dev(), file.ino()));
+    let shim = stop::shim(instance).map(|shim| PathBuf::from(format!("/proc/{}/exe", shim.pid)));
+    shim.is_some_and(|shim| identity(&shim) != identity(hypeman))
+}
+
+/// Starts a shim for a VM that has none. `changed` is the instance's lock.
+fn take_over(instance: &Instance, hypeman: &Path, task: &str, changed: Lock) -> Result<bool> {
     if !is_orphaned(instance)? {
         return Ok(false);
     }
@@ -34,7 +65,7 @@ pub fn adopt(instance: &Instance, hypeman: &Path) -> Result<bool> {
     let Some(alive) = Lock::try_acquire(&instance.directory.join(names::SHIM_PID))? else {
         return Ok(false); // someone starts it, for its VM has just ended
     };
-    let shim = Shim::start(instance, hypeman, "shim-adopt", listener, alive)?;
+    let shim = Shim::start(instance, hypeman, task, listener, alive)?;
     drop(changed); // the rest is waiting
     match shim.wait_until_ready(instance) {
         Ok(_) => Ok(true),

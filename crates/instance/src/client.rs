@@ -137,9 +137,11 @@ pub struct Outcome {
 /// How long the answer may take; `None` for what may take as long as the VM lives.
 fn limit(request: &Request) -> Option<Duration> {
     match request {
-        Request::Hello { .. } | Request::State | Request::PowerButton | Request::Signal { .. } => {
-            Some(ANSWER)
-        }
+        Request::Hello { .. }
+        | Request::State
+        | Request::PowerButton
+        | Request::Signal { .. }
+        | Request::HandOver => Some(ANSWER),
         Request::Stop { timeout_ms } => Duration::from_millis(*timeout_ms).checked_add(ENDING),
         Request::Kill | Request::Discard => Some(ENDING),
         Request::Wait => None,
@@ -162,9 +164,10 @@ fn silent(name: &str, error: &std::io::Error) -> Error {
     use std::io::ErrorKind;
     let (hung_up, reason) = match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => (false, "in time".to_owned()),
-        ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
-            (true, "it has hung up".to_owned())
-        }
+        ErrorKind::UnexpectedEof
+        | ErrorKind::ConnectionReset
+        | ErrorKind::ConnectionRefused
+        | ErrorKind::BrokenPipe => (true, "it has hung up".to_owned()),
         _ => (false, error.to_string()),
     };
     Error::Silent { name: name.to_owned(), reason: format!("its shim does not answer: {reason}"), hung_up }

@@ -15,6 +15,7 @@ use hypeman_record::{format, status};
 use crate::client::Client;
 use crate::error::Result;
 use crate::parallel::{in_parallel, processors};
+use crate::stop;
 use crate::store::Instance;
 
 /// Most shims that are asked at once.
@@ -22,6 +23,9 @@ const MAX_ASKED: usize = 128;
 
 /// How long a VMM that was just forked may take to write its pid, which it does before anything else.
 const FORKED: Duration = Duration::from_secs(1);
+
+/// How long what is left of a killed shim is waited for.
+const DYING: Duration = Duration::from_secs(1);
 
 /// What is true of an instance now.
 #[derive(Debug, Clone, PartialEq)]
@@ -114,6 +118,11 @@ pub(crate) fn vmm(directory: &Path, run: Option<&Run>) -> Result<Option<Process>
     Ok(run.filter(alive).map(|run| run.vmm))
 }
 
+fn look_past_dead_shim(instance: &Instance) -> Result<(Holder, Option<Run>)> {
+    stop::let_go_of_dead_shim(instance, DYING)?;
+    look(&instance.directory)
+}
+
 /// Asks the shim, where there is one, and draws the conclusion.
 fn complete(instance: &Instance, holder: Holder, run: Option<Run>) -> Result<Observation> {
     let directory = &instance.directory;
@@ -125,8 +134,8 @@ fn complete(instance: &Instance, holder: Holder, run: Option<Run>) -> Result<Obs
                     run.map_or_else(|| format::read(&directory.join(names::RUN)), |run| Ok(Some(run)))?;
                 Ok(Observation { state, reason, supervised: true, shim_release, run, end: None })
             }
-            // It may have ended since we looked. Then nobody could answer, and its record tells.
-            Err(error) => match look(directory)? {
+            // It may have ended since we looked, or was killed. Then nobody could answer, and its record tells.
+            Err(error) => match look_past_dead_shim(instance)? {
                 (Holder::Shim, run) => {
                     let reason = Some(error.to_string());
                     let state = State::Unknown;

@@ -25,16 +25,24 @@ const TERM_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Presses the power button, and ends the VM by force when it has not ended within `timeout`. Returns when it has ended, and
-/// how, if there was a shim to tell. An instance that does not run is left as it is.
+/// how, if there was a shim to tell. An instance that does not run is left as it is. A VM that loses its shim meanwhile is taken
+/// over by another, of the program `hypeman`, and asked again.
 ///
 /// # Errors
 /// When the shim does not answer, or breaks off.
-pub fn stop(instance: &Instance, timeout: Duration) -> Result<Option<Outcome>> {
+pub fn stop(instance: &Instance, timeout: Duration, hypeman: &Path) -> Result<Option<Outcome>> {
     let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-    match observe::look(&instance.directory)?.0 {
-        Holder::Shim => end_by_shim(instance, &Request::Stop { timeout_ms }),
-        Holder::Vmm(vmm) => end_process(instance, vmm, Signal::TERM).map(|()| None),
-        Holder::Nobody => Ok(None),
+    loop {
+        let adopted = adopt::adopt(instance, hypeman);
+        match observe::look(&instance.directory)?.0 {
+            Holder::Shim => match end_by_shim(instance, &Request::Stop { timeout_ms }) {
+                Err(Error::Silent { hung_up: true, .. }) => {} // look again
+                ended => return ended,
+            },
+            Holder::Vmm(_) if adopted.is_ok() && adopt::is_orphaned(instance)? => {}
+            Holder::Vmm(vmm) => return end_process(instance, vmm, Signal::TERM).map(|()| None),
+            Holder::Nobody => return Ok(None),
+        }
     }
 }
 
@@ -45,9 +53,14 @@ pub fn stop(instance: &Instance, timeout: Duration) -> Result<Option<Outcome>> {
 pub fn kill(instance: &Instance) -> Result<Option<Outcome>> {
     match observe::look(&instance.directory)?.0 {
         Holder::Shim => match end_by_shim(instance, &Request::Kill) {
-            Err(silent @ Error::Silent { .. }) => {
+            Err(silent @ Error::Silent { hung_up, .. }) => {
                 end_vmm(instance)?;
-                Err(silent) // the VM has ended; what became of its log nobody can tell
+                // The VM has ended. What became of its log nobody can tell whose shim is there and silent.
+                if hung_up && observe::look(&instance.directory)?.0 != Holder::Shim {
+                    Ok(None)
+                } else {
+                    Err(silent)
+                }
             }
             ended => ended,
         },
@@ -110,20 +123,19 @@ pub fn power_button(instance: &Instance) -> Result<()> {
 pub fn wait(instance: &Instance, hypeman: &Path) -> Result<End> {
     loop {
         let adopted = adopt::adopt(instance, hypeman);
-        if observe::look(&instance.directory)?.0 == Holder::Shim
-            && let Ok(outcome) = ask_for_end(instance, &Request::Wait)
-        {
-            return Ok(outcome.end);
-        }
-        // The shim has ended between the two questions, or was killed.
         match observe::look(&instance.directory)?.0 {
+            Holder::Shim => match ask_for_end(instance, &Request::Wait) {
+                Ok(outcome) => return Ok(outcome.end),
+                Err(Error::Silent { hung_up: true, .. }) => {} // it has ended, or was killed: look again
+                Err(_) => break,
+            },
             Holder::Vmm(_) if adopted.is_ok() && adopt::is_orphaned(instance)? => {}
             // The VMM's process is what is left to wait for.
             Holder::Vmm(vmm) => {
                 while vmm.is_alive() && !vmm.wait_gone(Duration::from_secs(3600)) {}
                 break;
             }
-            Holder::Shim | Holder::Nobody => break,
+            Holder::Nobody => break,
         }
     }
     let seen = instance.observe()?;
@@ -145,30 +157,39 @@ fn require_active(instance: &Instance) -> Result<()> {
 
 /// Has the shim end its VM, and waits until the shim is gone too, unless it still has something to write.
 fn end_by_shim(instance: &Instance, request: &Request) -> Result<Option<Outcome>> {
-    match ask_for_end(instance, request) {
-        Ok(outcome) => {
-            if !outcome.unwritten {
-                wait_for_shim(instance, KILL_TIMEOUT)?;
-            }
-            Ok(Some(outcome))
+    let outcome = ask_for_end(instance, request)?;
+    if !outcome.unwritten {
+        wait_for_shim(instance, KILL_TIMEOUT)?;
+    }
+    Ok(Some(outcome))
+}
+
+/// Asks the shim for the end. One that hangs up instead is on its way out, as when its start is ended, or was killed: it is let go
+/// first, so that whoever looks next sees what is left.
+fn ask_for_end(instance: &Instance, request: &Request) -> Result<Outcome> {
+    let asked_one = shim(instance);
+    let asked = client(instance).and_then(|mut shim| shim.ask_for_end(request));
+    match asked {
+        Err(Error::Silent { name, reason, hung_up: true }) => {
+            let is_gone = asked_one.is_none_or(|shim| shim.wait_gone(KILL_TIMEOUT));
+            Err(Error::Silent { name, reason, hung_up: is_gone })
         }
-        Err(error) => match observe::look(&instance.directory)?.0 {
-            Holder::Shim => Err(error),
-            // It ended by itself while we asked, or its shim did and left the VMM to us.
-            Holder::Vmm(vmm) => end_process(instance, vmm, Signal::KILL).map(|()| None),
-            Holder::Nobody => Ok(None),
-        },
+        asked => asked,
     }
 }
 
-/// Asks the shim for the end. One that hangs up instead is on its way out, as when its start is ended: it is let go first, so
-/// that whoever looks next sees what is left.
-fn ask_for_end(instance: &Instance, request: &Request) -> Result<Outcome> {
-    let asked = client(instance).and_then(|mut shim| shim.ask_for_end(request));
-    if let Err(Error::Silent { hung_up: true, .. }) = asked {
-        wait_for_shim(instance, KILL_TIMEOUT)?;
+/// Has the shim leave its VM, and waits until it is gone.
+pub(crate) fn hand_over(instance: &Instance) -> Result<()> {
+    let leaving = shim(instance);
+    match client(instance)?.ask(&Request::HandOver) {
+        Ok(_) | Err(Error::Silent { hung_up: true, .. }) => {}
+        Err(error) => return Err(error),
     }
-    asked
+    if leaving.is_none_or(|shim| shim.wait_gone(KILL_TIMEOUT)) {
+        return let_go_of_dead_shim(instance, KILL_TIMEOUT);
+    }
+    let reason = "its shim does not leave it".to_owned();
+    Err(Error::Shim { name: instance.record.name.clone(), reason })
 }
 
 /// Waits until an instance that removes itself has done so, after the last of those who had asked for its end is gone.
@@ -204,7 +225,7 @@ fn is_dead(pid: &Path) -> bool {
 }
 
 /// The shim's process, while there is one.
-fn shim(instance: &Instance) -> Option<Process> {
+pub(crate) fn shim(instance: &Instance) -> Option<Process> {
     let path = instance.directory.join(names::SHIM_PID);
     let pid = std::fs::read_to_string(&path).ok()?.trim().parse().ok()?;
     // Looked for before it is asked whether the lock is held: then it is this process that holds it, or none.

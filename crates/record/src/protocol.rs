@@ -33,6 +33,8 @@ pub enum Request {
         /// The signal's number.
         signal: i32,
     },
+    /// Leave the VM as it runs, for another shim to take over. Answered when it is decided; it is done when the shim has ended.
+    HandOver,
     /// Answered when the VM has ended and all that it printed is written. An instance that removes itself waits until the asker has hung up.
     Wait,
 }
@@ -41,6 +43,12 @@ impl Request {
     /// The `op` of every request that shims understood before they told so.
     pub const FIRST_ABILITIES: [&str; 7] =
         ["state", "stop", "power-button", "kill", "discard", "signal", "wait"];
+
+    /// The `op` of every request that this release understands.
+    #[must_use]
+    pub fn abilities() -> Vec<String> {
+        Request::FIRST_ABILITIES.iter().chain(&["hand-over"]).map(ToString::to_string).collect()
+    }
 
     /// Its name: what a shim has to be able to do.
     #[must_use]
@@ -53,6 +61,7 @@ impl Request {
             Request::Kill => "kill",
             Request::Discard => "discard",
             Request::Signal { .. } => "signal",
+            Request::HandOver => "hand-over",
             Request::Wait => "wait",
         }
     }

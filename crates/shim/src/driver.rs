@@ -42,6 +42,8 @@ pub(crate) struct Driver {
     force: Option<Force>,
     /// Whether its guest had halted its CPUs.
     halted: bool,
+    /// Whether the VM is left to another shim.
+    hands_over: bool,
     /// When a guest that was asked to end is ended by force.
     deadline: Option<Instant>,
 }
@@ -68,7 +70,7 @@ struct Care {
 
 impl Driver {
     pub(crate) fn new(shared: Rc<Shared>, orders: mpsc::Receiver<Asked>) -> Driver {
-        Driver { shared, orders, force: None, halted: false, deadline: None }
+        Driver { shared, orders, force: None, halted: false, hands_over: false, deadline: None }
     }
 
     /// Why we have ended the VM by force, if we have.
@@ -99,32 +101,34 @@ impl Driver {
         }
     }
 
-    /// Owns a VM whose guest runs, until its VMM has ended. Whatever goes wrong in here, the VMM is waited for and can be ended.
-    pub(crate) async fn watch_over(&mut self, vm: Rc<dyn Vm>, process: &VmmProcess) -> VmmExit {
+    /// Owns a VM whose guest runs, until its VMM has ended, or, with `None`, until it is to be handed over. Whatever goes wrong in
+    /// here, the VMM is waited for and can be ended.
+    pub(crate) async fn watch_over(&mut self, vm: Rc<dyn Vm>, process: &VmmProcess) -> Option<VmmExit> {
         self.shared.enter(Phase::Running);
         let watched = AssertUnwindSafe(self.care_for(vm, process)).catch_unwind().await;
         let Ok(exit) = watched else {
             self.shared.journal.note("a fault of ours: the VM can only be ended by force from here on");
-            return self.hold_on(process).await;
+            return Some(self.hold_on(process).await);
         };
         exit
     }
 
-    async fn care_for(&mut self, vm: Rc<dyn Vm>, process: &VmmProcess) -> VmmExit {
+    async fn care_for(&mut self, vm: Rc<dyn Vm>, process: &VmmProcess) -> Option<VmmExit> {
         let mut status = vm.status();
         let mut care = Care::new(vm, process);
         self.hear(&mut care, &status.borrow_and_update());
-        loop {
+        while !self.hands_over {
             let wake = care.next_wake(self.deadline);
             tokio::select! {
                 biased;
-                exit = process.ended() => return exit,
+                exit = process.ended() => return Some(exit),
                 asked = next(&mut self.orders) => self.take(asked, Some(&mut care)),
                 () = changed(&mut status) => self.hear(&mut care, &status.borrow_and_update()),
                 done = Work::done(&mut care.work) => self.finish(&mut care, done, process),
                 () = sleep_until(wake) => self.wake(&mut care),
             }
         }
+        None
     }
 
     /// Without a connection to the VMM: waits for its end, and ends it when that is asked for.
@@ -167,7 +171,11 @@ impl Driver {
                 return care.pressers.push(asked.reply);
             }
             (Order::Signal(signal), Some(care)) => self.signal(care, signal),
-            (Order::PowerButton | Order::Signal(_), None) => Err(Error::Silent),
+            (Order::HandOver, Some(_)) => {
+                self.hands_over = true;
+                Ok(())
+            }
+            (Order::PowerButton | Order::Signal(_) | Order::HandOver, None) => Err(Error::Silent),
             (Order::Stop(timeout), care) => {
                 self.stop(timeout, care, before);
                 Ok(())

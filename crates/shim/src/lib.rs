@@ -37,6 +37,8 @@ pub enum Mode {
     Start,
     /// It runs already, and its shim has ended.
     Adopt,
+    /// It runs already, and its shim has handed it over.
+    Upgrade,
 }
 
 /// Supervises the VM that the launch order in `directory` describes until it has ended. Standard input is the listening

@@ -21,6 +21,8 @@ pub(crate) enum Order {
     Kill,
     /// End the VMM, and give up what cannot be written.
     Discard,
+    /// Leave the VM as it is, to another shim.
+    HandOver,
 }
 
 impl Order {
@@ -32,6 +34,7 @@ impl Order {
             Order::Stop(_) => Deed::Stop,
             Order::Kill => Deed::Kill,
             Order::Discard => Deed::Discard,
+            Order::HandOver => Deed::HandOver,
         }
     }
 }

@@ -13,7 +13,7 @@
 //!                                                  Draining ── all is written ──> Ended
 //! ```
 //!
-//! `kill` and `discard` lead to Ending from wherever there is a VMM, whatever else is under way. A VM that is paused is
+//! From Running a shim may also leave, and hand its VM over to another. `kill` and `discard` lead to Ending from wherever there is a VMM, whatever else is under way. A VM that is paused is
 //! Running or Stopping: its pause is told beside its phase.
 
 /// A phase of a VM's life.
@@ -46,6 +46,8 @@ pub(crate) enum Deed {
     Kill,
     /// End the VMM, and give up what cannot be written.
     Discard,
+    /// Leave the VM to another shim.
+    HandOver,
 }
 
 /// Whether it is done.
@@ -72,9 +74,13 @@ pub(crate) enum Denial {
 pub(crate) fn admit(phase: Phase, deed: Deed) -> Verdict {
     use Verdict::{Admit, Denied, NothingToDo};
     match (phase, deed) {
-        (Phase::Booting, Deed::PowerButton | Deed::Signal) => Denied(Denial::NotYet),
+        (Phase::Booting, Deed::PowerButton | Deed::Signal | Deed::HandOver) => Denied(Denial::NotYet),
+        // Whoever has asked for the end waits for this shim's word.
+        (Phase::Stopping, Deed::HandOver) => Denied(Denial::TooLate),
         (Phase::Booting | Phase::Running | Phase::Stopping, _) => Admit,
-        (Phase::Ending | Phase::Draining | Phase::Ended, Deed::Signal) => Denied(Denial::TooLate),
+        (Phase::Ending | Phase::Draining | Phase::Ended, Deed::Signal | Deed::HandOver) => {
+            Denied(Denial::TooLate)
+        }
         // Also of one that is being ended already, what cannot be written is given up.
         (Phase::Ending | Phase::Draining, Deed::Discard) => Admit,
         (Phase::Ending | Phase::Draining | Phase::Ended, _) => NothingToDo,
@@ -84,7 +90,7 @@ pub(crate) fn admit(phase: Phase, deed: Deed) -> Verdict {
 /// The phase after a deed that was admitted.
 pub(crate) fn after(phase: Phase, deed: Deed) -> Phase {
     match deed {
-        Deed::PowerButton | Deed::Signal => phase,
+        Deed::PowerButton | Deed::Signal | Deed::HandOver => phase,
         // No guest runs that could be asked.
         Deed::Stop if phase == Phase::Booting => Phase::Ending,
         Deed::Stop => phase.max(Phase::Stopping),
@@ -100,7 +106,8 @@ mod tests {
 
     const PHASES: [Phase; 6] =
         [Phase::Booting, Phase::Running, Phase::Stopping, Phase::Ending, Phase::Draining, Phase::Ended];
-    const DEEDS: [Deed; 5] = [Deed::PowerButton, Deed::Signal, Deed::Stop, Deed::Kill, Deed::Discard];
+    const DEEDS: [Deed; 6] =
+        [Deed::PowerButton, Deed::Signal, Deed::Stop, Deed::Kill, Deed::Discard, Deed::HandOver];
 
     #[test]
     fn an_end_is_never_denied() {
@@ -108,6 +115,14 @@ mod tests {
             for deed in [Deed::Stop, Deed::Kill, Deed::Discard] {
                 assert!(!matches!(admit(phase, deed), Verdict::Denied(_)), "{deed:?} while {phase:?}");
             }
+        }
+    }
+
+    #[test]
+    fn only_a_vm_that_runs_and_is_to_run_on_is_handed_over() {
+        for phase in PHASES {
+            let admitted = admit(phase, Deed::HandOver) == Verdict::Admit;
+            assert_eq!(admitted, phase == Phase::Running, "{phase:?}");
         }
     }
 

@@ -94,10 +94,7 @@ async fn converse(
 async fn answer(request: &Request, shared: &Rc<Shared>, orders: &mpsc::Sender<Asked>) -> Response {
     let order = match request {
         Request::Hello { .. } => {
-            return Response::Hello {
-                release: RELEASE.to_owned(),
-                abilities: Request::FIRST_ABILITIES.map(str::to_owned).to_vec(),
-            };
+            return Response::Hello { release: RELEASE.to_owned(), abilities: Request::abilities() };
         }
         Request::State => {
             let (state, reason) = shared.state();
@@ -109,12 +106,13 @@ async fn answer(request: &Request, shared: &Rc<Shared>, orders: &mpsc::Sender<As
         Request::Stop { timeout_ms } => Order::Stop(Duration::from_millis(*timeout_ms)),
         Request::Kill => Order::Kill,
         Request::Discard => Order::Discard,
+        Request::HandOver => Order::HandOver,
     };
     if let Err(error) = give(order, shared, orders).await {
         return Response::Error { kind: error.refusal(), message: error.to_string() };
     }
     match order {
-        Order::PowerButton | Order::Signal(_) => Response::Done,
+        Order::PowerButton | Order::Signal(_) | Order::HandOver => Response::Done,
         Order::Stop(_) | Order::Kill => ended(shared, Some(WRITING)).await,
         Order::Discard => ended(shared, None).await, // what cannot be written is given up
     }

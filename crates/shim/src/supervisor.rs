@@ -44,6 +44,9 @@ const MAX_ORDERS: usize = 16;
 /// How long the last words of a VMM that has ended may take to be read.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// How long a shim that hands its VM over writes what it has read.
+const HANDING_OVER: Duration = Duration::from_millis(200);
+
 /// A guest that has run for so long before it reboots is booted again at once.
 const GOOD_RUN: Duration = Duration::from_secs(10);
 
@@ -65,7 +68,7 @@ pub(crate) fn supervise(Identity { listener, alive }: Identity, mode: Mode) -> R
     let result = LocalSet::new().block_on(&runtime, async {
         let result = live(listener, launch, journal.clone(), mode).await;
         if let Err(error) = &result {
-            let what = if mode == Mode::Adopt { "not taken over" } else { "not started" };
+            let what = if mode == Mode::Start { "not started" } else { "not taken over" };
             journal.note(format_args!("{what}: {error}"));
         }
         result
@@ -73,11 +76,11 @@ pub(crate) fn supervise(Identity { listener, alive }: Identity, mode: Mode) -> R
     // With these the last writers end: from here on nothing of us is written in the directory, which others may remove as
     // soon as they have our lock.
     drop((runtime, journal));
-    if auto_remove && result.is_ok() {
+    if auto_remove && matches!(result, Ok(Lived::ToTheEnd)) {
         remove(&alive)?;
     }
     drop(alive);
-    result
+    result.map(drop)
 }
 
 /// Removes the instance that was to be removed at its end.
@@ -86,12 +89,13 @@ fn remove(alive: &Lock) -> Result<()> {
     hypeman_files::remove_directory(&directory, alive).start("remove the instance")
 }
 
-async fn live(listener: UnixListener, launch: Launch, journal: Rc<Journal>, mode: Mode) -> Result<()> {
+async fn live(listener: UnixListener, launch: Launch, journal: Rc<Journal>, mode: Mode) -> Result<Lived> {
     outlive_signals()?;
     schedule::wake_soon();
     let adopted = match mode {
         Mode::Start => None,
-        Mode::Adopt => Some(run_without_end()?),
+        Mode::Adopt => Some(taken_over(run_without_end()?, "had ended without it")?),
+        Mode::Upgrade => Some(taken_over(run_without_end()?, "handed it over")?),
     };
     if let Some(note) = launch.note.as_ref().filter(|_| mode == Mode::Start) {
         journal.note(note);
@@ -106,10 +110,10 @@ async fn live(listener: UnixListener, launch: Launch, journal: Rc<Journal>, mode
         has_told: false,
     };
     let lived = supervisor.live(adopted).await;
-    if lived.is_err() {
-        server.abort();
-    } else {
+    if matches!(lived, Ok(Lived::ToTheEnd)) {
         shared.enter(Phase::Ended);
+    } else {
+        server.abort();
     }
     let _ = server.await; // ends when everyone has been answered
     lived
@@ -154,8 +158,15 @@ struct Boot {
     again: bool,
 }
 
+/// What has ended a shim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lived {
+    ToTheEnd,
+    HandedOver,
+}
+
 impl Supervisor {
-    async fn live(&mut self, mut adopted: Option<Run>) -> Result<()> {
+    async fn live(&mut self, mut adopted: Option<Run>) -> Result<Lived> {
         let started = adopted.as_ref().map_or_else(Timestamp::now, |run| run.started);
         let mut pause = FIRST_PAUSE;
         let mut reboots = adopted.as_ref().map_or(0, |run| run.reboots);
@@ -175,8 +186,9 @@ impl Supervisor {
                     Ok(Some(run)) => (run, end(Reason::StartFailed, 125, error.to_string())),
                     _ => return Err(error),
                 },
-                Ok(Boot { run, end, again: false }) => (run, end),
-                Ok(Boot { run, end, again: true }) => {
+                Ok(None) => return Ok(Lived::HandedOver),
+                Ok(Some(Boot { run, end, again: false })) => (run, end),
+                Ok(Some(Boot { run, end, again: true })) => {
                     reboots += 1;
                     let wait = if begun.elapsed() >= GOOD_RUN { Duration::ZERO } else { pause };
                     pause = if wait.is_zero() { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
@@ -193,12 +205,12 @@ impl Supervisor {
             };
             self.shared.journal.note(format_args!("ended: {}", end.message));
             self.record(run, end).await;
-            return Ok(());
+            return Ok(Lived::ToTheEnd);
         }
     }
 
     /// Boots the VM, and stays with it until its VMM has ended and all that it left is written.
-    async fn boot(&mut self, started: Timestamp, reboots: u32) -> Result<Boot> {
+    async fn boot(&mut self, started: Timestamp, reboots: u32) -> Result<Option<Boot>> {
         let shared = self.shared.clone();
         // Before anything runs: without its logs a VM is not started.
         let app = self.logs.app.take().map_or_else(|| logs::open(&shared.launch, names::APP_LOG), Ok)?;
@@ -228,12 +240,11 @@ impl Supervisor {
     }
 
     /// Goes on with a VM whose shim was killed. When that cannot be, the VM is left as it is.
-    async fn take_over(&mut self, run: Run) -> Result<Boot> {
+    async fn take_over(&mut self, run: Run) -> Result<Option<Boot>> {
         let shared = self.shared.clone();
         let vmm = Vmm::adopt(&shared.launch, &run)?;
         let app = logs::take_over(&shared.launch, vmm.memory(), &shared.journal)?;
         let log = logs::open(&shared.launch, names::VMM_LOG)?;
-        let run = taken_over(run)?;
         let from = run.adoptions.last().map(|adoption| adoption.reason.clone()).unwrap_or_default();
         // Only for a socket: of a FIFO nothing is lost with its reader.
         let (keep, console) = match vmm.kept() {
@@ -257,7 +268,8 @@ impl Supervisor {
         self.accompany(vmm, made, keep, [app, log], runs).await
     }
 
-    /// Stays with a VM that was made, until its VMM has ended and all that it left is written.
+    /// Stays with a VM that was made, until its VMM has ended and all that it left is written; or until it is to be handed over,
+    /// and then there is no end to tell.
     async fn accompany(
         &mut self,
         vmm: Vmm,
@@ -265,7 +277,7 @@ impl Supervisor {
         keep: Keep,
         [app, log]: [Writer; 2],
         boot: impl Future<Output = std::result::Result<(), String>>,
-    ) -> Result<Boot> {
+    ) -> Result<Option<Boot>> {
         let shared = self.shared.clone();
         let gone = CancellationToken::new();
         let output = match vmm.output.try_clone() {
@@ -293,7 +305,13 @@ impl Supervisor {
             vmm.process.ended().await
         } else {
             self.tell_that_it_runs();
-            self.driver.watch_over(vm.clone(), &vmm.process).await
+            match self.driver.watch_over(vm.clone(), &vmm.process).await {
+                Some(exit) => exit,
+                None => {
+                    self.hand_over(keepers, &gone).await;
+                    return Ok(None);
+                }
+            }
         };
         gone.cancel();
         vmm.clean_up();
@@ -302,7 +320,19 @@ impl Supervisor {
             self.shared.published.send_modify(|published| published.end = Some(end.clone()));
         }
         self.collect(keepers).await;
-        Ok(Boot { run, end, again })
+        Ok(Some(Boot { run, end, again }))
+    }
+
+    /// Leaves the VM as it runs. What cannot be written soon is the next shim's, which finds it in the memory that the VMM holds.
+    async fn hand_over(&self, keepers: [JoinHandle<Option<Writer>>; 2], gone: &CancellationToken) {
+        gone.cancel();
+        let [app, vmm] = keepers.map(|keeper| (keeper.abort_handle(), keeper));
+        let written = async { (app.1.await, vmm.1.await) };
+        if tokio::time::timeout(HANDING_OVER, written).await.is_err() {
+            app.0.abort();
+            vmm.0.abort();
+        }
+        self.shared.journal.note("hands the VM over to another shim");
     }
 
     fn tell_that_it_runs(&mut self) {
@@ -373,11 +403,11 @@ impl Supervisor {
 }
 
 /// The run as it is with this shim.
-fn taken_over(mut run: Run) -> Result<Run> {
+fn taken_over(mut run: Run, why: &str) -> Result<Run> {
     let me = Process::find(std::process::id()).ok_or("it has no entry in /proc").start("find this shim")?;
     run.adoptions.push(Adoption {
         at: Timestamp::now(),
-        reason: format!("its shim, pid {}, had ended without it", run.shim.pid),
+        reason: format!("its shim, pid {}, {why}", run.shim.pid),
         from: run.shim,
         release: RELEASE.to_owned(),
     });

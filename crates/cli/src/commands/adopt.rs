@@ -1,12 +1,13 @@
-//! adopt: a VM whose shim was killed gets another. All commands that look at an instance do so on their way.
+//! adopt: a VM whose shim was killed gets another. All commands that look at an instance do so on their way. And upgrade-shims: a
+//! VM gets a shim of this program.
 
 use std::process::ExitCode;
 
 use anyhow::Result;
-use hypeman_instance::Error;
-use hypeman_instance::adopt::{adopt, is_orphaned};
+use hypeman_instance::adopt::{adopt, is_of_another_program, is_orphaned};
 use hypeman_instance::error::Needs;
 use hypeman_instance::store::Instance;
+use hypeman_instance::{Error, adopt};
 
 use super::each_at_once;
 use crate::args::AdoptArguments;
@@ -31,6 +32,16 @@ pub(crate) fn command(context: &Context, arguments: &AdoptArguments) -> Result<E
         }
         Ok(())
     }))
+}
+
+/// Those that are named, or all whose shim is of another program.
+pub(crate) fn upgrade(context: &Context, names: &[String]) -> Result<ExitCode> {
+    let hypeman = hypeman()?;
+    let (instances, _) = context.instances.list()?;
+    let others = instances.iter().filter(|instance| is_of_another_program(instance, &hypeman));
+    let others: Vec<_> = others.map(|instance| instance.record.name.clone()).collect();
+    let names = if names.is_empty() { &others } else { names };
+    Ok(each_at_once(names, |name| Ok(adopt::upgrade(&context.instances.find(name)?, &hypeman)?)))
 }
 
 /// The instance with this name or id. Its VM has a shim then, if it can have one.

@@ -28,8 +28,9 @@ pub(crate) fn start(context: &Context, names: &Names) -> Result<ExitCode> {
 }
 
 pub(crate) fn stop(context: &Context, arguments: &StopArguments) -> Result<ExitCode> {
+    let hypeman = hypeman()?;
     Ok(each_at_once(&arguments.names.names, |name| {
-        let outcome = stop::stop(&find(context, name)?, Duration::from_secs(arguments.time))?;
+        let outcome = stop::stop(&find(context, name)?, Duration::from_secs(arguments.time), &hypeman)?;
         // Whoever asked it to end wants to know that it did not.
         if let Some(Outcome { end: End { reason: Reason::Killed, message, .. }, .. }) = &outcome {
             output::complain(format_args!("{name}: {message}"));
@@ -65,7 +66,7 @@ pub(crate) fn restart(context: &Context, arguments: &StopArguments) -> Result<Ex
     let programs = programs()?;
     Ok(each_at_once(&arguments.names.names, |name| {
         let instance: Instance = find(context, name)?;
-        stop::stop(&instance, Duration::from_secs(arguments.time))?;
+        stop::stop(&instance, Duration::from_secs(arguments.time), &programs.hypeman)?;
         // One that someone else has started since we stopped it was restarted.
         start::start(&context.instances, &instance, &programs)?;
         Ok(())

@@ -42,6 +42,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Kill { signal, names } => return lifecycle::kill(&context, signal.as_deref(), &names),
         Command::Restart(arguments) => return lifecycle::restart(&context, &arguments),
         Command::Adopt(arguments) => return adopt::command(&context, &arguments),
+        Command::UpgradeShims { names } => return adopt::upgrade(&context, &names),
         Command::Wait(names) => return lifecycle::wait(&context, &names),
         Command::Ps { all, quiet, format } => return ps::ps(&context, all, quiet, format.format),
         Command::Inspect(names) => inspect::inspect(&context, &names)?,

@@ -71,7 +71,7 @@ impl Vm for TestVm {
 fn drive<F: Future<Output = ()>>(
     vm: TestVm,
     test: impl FnOnce(mpsc::Sender<Asked>, Rc<TestVm>, Rc<Shared>) -> F,
-) -> (VmmExit, Option<Force>) {
+) -> (Option<VmmExit>, Option<Force>) {
     let scratch = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     LocalSet::new().block_on(&runtime, async {
@@ -85,6 +85,7 @@ fn drive<F: Future<Output = ()>>(
         let vm = Rc::new(vm);
         let driven = async { driver.watch_over(vm.clone(), &process).await };
         let (exit, ()) = tokio::join!(driven, test(orders, vm.clone(), shared));
+        process.kill().unwrap();
         (exit, driver.force())
     })
 }
@@ -109,7 +110,7 @@ fn a_kill_does_not_wait_for_a_stop() {
             assert!(give(&orders, Order::Signal(15)).await.is_err(), "it is being ended");
             drop(vm);
         });
-        assert_eq!(ended, (VmmExit::Signal(9), Some(Force::Asked)), "answers: {answers}");
+        assert_eq!(ended, (Some(VmmExit::Signal(9)), Some(Force::Asked)), "answers: {answers}");
     }
 }
 
@@ -122,7 +123,7 @@ fn of_two_who_stop_the_more_impatient_one_counts() {
         assert!(vm.asked.borrow().contains(&"button"));
         give(&orders, Order::Stop(Duration::ZERO)).await.unwrap();
     });
-    assert_eq!(ended, (VmmExit::Signal(9), Some(Force::TimedOut)));
+    assert_eq!(ended, (Some(VmmExit::Signal(9)), Some(Force::TimedOut)));
 }
 
 #[test]
@@ -136,7 +137,7 @@ fn a_fault_of_ours_leaves_a_vm_that_can_be_ended() {
         assert!(give(&orders, Order::PowerButton).await.is_err());
         give(&orders, Order::Kill).await.unwrap();
     });
-    assert_eq!(ended, (VmmExit::Signal(9), Some(Force::Asked)));
+    assert_eq!(ended, (Some(VmmExit::Signal(9)), Some(Force::Asked)));
 }
 
 #[test]
@@ -150,6 +151,20 @@ fn a_vm_that_had_no_room_on_the_disk_goes_on_when_there_is() {
         // One that someone has paused stays so.
         vm.status.send_modify(|status| status.paused = Some(Paused::Requested));
         published.wait_for(|published| published.paused.is_some()).await.unwrap();
+        give(&orders, Order::Kill).await.unwrap();
+    });
+}
+
+#[test]
+fn a_vm_is_left_as_it_runs_to_whoever_takes_it_over() {
+    let ended = drive(vm(true), async |orders, vm, _| {
+        give(&orders, Order::HandOver).await.unwrap();
+        assert!(vm.asked.borrow().is_empty());
+    });
+    assert_eq!(ended, (None, None));
+    drive(vm(true), async |orders, _, _| {
+        give(&orders, Order::Stop(Duration::MAX)).await.unwrap();
+        assert!(give(&orders, Order::HandOver).await.is_err(), "it is to end");
         give(&orders, Order::Kill).await.unwrap();
     });
 }
