@@ -13,6 +13,12 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg,
 };
 
+/// Most connections that are looked at: there are two while a shim makes a new one. The VMM could put in as many as it likes.
+const MOST_KEPT: usize = 4;
+
+/// So many single bytes all but fill a connection, which has room for some 280 (unix(7)).
+const NEARLY_FULL: u64 = 256;
+
 /// Both ends of the pair: what is sent into the one lies in the other, of which the VMM has a copy.
 #[derive(Debug)]
 pub(crate) struct Keep {
@@ -36,7 +42,7 @@ impl Keep {
 
     /// What a VMM holds, and the connection in it: the newest one, if any is still open.
     pub(crate) fn open(store: OwnedFd) -> Result<(Keep, Console)> {
-        loop {
+        for _ in 0..MOST_KEPT {
             let [output, sender] = look(&store, RecvFlags::PEEK)?;
             if !has_hung_up(&output) {
                 let input = output.try_clone()?;
@@ -44,6 +50,7 @@ impl Keep {
             }
             look(&store, RecvFlags::empty())?; // of one that was made anew the next message tells
         }
+        Err(Error::new(ErrorKind::InvalidData, "none of the connections is open"))
     }
 
     /// Keeps this connection instead of the one before, if it is one that needs to be kept.
@@ -69,6 +76,11 @@ pub(crate) fn is_socket(console: &Console) -> bool {
     use rustix::fs::FileType;
     let stat = rustix::fs::fstat(&console.output);
     stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Socket)
+}
+
+/// Whether so much waits to be read that the VMM may not have been able to send all.
+pub(crate) fn is_full(console: &Console) -> bool {
+    rustix::io::ioctl_fionread(&console.output).is_ok_and(|waiting| waiting >= NEARLY_FULL)
 }
 
 /// The descriptors in the first message.
@@ -114,7 +126,7 @@ mod tests {
     }
 
     fn read(console: Console) -> String {
-        let mut bytes = [0; 100];
+        let mut bytes = [0; 1000];
         let length = UnixStream::from(console.output).read(&mut bytes).unwrap();
         String::from_utf8(bytes[..length].to_vec()).unwrap()
     }
@@ -127,9 +139,10 @@ mod tests {
         drop(console);
         let held = keep.store.try_clone().unwrap(); // by the VMM
         drop(keep);
-        for said in ["one", "two"] {
+        for (said, is_full) in [("one", false), ("two", false), (&*"x".repeat(300), true)] {
             vmm.write_all(said.as_bytes()).unwrap();
             let (_, console) = Keep::open(held.try_clone().unwrap()).unwrap();
+            assert_eq!(super::is_full(&console), is_full);
             assert_eq!(read(console), said);
         }
     }

@@ -246,20 +246,26 @@ impl Supervisor {
         let app = logs::take_over(&shared.launch, vmm.memory(), &shared.journal)?;
         let log = logs::open(&shared.launch, names::VMM_LOG)?;
         let from = run.adoptions.last().map(|adoption| adoption.reason.clone()).unwrap_or_default();
-        // Only for a socket: of a FIFO nothing is lost with its reader.
-        let (keep, console) = match vmm.kept() {
-            Ok((keep, console)) => (keep, Some(console)),
-            Err(_) => (Keep::new().start("keep the console's connection")?, None),
+        // Nothing is kept of a FIFO, of which nothing is lost with its reader.
+        let (keep, console, why_not) = match vmm.kept() {
+            Ok((keep, console)) => (keep, Some(console), String::new()),
+            Err(error) => (Keep::new().start("keep the console's connection")?, None, error.to_string()),
         };
-        let is_kept = console.is_some();
+        let was_full = console.as_ref().map(keep::is_full);
         let Some(made) = self.driver.meanwhile(vmm.connect_again(run, console)).await else {
             vmm.end().await;
             return Err(Error::new("it was ended while it was being taken over".to_owned()));
         };
         let made = made.and_then(recorded)?;
         shared.journal.note(format_args!("took over the VM, pid {}: {from}", made.run.vmm.pid));
-        if !is_kept && keep::is_socket(&made.console) {
-            shared.journal.note("the console's connection was made anew: what was in the old one is missing");
+        match was_full {
+            Some(true) => shared.journal.note(
+                "the console's connection was full: of what the guest has printed beyond it, a VMM that does not wait keeps 1 MiB",
+            ),
+            None if keep::is_socket(&made.console) => shared.journal.note(format_args!(
+                "the console's connection was made anew, and what was in the old one is missing: {why_not}"
+            )),
+            Some(false) | None => {}
         }
         let has_booted = made.vm.status().borrow().booted;
         let runs = async move {
