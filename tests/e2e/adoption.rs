@@ -29,20 +29,24 @@ promises! {
         twenty_commands_at_once_adopt_once,
         a_follower_goes_on_over_an_adoption,
         what_ended_while_nobody_was_there_shows_so,
-        twenty_upgrades_in_full_output_lose_nothing;
+        twenty_upgrades_in_full_output_lose_nothing,
+        an_upgrade_of_all_is_one_of_those_with_another_program;
     [QEMU, Need::Root]
         a_kill_on_a_full_disk_loses_nothing;
     [QEMU, BUSYBOX]
         a_foreground_run_goes_on_over_an_adoption,
         the_end_of_a_program_is_told_after_an_adoption;
     [Need::CloudHypervisor, Need::Root]
+        a_copytruncate_on_cloud_hypervisor_loses_nothing,
+        a_kill_on_a_full_disk_on_cloud_hypervisor_loses_nothing,
         thirty_kills_on_cloud_hypervisor_lose_and_double_nothing,
         twenty_upgrades_on_cloud_hypervisor_lose_nothing;
 }
 
 /// The shim's pid, as it stands on disk: to ask a command would give the VM another shim.
 fn shim(directory: &Path) -> u32 {
-    std::fs::read_to_string(directory.join("shim.pid")).expect("shim.pid").trim().parse().expect("a pid")
+    let text = std::fs::read_to_string(directory.join("shim.pid")).expect("shim.pid");
+    text.lines().next().expect("a line").parse().expect("a pid")
 }
 
 fn kill(pid: u32) {
@@ -112,9 +116,7 @@ fn thirty_kills_in_full_output_lose_and_double_nothing() {
 }
 
 fn thirty_kills_on_cloud_hypervisor_lose_and_double_nothing() {
-    for program in programs() {
-        kill_thirty_times("ch-thirty", &["--hypervisor", "cloud-hypervisor", "--cloud-hypervisor", program]);
-    }
+    on_cloud_hypervisor(kill_thirty_times);
 }
 
 fn upgrade_twenty_times(name: &str, arguments: &[&str]) {
@@ -148,47 +150,83 @@ fn twenty_upgrades_in_full_output_lose_nothing() {
 }
 
 fn twenty_upgrades_on_cloud_hypervisor_lose_nothing() {
+    on_cloud_hypervisor(upgrade_twenty_times);
+}
+
+fn an_upgrade_of_all_is_one_of_those_with_another_program() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let new = Bed::new(&scratch.path().join("data"));
+    let old = new.clone().of(scratch.path().join("hypeman"));
+    for name in ["hypeman", "hypeman-init"] {
+        std::fs::copy(new.hypeman.with_file_name(name), scratch.path().join(name)).expect("copy");
+    }
+    let (of_old, of_new) = (Guest::new(&old, "of-old").run(), Guest::new(&new, "of-new").run());
+    let shims = [&of_old, &of_new].map(|vm| shim(&vm.directory()));
+    assert_eq!(new.ok(&["upgrade-shims"]), "of-old");
+    assert!(shim(&of_old.directory()) != shims[0] && shim(&of_new.directory()) == shims[1]);
+    new.fails(&["upgrade-shims", "nobody"], &["nobody"]);
+    new.ok(&["stop", "-t", "0", "of-new"]);
+    new.fails(&["upgrade-shims", "of-new"], &["of-new", "Stopped"]);
+}
+
+/// The arguments for each Cloud Hypervisor that there is to be tried.
+fn on_cloud_hypervisor(test: impl Fn(&str, &[&str])) {
     for program in programs() {
-        upgrade_twenty_times(
-            "ch-upgraded",
-            &["--hypervisor", "cloud-hypervisor", "--cloud-hypervisor", program],
-        );
+        test("on-ch", &["--hypervisor", "cloud-hypervisor", "--cloud-hypervisor", program]);
     }
 }
 
-/// Done by hand as logrotate does it (`copytruncate`, logrotate(8)); as long as nobody writes, that loses nothing.
 fn a_copytruncate_between_kill_and_adoption_loses_nothing() {
-    let guest = Guest::new(bed(), "cut");
+    cut("cut", &[]);
+}
+
+fn a_copytruncate_on_cloud_hypervisor_loses_nothing() {
+    on_cloud_hypervisor(cut);
+}
+
+/// Done by hand as logrotate does it (`copytruncate`, logrotate(8)); as long as nobody writes, that loses nothing.
+fn cut(name: &str, arguments: &[&str]) {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let bed = Bed::new(scratch.path());
+    let guest = Guest::new(&bed, name).with(arguments);
     let options = guest.options();
     let vm = guest.run();
     let (directory, log) = (vm.directory(), log(&vm));
     for round in (1..=5).rev() {
-        wait_for_growth(&log, 100_000);
+        wait_for_growth(&log, 50_000);
         kill_shim(&directory);
         std::fs::copy(&log, format!("{}.{round}", log.display())).expect("copy");
         std::fs::File::options().write(true).open(&log).and_then(|log| log.set_len(0)).expect("truncate");
-        bed().ok(&["adopt", "cut"]);
+        bed.ok(&["adopt", name]);
     }
-    bed().ok(&["kill", "cut"]);
+    bed.ok(&["kill", name]);
     assert_whole(&log, &options);
 }
 
 fn a_kill_on_a_full_disk_loses_nothing() {
-    let disk = SmallDisk::new("1m");
+    fill("full", &[]);
+}
+
+fn a_kill_on_a_full_disk_on_cloud_hypervisor_loses_nothing() {
+    on_cloud_hypervisor(fill);
+}
+
+fn fill(name: &str, arguments: &[&str]) {
+    let disk = SmallDisk::new("400k");
     let bed = Bed::new(&disk.path().join("data"));
-    let guest = Guest::new(&bed, "full");
+    let guest = Guest::new(&bed, name).with(arguments);
     let options = guest.options();
     let vm = guest.run();
     let (directory, log) = (vm.directory(), log(&vm));
-    for size in ["2m", "3m", "20m"] {
+    for size in ["600k", "800k", "20m"] {
         until("the disk is full", || disk.is_full());
         let before = log.metadata().expect("the log").len();
         kill_shim(&directory);
         disk.resize(size);
-        bed.ok(&["adopt", "full"]);
-        wait_for_growth(&log, before + 100_000);
+        bed.ok(&["adopt", name]);
+        wait_for_growth(&log, before + 50_000);
     }
-    bed.ok(&["kill", "full"]);
+    bed.ok(&["kill", name]);
     assert_whole(&log, &options);
 }
 

@@ -44,6 +44,13 @@ impl Bed {
         Bed { hypeman, data_dir: data_dir.to_owned(), environment: Vec::new() }
     }
 
+    /// The same for another binary.
+    #[must_use]
+    pub fn of(mut self, hypeman: PathBuf) -> Bed {
+        self.hypeman = hypeman;
+        self
+    }
+
     /// The same with a variable set.
     #[must_use]
     pub fn with(mut self, variable: &str, value: impl Into<OsString>) -> Bed {

@@ -175,5 +175,12 @@ pub enum Error {
     Vmm(#[from] hypeman_vmm::hypervisor::Error),
 }
 
+impl Error {
+    /// Whether it is of a shim that has hung up.
+    pub(crate) fn has_hung_up(&self) -> bool {
+        matches!(self, Error::Silent { hung_up: true, .. })
+    }
+}
+
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;

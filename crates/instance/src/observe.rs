@@ -92,7 +92,7 @@ pub(crate) fn look(directory: &Path) -> Result<(Holder, Option<Run>)> {
         return Ok((Holder::Nobody, None)); // never started: only a shim starts a VMM
     }
     if shim == Holding::Held {
-        let pid = std::fs::read_to_string(&shim_pid).unwrap_or_default().trim().parse().ok();
+        let pid = pid_in(&shim_pid);
         // One that has recorded the end of its VM has only to go; then its record is the truth.
         let has_ended = run.as_ref().is_some_and(|run| run.end.is_some() && Some(run.shim.pid) == pid);
         if !has_ended {
@@ -107,8 +107,7 @@ pub(crate) fn vmm(directory: &Path, run: Option<&Run>) -> Result<Option<Process>
     let path = directory.join(names::VMM_PID);
     let deadline = Instant::now() + FORKED;
     while hypeman_files::is_held(&path)? {
-        let pid = std::fs::read_to_string(&path).unwrap_or_default().trim().parse().ok();
-        match pid.and_then(Process::find) {
+        match pid_in(&path).and_then(Process::find) {
             Some(process) => return Ok(Some(process)),
             None if Instant::now() > deadline => break,
             None => std::thread::yield_now(), // it has just been forked, or has just died
@@ -118,9 +117,18 @@ pub(crate) fn vmm(directory: &Path, run: Option<&Run>) -> Result<Option<Process>
     Ok(run.filter(alive).map(|run| run.vmm))
 }
 
-fn look_past_dead_shim(instance: &Instance) -> Result<(Holder, Option<Run>)> {
+/// As [`look`], past a shim that has just been killed.
+fn look_past_dead_shim(instance: &Instance, has_hung_up: bool) -> Result<(Holder, Option<Run>)> {
+    if has_hung_up && let Some(shim) = stop::shim(instance) {
+        let _ = shim.wait_gone(DYING);
+    }
     stop::let_go_of_dead_shim(instance, DYING)?;
     look(&instance.directory)
+}
+
+/// The number in a file of a process id, which is its first line.
+pub(crate) fn pid_in(path: &Path) -> Option<u32> {
+    std::fs::read_to_string(path).ok()?.lines().next()?.parse().ok()
 }
 
 /// Asks the shim, where there is one, and draws the conclusion.
@@ -135,7 +143,7 @@ fn complete(instance: &Instance, holder: Holder, run: Option<Run>) -> Result<Obs
                 Ok(Observation { state, reason, supervised: true, shim_release, run, end: None })
             }
             // It may have ended since we looked, or was killed. Then nobody could answer, and its record tells.
-            Err(error) => match look_past_dead_shim(instance)? {
+            Err(error) => match look_past_dead_shim(instance, error.has_hung_up())? {
                 (Holder::Shim, run) => {
                     let reason = Some(error.to_string());
                     let state = State::Unknown;

@@ -36,7 +36,7 @@ pub fn stop(instance: &Instance, timeout: Duration, hypeman: &Path) -> Result<Op
         let adopted = adopt::adopt(instance, hypeman);
         match observe::look(&instance.directory)?.0 {
             Holder::Shim => match end_by_shim(instance, &Request::Stop { timeout_ms }) {
-                Err(Error::Silent { hung_up: true, .. }) => {} // look again
+                Err(error) if error.has_hung_up() => {} // look again
                 ended => return ended,
             },
             Holder::Vmm(_) if adopted.is_ok() && adopt::is_orphaned(instance)? => {}
@@ -126,7 +126,7 @@ pub fn wait(instance: &Instance, hypeman: &Path) -> Result<End> {
         match observe::look(&instance.directory)?.0 {
             Holder::Shim => match ask_for_end(instance, &Request::Wait) {
                 Ok(outcome) => return Ok(outcome.end),
-                Err(Error::Silent { hung_up: true, .. }) => {} // it has ended, or was killed: look again
+                Err(error) if error.has_hung_up() => {} // it has ended, or was killed: look again
                 Err(_) => break,
             },
             Holder::Vmm(_) if adopted.is_ok() && adopt::is_orphaned(instance)? => {}
@@ -182,8 +182,8 @@ fn ask_for_end(instance: &Instance, request: &Request) -> Result<Outcome> {
 pub(crate) fn hand_over(instance: &Instance) -> Result<()> {
     let leaving = shim(instance);
     match client(instance)?.ask(&Request::HandOver) {
-        Ok(_) | Err(Error::Silent { hung_up: true, .. }) => {}
-        Err(error) => return Err(error),
+        Err(error) if !error.has_hung_up() => return Err(error),
+        Ok(_) | Err(_) => {}
     }
     if leaving.is_none_or(|shim| shim.wait_gone(KILL_TIMEOUT)) {
         return let_go_of_dead_shim(instance, KILL_TIMEOUT);
@@ -220,16 +220,14 @@ pub(crate) fn let_go_of_dead_shim(instance: &Instance, limit: Duration) -> Resul
 
 /// Whether the process is gone whose number stands in the file.
 fn is_dead(pid: &Path) -> bool {
-    let pid = std::fs::read_to_string(pid).ok().and_then(|pid| pid.trim().parse().ok());
-    pid.is_some_and(|pid| Process::find(pid).is_none())
+    observe::pid_in(pid).is_some_and(|pid| Process::find(pid).is_none())
 }
 
 /// The shim's process, while there is one.
 pub(crate) fn shim(instance: &Instance) -> Option<Process> {
     let path = instance.directory.join(names::SHIM_PID);
-    let pid = std::fs::read_to_string(&path).ok()?.trim().parse().ok()?;
     // Looked for before it is asked whether the lock is held: then it is this process that holds it, or none.
-    let process = Process::find(pid)?;
+    let process = Process::find(observe::pid_in(&path)?)?;
     hypeman_files::is_held(&path).is_ok_and(|held| held).then_some(process)
 }
 

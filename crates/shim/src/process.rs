@@ -2,9 +2,8 @@
 #![allow(unsafe_code)] // a descriptor that is handed over by its number
 
 use std::fs::File;
-use std::io::{Seek, Write};
 use std::os::fd::{FromRawFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
@@ -30,9 +29,10 @@ pub(crate) fn become_shim(directory: &Path) -> Result<Identity> {
     std::env::set_current_dir(directory).start(&format!("enter {}", directory.display()))?;
     let listener = take_listener()?;
     let alive = inherited_lock().start("take the lock of shim.pid")?;
-    let mut file = alive.file();
+    // Its first line at once: whoever reads it finds the old one or the new one.
+    let pid = format!("{}\n", std::process::id());
     let written =
-        file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
+        alive.file().write_all_at(pid.as_bytes(), 0).and_then(|()| alive.file().set_len(pid.len() as u64));
     written.start("write shim.pid")?;
     Ok(Identity { listener, alive })
 }

@@ -69,8 +69,10 @@ impl VmmProcess {
         let write_pid = move || {
             let mut text = [0; 20];
             let pid = rustix::process::getpid().as_raw_nonzero().get();
-            rustix::fs::ftruncate(&lock, 0)?;
-            rustix::io::pwrite(&lock, decimal(pid.unsigned_abs(), &mut text), 0)?;
+            let text = decimal(pid.unsigned_abs(), &mut text);
+            // Its first line at once: whoever reads it finds the old one or the new one.
+            rustix::io::pwrite(&lock, text, 0)?;
+            rustix::fs::ftruncate(&lock, text.len() as u64)?;
             for held in &held {
                 rustix::io::fcntl_setfd(held, FdFlags::empty())?;
             }

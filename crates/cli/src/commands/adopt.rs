@@ -4,12 +4,14 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use hypeman_instance::adopt::{adopt, is_of_another_program, is_orphaned};
+use hypeman_instance::adopt::{adopt, is_of_another_program};
 use hypeman_instance::error::Needs;
+use hypeman_instance::observe::Observation;
 use hypeman_instance::store::Instance;
 use hypeman_instance::{Error, adopt};
+use hypeman_record::state::State;
 
-use super::each_at_once;
+use super::{each, each_at_once};
 use crate::args::AdoptArguments;
 use crate::context::{Context, hypeman};
 use crate::output;
@@ -18,9 +20,11 @@ pub(crate) fn command(context: &Context, arguments: &AdoptArguments) -> Result<E
     let hypeman = hypeman()?;
     if arguments.all {
         let (instances, _) = context.instances.list()?;
-        let orphaned = instances.iter().filter(|instance| is_orphaned(instance).unwrap_or_default());
-        let ids: Vec<_> = orphaned.map(|instance| instance.record.name.clone()).collect();
-        return Ok(each_at_once(&ids, |name| Ok(adopt(&context.instances.find(name)?, &hypeman).map(drop)?)));
+        let names: Vec<_> = instances.iter().map(|instance| instance.record.name.clone()).collect();
+        return Ok(each(&names, |name| match adopt(&context.instances.find(name)?, &hypeman)? {
+            true => output::line(name),
+            false => Ok(()),
+        }));
     }
     Ok(each_at_once(&arguments.names, |name| {
         let instance = context.instances.find(name)?;
@@ -51,11 +55,27 @@ pub(crate) fn find(context: &Context, name: &str) -> Result<Instance> {
     Ok(instance)
 }
 
-/// Gives a VM without a shim another. That it cannot be had is told, and keeps nobody from looking at the VM.
-pub(crate) fn take_care_of(instance: &Instance) -> bool {
-    let adopted = hypeman().and_then(|hypeman| Ok(adopt(instance, &hypeman)?));
-    adopted.unwrap_or_else(|error| {
-        output::complain(output::explain(&error));
-        false
-    })
+/// What is true of an instance. Its VM has a shim then, if it can have one.
+pub(crate) fn observe(instance: &Instance) -> hypeman_instance::Result<Observation> {
+    with_shim(instance, instance.observe())
+}
+
+/// The same, when it was looked at already.
+pub(crate) fn with_shim(
+    instance: &Instance,
+    seen: hypeman_instance::Result<Observation>,
+) -> hypeman_instance::Result<Observation> {
+    let lacks_one = seen.as_ref().is_ok_and(|seen| seen.state == State::Running && !seen.supervised);
+    if lacks_one && take_care_of(instance) { instance.observe() } else { seen }
+}
+
+/// Gives a VM without a shim another. That it cannot be had is told, and keeps nobody from looking at the VM. Whether it has one.
+fn take_care_of(instance: &Instance) -> bool {
+    match hypeman().and_then(|hypeman| Ok(adopt(instance, &hypeman)?)) {
+        Ok(_) => true,
+        Err(error) => {
+            output::complain(output::explain(&error));
+            false
+        }
+    }
 }

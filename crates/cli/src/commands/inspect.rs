@@ -11,7 +11,7 @@ use hypeman_record::run::Run;
 use hypeman_record::state::State;
 use serde::Serialize;
 
-use super::adopt::find;
+use super::adopt::observe;
 use crate::args::Names;
 use crate::context::Context;
 use crate::output;
@@ -45,12 +45,12 @@ struct Logs {
 
 pub(crate) fn inspect(context: &Context, names: &Names) -> Result<()> {
     let documents =
-        names.names.iter().map(|name| document(find(context, name)?)).collect::<Result<Vec<_>>>()?;
+        names.names.iter().map(|name| document(context.instances.find(name)?)).collect::<Result<Vec<_>>>()?;
     output::documents(&documents)
 }
 
 fn document(instance: Instance) -> Result<Document> {
-    let seen = instance.observe()?;
+    let seen = observe(&instance)?;
     let directory = instance.directory;
     Ok(Document {
         record: instance.record,

@@ -8,7 +8,7 @@ use hypeman_instance::store::Instance;
 use hypeman_record::state::State;
 use serde::Serialize;
 
-use super::adopt::take_care_of;
+use super::adopt::with_shim;
 use crate::args::Format;
 use crate::context::Context;
 use crate::output;
@@ -35,8 +35,8 @@ pub(crate) fn ps(context: &Context, all: bool, quiet: bool, format: Format) -> R
         output::complain(error);
     }
     let mut rows = Vec::new();
-    for (instance, seen) in instances.iter().zip(observe_with_shims(&instances)) {
-        match seen.map(|seen| row(instance, seen)) {
+    for (instance, seen) in instances.iter().zip(observe_all(&instances)) {
+        match with_shim(instance, seen).map(|seen| row(instance, seen)) {
             Ok(row) if all || row.state.is_active() || row.state == State::Unknown => rows.push(row),
             Ok(_) => {}
             Err(error) => {
@@ -61,18 +61,6 @@ pub(crate) fn ps(context: &Context, all: bool, quiet: bool, format: Format) -> R
         ]
     })?;
     Ok(code)
-}
-
-/// Observes all, and gives those another shim that have lost theirs.
-fn observe_with_shims(instances: &[Instance]) -> Vec<hypeman_instance::Result<Observation>> {
-    let mut observed = observe_all(instances);
-    for (instance, seen) in instances.iter().zip(&mut observed) {
-        let orphaned = seen.as_ref().is_ok_and(|seen| seen.state == State::Running && !seen.supervised);
-        if orphaned && take_care_of(instance) {
-            *seen = instance.observe();
-        }
-    }
-    observed
 }
 
 fn row(instance: &Instance, seen: Observation) -> Row {
