@@ -122,11 +122,16 @@ impl Capture {
         let next = self.pace.next();
         let held_back = self.pace.held_back_until(writer.held(), writer.writing_since());
         let reading = !stopping && held_back.is_none_or(|until| until <= Instant::now());
-        if reading && next == NextRead::Soon {
-            std::thread::sleep(SOCKET_PAUSE); // the runtime's clock ticks in milliseconds
-            return Ok(());
-        }
-        if reading && next == NextRead::Now {
+        if reading && matches!(next, NextRead::Soon | NextRead::Now) {
+            if next == NextRead::Soon {
+                std::thread::sleep(SOCKET_PAUSE); // the runtime's clock ticks in milliseconds
+            }
+            // A write that has come to its end is followed by the next, also while there is always something to read.
+            tokio::select! {
+                biased;
+                () = writer.progress(on_event) => {}
+                () = std::future::ready(()) => {}
+            }
             return Ok(());
         }
         if next == NextRead::WhenReadable && !self.pace.is_flood() {

@@ -72,6 +72,42 @@ fn a_prompt_without_a_newline_appears() {
     drop(writer);
 }
 
+/// Bytes that come one by one, and so quickly that each look at the socket finds some.
+#[test]
+fn what_comes_without_a_pause_is_written_while_it_comes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.log");
+    let (source, mut console) = UnixStream::pair().unwrap();
+    let sender = std::thread::spawn(move || {
+        for _ in 0..200_000 {
+            if console.write_all(b"\n").is_err() {
+                return; // enough was seen
+            }
+            let next = std::time::Instant::now() + Duration::from_micros(20);
+            while std::time::Instant::now() < next {}
+        }
+    });
+    let mut writer = Writer::new(Log::open(&path, LIMITS).unwrap(), Buffer::new().unwrap());
+    let stop = CancellationToken::new();
+    let mut ignore = |_| {};
+    let size = || std::fs::metadata(&path).unwrap().len();
+    run(async {
+        tokio::select! {
+            captured = capture(source.into(), &mut writer, &stop, &mut ignore) => captured.unwrap(),
+            () = async {
+                for _ in 0..20 {
+                    let before = size();
+                    while size() == before {
+                        tokio::time::sleep(TICK).await;
+                    }
+                }
+            } => {}
+        }
+    });
+    assert!(size() < 100_000, "it was written in large steps: {} bytes in all", size());
+    sender.join().unwrap();
+}
+
 /// A full disk: a tmpfs of one page, which is given more room while the capture waits.
 #[test]
 fn a_full_disk_loses_and_doubles_nothing() {
