@@ -58,7 +58,9 @@ pub(crate) struct Made {
 impl Vmm {
     /// Starts the VMM in the current directory. It holds the memory of the console's buffer, and the console's connection.
     pub(crate) fn start(launch: &Launch, journal: &Journal, buffer: &Buffer, keep: &Keep) -> Result<Vmm> {
-        let (hypervisor, program) = driver(launch)?;
+        let hypervisor = hypeman_vmm::hypervisor(launch.hypervisor);
+        let program =
+            launch.found.clone().ok_or("the launch order is of an older release").start("find the VMM")?;
         let memory = buffer.memory().start("prepare the VMM")?;
         let (output, vmm_end) = output_pipe()?;
         let held = [memory.as_fd(), keep.store()];
@@ -70,7 +72,13 @@ impl Vmm {
 
     /// Takes over the VMM of a run.
     pub(crate) fn adopt(launch: &Launch, run: &Run) -> Result<Vmm> {
-        let (hypervisor, program) = driver(launch)?;
+        let hypervisor = hypeman_vmm::hypervisor(launch.hypervisor);
+        // A launch order of before programs stood in it has none, but the run tells.
+        let told = || {
+            let (path, version) = run.hypervisor.rsplit_once(' ')?;
+            Some(Program { path: path.into(), version: version.to_owned() })
+        };
+        let program = launch.found.clone().or_else(told).ok_or("no record tells").start("find the VMM")?;
         let process = VmmProcess::adopt(run.vmm.pid).start("take over the VMM")?;
         // Looked at after it is held: from here on it is this process or none.
         if !run.vmm.is_alive() {
@@ -172,12 +180,6 @@ impl Vmm {
 async fn opened(vm: Rc<dyn Vm>, run: Run) -> std::result::Result<Made, String> {
     let console = vm.console().await.map_err(|error| error.to_string())?;
     Ok(Made { vm, console, run })
-}
-
-fn driver(launch: &Launch) -> Result<(Box<dyn Hypervisor>, Program)> {
-    let program =
-        launch.found.clone().ok_or("the launch order is of an older release").start("find the VMM")?;
-    Ok((hypeman_vmm::hypervisor(launch.hypervisor), program))
 }
 
 fn spawn(
