@@ -80,6 +80,11 @@ fn cross(machine: &str, arguments: &[&str]) {
         let vm = guest.run();
         wait_for_growth(&vm.directory().join("logs/app.log"), 1000);
         act(&vm);
+        if vm.bed.inspect(&name)["state"] == "Running" {
+            // Of a boot that has printed less than its first number nobody could tell that it is one.
+            let log = vm.directory().join("logs/app.log");
+            wait_for_growth(&log, whole(&log).len() as u64 + 1000);
+        }
         for (invariant, check) in INVARIANTS {
             eprintln!("{machine}: after {action}: {invariant}");
             check(&vm, &options);
