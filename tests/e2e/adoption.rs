@@ -231,14 +231,16 @@ fn fill(name: &str, arguments: &[&str]) {
 }
 
 fn twenty_commands_at_once_adopt_once() {
-    let vm = Guest::new(bed(), "twenty").run();
+    let scratch = tempfile::tempdir().expect("a directory");
+    let bed = Bed::new(scratch.path());
+    let vm = Guest::new(&bed, "twenty").run();
     let directory = vm.directory();
     for _ in 0..3 {
-        let before = bed().inspect("twenty")["run"]["adoptions"].as_array().map_or(0, Vec::len);
+        let before = bed.inspect("twenty")["run"]["adoptions"].as_array().map_or(0, Vec::len);
         kill_shim(&directory);
         let spawn = |number: usize| {
             let arguments = [&["ps"][..], &["inspect", "twenty"], &["adopt", "twenty"]][number % 3];
-            bed().command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("hypeman")
+            bed.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("hypeman")
         };
         let commands: Vec<_> = (0..20).map(spawn).collect();
         for command in commands {
@@ -246,7 +248,7 @@ fn twenty_commands_at_once_adopt_once() {
             assert!(outcome.status.success(), "{outcome:?}");
             assert!(!String::from_utf8_lossy(&outcome.stdout).contains("Unknown"), "{outcome:?}");
         }
-        let after = bed().inspect("twenty");
+        let after = bed.inspect("twenty");
         assert_eq!(after["run"]["adoptions"].as_array().map(Vec::len), Some(before + 1), "{after}");
     }
 }

@@ -167,6 +167,7 @@ fn silent(name: &str, error: &std::io::Error) -> Error {
         ErrorKind::UnexpectedEof
         | ErrorKind::ConnectionReset
         | ErrorKind::ConnectionRefused
+        | ErrorKind::NotFound // its socket is being made anew
         | ErrorKind::BrokenPipe => (true, "it has hung up".to_owned()),
         _ => (false, error.to_string()),
     };

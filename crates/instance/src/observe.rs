@@ -24,8 +24,14 @@ const MAX_ASKED: usize = 128;
 /// How long a VMM that was just forked may take to write its pid, which it does before anything else.
 const FORKED: Duration = Duration::from_secs(1);
 
+/// How long a shim that has hung up may take to be gone.
+const LEAVING: Duration = Duration::from_millis(100);
+
 /// How long what is left of a killed shim is waited for.
 const DYING: Duration = Duration::from_secs(1);
+
+/// How often a shim is asked that has come in the place of one that hung up.
+const ASKS_AGAIN: u32 = 2;
 
 /// What is true of an instance now.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,7 +67,7 @@ pub(crate) enum Holder {
 /// When its directory cannot be read. A shim that does not answer is no error but [`State::Unknown`].
 pub fn observe(instance: &Instance) -> Result<Observation> {
     let (holder, run) = look(&instance.directory)?;
-    complete(instance, holder, run)
+    complete(instance, holder, run, ASKS_AGAIN)
 }
 
 /// Observes several instances, all at once: one that does not answer keeps nobody waiting for the others.
@@ -120,7 +126,7 @@ pub(crate) fn vmm(directory: &Path, run: Option<&Run>) -> Result<Option<Process>
 /// As [`look`], past a shim that has just been killed.
 fn look_past_dead_shim(instance: &Instance, has_hung_up: bool) -> Result<(Holder, Option<Run>)> {
     if has_hung_up && let Some(shim) = stop::shim(instance) {
-        let _ = shim.wait_gone(DYING);
+        let _ = shim.wait_gone(LEAVING); // unless this is the next one already
     }
     stop::let_go_of_dead_shim(instance, DYING)?;
     look(&instance.directory)
@@ -132,7 +138,7 @@ pub(crate) fn pid_in(path: &Path) -> Option<u32> {
 }
 
 /// Asks the shim, where there is one, and draws the conclusion.
-fn complete(instance: &Instance, holder: Holder, run: Option<Run>) -> Result<Observation> {
+fn complete(instance: &Instance, holder: Holder, run: Option<Run>, asks_left: u32) -> Result<Observation> {
     let directory = &instance.directory;
     match holder {
         Holder::Shim => match ask_shim(instance) {
@@ -144,6 +150,10 @@ fn complete(instance: &Instance, holder: Holder, run: Option<Run>) -> Result<Obs
             }
             // It may have ended since we looked, or was killed. Then nobody could answer, and its record tells.
             Err(error) => match look_past_dead_shim(instance, error.has_hung_up())? {
+                // It was replaced since we looked.
+                (Holder::Shim, run) if error.has_hung_up() && asks_left > 0 => {
+                    complete(instance, Holder::Shim, run, asks_left - 1)
+                }
                 (Holder::Shim, run) => {
                     let reason = Some(error.to_string());
                     let state = State::Unknown;
