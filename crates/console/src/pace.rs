@@ -37,8 +37,9 @@ const SMALL_READ: usize = 4 * 1024;
 /// A flood ends after this many small reads.
 const FLOOD_END_READS: u32 = 3;
 
-/// A read this large means that we came late, in bytes: read again at once.
-const LATE_READ: usize = 1000;
+/// A read from a socket this large means that more has come while it lasted, in bytes: read again at once. A read takes no more
+/// than what was there when it began.
+const LATE_READ: usize = 64;
 
 /// A socket is idle after this many reads that found nothing: wait until it is readable.
 const IDLE_READS: u32 = 3;
@@ -216,7 +217,7 @@ mod tests {
                 &["now", "now", "now", "now", "in a tick", "in a tick"],
             ),
             (Kind::Pipe, &[BULK, 0, 10], &["now", "when readable", "now"]),
-            (Kind::Socket, &[1, 999, 1000, 300], &["soon", "soon", "now", "soon"]),
+            (Kind::Socket, &[1, 63, 64, 30], &["soon", "soon", "now", "soon"]),
             (Kind::Socket, &[1, 0, 0, 0, 1], &["soon", "soon", "soon", "when readable", "soon"]),
             (Kind::Socket, &[0, 0, 1, 0], &["soon", "soon", "soon", "soon"]),
             (Kind::Socket, &[BULK, 1, 1, 1], &["now", "now", "now", "soon"]),
