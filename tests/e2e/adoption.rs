@@ -120,28 +120,30 @@ fn thirty_kills_on_cloud_hypervisor_lose_and_double_nothing() {
 }
 
 fn upgrade_twenty_times(name: &str, arguments: &[&str]) {
-    let guest = Guest::new(bed(), name).with(arguments);
+    let scratch = tempfile::tempdir().expect("a directory");
+    let bed = Bed::new(scratch.path());
+    let guest = Guest::new(&bed, name).with(arguments);
     let options = guest.options();
     let vm = guest.run();
     let (directory, log, vmm) = (vm.directory(), log(&vm), vm.pid("vmm"));
-    let wait = bed().command(&["wait", name]).stdout(Stdio::piped()).spawn().expect("hypeman wait");
+    let wait = bed.command(&["wait", name]).stdout(Stdio::piped()).spawn().expect("hypeman wait");
     for _ in 0..20 {
         let before = whole(&log).len();
         until("the log grows", || whole(&log).len() > before + 5000);
         let old = shim(&directory);
-        bed().ok(&["upgrade-shims", name]);
+        bed.ok(&["upgrade-shims", name]);
         assert!(shim(&directory) != old && !is_alive(old));
     }
     assert_eq!(vm.pid("vmm"), vmm);
-    let adoptions = bed().inspect(name)["run"]["adoptions"].clone();
+    let adoptions = bed.inspect(name)["run"]["adoptions"].clone();
     assert_eq!(adoptions.as_array().map(Vec::len), Some(20));
     assert!(adoptions[0]["reason"].as_str().expect("a reason").contains("handed it over"), "{adoptions}");
-    assert_eq!(bed().ok(&["upgrade-shims"]), "", "all are of this program");
-    bed().ok(&["stop", "-t", "0", name]);
+    assert_eq!(bed.ok(&["upgrade-shims"]), "", "all are of this program");
+    bed.ok(&["stop", "-t", "0", name]);
     let waited = wait.wait_with_output().expect("its end");
     assert_eq!(String::from_utf8_lossy(&waited.stdout).trim(), "137");
     assert_whole(&log, &options);
-    let told = bed().ok(&["logs", "--source", "hypeman", name]);
+    let told = bed.ok(&["logs", "--source", "hypeman", name]);
     assert!(!told.contains("missing"), "{told}");
 }
 

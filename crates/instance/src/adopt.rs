@@ -52,7 +52,8 @@ pub fn upgrade(instance: &Instance, hypeman: &Path) -> Result<()> {
 pub fn is_of_another_program(instance: &Instance, hypeman: &Path) -> bool {
     let identity = |path: &Path| path.metadata().ok().map(|file| (file.dev(), file.ino()));
     let shim = stop::shim(instance).map(|shim| PathBuf::from(format!("/proc/{}/exe", shim.pid)));
-    shim.is_some_and(|shim| identity(&shim) != identity(hypeman))
+    // One that is going has no program any more.
+    shim.and_then(|shim| identity(&shim)).is_some_and(|program| Some(program) != identity(hypeman))
 }
 
 /// Starts a shim for a VM that has none. `changed` is the instance's lock.
