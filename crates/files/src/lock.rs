@@ -29,11 +29,8 @@ impl Lock {
     /// As [`Lock::acquire`].
     pub fn try_acquire(path: &Path) -> Result<Option<Lock>> {
         let file = open(path)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Lock { file })),
-            Err(std::fs::TryLockError::WouldBlock) => Ok(None),
-            Err(std::fs::TryLockError::Error(error)) => Err(error).at(path),
-        }
+        let taken = try_exclusively(&file).at(path)?;
+        Ok(taken.then_some(Lock { file }))
     }
 
     /// Takes the lock when it is free, as [`Lock::try_acquire`] does, but makes no file.
@@ -46,11 +43,8 @@ impl Lock {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Existing::Missing),
             Err(error) => return Err(error).at(path),
         };
-        match file.try_lock() {
-            Ok(()) => Ok(Existing::Taken(Lock { file })),
-            Err(std::fs::TryLockError::WouldBlock) => Ok(Existing::Held),
-            Err(std::fs::TryLockError::Error(error)) => Err(error).at(path),
-        }
+        let taken = try_exclusively(&file).at(path)?;
+        Ok(if taken { Existing::Taken(Lock { file }) } else { Existing::Held })
     }
 
     /// Takes the lock of a file that was handed to us, as whoever handed it over holds it.
@@ -109,10 +103,29 @@ pub fn holding(path: &Path) -> Result<Holding> {
         Err(error) => return Err(error).at(path),
     };
     // A shared lock, so that two who look at the same time do not take each other for the holder.
-    match file.try_lock_shared() {
-        Ok(()) => Ok(Holding::Free),
-        Err(std::fs::TryLockError::WouldBlock) => Ok(Holding::Held),
-        Err(std::fs::TryLockError::Error(error)) => Err(error).at(path),
+    let free = succeeded(file.try_lock_shared()).at(path)?;
+    Ok(if free { Holding::Free } else { Holding::Held })
+}
+
+/// Takes the lock, unless someone holds it. Whoever only looks (`holding`) has it, shared, for an instant and is no holder.
+fn try_exclusively(file: &File) -> std::io::Result<bool> {
+    loop {
+        if succeeded(file.try_lock())? {
+            return Ok(true);
+        }
+        if !succeeded(file.try_lock_shared())? {
+            return Ok(false);
+        }
+        file.unlock()?;
+        std::thread::yield_now();
+    }
+}
+
+fn succeeded(tried: std::result::Result<(), std::fs::TryLockError>) -> std::io::Result<bool> {
+    match tried {
+        Ok(()) => Ok(true),
+        Err(std::fs::TryLockError::WouldBlock) => Ok(false),
+        Err(std::fs::TryLockError::Error(error)) => Err(error),
     }
 }
 
@@ -142,5 +155,24 @@ mod tests {
         assert!(Lock::try_acquire(&path).unwrap().is_none());
         drop(lock);
         assert!(!is_held(&path).unwrap());
+    }
+
+    #[test]
+    fn whoever_only_looks_keeps_nobody_from_taking_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        drop(Lock::acquire(&path).unwrap());
+        let done = std::sync::atomic::AtomicBool::new(false);
+        let is_done = || done.load(std::sync::atomic::Ordering::Relaxed);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_done() {
+                    is_held(&path).unwrap();
+                }
+            });
+            let missed = (0..20_000).filter(|_| Lock::try_acquire(&path).unwrap().is_none()).count();
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert_eq!(missed, 0);
+        });
     }
 }
