@@ -11,6 +11,7 @@ mod images;
 mod lifecycle;
 mod logs;
 mod many;
+mod pause;
 mod program;
 mod reboots;
 mod silence;
@@ -65,6 +66,7 @@ fn main() {
         lifecycle::tests,
         logs::tests,
         many::tests,
+        pause::tests,
         program::tests,
         reboots::tests,
         silence::tests,

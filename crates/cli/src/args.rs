@@ -61,6 +61,10 @@ pub(crate) enum Command {
     },
     /// Stop and start instances
     Restart(StopArguments),
+    /// Stop the vCPUs of instances; their memory stays where it is
+    Pause(Names),
+    /// Let paused instances go on
+    Resume(Names),
     /// Wait until instances have ended, and print their exit codes
     Wait(Names),
     /// Give running VMs whose shim was killed another, which goes on with their consoles

@@ -141,6 +141,8 @@ fn limit(request: &Request) -> Option<Duration> {
         | Request::State
         | Request::PowerButton
         | Request::Signal { .. }
+        | Request::Pause
+        | Request::Resume
         | Request::HandOver => Some(ANSWER),
         Request::Stop { timeout_ms } => Duration::from_millis(*timeout_ms).checked_add(ENDING),
         Request::Kill | Request::Discard => Some(ENDING),

@@ -17,6 +17,7 @@ pub mod name;
 pub mod observe;
 pub mod options;
 mod parallel;
+pub mod pause;
 pub mod signal;
 pub mod start;
 pub mod stop;

@@ -143,11 +143,11 @@ pub fn wait(instance: &Instance, hypeman: &Path) -> Result<End> {
     seen.end.ok_or(Error::State { name, state, needs: Needs::Running })
 }
 
-fn client(instance: &Instance) -> Result<Client> {
+pub(crate) fn client(instance: &Instance) -> Result<Client> {
     Client::connect(&instance.record.name, &instance.directory)
 }
 
-fn require_active(instance: &Instance) -> Result<()> {
+pub(crate) fn require_active(instance: &Instance) -> Result<()> {
     if observe::look(&instance.directory)?.0 != Holder::Nobody {
         return Ok(());
     }

@@ -33,6 +33,10 @@ pub enum Request {
         /// The signal's number.
         signal: i32,
     },
+    /// Stop the VM's vCPUs. Answered when they stand.
+    Pause,
+    /// Let them go on.
+    Resume,
     /// Leave the VM as it runs, for another shim to take over. Answered when it is decided; it is done when the shim has ended.
     HandOver,
     /// Answered when the VM has ended and all that it printed is written. An instance that removes itself waits until the asker has hung up.
@@ -47,7 +51,11 @@ impl Request {
     /// The `op` of every request that this release understands.
     #[must_use]
     pub fn abilities() -> Vec<String> {
-        Request::FIRST_ABILITIES.iter().chain(&["hand-over"]).map(ToString::to_string).collect()
+        Request::FIRST_ABILITIES
+            .iter()
+            .chain(&["hand-over", "pause", "resume"])
+            .map(ToString::to_string)
+            .collect()
     }
 
     /// Its name: what a shim has to be able to do.
@@ -61,6 +69,8 @@ impl Request {
             Request::Kill => "kill",
             Request::Discard => "discard",
             Request::Signal { .. } => "signal",
+            Request::Pause => "pause",
+            Request::Resume => "resume",
             Request::HandOver => "hand-over",
             Request::Wait => "wait",
         }

@@ -66,6 +66,10 @@ struct Care {
     attempts: room::Attempts,
     /// When to let a VM go on that waits for room on the disk.
     resume_at: Option<Instant>,
+    /// Whether it is to stand still until someone asks for the contrary.
+    is_held: bool,
+    /// Those who wait until it stands still or goes on.
+    switchers: Vec<oneshot::Sender<Result<()>>>,
 }
 
 impl Driver {
@@ -171,11 +175,14 @@ impl Driver {
                 return care.pressers.push(asked.reply);
             }
             (Order::Signal(signal), Some(care)) => self.signal(care, signal),
+            (Order::Pause, Some(care)) => return care.hold(asked.reply),
+            (Order::Resume, Some(care)) => return care.release(asked.reply),
             (Order::HandOver, Some(_)) => {
                 self.hands_over = true;
                 Ok(())
             }
-            (Order::PowerButton | Order::Signal(_) | Order::HandOver, None) => Err(Error::Silent),
+            (Order::PowerButton | Order::Signal(_), None)
+            | (Order::Pause | Order::Resume | Order::HandOver, None) => Err(Error::Silent),
             (Order::Stop(timeout), care) => {
                 self.stop(timeout, care, before);
                 Ok(())
@@ -210,6 +217,9 @@ impl Driver {
         let now = Instant::now();
         let deadline = now + timeout.min(LONGEST_STOP);
         self.deadline = Some(self.deadline.map_or(deadline, |earlier| earlier.min(deadline)));
+        if care.is_held {
+            care.work = Some(Work::release(&care.vm)); // one that stands still cannot hear
+        }
         if before < Phase::Stopping {
             care.press_at = Some(now);
         }
@@ -240,7 +250,8 @@ impl Driver {
             None => self.shared.journal.note("the VM goes on"),
         }
         let now = Instant::now();
-        care.resume_at = (status.paused == Some(Paused::DiskFull)).then(|| care.attempts.next(now));
+        let waits_for_room = status.paused == Some(Paused::DiskFull) && !care.is_held;
+        care.resume_at = waits_for_room.then(|| care.attempts.next(now));
         self.shared.published.send_modify(|published| published.paused = status.paused.clone());
     }
 
@@ -273,7 +284,8 @@ impl Driver {
     /// Presses the power button, unless that has been done and the guest cannot have heard it yet.
     fn press(&mut self, care: &mut Care, now: Instant) {
         let is_up = self.shared.is_up();
-        if care.waits_for_guest && !is_up && care.pressers.is_empty() {
+        let waits_for_guest = care.waits_for_guest && !is_up && care.pressers.is_empty();
+        if waits_for_guest || care.is_switching() {
             care.press_at = Some(now + LOOK);
             return;
         }
@@ -307,6 +319,15 @@ impl Driver {
                 self.halted = true;
                 self.end(Some(care), None, "the guest has halted its CPUs");
             }
+            (Kind::Hold | Kind::Release, done) => {
+                if done.is_ok() {
+                    care.is_held = work.kind == Kind::Hold;
+                }
+                let mut done = Some(done.map(drop));
+                for switcher in care.switchers.drain(..) {
+                    let _ = switcher.send(done.take().unwrap_or(Ok(())));
+                }
+            }
             (Kind::Resume | Kind::Look, _) => {}
         }
     }
@@ -333,6 +354,7 @@ impl Driver {
 impl Care {
     fn new(vm: Rc<dyn Vm>, process: &VmmProcess) -> Care {
         let pid = process.pid().as_raw_nonzero().get().unsigned_abs();
+        let is_held = vm.status().borrow().paused == Some(Paused::Requested);
         Care {
             vm,
             work: None,
@@ -345,7 +367,34 @@ impl Care {
             pressers: Vec::new(),
             attempts: room::Attempts::new(),
             resume_at: None,
+            is_held,
+            switchers: Vec::new(),
         }
+    }
+
+    /// Lets the VM stand still, and answers when it does.
+    fn hold(&mut self, reply: oneshot::Sender<Result<()>>) {
+        self.resume_at = None;
+        if self.is_held && !self.is_switching() {
+            let _ = reply.send(Ok(())); // whoever asked may have hung up
+        } else {
+            self.switchers.push(reply);
+            self.work = Some(Work::hold(&self.vm));
+        }
+    }
+
+    /// Lets the VM go on, and answers when it does.
+    fn release(&mut self, reply: oneshot::Sender<Result<()>>) {
+        if !self.is_held && !self.is_switching() && self.vm.status().borrow().paused.is_none() {
+            let _ = reply.send(Ok(()));
+        } else {
+            self.switchers.push(reply);
+            self.work = Some(Work::release(&self.vm));
+        }
+    }
+
+    fn is_switching(&self) -> bool {
+        self.work.as_ref().is_some_and(|work| matches!(work.kind, Kind::Hold | Kind::Release))
     }
 
     fn next_wake(&self, deadline: Option<Instant>) -> Instant {

@@ -21,6 +21,10 @@ pub(crate) enum Order {
     Kill,
     /// End the VMM, and give up what cannot be written.
     Discard,
+    /// Stop the vCPUs.
+    Pause,
+    /// Let the vCPUs go on.
+    Resume,
     /// Leave the VM as it is, to another shim.
     HandOver,
 }
@@ -34,6 +38,8 @@ impl Order {
             Order::Stop(_) => Deed::Stop,
             Order::Kill => Deed::Kill,
             Order::Discard => Deed::Discard,
+            Order::Pause => Deed::Pause,
+            Order::Resume => Deed::Resume,
             Order::HandOver => Deed::HandOver,
         }
     }

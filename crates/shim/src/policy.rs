@@ -46,6 +46,10 @@ pub(crate) enum Deed {
     Kill,
     /// End the VMM, and give up what cannot be written.
     Discard,
+    /// Stop its vCPUs.
+    Pause,
+    /// Let its vCPUs go on.
+    Resume,
     /// Leave the VM to another shim.
     HandOver,
 }
@@ -74,13 +78,15 @@ pub(crate) enum Denial {
 pub(crate) fn admit(phase: Phase, deed: Deed) -> Verdict {
     use Verdict::{Admit, Denied, NothingToDo};
     match (phase, deed) {
-        (Phase::Booting, Deed::PowerButton | Deed::Signal | Deed::HandOver) => Denied(Denial::NotYet),
-        // Whoever has asked for the end waits for this shim's word.
-        (Phase::Stopping, Deed::HandOver) => Denied(Denial::TooLate),
-        (Phase::Booting | Phase::Running | Phase::Stopping, _) => Admit,
-        (Phase::Ending | Phase::Draining | Phase::Ended, Deed::Signal | Deed::HandOver) => {
-            Denied(Denial::TooLate)
-        }
+        (Phase::Booting, Deed::Stop | Deed::Kill | Deed::Discard) => Admit,
+        (Phase::Booting, _) => Denied(Denial::NotYet),
+        // Whoever has asked for the end waits for this shim's word, and for a guest that runs.
+        (Phase::Stopping, Deed::HandOver | Deed::Pause) => Denied(Denial::TooLate),
+        (Phase::Running | Phase::Stopping, _) => Admit,
+        (
+            Phase::Ending | Phase::Draining | Phase::Ended,
+            Deed::Signal | Deed::HandOver | Deed::Pause | Deed::Resume,
+        ) => Denied(Denial::TooLate),
         // Also of one that is being ended already, what cannot be written is given up.
         (Phase::Ending | Phase::Draining, Deed::Discard) => Admit,
         (Phase::Ending | Phase::Draining | Phase::Ended, _) => NothingToDo,
@@ -90,7 +96,7 @@ pub(crate) fn admit(phase: Phase, deed: Deed) -> Verdict {
 /// The phase after a deed that was admitted.
 pub(crate) fn after(phase: Phase, deed: Deed) -> Phase {
     match deed {
-        Deed::PowerButton | Deed::Signal | Deed::HandOver => phase,
+        Deed::PowerButton | Deed::Signal | Deed::HandOver | Deed::Pause | Deed::Resume => phase,
         // No guest runs that could be asked.
         Deed::Stop if phase == Phase::Booting => Phase::Ending,
         Deed::Stop => phase.max(Phase::Stopping),
@@ -106,8 +112,16 @@ mod tests {
 
     const PHASES: [Phase; 6] =
         [Phase::Booting, Phase::Running, Phase::Stopping, Phase::Ending, Phase::Draining, Phase::Ended];
-    const DEEDS: [Deed; 6] =
-        [Deed::PowerButton, Deed::Signal, Deed::Stop, Deed::Kill, Deed::Discard, Deed::HandOver];
+    const DEEDS: [Deed; 8] = [
+        Deed::PowerButton,
+        Deed::Signal,
+        Deed::Stop,
+        Deed::Kill,
+        Deed::Discard,
+        Deed::Pause,
+        Deed::Resume,
+        Deed::HandOver,
+    ];
 
     #[test]
     fn an_end_is_never_denied() {
@@ -123,6 +137,13 @@ mod tests {
         for phase in PHASES {
             let admitted = admit(phase, Deed::HandOver) == Verdict::Admit;
             assert_eq!(admitted, phase == Phase::Running, "{phase:?}");
+        }
+    }
+
+    #[test]
+    fn a_vm_is_not_paused_while_its_guest_is_to_end() {
+        for phase in PHASES {
+            assert_eq!(admit(phase, Deed::Pause) == Verdict::Admit, phase == Phase::Running, "{phase:?}");
         }
     }
 

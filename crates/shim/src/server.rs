@@ -106,13 +106,17 @@ async fn answer(request: &Request, shared: &Rc<Shared>, orders: &mpsc::Sender<As
         Request::Stop { timeout_ms } => Order::Stop(Duration::from_millis(*timeout_ms)),
         Request::Kill => Order::Kill,
         Request::Discard => Order::Discard,
+        Request::Pause => Order::Pause,
+        Request::Resume => Order::Resume,
         Request::HandOver => Order::HandOver,
     };
     if let Err(error) = give(order, shared, orders).await {
         return Response::Error { kind: error.refusal(), message: error.to_string() };
     }
     match order {
-        Order::PowerButton | Order::Signal(_) | Order::HandOver => Response::Done,
+        Order::PowerButton | Order::Signal(_) | Order::Pause | Order::Resume | Order::HandOver => {
+            Response::Done
+        }
         Order::Stop(_) | Order::Kill => ended(shared, Some(WRITING)).await,
         Order::Discard => ended(shared, None).await, // what cannot be written is given up
     }

@@ -23,8 +23,12 @@ pub(crate) enum Kind {
     Press,
     /// The VMM quits.
     Quit,
-    /// The guest goes on.
+    /// The guest goes on, where its disk had no room.
     Resume,
+    /// The guest stands still, because someone has asked for it.
+    Hold,
+    /// The guest goes on, because someone has asked for it.
+    Release,
     /// It is found out whether the guest has halted.
     Look,
 }
@@ -44,6 +48,16 @@ impl Work {
     pub(crate) fn resume(vm: &Rc<dyn Vm>) -> Work {
         let vm = vm.clone();
         Work::new(Kind::Resume, ANSWER, async move { vm.resume().await.map(|()| true) })
+    }
+
+    pub(crate) fn hold(vm: &Rc<dyn Vm>) -> Work {
+        let vm = vm.clone();
+        Work::new(Kind::Hold, ANSWER, async move { vm.pause().await.map(|()| true) })
+    }
+
+    pub(crate) fn release(vm: &Rc<dyn Vm>) -> Work {
+        let vm = vm.clone();
+        Work::new(Kind::Release, ANSWER, async move { vm.resume().await.map(|()| true) })
     }
 
     pub(crate) fn look(vm: &Rc<dyn Vm>) -> Work {

@@ -1,4 +1,4 @@
-//! start, stop, kill, restart, wait and rm: each for several instances.
+//! start, stop, kill, restart, pause, resume, wait and rm: each for several instances.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use anyhow::Result;
 use hypeman_instance::client::Outcome;
 use hypeman_instance::signal::signal_number;
 use hypeman_instance::store::Instance;
-use hypeman_instance::{delete, start, stop};
+use hypeman_instance::{delete, pause, start, stop};
 use hypeman_record::end::{End, Reason};
 
 use super::adopt::find;
@@ -71,6 +71,14 @@ pub(crate) fn restart(context: &Context, arguments: &StopArguments) -> Result<Ex
         start::start(&context.instances, &instance, &programs)?;
         Ok(())
     }))
+}
+
+pub(crate) fn pause(context: &Context, names: &Names) -> Result<ExitCode> {
+    Ok(each_at_once(&names.names, |name| Ok(pause::pause(&find(context, name)?)?)))
+}
+
+pub(crate) fn resume(context: &Context, names: &Names) -> Result<ExitCode> {
+    Ok(each_at_once(&names.names, |name| Ok(pause::resume(&find(context, name)?)?)))
 }
 
 pub(crate) fn wait(context: &Context, names: &Names) -> Result<ExitCode> {

@@ -41,6 +41,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Stop(arguments) => return lifecycle::stop(&context, &arguments),
         Command::Kill { signal, names } => return lifecycle::kill(&context, signal.as_deref(), &names),
         Command::Restart(arguments) => return lifecycle::restart(&context, &arguments),
+        Command::Pause(names) => return lifecycle::pause(&context, &names),
+        Command::Resume(names) => return lifecycle::resume(&context, &names),
         Command::Adopt(arguments) => return adopt::command(&context, &arguments),
         Command::UpgradeShims { names } => return adopt::upgrade(&context, &names),
         Command::Wait(names) => return lifecycle::wait(&context, &names),

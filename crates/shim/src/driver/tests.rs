@@ -156,6 +156,25 @@ fn a_vm_that_had_no_room_on_the_disk_goes_on_when_there_is() {
 }
 
 #[test]
+fn a_vm_that_someone_has_paused_stays_so_until_someone_resumes_or_stops_it() {
+    drive(vm(true), async |orders, vm, _| {
+        for order in [Order::Pause, Order::Pause, Order::Resume, Order::Resume, Order::Pause] {
+            give(&orders, order).await.unwrap();
+        }
+        assert_eq!(*vm.asked.borrow(), ["pause", "resume", "pause"], "what holds already is not asked for");
+        give(&orders, Order::Stop(Duration::MAX)).await.unwrap();
+        give(&orders, Order::PowerButton).await.unwrap();
+        assert_eq!(vm.asked.borrow()[3..5], ["resume", "button"], "one that stands still hears no button");
+        assert!(give(&orders, Order::Pause).await.is_err(), "it is to end");
+        give(&orders, Order::Kill).await.unwrap();
+    });
+    drive(vm(false), async |orders, _, _| {
+        assert!(give(&orders, Order::Pause).await.is_err(), "its VMM does not answer");
+        give(&orders, Order::Kill).await.unwrap();
+    });
+}
+
+#[test]
 fn a_vm_is_left_as_it_runs_to_whoever_takes_it_over() {
     let ended = drive(vm(true), async |orders, vm, _| {
         give(&orders, Order::HandOver).await.unwrap();

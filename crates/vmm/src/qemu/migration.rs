@@ -1,25 +1,69 @@
 //! Snapshots: QEMU's migration to a file, and from it.
 //!
-//! QEMU 7.2 has no `file:` yet (it came with 8.2), so a `cat` of its own carries the stream (qemu-options.hx, `-incoming exec`).
+//! From 9.0 on a page of memory has its place in the file (`mapped-ram`), which is then no larger than the memory. Before, the
+//! stream is written into a descriptor that QEMU gets over QMP: it knows no `file:` before 8.2, and with `exec:` nobody would
+//! learn that the disk is full (migration/fd.c, migration/file.c).
 
+use std::fs::{File, OpenOptions};
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use qapi::qmp;
+use hypeman_files::AtPath;
+use qapi::qmp::{self, MigrationStatus};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
 use super::vm::QemuVm;
-use crate::hypervisor::{Error, Result};
+use crate::hypervisor::{Error, Program, Result};
 
 /// The file of a snapshot.
 const FILE: &str = "memory";
 
+/// By what name QEMU knows its descriptor.
+const DESCRIPTOR: &str = "snapshot";
+
+/// The first release with `mapped-ram` (docs/devel/migration/mapped-ram.rst).
+const MAPPED: u32 = 9;
+
 /// How often an outcome is asked for.
-const LOOK: Duration = Duration::from_millis(10);
+const LOOK: Duration = Duration::from_millis(1);
+
+/// How a release writes its memory into a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FileFormat {
+    /// One after the other, as to another host.
+    Stream,
+    /// Each page in its place.
+    Mapped,
+}
+
+impl FileFormat {
+    /// That of a program.
+    pub(crate) fn of(program: &Program) -> FileFormat {
+        let release = program.version.split('.').next().and_then(|number| number.parse().ok());
+        if release.is_some_and(|release: u32| release >= MAPPED) {
+            FileFormat::Mapped
+        } else {
+            FileFormat::Stream
+        }
+    }
+}
 
 impl QemuVm {
     /// Writes memory and devices of the stopped VM.
     pub(super) async fn save(&self, directory: &Path) -> Result<()> {
-        let uri = format!("exec:cat > {}", quoted(&directory.join(FILE)));
+        self.forget_last().await?;
+        let path = self.directory.join(directory).join(FILE);
+        let file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path).at(&path)?;
+        // Without a limit: nobody uses the disk for anything that would not have to wait for this.
+        let parameters =
+            qmp::MigrateSetParameters { max_bandwidth: Some(i64::MAX.unsigned_abs()), ..Default::default() };
+        self.execute(qmp::migrate_set_parameters(parameters)).await?;
+        let uri = self.prepare(&directory.join(FILE), &file).await?;
         let migrate = qmp::migrate { uri: Some(uri), channels: None, detach: None, resume: None };
         self.execute(migrate).await?;
         self.wait_until_migrated("migrate").await
@@ -27,17 +71,66 @@ impl QemuVm {
 
     /// Reads them into the VM, which was started with `-incoming defer` and stays stopped.
     pub(super) async fn restore(&self, directory: &Path) -> Result<()> {
-        let uri = format!("exec:cat {}", quoted(&directory.join(FILE)));
+        let path = self.directory.join(directory).join(FILE);
+        let file = File::open(&path).at(&path)?;
+        let uri = self.prepare(&directory.join(FILE), &file).await?;
         self.execute(qmp::migrate_incoming { uri: Some(uri), channels: None, exit_on_error: None }).await?;
         self.wait_until_migrated("migrate-incoming").await
+    }
+
+    /// Ends a migration that was given up. Without one this does nothing.
+    async fn forget_last(&self) -> Result<()> {
+        self.execute(qmp::migrate_cancel {}).await?;
+        loop {
+            let info = self.execute(qmp::query_migrate {}).await?;
+            match info.status {
+                None
+                | Some(
+                    MigrationStatus::none
+                    | MigrationStatus::completed
+                    | MigrationStatus::failed
+                    | MigrationStatus::cancelled,
+                ) => return Ok(()),
+                Some(_) => tokio::time::sleep(LOOK).await,
+            }
+        }
+    }
+
+    /// Makes QEMU ready for a file that it finds at `path`, and we have open. What it is to be called.
+    async fn prepare(&self, path: &Path, file: &File) -> Result<String> {
+        match self.file_format {
+            FileFormat::Mapped => {
+                let mapped = qmp::MigrationCapabilityStatus {
+                    capability: qmp::MigrationCapability::mapped_ram,
+                    state: true,
+                };
+                self.execute(qmp::migrate_set_capabilities { capabilities: vec![mapped] }).await?;
+                Ok(format!("file:{}", path.display()))
+            }
+            FileFormat::Stream => {
+                self.send(file).at(path)?;
+                self.execute(qmp::getfd { fdname: DESCRIPTOR.to_owned() }).await?;
+                Ok(format!("fd:{DESCRIPTOR}"))
+            }
+        }
+    }
+
+    /// Sends a descriptor, which QEMU keeps for the next `getfd`. A byte has to go with it; a space means nothing in JSON.
+    fn send(&self, file: &File) -> std::io::Result<()> {
+        let descriptors = [file.as_fd()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        control.push(SendAncillaryMessage::ScmRights(&descriptors));
+        rustix::net::sendmsg(&self.socket, &[IoSlice::new(b" ")], &mut control, SendFlags::NOSIGNAL)?;
+        Ok(())
     }
 
     async fn wait_until_migrated(&self, request: &str) -> Result<()> {
         loop {
             let info = self.execute(qmp::query_migrate {}).await?;
             match info.status {
-                Some(qmp::MigrationStatus::completed) => return Ok(()),
-                Some(qmp::MigrationStatus::failed | qmp::MigrationStatus::cancelled) => {
+                Some(MigrationStatus::completed) => return Ok(()),
+                Some(MigrationStatus::failed | MigrationStatus::cancelled) => {
                     let message =
                         info.error_desc.unwrap_or_else(|| "it failed; vmm.log may say why".to_owned());
                     return Err(Error::Api { request: request.to_owned(), message });
@@ -48,18 +141,21 @@ impl QemuVm {
     }
 }
 
-/// A path as one word of a shell's.
-fn quoted(path: &Path) -> String {
-    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
-}
-
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
-    fn a_path_is_one_word_to_a_shell() {
-        let text = r#"a'b "$(c)" \d"#;
-        let echo = format!("printf %s {}", super::quoted(text.as_ref()));
-        let output = std::process::Command::new("sh").args(["-c", &echo]).output().unwrap();
-        assert_eq!(String::from_utf8_lossy(&output.stdout), text);
+    fn a_release_writes_as_it_can() {
+        let of =
+            |version: &str| FileFormat::of(&Program { path: "qemu".into(), version: version.to_owned() });
+        for (version, format) in [
+            ("7.2.22", FileFormat::Stream),
+            ("9.0.0", FileFormat::Mapped),
+            ("10.0.2", FileFormat::Mapped),
+            ("?", FileFormat::Stream),
+        ] {
+            assert_eq!(of(version), format, "{version}");
+        }
     }
 }

@@ -104,7 +104,7 @@ impl Hypervisor for Qemu {
     }
 
     async fn create(&self, vmm: Vmm<'_>, spec: &VmSpec, origin: Origin<'_>) -> Result<Box<dyn Vm>> {
-        let vm = vm::QemuVm::connect(vmm.directory, spec.control_port.is_some()).await?;
+        let vm = vm::QemuVm::connect(vmm, spec.control_port.is_some()).await?;
         if let Origin::Restore(snapshot) = origin {
             vm.restore(snapshot).await?;
         }
@@ -113,7 +113,7 @@ impl Hypervisor for Qemu {
 
     async fn adopt(&self, vmm: Vmm<'_>) -> Result<Box<dyn Vm>> {
         let has_channel = vmm.directory.join(CONTROL_SOCKET).exists();
-        Ok(Box::new(vm::QemuVm::adopt(vmm.directory, has_channel).await?))
+        Ok(Box::new(vm::QemuVm::adopt(vmm, has_channel).await?))
     }
 
     fn clean_up(&self, directory: &Path) {

@@ -1,5 +1,6 @@
 //! A VM in a running QEMU.
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -16,8 +17,9 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::events::Events;
+use super::migration::FileFormat;
 use super::{CONSOLE_IN, CONSOLE_OUT, CONTROL_SOCKET, QMP_SOCKET, registers};
-use crate::hypervisor::{Error, Result};
+use crate::hypervisor::{Error, Result, Vmm};
 use crate::vm::{Console, Paused, Vm, VmStatus};
 
 /// Capacity asked for the console's pipe, in bytes: the most an ordinary user may have (`/proc/sys/fs/pipe-max-size`,
@@ -29,7 +31,10 @@ const MAX_IN_FLIGHT: usize = 16;
 
 /// A connection to a QEMU.
 pub(crate) struct QemuVm {
-    directory: PathBuf,
+    pub(super) directory: PathBuf,
+    pub(super) file_format: FileFormat,
+    /// QMP's, for descriptors that are to be sent.
+    pub(super) socket: OwnedFd,
     service: QapiService<QmpStreamTokio<WriteHalf<UnixStream>>>,
     status: Rc<watch::Sender<VmStatus>>,
     has_channel: bool,
@@ -41,9 +46,12 @@ pub(crate) struct QemuVm {
 
 impl QemuVm {
     /// Connects to QMP and listens to its events from then on. Needs a tokio `LocalSet`.
-    pub(crate) async fn connect(directory: &Path, has_channel: bool) -> Result<QemuVm> {
-        let path = directory.join(QMP_SOCKET);
-        let negotiation = QmpStreamTokio::open_uds(&path).await.at(&path)?;
+    pub(crate) async fn connect(vmm: Vmm<'_>, has_channel: bool) -> Result<QemuVm> {
+        let path = vmm.directory.join(QMP_SOCKET);
+        let stream = UnixStream::connect(&path).await.at(&path)?;
+        let socket = stream.as_fd().try_clone_to_owned().at(&path)?;
+        let (reader, writer) = tokio::io::split(stream);
+        let negotiation = QmpStreamTokio::open_split(reader, writer).await.at(&path)?;
         let (service, mut stream) = negotiation.negotiate().await.at(&path)?.into_parts();
         let status = Rc::new(watch::Sender::new(VmStatus::default()));
         let heard = status.clone();
@@ -56,7 +64,9 @@ impl QemuVm {
             heard.send_modify(|status| status.is_last = true);
         });
         Ok(QemuVm {
-            directory: directory.to_owned(),
+            directory: vmm.directory.to_owned(),
+            file_format: FileFormat::of(vmm.program),
+            socket,
             service,
             status,
             has_channel,
@@ -66,8 +76,8 @@ impl QemuVm {
     }
 
     /// As [`QemuVm::connect`], to a QEMU that has run for a while: learns what has happened before.
-    pub(crate) async fn adopt(directory: &Path, has_channel: bool) -> Result<QemuVm> {
-        let vm = QemuVm::connect(directory, has_channel).await?;
+    pub(crate) async fn adopt(vmm: Vmm<'_>, has_channel: bool) -> Result<QemuVm> {
+        let vm = QemuVm::connect(vmm, has_channel).await?;
         let state = vm.execute(qmp::query_status {}).await?.status;
         vm.status.send_modify(|status| {
             status.booted |= !matches!(state, RunState::prelaunch | RunState::inmigrate);
