@@ -15,6 +15,7 @@ mod pause;
 mod program;
 mod reboots;
 mod silence;
+mod standby;
 mod surroundings;
 mod systemd;
 mod truth;
@@ -70,6 +71,7 @@ fn main() {
         program::tests,
         reboots::tests,
         silence::tests,
+        standby::tests,
         surroundings::tests,
         systemd::tests,
         truth::tests,

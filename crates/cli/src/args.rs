@@ -65,6 +65,10 @@ pub(crate) enum Command {
     Pause(Names),
     /// Let paused instances go on
     Resume(Names),
+    /// Write the memory of instances to disk, and end their VMMs
+    Standby(Names),
+    /// Let instances go on from standby
+    Restore(Names),
     /// Wait until instances have ended, and print their exit codes
     Wait(Names),
     /// Give running VMs whose shim was killed another, which goes on with their consoles

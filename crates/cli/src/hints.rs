@@ -1,6 +1,7 @@
 //! What to type instead: the words that the command line adds to the errors of the libraries.
 
 use hypeman_instance::{Error, Field, Needs};
+use hypeman_record::state::State;
 use hypeman_vmm::hypervisor::{self, Unsupported};
 use hypeman_vmm::spec::{Accelerator, HypervisorKind};
 
@@ -18,15 +19,23 @@ fn instance(error: &Error) -> Option<String> {
         Error::NotFound(_) => "`hypeman ps -a` lists them".to_owned(),
         Error::NameTaken { name, .. } => format!("choose another, or remove that one: `hypeman rm {name}`"),
         Error::Invalid { field, .. } => field_hint(*field)?.to_owned(),
-        Error::State { name, needs, .. } => match needs {
+        Error::State { name, needs, state } => match needs {
+            Needs::Running if *state == State::Standby => {
+                format!("let it go on first: `hypeman restore {name}`")
+            }
             Needs::Running => format!("start it first: `hypeman start {name}`"),
             Needs::Stopped => format!("stop it first: `hypeman stop {name}`"),
+            Needs::NoSnapshot => format!(
+                "let it go on with `hypeman restore {name}`, or give its memory up with `hypeman kill {name}`"
+            ),
+            Needs::Standby => format!("it has to be in standby: `hypeman standby {name}`"),
             Needs::StoppedOrForce => {
                 format!(
                     "stop it first (`hypeman stop {name}`), or remove it by force: `hypeman rm -f {name}`"
                 )
             }
         },
+        Error::Snapshot { name, problem } => snapshot(name, problem),
         Error::NoKvm { hypervisor, .. } if needs_kvm(*hypervisor) => {
             "create it with --hypervisor qemu, which can do without KVM".to_owned()
         }
@@ -39,6 +48,16 @@ fn instance(error: &Error) -> Option<String> {
         Error::Vmm(error) => vmm(error)?,
         _ => return None,
     })
+}
+
+fn snapshot(name: &str, problem: &hypeman_snapshot::Error) -> String {
+    use hypeman_snapshot::Error;
+    let give_up = format!("give its memory up with `hypeman kill {name}`, and start it anew");
+    match problem {
+        Error::OtherVersion { .. } => format!("use the program that it was taken with, or {give_up}"),
+        Error::OtherCpu { .. } => format!("restore it on a host as that one, or {give_up}"),
+        _ => give_up,
+    }
 }
 
 fn needs_kvm(hypervisor: HypervisorKind) -> bool {

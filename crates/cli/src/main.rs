@@ -67,6 +67,7 @@ fn shim() -> Option<(PathBuf, hypeman_shim::Mode)> {
     let mut arguments = std::env::args_os().skip(1);
     let mode = match arguments.next()?.to_str()? {
         "shim" => hypeman_shim::Mode::Start,
+        "shim-restore" => hypeman_shim::Mode::Restore,
         "shim-adopt" => hypeman_shim::Mode::Adopt,
         "shim-upgrade" => hypeman_shim::Mode::Upgrade,
         _ => return None,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use hypeman_files::Lock;
 use hypeman_record::names;
+use hypeman_snapshot::standby;
 
 use crate::error::{Error, Needs, Result};
 use crate::observe::{self, Holder};
@@ -23,10 +24,12 @@ const DYING: Duration = Duration::from_secs(10);
 /// When it cannot be taken over; it runs on as it is then.
 pub fn adopt(instance: &Instance, hypeman: &Path) -> Result<bool> {
     stop::let_go_of_dead_shim(instance, DYING)?;
+    let Holder::Vmm(_) = observe::look(&instance.directory)?.0 else { return Ok(false) };
+    let changed = instance.lock()?;
+    end_unused(instance)?;
     if !is_orphaned(instance)? {
         return Ok(false);
     }
-    let changed = instance.lock()?;
     take_over(instance, hypeman, "shim-adopt", changed)
 }
 
@@ -54,6 +57,16 @@ pub fn is_of_another_program(instance: &Instance, hypeman: &Path) -> bool {
     let shim = stop::shim(instance).map(|shim| PathBuf::from(format!("/proc/{}/exe", shim.pid)));
     // One that is going has no program any more.
     shim.and_then(|shim| identity(&shim)).is_some_and(|program| Some(program) != identity(hypeman))
+}
+
+/// Ends the VMM of an instance whose snapshot is whole: it has not run since, whether it has written that or read it.
+fn end_unused(instance: &Instance) -> Result<()> {
+    if !standby::is_whole(&instance.directory) {
+        return Ok(());
+    }
+    // While we have this, nobody lets it go on.
+    let Some(_alone) = Lock::try_acquire(&instance.directory.join(names::SHIM_PID))? else { return Ok(()) };
+    if standby::is_whole(&instance.directory) { stop::end_vmm(instance) } else { Ok(()) }
 }
 
 /// Starts a shim for a VM that has none. `changed` is the instance's lock.

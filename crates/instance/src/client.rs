@@ -146,7 +146,8 @@ fn limit(request: &Request) -> Option<Duration> {
         | Request::HandOver => Some(ANSWER),
         Request::Stop { timeout_ms } => Duration::from_millis(*timeout_ms).checked_add(ENDING),
         Request::Kill | Request::Discard => Some(ENDING),
-        Request::Wait => None,
+        // Its memory may be large, and the disk slow.
+        Request::Wait | Request::Standby => None,
     }
 }
 

@@ -73,6 +73,10 @@ pub enum Needs {
     Running,
     /// It does not run.
     Stopped,
+    /// It has no snapshot to go on from.
+    NoSnapshot,
+    /// It is in standby.
+    Standby,
     /// It does not run, or is to be removed by force.
     StoppedOrForce,
 }
@@ -138,6 +142,22 @@ pub enum Error {
     /// The instance could not be started; its logs say more.
     #[error("instance {name} could not be started: {reason}")]
     Start {
+        /// The instance's name.
+        name: String,
+        /// The shim's words.
+        reason: String,
+    },
+    /// Its snapshot cannot be used here.
+    #[error("instance {name} cannot go on from its snapshot: {problem}")]
+    Snapshot {
+        /// The instance's name.
+        name: String,
+        /// Why not.
+        problem: hypeman_snapshot::Error,
+    },
+    /// It could not go on from its snapshot.
+    #[error("instance {name} could not be restored, and is in standby as before: {reason}")]
+    Restore {
         /// The instance's name.
         name: String,
         /// The shim's words.

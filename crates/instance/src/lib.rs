@@ -19,6 +19,7 @@ pub mod options;
 mod parallel;
 pub mod pause;
 pub mod signal;
+pub mod standby;
 pub mod start;
 pub mod stop;
 pub mod store;

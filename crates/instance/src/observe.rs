@@ -11,6 +11,7 @@ use hypeman_record::protocol::{Request, Response};
 use hypeman_record::run::{Ended, Run};
 use hypeman_record::state::State;
 use hypeman_record::{format, status};
+use hypeman_snapshot::standby;
 
 use crate::client::Client;
 use crate::error::Result;
@@ -40,6 +41,8 @@ pub struct Observation {
     pub state: State,
     /// What there is to say of it: why it is paused, or why it is unknown.
     pub reason: Option<String>,
+    /// Whether a VMM runs without a shim.
+    pub orphaned: bool,
     /// Whether a shim supervises it.
     pub supervised: bool,
     /// The release of that shim, if it tells.
@@ -146,7 +149,8 @@ fn complete(instance: &Instance, holder: Holder, run: Option<Run>, asks_left: u3
                 // The shim may have recorded a run since we looked.
                 let run =
                     run.map_or_else(|| format::read(&directory.join(names::RUN)), |run| Ok(Some(run)))?;
-                Ok(Observation { state, reason, supervised: true, shim_release, run, end: None })
+                let (supervised, orphaned) = (true, false);
+                Ok(Observation { state, reason, orphaned, supervised, shim_release, run, end: None })
             }
             // It may have ended since we looked, or was killed. Then nobody could answer, and its record tells.
             Err(error) => match look_past_dead_shim(instance, error.has_hung_up())? {
@@ -155,9 +159,17 @@ fn complete(instance: &Instance, holder: Holder, run: Option<Run>, asks_left: u3
                     complete(instance, Holder::Shim, run, asks_left - 1)
                 }
                 (Holder::Shim, run) => {
-                    let reason = Some(error.to_string());
-                    let state = State::Unknown;
-                    Ok(Observation { state, reason, supervised: true, shim_release: None, run, end: None })
+                    let (supervised, orphaned) = (true, false);
+                    let (state, reason) = (State::Unknown, Some(error.to_string()));
+                    Ok(Observation {
+                        state,
+                        reason,
+                        orphaned,
+                        supervised,
+                        shim_release: None,
+                        run,
+                        end: None,
+                    })
                 }
                 (holder, run) => Ok(unsupervised(directory, holder, run)),
             },
@@ -177,16 +189,22 @@ fn ask_shim(instance: &Instance) -> Result<(State, Option<String>, Option<String
 
 /// Without a shim: its record of the end, or else what the host and the disks say.
 fn unsupervised(directory: &Path, holder: Holder, run: Option<Run>) -> Observation {
+    let orphaned = matches!(holder, Holder::Vmm(_));
     let (state, reason, end) = match (holder, &run) {
+        (Holder::Vmm(_), _) if standby::is_whole(directory) => {
+            let reason = "its shim was killed; what is left of its VMM has not run since".to_owned();
+            (State::Standby, Some(reason), None)
+        }
         (Holder::Vmm(vmm), Some(run)) if run.vmm == vmm => (State::Running, None, None),
         (Holder::Vmm(vmm), _) => {
             let reason = format!("its shim was killed while it was starting the VMM, pid {}", vmm.pid);
             (State::Shutdown, Some(reason), None)
         }
+        _ if standby::is_whole(directory) => (State::Standby, None, None),
         (_, None) => (State::Created, None, None),
         (_, Some(run)) => (State::Stopped, None, Some(ended(run, directory))),
     };
-    Observation { state, reason, supervised: false, shim_release: None, run, end }
+    Observation { state, reason, orphaned, supervised: false, shim_release: None, run, end }
 }
 
 /// How a run ended of which nothing is left.

@@ -20,6 +20,7 @@ use hypeman_record::names;
 use hypeman_record::protocol;
 use hypeman_record::record::{CommandSpec, KernelUse, Record};
 use hypeman_record::state::State;
+use hypeman_snapshot::standby;
 use hypeman_vmm::findings::Findings;
 use hypeman_vmm::spec::{Disk, VmSpec};
 
@@ -56,30 +57,68 @@ pub enum Started {
 /// # Errors
 /// When it cannot be started; its logs are kept.
 pub fn start(store: &Store, instance: &Instance, programs: &Programs) -> Result<Started> {
-    let Some(alive) = become_starter(instance)? else { return Ok(Started::Already) };
+    let Some(alive) = become_starter(instance, Begin::Boot)? else { return Ok(Started::Already) };
+    let order = || prepare(store, instance, programs);
+    start_shim(instance, programs, Begin::Boot, alive, order).map(Started::Now)
+}
+
+/// How a VM comes to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Begin {
+    /// It boots.
+    Boot,
+    /// It goes on from its snapshot.
+    Restore,
+}
+
+/// Starts the shim of an instance whose starter we are, with the order that `order` makes.
+pub(crate) fn start_shim(
+    instance: &Instance,
+    programs: &Programs,
+    begin: Begin,
+    alive: Lock,
+    order: impl FnOnce() -> Result<Launch>,
+) -> Result<Client> {
     let changed = instance.lock()?;
+    // Someone may have been quicker than our look at it.
+    if standby::is_whole(&instance.directory) != (begin == Begin::Restore) {
+        drop((changed, alive));
+        let (name, state) = (instance.record.name.clone(), instance.observe()?.state);
+        return Err(Error::State { name, state, needs: begin.needs() });
+    }
     let logs = instance.directory.join(names::LOGS);
     std::fs::create_dir_all(&logs).at(&logs)?; // someone may have cleared them away
-    let launch = prepare(store, instance, programs)?;
-    format::write_unsynced(&instance.directory.join(names::LAUNCH), &launch)?;
+    format::write_unsynced(&instance.directory.join(names::LAUNCH), &order()?)?;
     let listener = listen(&instance.directory)?;
-    let shim = Shim::start(instance, &programs.hypeman, "shim", listener, alive)?;
+    let task = if begin == Begin::Boot { "shim" } else { "shim-restore" };
+    let shim = Shim::start(instance, &programs.hypeman, task, listener, alive)?;
     drop(changed); // the directory is the shim's now, and the rest is waiting
-    shim.wait_until_ready(instance).map(Started::Now)
+    shim.wait_until_ready(instance)
+}
+
+impl Begin {
+    /// What has to be true of an instance that does not run.
+    fn needs(self) -> Needs {
+        match self {
+            Begin::Boot => Needs::NoSnapshot,
+            Begin::Restore => Needs::Standby,
+        }
+    }
 }
 
 /// Takes the lock that the shim will hold: whoever has it is the only one who starts this instance. `None` when it runs.
-fn become_starter(instance: &Instance) -> Result<Option<Lock>> {
+pub(crate) fn become_starter(instance: &Instance, begin: Begin) -> Result<Option<Lock>> {
     let path = instance.directory.join(names::SHIM_PID);
     loop {
         let state = instance.observe()?.state;
-        match state {
-            State::Created | State::Stopped | State::Standby => {}
-            State::Initializing | State::Running | State::Paused => return Ok(None),
-            State::Shutdown | State::Unknown => {
-                let name = instance.record.name.clone();
-                return Err(Error::State { name, state, needs: Needs::Stopped });
-            }
+        let needs = match (state, begin) {
+            (State::Created | State::Stopped, Begin::Boot) | (State::Standby, Begin::Restore) => None,
+            (State::Initializing | State::Running, _) | (State::Paused, Begin::Boot) => return Ok(None),
+            (State::Shutdown | State::Unknown, Begin::Boot) => Some(Needs::Stopped),
+            (State::Standby, Begin::Boot) | (_, Begin::Restore) => Some(begin.needs()),
+        };
+        if let Some(needs) = needs {
+            return Err(Error::State { name: instance.record.name.clone(), state, needs });
         }
         stop::wait_for_shim(instance, LEAVING)?; // the last one may have its end recorded and still be there
         match Lock::try_acquire(&path) {

@@ -6,16 +6,19 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use hypeman_files::AtPath;
-use hypeman_record::end::End;
+use hypeman_record::end::{End, Reason};
 use hypeman_record::names;
 use hypeman_record::process::Process;
 use hypeman_record::protocol::Request;
+use hypeman_record::state::State;
+use hypeman_snapshot::standby;
 use rustix::process::Signal;
 
 use crate::adopt;
 use crate::client::{Client, Outcome};
 use crate::error::{Error, Needs, Result};
 use crate::observe::{self, Holder};
+use crate::standby as sleep;
 use crate::store::Instance;
 
 /// Time a VMM without a shim is given to end after SIGTERM.
@@ -41,12 +44,17 @@ pub fn stop(instance: &Instance, timeout: Duration, hypeman: &Path) -> Result<Op
             },
             Holder::Vmm(_) if adopted.is_ok() && adopt::is_orphaned(instance)? => {}
             Holder::Vmm(vmm) => return end_process(instance, vmm, Signal::TERM).map(|()| None),
+            // Its guest cannot be asked to end, and its memory is not thrown away by the way.
+            Holder::Nobody if standby::is_whole(&instance.directory) => {
+                let name = instance.record.name.clone();
+                return Err(Error::State { name, state: State::Standby, needs: Needs::NoSnapshot });
+            }
             Holder::Nobody => return Ok(None),
         }
     }
 }
 
-/// Ends the VM at once. A shim that does not answer is not waited for.
+/// Ends the VM at once. A shim that does not answer is not waited for. Of an instance in standby the memory is given up.
 ///
 /// # Errors
 /// When it does not run, or cannot be ended.
@@ -66,7 +74,9 @@ pub fn kill(instance: &Instance) -> Result<Option<Outcome>> {
         },
         Holder::Vmm(vmm) => end_process(instance, vmm, Signal::KILL).map(|()| None),
         Holder::Nobody => {
-            require_active(instance)?;
+            if !sleep::give_up(instance)? {
+                require_active(instance)?;
+            }
             Ok(None)
         }
     }
@@ -119,12 +129,13 @@ pub fn power_button(instance: &Instance) -> Result<()> {
 /// by another, of the program `hypeman`.
 ///
 /// # Errors
-/// When the instance was never started, or its shim is killed and nothing can be told.
+/// When the instance was never started, or was put to standby, or its shim is killed and nothing can be told.
 pub fn wait(instance: &Instance, hypeman: &Path) -> Result<End> {
     loop {
         let adopted = adopt::adopt(instance, hypeman);
         match observe::look(&instance.directory)?.0 {
             Holder::Shim => match ask_for_end(instance, &Request::Wait) {
+                Ok(outcome) if outcome.end.reason == Reason::Standby => break,
                 Ok(outcome) => return Ok(outcome.end),
                 Err(error) if error.has_hung_up() => {} // it has ended, or was killed: look again
                 Err(_) => break,
@@ -232,7 +243,7 @@ pub(crate) fn shim(instance: &Instance) -> Option<Process> {
 }
 
 /// Ends the VMM by its process.
-fn end_vmm(instance: &Instance) -> Result<()> {
+pub(crate) fn end_vmm(instance: &Instance) -> Result<()> {
     match observe::vmm(&instance.directory, None)? {
         Some(vmm) => end_process(instance, vmm, Signal::KILL),
         None => Ok(()),

@@ -39,6 +39,8 @@ pub enum Reason {
     Killed,
     /// The VMM ended without being asked.
     VmmExited,
+    /// It has not ended: its memory is saved, and it can go on.
+    Standby,
     /// The VM could not be started.
     StartFailed,
     /// The host was rebooted under the VM.

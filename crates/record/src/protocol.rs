@@ -37,6 +37,8 @@ pub enum Request {
     Pause,
     /// Let them go on.
     Resume,
+    /// Write a snapshot of the VM, and end its VMM. Answered when that is done, or has failed and the VM runs on.
+    Standby,
     /// Leave the VM as it runs, for another shim to take over. Answered when it is decided; it is done when the shim has ended.
     HandOver,
     /// Answered when the VM has ended and all that it printed is written. An instance that removes itself waits until the asker has hung up.
@@ -53,7 +55,7 @@ impl Request {
     pub fn abilities() -> Vec<String> {
         Request::FIRST_ABILITIES
             .iter()
-            .chain(&["hand-over", "pause", "resume"])
+            .chain(&["hand-over", "pause", "resume", "standby"])
             .map(ToString::to_string)
             .collect()
     }
@@ -71,6 +73,7 @@ impl Request {
             Request::Signal { .. } => "signal",
             Request::Pause => "pause",
             Request::Resume => "resume",
+            Request::Standby => "standby",
             Request::HandOver => "hand-over",
             Request::Wait => "wait",
         }
@@ -129,6 +132,8 @@ pub enum Refusal {
     NoInit,
     /// The guest does not take what it was sent.
     GuestBusy,
+    /// Its snapshot could not be written.
+    NotSaved,
     /// The VMM does not answer.
     VmmSilent,
     /// The VMM has refused.

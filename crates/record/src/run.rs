@@ -39,8 +39,13 @@ pub struct Run {
     pub envelope: Envelope,
 }
 
+impl Run {
+    /// The format of a run that has not ended in standby: releases of before there was such a thing understand it.
+    pub const WITHOUT_STANDBY: u32 = 1;
+}
+
 impl Versioned for Run {
-    const FORMAT: u32 = 1;
+    const FORMAT: u32 = 2;
 
     fn envelope(&self) -> &Envelope {
         &self.envelope

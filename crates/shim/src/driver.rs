@@ -42,10 +42,21 @@ pub(crate) struct Driver {
     force: Option<Force>,
     /// Whether its guest had halted its CPUs.
     halted: bool,
-    /// Whether the VM is left to another shim.
-    hands_over: bool,
+    /// For what the VM is left, by whoever waits for an answer.
+    leaves: Option<Left>,
     /// When a guest that was asked to end is ended by force.
     deadline: Option<Instant>,
+}
+
+/// Why the driver does not watch over a VM any more.
+#[derive(Debug)]
+pub(crate) enum Left {
+    /// Its VMM has ended.
+    Ended(VmmExit),
+    /// It is to be handed over.
+    ForHandOver,
+    /// Its snapshot is to be written; who is to be told what became of it.
+    ForStandby(oneshot::Sender<Result<()>>),
 }
 
 /// The care for a VM from its boot to the end of its VMM.
@@ -74,7 +85,7 @@ struct Care {
 
 impl Driver {
     pub(crate) fn new(shared: Rc<Shared>, orders: mpsc::Receiver<Asked>) -> Driver {
-        Driver { shared, orders, force: None, halted: false, hands_over: false, deadline: None }
+        Driver { shared, orders, force: None, halted: false, leaves: None, deadline: None }
     }
 
     /// Why we have ended the VM by force, if we have.
@@ -97,7 +108,9 @@ impl Driver {
                 asked = next(&mut self.orders) => {
                     let before = self.shared.phase();
                     self.take(asked, None);
-                    if before < Phase::Ending && self.shared.phase() >= Phase::Ending {
+                    let now = self.shared.phase();
+                    let is_given_up = before < Phase::Ending && now >= Phase::Ending;
+                    if is_given_up || (before == Phase::Suspending && now > before) {
                         return None;
                     }
                 }
@@ -105,34 +118,40 @@ impl Driver {
         }
     }
 
-    /// Owns a VM whose guest runs, until its VMM has ended, or, with `None`, until it is to be handed over. Whatever goes wrong in
-    /// here, the VMM is waited for and can be ended.
-    pub(crate) async fn watch_over(&mut self, vm: Rc<dyn Vm>, process: &VmmProcess) -> Option<VmmExit> {
-        self.shared.enter(Phase::Running);
+    /// Owns a VM whose guest runs, until its VMM has ended, or the VM is to be left. Whatever goes wrong in here, the VMM is waited for
+    /// and can be ended.
+    pub(crate) async fn watch_over(&mut self, vm: Rc<dyn Vm>, process: &VmmProcess) -> Left {
+        // One that was asked to end while its snapshot was being written is Stopping already.
+        if self.shared.phase() <= Phase::Suspending {
+            self.shared.enter(Phase::Running);
+        }
         let watched = AssertUnwindSafe(self.care_for(vm, process)).catch_unwind().await;
-        let Ok(exit) = watched else {
+        let Ok(left) = watched else {
             self.shared.journal.note("a fault of ours: the VM can only be ended by force from here on");
-            return Some(self.hold_on(process).await);
+            return Left::Ended(self.hold_on(process).await);
         };
-        exit
+        left
     }
 
-    async fn care_for(&mut self, vm: Rc<dyn Vm>, process: &VmmProcess) -> Option<VmmExit> {
+    async fn care_for(&mut self, vm: Rc<dyn Vm>, process: &VmmProcess) -> Left {
         let mut status = vm.status();
         let mut care = Care::new(vm, process);
+        care.press_at = self.deadline.map(|_| Instant::now());
         self.hear(&mut care, &status.borrow_and_update());
-        while !self.hands_over {
+        loop {
+            if let Some(left) = self.leaves.take() {
+                return left;
+            }
             let wake = care.next_wake(self.deadline);
             tokio::select! {
                 biased;
-                exit = process.ended() => return Some(exit),
+                exit = process.ended() => return Left::Ended(exit),
                 asked = next(&mut self.orders) => self.take(asked, Some(&mut care)),
                 () = changed(&mut status) => self.hear(&mut care, &status.borrow_and_update()),
                 done = Work::done(&mut care.work) => self.finish(&mut care, done, process),
                 () = sleep_until(wake) => self.wake(&mut care),
             }
         }
-        None
     }
 
     /// Without a connection to the VMM: waits for its end, and ends it when that is asked for.
@@ -177,12 +196,16 @@ impl Driver {
             (Order::Signal(signal), Some(care)) => self.signal(care, signal),
             (Order::Pause, Some(care)) => return care.hold(asked.reply),
             (Order::Resume, Some(care)) => return care.release(asked.reply),
+            (Order::Standby, Some(_)) => {
+                self.leaves = Some(Left::ForStandby(asked.reply));
+                return;
+            }
             (Order::HandOver, Some(_)) => {
-                self.hands_over = true;
+                self.leaves = Some(Left::ForHandOver);
                 Ok(())
             }
-            (Order::PowerButton | Order::Signal(_), None)
-            | (Order::Pause | Order::Resume | Order::HandOver, None) => Err(Error::Silent),
+            (Order::PowerButton | Order::Signal(_) | Order::Pause, None)
+            | (Order::Resume | Order::Standby | Order::HandOver, None) => Err(Error::Silent),
             (Order::Stop(timeout), care) => {
                 self.stop(timeout, care, before);
                 Ok(())
@@ -211,12 +234,18 @@ impl Driver {
 
     /// Of several who ask the guest to end, the most impatient one counts.
     fn stop(&mut self, timeout: Duration, care: Option<&mut Care>, before: Phase) {
-        let Some(care) = care else {
-            return self.end(None, Some(Force::Asked), "asked to stop the VM, whose guest does not run");
-        };
         let now = Instant::now();
         let deadline = now + timeout.min(LONGEST_STOP);
-        self.deadline = Some(self.deadline.map_or(deadline, |earlier| earlier.min(deadline)));
+        let deadline = self.deadline.map_or(deadline, |earlier| earlier.min(deadline));
+        let Some(care) = care else {
+            if before == Phase::Booting {
+                return self.end(None, Some(Force::Asked), "asked to stop the VM, whose guest does not run");
+            }
+            // Its snapshot is given up, and it goes on to hear of it.
+            self.deadline = Some(deadline);
+            return;
+        };
+        self.deadline = Some(deadline);
         if care.is_held {
             care.work = Some(Work::release(&care.vm)); // one that stands still cannot hear
         }

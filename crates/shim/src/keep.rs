@@ -53,6 +53,15 @@ impl Keep {
         Err(Error::new(ErrorKind::InvalidData, "none of the connections is open"))
     }
 
+    /// The connection that is kept.
+    pub(crate) fn connection(&self) -> Result<Console> {
+        let [output, _] = look(&self.store, RecvFlags::PEEK)?;
+        if has_hung_up(&output) {
+            return Err(ErrorKind::NotConnected.into());
+        }
+        Ok(Console { input: output.try_clone()?, output })
+    }
+
     /// Keeps this connection instead of the one before, if it is one that needs to be kept.
     pub(crate) fn put(&self, console: &Console) -> Result<()> {
         if !is_socket(console) {

@@ -4,6 +4,7 @@
 //! thread reads and answers; others only write what may have to wait for a disk. It keeps no more in memory than what is on
 //! its way from the guest to the disk.
 
+mod begin;
 mod channel;
 mod driver;
 mod error;
@@ -19,6 +20,7 @@ mod room;
 mod schedule;
 mod server;
 mod shared;
+mod standby;
 mod supervisor;
 mod vm;
 mod work;
@@ -35,6 +37,8 @@ pub use error::{Error, Result};
 pub enum Mode {
     /// It starts it.
     Start,
+    /// It lets it go on from its snapshot.
+    Restore,
     /// It runs already, and its shim has ended.
     Adopt,
     /// It runs already, and its shim has handed it over.

@@ -67,17 +67,45 @@ pub(crate) fn take_over(
     }
 }
 
-/// Starts a task that brings what the guest prints into its log, until the VMM is `gone` and all is written. It gives the log
-/// back.
+/// A task that brings what comes from a source into a log.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    gone: CancellationToken,
+    task: JoinHandle<Option<Writer>>,
+}
+
+impl Keeper {
+    fn start<F: Future<Output = Option<Writer>> + 'static>(
+        keep: impl FnOnce(CancellationToken) -> F,
+    ) -> Keeper {
+        let gone = CancellationToken::new();
+        Keeper { task: spawn_local(keep(gone.clone())), gone }
+    }
+
+    /// Nothing comes any more but what has come by now.
+    pub(crate) fn stop(&self) {
+        self.gone.cancel();
+    }
+
+    /// Waits until all is written that had come when it was stopped, and gives the log back, unless a fault of ours has lost it.
+    pub(crate) async fn finish(&mut self) -> Option<Writer> {
+        (&mut self.task).await.ok().flatten()
+    }
+
+    /// Ends it, also when something is not written.
+    pub(crate) fn abandon(&self) {
+        self.task.abort();
+    }
+}
+
+/// Starts to bring what the guest prints into its log, as soon as that is there.
 pub(crate) fn keep_console(
     shared: &Rc<Shared>,
     vm: Rc<dyn Vm>,
     console: Console,
-    kept: Keep,
-    log: Writer,
-    gone: &CancellationToken,
-) -> JoinHandle<Option<Writer>> {
-    let kept = Rc::new(kept);
+    kept: Rc<Keep>,
+    log: impl Future<Output = Option<Writer>> + 'static,
+) -> Keeper {
     let of = {
         let shared = shared.clone();
         move |console: Console| {
@@ -96,60 +124,68 @@ pub(crate) fn keep_console(
             async move { vm.console().await.map(of).map_err(std::io::Error::other) }
         }
     };
-    let capture = {
-        let (shared, gone, connect) = (shared.clone(), gone.clone(), connect.clone());
-        move |line, mut log: Writer| {
+    let shared = shared.clone();
+    Keeper::start(|gone| async move {
+        let log = log.await?;
+        let capture = {
             let (shared, gone, connect) = (shared.clone(), gone.clone(), connect.clone());
-            spawn_local(async move {
-                let mut on_event = noter(&shared, names::APP_LOG);
-                tokio::select! {
-                    () = capture_line(line, async || connect().await, &mut log, &gone, &mut on_event) => {}
-                    () = shared.discard.cancelled() => {}
-                }
-                log
-            })
-        }
-    };
-    let (shared, gone) = (shared.clone(), gone.clone());
-    spawn_local(
-        async move { keep(&shared, names::APP_LOG, (of(console), log), connect, capture, &gone).await },
-    )
+            move |line, mut log: Writer| {
+                let (shared, gone, connect) = (shared.clone(), gone.clone(), connect.clone());
+                spawn_local(async move {
+                    let mut on_event = noter(&shared, names::APP_LOG);
+                    tokio::select! {
+                        () = capture_line(line, async || connect().await, &mut log, &gone, &mut on_event) => {}
+                        () = shared.discard.cancelled() => {}
+                    }
+                    log
+                })
+            }
+        };
+        keep(&shared, names::APP_LOG, (of(console), log), connect, capture, &gone).await
+    })
 }
 
-/// Starts a task that brings what the VMM prints into its log, until it is `gone` and all is written. It gives the log back.
-pub(crate) fn keep_output(
-    shared: &Rc<Shared>,
-    output: OwnedFd,
-    log: Writer,
-    gone: &CancellationToken,
-) -> JoinHandle<Option<Writer>> {
-    let capture = {
-        let (shared, gone) = (shared.clone(), gone.clone());
-        move |output, mut log: Writer| {
+/// Starts to bring what the VMM prints into its log.
+pub(crate) fn keep_output(shared: &Rc<Shared>, output: OwnedFd, log: Writer) -> Keeper {
+    let shared = shared.clone();
+    Keeper::start(|gone| async move {
+        let capture = {
             let (shared, gone) = (shared.clone(), gone.clone());
-            spawn_local(async move {
-                let mut on_event = noter(&shared, names::VMM_LOG);
-                let result = tokio::select! {
-                    result = capture(output, &mut log, &gone, &mut on_event) => result,
-                    () = shared.discard.cancelled() => Ok(()),
-                };
-                if let Err(error) = result {
-                    shared.journal.note(format_args!("{}: {error}", names::VMM_LOG));
-                }
-                log
-            })
-        }
-    };
-    let (shared, gone) = (shared.clone(), gone.clone());
-    spawn_local(async move {
+            move |output, mut log: Writer| {
+                let (shared, gone) = (shared.clone(), gone.clone());
+                spawn_local(async move {
+                    let mut on_event = noter(&shared, names::VMM_LOG);
+                    let result = tokio::select! {
+                        result = capture(output, &mut log, &gone, &mut on_event) => result,
+                        () = shared.discard.cancelled() => Ok(()),
+                    };
+                    if let Err(error) = result {
+                        shared.journal.note(format_args!("{}: {error}", names::VMM_LOG));
+                    }
+                    log
+                })
+            }
+        };
         let reopen = async || vm::open_output();
         keep(&shared, names::VMM_LOG, (output, log), reopen, capture, &gone).await
     })
 }
 
-fn noter(shared: &Rc<Shared>, name: &'static str) -> impl FnMut(Event) + use<> {
-    let shared = shared.clone();
-    move |event| shared.journal.note(format_args!("{name}: {event}"))
+/// Brings into the log what a VMM has held back that keeps its paused guest's output from a slow reader.
+pub(crate) async fn take_rest(shared: &Shared, vm: &dyn Vm, kept: &Keep, log: &mut Writer) -> Result<()> {
+    let stopped = CancellationToken::new();
+    stopped.cancel();
+    while let Some(console) = vm.rest_of_console().await.start("read the rest of the console")? {
+        kept.put(&console).start("keep the console's connection")?;
+        let mut on_event = noter(shared, names::APP_LOG);
+        capture(console.output, log, &stopped, &mut on_event).await.start("read the rest of the console")?;
+    }
+    Ok(())
+}
+
+fn noter(shared: &Shared, name: &'static str) -> impl FnMut(Event) + use<> {
+    let journal = shared.journal.clone();
+    move |event| journal.note(format_args!("{name}: {event}"))
 }
 
 /// Captures, and begins anew with what can be had anew when a fault of ours has ended it: what was in memory is lost then, and

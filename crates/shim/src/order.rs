@@ -25,6 +25,8 @@ pub(crate) enum Order {
     Pause,
     /// Let the vCPUs go on.
     Resume,
+    /// Write its snapshot, and end the VMM.
+    Standby,
     /// Leave the VM as it is, to another shim.
     HandOver,
 }
@@ -40,12 +42,13 @@ impl Order {
             Order::Discard => Deed::Discard,
             Order::Pause => Deed::Pause,
             Order::Resume => Deed::Resume,
+            Order::Standby => Deed::Standby,
             Order::HandOver => Deed::HandOver,
         }
     }
 }
 
-/// An order, and where its answer goes: at once for one that leads to the VM's end, and else when it was carried out.
+/// An order, and where its answer goes: at once for one that leads to the VM's end, and else when it was carried out, or has failed.
 #[derive(Debug)]
 pub(crate) struct Asked {
     pub(crate) order: Order,
@@ -61,6 +64,8 @@ pub(crate) enum Error {
     Denied(#[from] Denial),
     #[error(transparent)]
     Vmm(#[from] hypervisor::Error),
+    #[error("it cannot be put to standby: {0}")]
+    Standby(String),
     #[error("no init of ours runs in this guest that could pass a signal on")]
     NoInit,
     #[error("the guest takes no signals: its port is full")]
@@ -78,6 +83,7 @@ impl Error {
             Error::Silent => Refusal::VmmSilent,
             Error::Denied(_) => Refusal::WrongState,
             Error::Vmm(_) => Refusal::VmmRefused,
+            Error::Standby(_) => Refusal::NotSaved,
             Error::NoInit => Refusal::NoInit,
             Error::PortFull | Error::Port(_) => Refusal::GuestBusy,
         }

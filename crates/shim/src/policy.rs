@@ -13,8 +13,10 @@
 //!                                                  Draining ── all is written ──> Ended
 //! ```
 //!
-//! From Running a shim may also leave, and hand its VM over to another. `kill` and `discard` lead to Ending from wherever there is a VMM, whatever else is under way. A VM that is paused is
-//! Running or Stopping: its pause is told beside its phase.
+//! From Running a shim may also leave, and hand its VM over to another. `standby` leads to Suspending, and from there to Draining
+//! when the snapshot is whole, or back to Running when it failed; `stop` gives it up, and goes on to Stopping. `kill` and `discard`
+//! lead to Ending from wherever there is a VMM, whatever else is under way. A VM that is paused is Running or Stopping: its pause
+//! is told beside its phase.
 
 /// A phase of a VM's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,6 +25,8 @@ pub(crate) enum Phase {
     Booting,
     /// The guest runs.
     Running,
+    /// It stands still, and its snapshot is being written.
+    Suspending,
     /// It was asked to end, and has some time for it.
     Stopping,
     /// The VMM is being ended.
@@ -50,6 +54,8 @@ pub(crate) enum Deed {
     Pause,
     /// Let its vCPUs go on.
     Resume,
+    /// Write its snapshot, and end the VMM.
+    Standby,
     /// Leave the VM to another shim.
     HandOver,
 }
@@ -70,6 +76,8 @@ pub(crate) enum Verdict {
 pub(crate) enum Denial {
     #[error("its guest does not run yet")]
     NotYet,
+    #[error("it is being put to standby")]
+    Suspending,
     #[error("its VM is being ended")]
     TooLate,
 }
@@ -81,11 +89,13 @@ pub(crate) fn admit(phase: Phase, deed: Deed) -> Verdict {
         (Phase::Booting, Deed::Stop | Deed::Kill | Deed::Discard) => Admit,
         (Phase::Booting, _) => Denied(Denial::NotYet),
         // Whoever has asked for the end waits for this shim's word, and for a guest that runs.
-        (Phase::Stopping, Deed::HandOver | Deed::Pause) => Denied(Denial::TooLate),
+        (Phase::Stopping, Deed::HandOver | Deed::Pause | Deed::Standby) => Denied(Denial::TooLate),
+        (Phase::Suspending, Deed::Stop | Deed::Kill | Deed::Discard) => Admit,
+        (Phase::Suspending, _) => Denied(Denial::Suspending),
         (Phase::Running | Phase::Stopping, _) => Admit,
         (
             Phase::Ending | Phase::Draining | Phase::Ended,
-            Deed::Signal | Deed::HandOver | Deed::Pause | Deed::Resume,
+            Deed::Signal | Deed::HandOver | Deed::Pause | Deed::Resume | Deed::Standby,
         ) => Denied(Denial::TooLate),
         // Also of one that is being ended already, what cannot be written is given up.
         (Phase::Ending | Phase::Draining, Deed::Discard) => Admit,
@@ -97,6 +107,7 @@ pub(crate) fn admit(phase: Phase, deed: Deed) -> Verdict {
 pub(crate) fn after(phase: Phase, deed: Deed) -> Phase {
     match deed {
         Deed::PowerButton | Deed::Signal | Deed::HandOver | Deed::Pause | Deed::Resume => phase,
+        Deed::Standby => phase.max(Phase::Suspending),
         // No guest runs that could be asked.
         Deed::Stop if phase == Phase::Booting => Phase::Ending,
         Deed::Stop => phase.max(Phase::Stopping),
@@ -110,9 +121,16 @@ mod tests {
 
     use super::*;
 
-    const PHASES: [Phase; 6] =
-        [Phase::Booting, Phase::Running, Phase::Stopping, Phase::Ending, Phase::Draining, Phase::Ended];
-    const DEEDS: [Deed; 8] = [
+    const PHASES: [Phase; 7] = [
+        Phase::Booting,
+        Phase::Running,
+        Phase::Suspending,
+        Phase::Stopping,
+        Phase::Ending,
+        Phase::Draining,
+        Phase::Ended,
+    ];
+    const DEEDS: [Deed; 9] = [
         Deed::PowerButton,
         Deed::Signal,
         Deed::Stop,
@@ -120,6 +138,7 @@ mod tests {
         Deed::Discard,
         Deed::Pause,
         Deed::Resume,
+        Deed::Standby,
         Deed::HandOver,
     ];
 
@@ -141,9 +160,15 @@ mod tests {
     }
 
     #[test]
-    fn a_vm_is_not_paused_while_its_guest_is_to_end() {
-        for phase in PHASES {
-            assert_eq!(admit(phase, Deed::Pause) == Verdict::Admit, phase == Phase::Running, "{phase:?}");
+    fn a_vm_is_neither_paused_nor_put_to_standby_while_its_guest_is_to_end() {
+        for (phase, deed) in
+            PHASES.into_iter().flat_map(|phase| [(phase, Deed::Pause), (phase, Deed::Standby)])
+        {
+            assert_eq!(
+                admit(phase, deed) == Verdict::Admit,
+                phase == Phase::Running,
+                "{deed:?} while {phase:?}"
+            );
         }
     }
 

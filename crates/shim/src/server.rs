@@ -108,15 +108,19 @@ async fn answer(request: &Request, shared: &Rc<Shared>, orders: &mpsc::Sender<As
         Request::Discard => Order::Discard,
         Request::Pause => Order::Pause,
         Request::Resume => Order::Resume,
+        Request::Standby => Order::Standby,
         Request::HandOver => Order::HandOver,
     };
     if let Err(error) = give(order, shared, orders).await {
         return Response::Error { kind: error.refusal(), message: error.to_string() };
     }
     match order {
-        Order::PowerButton | Order::Signal(_) | Order::Pause | Order::Resume | Order::HandOver => {
-            Response::Done
-        }
+        Order::PowerButton
+        | Order::Signal(_)
+        | Order::Pause
+        | Order::Resume
+        | Order::Standby
+        | Order::HandOver => Response::Done,
         Order::Stop(_) | Order::Kill => ended(shared, Some(WRITING)).await,
         Order::Discard => ended(shared, None).await, // what cannot be written is given up
     }

@@ -74,6 +74,7 @@ impl Shared {
         let published = self.published.borrow();
         match (published.phase, &published.paused) {
             (Phase::Booting, _) => (State::Initializing, None),
+            (Phase::Suspending, _) => (State::Paused, Some("its snapshot is being written".to_owned())),
             (Phase::Running | Phase::Stopping, Some(paused)) => (State::Paused, explain(paused)),
             (Phase::Running, None) if self.is_up() => (State::Running, None),
             (Phase::Running, None) => (State::Initializing, None),

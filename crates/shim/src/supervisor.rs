@@ -9,33 +9,37 @@ use hypeman_console::writer::Writer;
 use hypeman_files::Lock;
 use hypeman_guest::status;
 use hypeman_record::end::{End, Evidence, Reason, end, judge};
-use hypeman_record::format::{self, RELEASE};
+use hypeman_record::format::{self, RELEASE, Versioned};
 use hypeman_record::launch::{Guest, Launch, OnReboot};
 use hypeman_record::names;
 use hypeman_record::process::Process;
 use hypeman_record::protocol::Started;
 use hypeman_record::run::{Adoption, Ended, Run};
+use hypeman_snapshot::standby;
+use hypeman_vmm::hypervisor::Origin;
 use hypeman_vmm::process::VmmExit;
 use hypeman_vmm::vm::{ShutdownReason, Vm, VmStatus};
 use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
-use tokio::task::{JoinHandle, LocalSet, spawn_blocking, spawn_local};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{LocalSet, spawn_blocking, spawn_local};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use crate::Mode;
-use crate::driver::Driver;
+use crate::begin::{boot, go_on, go_on_again};
+use crate::driver::{Driver, Left};
 use crate::error::{Error, Result, StartContext};
 use crate::journal::Journal;
 use crate::keep::{self, Keep};
-use crate::logs::{self, keep_console, keep_output};
+use crate::logs::{self, Keeper, keep_console, keep_output};
 use crate::memory;
+use crate::order;
 use crate::policy::Phase;
 use crate::process::{self, Identity};
 use crate::schedule;
 use crate::server;
 use crate::shared::Shared;
+use crate::standby::Suspension;
 use crate::vm::{self, Made, Vmm};
 
 /// Most orders that wait for the driver, which takes each at once.
@@ -68,7 +72,11 @@ pub(crate) fn supervise(Identity { listener, alive }: Identity, mode: Mode) -> R
     let result = LocalSet::new().block_on(&runtime, async {
         let result = live(listener, launch, journal.clone(), mode).await;
         if let Err(error) = &result {
-            let what = if mode == Mode::Start { "not started" } else { "not taken over" };
+            let what = match mode {
+                Mode::Start => "not started",
+                Mode::Restore => "not restored",
+                Mode::Adopt | Mode::Upgrade => "not taken over",
+            };
             journal.note(format_args!("{what}: {error}"));
         }
         result
@@ -93,7 +101,7 @@ async fn live(listener: UnixListener, launch: Launch, journal: Rc<Journal>, mode
     outlive_signals()?;
     schedule::wake_soon();
     let adopted = match mode {
-        Mode::Start => None,
+        Mode::Start | Mode::Restore => None,
         Mode::Adopt => Some(taken_over(run_without_end()?, "had ended without it")?),
         Mode::Upgrade => Some(taken_over(run_without_end()?, "handed it over")?),
     };
@@ -104,13 +112,14 @@ async fn live(listener: UnixListener, launch: Launch, journal: Rc<Journal>, mode
     let (orders, queue) = mpsc::channel(MAX_ORDERS);
     let server = spawn_local(server::serve(listener, shared.clone(), orders));
     let mut supervisor = Supervisor {
+        restores: mode == Mode::Restore,
         driver: Driver::new(shared.clone(), queue),
         shared: shared.clone(),
         logs: Logs::default(),
         has_told: false,
     };
     let lived = supervisor.live(adopted).await;
-    if matches!(lived, Ok(Lived::ToTheEnd)) {
+    if matches!(lived, Ok(Lived::ToTheEnd | Lived::ToStandby)) {
         shared.enter(Phase::Ended);
     } else {
         server.abort();
@@ -138,6 +147,8 @@ fn outlive_signals() -> Result<()> {
 struct Supervisor {
     shared: Rc<Shared>,
     driver: Driver,
+    /// Whether the guest is to go on from its snapshot, and not to boot.
+    restores: bool,
     logs: Logs,
     /// Whether our starter knows that the guest runs.
     has_told: bool,
@@ -150,18 +161,26 @@ struct Logs {
     vmm: Option<Writer>,
 }
 
-/// One boot of the VM and what became of it.
-struct Boot {
-    run: Run,
-    end: End,
-    /// Whether the guest has rebooted and is to be booted again.
-    again: bool,
+/// What became of one boot of the VM.
+enum Boot {
+    /// It has ended.
+    Ended {
+        run: Run,
+        end: End,
+        /// Whether the guest has rebooted and is to be booted again.
+        again: bool,
+    },
+    /// Its memory is saved.
+    Asleep(Run),
+    /// Another shim is to have it.
+    HandedOver,
 }
 
 /// What has ended a shim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lived {
     ToTheEnd,
+    ToStandby,
     HandedOver,
 }
 
@@ -186,9 +205,13 @@ impl Supervisor {
                     Ok(Some(run)) => (run, end(Reason::StartFailed, 125, error.to_string())),
                     _ => return Err(error),
                 },
-                Ok(None) => return Ok(Lived::HandedOver),
-                Ok(Some(Boot { run, end, again: false })) => (run, end),
-                Ok(Some(Boot { run, end, again: true })) => {
+                Ok(Boot::HandedOver) => return Ok(Lived::HandedOver),
+                Ok(Boot::Asleep(run)) => {
+                    self.record_sleep(run);
+                    return Ok(Lived::ToStandby);
+                }
+                Ok(Boot::Ended { run, end, again: false }) => (run, end),
+                Ok(Boot::Ended { run, end, again: true }) => {
                     reboots += 1;
                     let wait = if begun.elapsed() >= GOOD_RUN { Duration::ZERO } else { pause };
                     pause = if wait.is_zero() { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
@@ -210,7 +233,7 @@ impl Supervisor {
     }
 
     /// Boots the VM, and stays with it until its VMM has ended and all that it left is written.
-    async fn boot(&mut self, started: Timestamp, reboots: u32) -> Result<Option<Boot>> {
+    async fn boot(&mut self, started: Timestamp, reboots: u32) -> Result<Boot> {
         let shared = self.shared.clone();
         // Before anything runs: without its logs a VM is not started.
         let app = self.logs.app.take().map_or_else(|| logs::open(&shared.launch, names::APP_LOG), Ok)?;
@@ -219,28 +242,38 @@ impl Supervisor {
             forget_status(&shared.launch);
         }
         let keep = Keep::new().start("prepare the VMM")?;
-        let vmm = Vmm::start(&shared.launch, &shared.journal, app.buffer(), &keep)?;
-        let made = match self.driver.meanwhile(vmm.make(&shared.launch, started, reboots)).await {
+        let restores = std::mem::take(&mut self.restores);
+        let origin = if restores { Origin::Restore(Path::new(standby::WHOLE)) } else { Origin::Boot };
+        let vmm = Vmm::start(&shared.launch, origin, &shared.journal, app.buffer(), &keep)?;
+        // While the VMM reads it.
+        let verified = restores.then(|| spawn_blocking(|| standby::verify(Path::new("."))));
+        let made = match self.driver.meanwhile(vmm.make(&shared.launch, origin, started, reboots)).await {
             Some(made) => made.and_then(recorded),
             None => Err(Error::new("it was ended while it was being started".to_owned())),
         };
-        match made {
-            Ok(made) => {
-                let vm = made.vm.clone();
-                self.accompany(vmm, made, keep, [app, log], async move {
-                    vm.boot().await.map_err(|e| e.to_string())
-                })
-                .await
+        match (made, verified) {
+            (Ok(made), None) => {
+                let boot = boot(made.vm.clone());
+                self.accompany(vmm, made, keep, [app, log], boot).await
             }
-            Err(error) => {
+            (Ok(made), Some(verified)) => {
+                let go_on = go_on(made.vm.clone(), verified);
+                self.accompany(vmm, made, keep, [app, log], go_on).await
+            }
+            (Err(error), verified) => {
                 vmm.end().await;
+                // The damage is the reason, and what the VMM says of it is not.
+                match verified {
+                    Some(verified) => verified.await.start("verify the snapshot")?.start("restore the VM")?,
+                    None => {}
+                }
                 Err(error)
             }
         }
     }
 
     /// Goes on with a VM whose shim was killed. When that cannot be, the VM is left as it is.
-    async fn take_over(&mut self, run: Run) -> Result<Option<Boot>> {
+    async fn take_over(&mut self, run: Run) -> Result<Boot> {
         let shared = self.shared.clone();
         let vmm = Vmm::adopt(&shared.launch, &run)?;
         let app = logs::take_over(&shared.launch, vmm.memory(), &shared.journal)?;
@@ -267,11 +300,8 @@ impl Supervisor {
             )),
             Some(false) | None => {}
         }
-        let has_booted = made.vm.status().borrow().booted;
-        let runs = async move {
-            has_booted.then_some(()).ok_or_else(|| "its shim was killed before its guest ran".to_owned())
-        };
-        self.accompany(vmm, made, keep, [app, log], runs).await
+        let goes_on = go_on_again(made.vm.clone());
+        self.accompany(vmm, made, keep, [app, log], goes_on).await
     }
 
     /// Stays with a VM that was made, until its VMM has ended and all that it left is written; or until it is to be handed over,
@@ -283,9 +313,8 @@ impl Supervisor {
         keep: Keep,
         [app, log]: [Writer; 2],
         boot: impl Future<Output = std::result::Result<(), String>>,
-    ) -> Result<Option<Boot>> {
+    ) -> Result<Boot> {
         let shared = self.shared.clone();
-        let gone = CancellationToken::new();
         let output = match vmm.output.try_clone() {
             Ok(output) => output,
             Err(error) => {
@@ -293,17 +322,21 @@ impl Supervisor {
                 return Err(error).start("prepare the VMM's output");
             }
         };
-        let keepers = [
-            keep_console(&shared, vm.clone(), console, keep, app, &gone),
-            keep_output(&shared, output, log, &gone),
-        ];
+        let kept = Rc::new(keep);
+        let app = std::future::ready(Some(app));
+        let mut console = keep_console(&shared, vm.clone(), console, kept.clone(), app);
+        let output = keep_output(&shared, output, log);
         let booted = self.driver.meanwhile(boot).await;
         if let Some(Err(error)) = &booted {
             vmm.end().await;
-            gone.cancel();
-            self.collect(keepers).await;
+            self.collect([console, output]).await;
             let reason = vm::with_words(&vm::last_words_logged(), error);
-            self.record(run, end(Reason::StartFailed, 125, reason.clone())).await;
+            let is_asleep = standby::put_back(Path::new(".")).unwrap_or(false);
+            if is_asleep {
+                self.record_sleep(run);
+            } else {
+                self.record(run, end(Reason::StartFailed, 125, reason.clone())).await;
+            }
             return Err(Error::new(format!("boot the VM: {reason}")));
         }
         let exit = if booted.is_none() {
@@ -311,32 +344,69 @@ impl Supervisor {
             vmm.process.ended().await
         } else {
             self.tell_that_it_runs();
-            match self.driver.watch_over(vm.clone(), &vmm.process).await {
-                Some(exit) => exit,
-                None => {
-                    self.hand_over(keepers, &gone).await;
-                    return Ok(None);
+            loop {
+                match self.driver.watch_over(vm.clone(), &vmm.process).await {
+                    Left::Ended(exit) => break exit,
+                    Left::ForHandOver => {
+                        self.hand_over([console, output]).await;
+                        return Ok(Boot::HandedOver);
+                    }
+                    Left::ForStandby(asker) => {
+                        let suspension = Suspension { shared: &shared, vmm: &vmm, vm: &vm, kept: &kept };
+                        match suspension.save(&mut self.driver, console).await {
+                            Ok(()) => {
+                                suspension.quit(&mut self.driver).await;
+                                return self.sleep(vmm, run, output, asker).await;
+                            }
+                            Err((error, keeper)) => {
+                                console = keeper;
+                                let _ = asker.send(Err(order::Error::Standby(error.reason)));
+                            }
+                        }
+                    }
                 }
             }
         };
-        gone.cancel();
         vmm.clean_up();
         let (end, again) = self.judge(&*vm, exit).await;
         if !again {
             self.shared.published.send_modify(|published| published.end = Some(end.clone()));
         }
-        self.collect(keepers).await;
-        Ok(Some(Boot { run, end, again }))
+        let [app, vmm] = self.collect([console, output]).await;
+        self.logs = Logs { app, vmm };
+        Ok(Boot::Ended { run, end, again })
+    }
+
+    /// After the VMM of a VM has quit whose snapshot is whole. One that was to be killed meanwhile is not to go on from it.
+    async fn sleep(
+        &mut self,
+        vmm: Vmm,
+        run: Run,
+        output: Keeper,
+        asker: oneshot::Sender<order::Result<()>>,
+    ) -> Result<Boot> {
+        vmm.clean_up();
+        self.shared.enter(Phase::Draining);
+        self.collect([output]).await;
+        if self.driver.force().is_some() && standby::withdraw(Path::new(".")).is_ok() {
+            let end = end(Reason::Killed, 137, "the VM was ended by force, as asked".to_owned());
+            return Ok(Boot::Ended { run, end, again: false });
+        }
+        self.shared.journal.note("the VM is in standby");
+        let _ = asker.send(Ok(())); // whoever asked may have hung up
+        Ok(Boot::Asleep(run))
     }
 
     /// Leaves the VM as it runs. What cannot be written soon is the next shim's, which finds it in the memory that the VMM holds.
-    async fn hand_over(&self, keepers: [JoinHandle<Option<Writer>>; 2], gone: &CancellationToken) {
-        gone.cancel();
-        let [app, vmm] = keepers.map(|keeper| (keeper.abort_handle(), keeper));
-        let written = async { (app.1.await, vmm.1.await) };
+    async fn hand_over(&self, mut keepers: [Keeper; 2]) {
+        keepers.iter().for_each(Keeper::stop);
+        let written = async {
+            for keeper in &mut keepers {
+                keeper.finish().await;
+            }
+        };
         if tokio::time::timeout(HANDING_OVER, written).await.is_err() {
-            app.0.abort();
-            vmm.0.abort();
+            keepers.iter().for_each(Keeper::abandon);
         }
         self.shared.journal.note("hands the VM over to another shim");
     }
@@ -377,17 +447,30 @@ impl Supervisor {
     }
 
     /// Waits until all that was captured is written.
-    async fn collect(&mut self, keepers: [JoinHandle<Option<Writer>>; 2]) {
-        let [app, vmm] = keepers;
-        let both = async { (app.await.ok().flatten(), vmm.await.ok().flatten()) };
-        let mut both = std::pin::pin!(both);
-        let (app, vmm) = loop {
-            // Whatever is ordered meanwhile, what was captured is waited for; who discards it has told its keepers so.
-            if let Some(logs) = self.driver.meanwhile(&mut both).await {
-                break logs;
-            }
-        };
-        self.logs = Logs { app, vmm };
+    async fn collect<const N: usize>(&mut self, mut keepers: [Keeper; N]) -> [Option<Writer>; N] {
+        let mut logs = Vec::new();
+        keepers.iter().for_each(Keeper::stop);
+        for keeper in &mut keepers {
+            let mut finished = std::pin::pin!(keeper.finish());
+            let log = loop {
+                // Whatever is ordered meanwhile, what was captured is waited for; who discards it has told its keepers so.
+                if let Some(log) = self.driver.meanwhile(&mut finished).await {
+                    break log;
+                }
+            };
+            logs.push(log);
+        }
+        logs.try_into().unwrap_or_else(|_| std::array::from_fn(|_| None))
+    }
+
+    /// Records that it sleeps. When that cannot be, the snapshot tells.
+    fn record_sleep(&self, run: Run) {
+        self.shared.published.send_modify(|published| published.end = Some(asleep()));
+        let mut run = Run { end: Some(Ended { at: Timestamp::now(), end: asleep() }), ..run };
+        run.envelope.format = Run::FORMAT; // a release that knows no standby is not to boot the VM anew
+        if let Err(error) = format::write(Path::new(names::RUN), &run) {
+            self.shared.journal.note(format_args!("the standby cannot be recorded: {error}"));
+        }
     }
 
     /// Records the end; on a full disk, as soon as there is room.
@@ -406,6 +489,11 @@ impl Supervisor {
             }
         }
     }
+}
+
+/// The end of a run that has none: it goes on when it is restored.
+fn asleep() -> End {
+    end(Reason::Standby, 0, "it was put to standby".to_owned())
 }
 
 /// The run as it is with this shim.

@@ -57,14 +57,20 @@ pub(crate) struct Made {
 
 impl Vmm {
     /// Starts the VMM in the current directory. It holds the memory of the console's buffer, and the console's connection.
-    pub(crate) fn start(launch: &Launch, journal: &Journal, buffer: &Buffer, keep: &Keep) -> Result<Vmm> {
+    pub(crate) fn start(
+        launch: &Launch,
+        origin: Origin<'_>,
+        journal: &Journal,
+        buffer: &Buffer,
+        keep: &Keep,
+    ) -> Result<Vmm> {
         let hypervisor = hypeman_vmm::hypervisor(launch.hypervisor);
         let program =
             launch.found.clone().ok_or("the launch order is of an older release").start("find the VMM")?;
         let memory = buffer.memory().start("prepare the VMM")?;
         let (output, vmm_end) = output_pipe()?;
         let held = [memory.as_fd(), keep.store()];
-        let (process, held) = spawn(&*hypervisor, &program, &launch.spec, vmm_end, held)?;
+        let (process, held) = spawn(&*hypervisor, &program, &launch.spec, origin, vmm_end, held)?;
         let pid = process.pid().as_raw_nonzero();
         journal.note(format_args!("started {} {} as pid {pid}", program.path.display(), program.version));
         Ok(Vmm { hypervisor, program, process: Rc::new(process), held: Some(held), output })
@@ -101,8 +107,14 @@ impl Vmm {
     }
 
     /// Makes the VM and opens its console.
-    pub(crate) async fn make(&self, launch: &Launch, started: Timestamp, reboots: u32) -> Result<Made> {
-        self.in_time(self.create(launch, started, reboots)).await
+    pub(crate) async fn make(
+        &self,
+        launch: &Launch,
+        origin: Origin<'_>,
+        started: Timestamp,
+        reboots: u32,
+    ) -> Result<Made> {
+        self.in_time(self.create(launch, origin, started, reboots)).await
     }
 
     /// Connects to the VM that is there, and to its console if that is not connected.
@@ -141,6 +153,7 @@ impl Vmm {
     async fn create(
         &self,
         launch: &Launch,
+        origin: Origin<'_>,
         started: Timestamp,
         reboots: u32,
     ) -> std::result::Result<Made, String> {
@@ -156,9 +169,9 @@ impl Vmm {
             held: self.held,
             adoptions: Vec::new(),
             end: None,
-            envelope: Envelope::of::<Run>(),
+            envelope: Envelope { format: Run::WITHOUT_STANDBY, ..Envelope::of::<Run>() },
         };
-        let created = self.hypervisor.create(self.handle(), &launch.spec, Origin::Boot).await;
+        let created = self.hypervisor.create(self.handle(), &launch.spec, origin).await;
         opened(Rc::from(created.map_err(|error| error.to_string())?), run).await
     }
 
@@ -186,6 +199,7 @@ fn spawn(
     hypervisor: &dyn Hypervisor,
     program: &Program,
     spec: &VmSpec,
+    origin: Origin<'_>,
     output: OwnedFd,
     held: [BorrowedFd<'_>; 2],
 ) -> Result<(VmmProcess, Held)> {
@@ -193,8 +207,7 @@ fn spawn(
         .start("lock vmm.pid")?
         .ok_or("a VMM of this instance still runs")
         .start("lock vmm.pid")?;
-    let mut command =
-        hypervisor.command(program, Path::new("."), spec, Origin::Boot).start("prepare the VMM")?;
+    let mut command = hypervisor.command(program, Path::new("."), spec, origin).start("prepare the VMM")?;
     command.stdin(Stdio::null());
     command.stdout(output.try_clone().start("prepare the VMM")?).stderr(output);
     // With the command our copies of the descriptors go that are the VMM's now.

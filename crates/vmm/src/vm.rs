@@ -81,6 +81,11 @@ pub trait Vm {
     /// Writes memory and devices of a paused VM into `directory`, which exists, for [`crate::hypervisor::Origin::Restore`]. Disks
     /// are not part of it.
     async fn snapshot(&self, directory: &Path) -> Result<()>;
+    /// Another connection to the console of a paused VM, with something to read that the VMM had held back; `None` when it holds back
+    /// nothing more. Whoever was connected is not any more.
+    async fn rest_of_console(&self) -> Result<Option<Console>>;
+    /// Gives up a snapshot that was begun, by this shim or by one before, so that the VM can go on.
+    async fn abandon_snapshot(&self) -> Result<()>;
     /// Whether the guest has halted all its CPUs with interrupts off: it will never run again. A VMM that cannot tell says no.
     async fn is_halted(&self) -> Result<bool>;
     /// Connects to the guest's end of the control port; `None` where the VM has no such port. Non-blocking.

@@ -9,7 +9,6 @@ use hypeman_instance::error::Needs;
 use hypeman_instance::observe::Observation;
 use hypeman_instance::store::Instance;
 use hypeman_instance::{Error, adopt};
-use hypeman_record::state::State;
 
 use super::{each, each_at_once};
 use crate::args::AdoptArguments;
@@ -65,7 +64,7 @@ pub(crate) fn with_shim(
     instance: &Instance,
     seen: hypeman_instance::Result<Observation>,
 ) -> hypeman_instance::Result<Observation> {
-    let lacks_one = seen.as_ref().is_ok_and(|seen| seen.state == State::Running && !seen.supervised);
+    let lacks_one = seen.as_ref().is_ok_and(|seen| seen.orphaned);
     if lacks_one && take_care_of(instance) { instance.observe() } else { seen }
 }
 

@@ -1,4 +1,4 @@
-//! start, stop, kill, restart, pause, resume, wait and rm: each for several instances.
+//! start, stop, kill, restart, pause, resume, standby, restore, wait and rm: each for several instances.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use anyhow::Result;
 use hypeman_instance::client::Outcome;
 use hypeman_instance::signal::signal_number;
 use hypeman_instance::store::Instance;
-use hypeman_instance::{delete, pause, start, stop};
+use hypeman_instance::{delete, pause, standby, start, stop};
 use hypeman_record::end::{End, Reason};
 
 use super::adopt::find;
@@ -79,6 +79,19 @@ pub(crate) fn pause(context: &Context, names: &Names) -> Result<ExitCode> {
 
 pub(crate) fn resume(context: &Context, names: &Names) -> Result<ExitCode> {
     Ok(each_at_once(&names.names, |name| Ok(pause::resume(&find(context, name)?)?)))
+}
+
+pub(crate) fn standby(context: &Context, names: &Names) -> Result<ExitCode> {
+    let hypeman = hypeman()?;
+    Ok(each_at_once(&names.names, |name| Ok(standby::standby(&context.instances.find(name)?, &hypeman)?)))
+}
+
+pub(crate) fn restore(context: &Context, names: &Names) -> Result<ExitCode> {
+    let programs = programs()?;
+    Ok(each_at_once(&names.names, |name| {
+        standby::restore(&context.instances, &context.instances.find(name)?, &programs)?;
+        Ok(())
+    }))
 }
 
 pub(crate) fn wait(context: &Context, names: &Names) -> Result<ExitCode> {

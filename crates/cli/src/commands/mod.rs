@@ -43,6 +43,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Restart(arguments) => return lifecycle::restart(&context, &arguments),
         Command::Pause(names) => return lifecycle::pause(&context, &names),
         Command::Resume(names) => return lifecycle::resume(&context, &names),
+        Command::Standby(names) => return lifecycle::standby(&context, &names),
+        Command::Restore(names) => return lifecycle::restore(&context, &names),
         Command::Adopt(arguments) => return adopt::command(&context, &arguments),
         Command::UpgradeShims { names } => return adopt::upgrade(&context, &names),
         Command::Wait(names) => return lifecycle::wait(&context, &names),

@@ -71,6 +71,10 @@ fn row(instance: &Instance, seen: Observation) -> Row {
                 run.and_then(|run| run.end.as_ref()).map(|ended| format!(" {} ago", output::ago(ended.at)));
             format!("{} ({}){}", seen.state, end.exit_code, since.unwrap_or_default())
         }
+        (None, Some(run)) if seen.state == State::Standby => {
+            let since = run.end.as_ref().map(|ended| format!(" for {}", output::ago(ended.at)));
+            format!("{}{}", seen.state, since.unwrap_or_default())
+        }
         (None, Some(run)) if seen.state.is_active() => {
             format!("{} for {}", seen.state, output::ago(run.started))
         }

@@ -78,13 +78,17 @@ async fn foreground(instance: &Instance, mut client: Client, mut interrupts: Int
     };
     logs::read(&mut follower, &mut stdout)?;
     drop(client);
-    if instance.record.settings.auto_remove {
+    if instance.record.settings.auto_remove && end.as_ref().is_ok_and(|end| end.reason != Reason::Standby) {
         stop::wait_for_removal(instance)?; // as docker: what was to be removed is gone when we are
     }
     Ok(exit_code(&end?))
 }
 
 fn exit_code(end: &End) -> ExitCode {
+    if end.reason == Reason::Standby {
+        output::complain(&end.message); // as when nobody reads any more: it goes on without us
+        return ExitCode::SUCCESS;
+    }
     if !matches!(end.reason, Reason::Exited | Reason::Signaled | Reason::GuestShutdown)
         || end.exit_code == 125
     {

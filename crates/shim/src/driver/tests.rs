@@ -59,6 +59,12 @@ impl Vm for TestVm {
     async fn snapshot(&self, _: &Path) -> hypervisor::Result<()> {
         self.answer("snapshot").await
     }
+    async fn rest_of_console(&self) -> hypervisor::Result<Option<Console>> {
+        Ok(None)
+    }
+    async fn abandon_snapshot(&self) -> hypervisor::Result<()> {
+        self.answer("abandon").await
+    }
     async fn is_halted(&self) -> hypervisor::Result<bool> {
         Ok(false)
     }
@@ -71,7 +77,7 @@ impl Vm for TestVm {
 fn drive<F: Future<Output = ()>>(
     vm: TestVm,
     test: impl FnOnce(mpsc::Sender<Asked>, Rc<TestVm>, Rc<Shared>) -> F,
-) -> (Option<VmmExit>, Option<Force>) {
+) -> (Left, Option<Force>) {
     let scratch = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     LocalSet::new().block_on(&runtime, async {
@@ -84,9 +90,9 @@ fn drive<F: Future<Output = ()>>(
         let mut driver = Driver::new(shared.clone(), queue);
         let vm = Rc::new(vm);
         let driven = async { driver.watch_over(vm.clone(), &process).await };
-        let (exit, ()) = tokio::join!(driven, test(orders, vm.clone(), shared));
+        let (left, ()) = tokio::join!(driven, test(orders, vm.clone(), shared));
         process.kill().unwrap();
-        (exit, driver.force())
+        (left, driver.force())
     })
 }
 
@@ -110,7 +116,10 @@ fn a_kill_does_not_wait_for_a_stop() {
             assert!(give(&orders, Order::Signal(15)).await.is_err(), "it is being ended");
             drop(vm);
         });
-        assert_eq!(ended, (Some(VmmExit::Signal(9)), Some(Force::Asked)), "answers: {answers}");
+        assert!(
+            matches!(ended, (Left::Ended(VmmExit::Signal(9)), Some(Force::Asked))),
+            "answers: {answers}: {ended:?}"
+        );
     }
 }
 
@@ -123,7 +132,7 @@ fn of_two_who_stop_the_more_impatient_one_counts() {
         assert!(vm.asked.borrow().contains(&"button"));
         give(&orders, Order::Stop(Duration::ZERO)).await.unwrap();
     });
-    assert_eq!(ended, (Some(VmmExit::Signal(9)), Some(Force::TimedOut)));
+    assert!(matches!(ended, (Left::Ended(VmmExit::Signal(9)), Some(Force::TimedOut))), "{ended:?}");
 }
 
 #[test]
@@ -137,7 +146,7 @@ fn a_fault_of_ours_leaves_a_vm_that_can_be_ended() {
         assert!(give(&orders, Order::PowerButton).await.is_err());
         give(&orders, Order::Kill).await.unwrap();
     });
-    assert_eq!(ended, (Some(VmmExit::Signal(9)), Some(Force::Asked)));
+    assert!(matches!(ended, (Left::Ended(VmmExit::Signal(9)), Some(Force::Asked))), "{ended:?}");
 }
 
 #[test]
@@ -180,7 +189,7 @@ fn a_vm_is_left_as_it_runs_to_whoever_takes_it_over() {
         give(&orders, Order::HandOver).await.unwrap();
         assert!(vm.asked.borrow().is_empty());
     });
-    assert_eq!(ended, (None, None));
+    assert!(matches!(ended, (Left::ForHandOver, None)), "{ended:?}");
     drive(vm(true), async |orders, _, _| {
         give(&orders, Order::Stop(Duration::MAX)).await.unwrap();
         assert!(give(&orders, Order::HandOver).await.is_err(), "it is to end");

@@ -24,6 +24,7 @@ use crate::vm::{Console, Paused, ShutdownReason, Vm, VmStatus};
 pub(crate) struct CloudHypervisorVm {
     directory: PathBuf,
     api: Api,
+    process: Pid,
     /// The VMM, if it drops what the guest prints before our connection is accepted.
     drops_until_accepted: Option<Pid>,
     /// Whether the guest was restored, and waits to be resumed.
@@ -76,6 +77,7 @@ impl CloudHypervisorVm {
         Ok(CloudHypervisorVm {
             directory: vmm.directory.to_owned(),
             api: Api { socket: vmm.directory.join(API_SOCKET) },
+            process: vmm.process.pid(),
             drops_until_accepted: Some(vmm.process.pid()).filter(|_| !release::keeps_unread(vmm.program)),
             is_restored: false,
             publish,
@@ -178,6 +180,22 @@ impl Vm for CloudHypervisorVm {
     async fn snapshot(&self, directory: &Path) -> Result<()> {
         let destination = serde_json::json!({"destination_url": url(&self.directory, directory)?});
         self.api.put_json("vm.snapshot", &destination).await
+    }
+
+    async fn rest_of_console(&self) -> Result<Option<Console>> {
+        if self.drops_until_accepted.is_some() {
+            return Ok(None); // a release that keeps nothing back
+        }
+        // It sends what it has kept back when the guest prints more, or to a new client (`attach_client` in
+        // `vmm/src/serial_manager.rs`), as much as the socket takes.
+        let console = serial::connect(&self.directory).await?;
+        accepted::wait_until_served(self.process).await;
+        let waiting = rustix::io::ioctl_fionread(&console.output).is_ok_and(|waiting| waiting > 0);
+        Ok(waiting.then_some(console))
+    }
+
+    async fn abandon_snapshot(&self) -> Result<()> {
+        Ok(()) // it answers the next request when it has written the snapshot, or failed
     }
 
     async fn is_halted(&self) -> Result<bool> {

@@ -79,7 +79,7 @@ impl QemuVm {
     }
 
     /// Ends a migration that was given up. Without one this does nothing.
-    async fn forget_last(&self) -> Result<()> {
+    pub(super) async fn forget_last(&self) -> Result<()> {
         self.execute(qmp::migrate_cancel {}).await?;
         loop {
             let info = self.execute(qmp::query_migrate {}).await?;

@@ -155,6 +155,14 @@ impl Vm for QemuVm {
         self.save(directory).await
     }
 
+    async fn rest_of_console(&self) -> Result<Option<Console>> {
+        Ok(None) // what it could not write into the pipe is still the UART's, and part of the snapshot (hw/char/serial.c)
+    }
+
+    async fn abandon_snapshot(&self) -> Result<()> {
+        self.forget_last().await
+    }
+
     async fn is_halted(&self) -> Result<bool> {
         let command_line = "info registers -a".to_owned();
         let registers = self.execute(qmp::human_monitor_command { command_line, cpu_index: None }).await?;

@@ -1,0 +1,109 @@
+//! Sleep on disk: a VM that runs is put to standby, and goes on from there.
+
+use std::path::Path;
+
+use hypeman_files::Lock;
+use hypeman_record::end::{Reason, end};
+use hypeman_record::format;
+use hypeman_record::launch::Launch;
+use hypeman_record::names;
+use hypeman_record::protocol::Request;
+use hypeman_record::run::{Ended, Run};
+use hypeman_record::state::State;
+use hypeman_snapshot::cpu::Cpu;
+use hypeman_snapshot::{Manifest, standby};
+use hypeman_vmm::findings::Findings;
+use hypeman_vmm::hypervisor::Program;
+use hypeman_vmm::spec::VmSpec;
+use jiff::Timestamp;
+
+use crate::adopt;
+use crate::error::{Error, Needs, Result};
+use crate::observe::{self, Holder};
+use crate::start::{self, Begin, Programs, Started};
+use crate::stop;
+use crate::store::{Instance, Store};
+
+/// Writes a VM's memory into the directory of its instance, and ends its VMM; returns when that is done. One that sleeps already is left
+/// as it is. A VM whose shim was killed gets another first, of the program `hypeman`.
+///
+/// # Errors
+/// When it does not run, or its snapshot cannot be written; then it runs on.
+pub fn standby(instance: &Instance, hypeman: &Path) -> Result<()> {
+    adopt::adopt(instance, hypeman)?;
+    if observe::look(&instance.directory)?.0 == Holder::Nobody {
+        let state = instance.observe()?.state;
+        if state == State::Standby {
+            return Ok(());
+        }
+        return Err(Error::State { name: instance.record.name.clone(), state, needs: Needs::Running });
+    }
+    stop::client(instance)?.ask(&Request::Standby)?;
+    stop::wait_for_shim(instance, stop::KILL_TIMEOUT).map(drop)
+}
+
+/// Lets an instance go on from its snapshot; returns when its guest runs and its console is being kept.
+///
+/// # Errors
+/// When it has no snapshot, or one that does not fit this host, or is damaged; it is in standby then as before.
+pub fn restore(store: &Store, instance: &Instance, programs: &Programs) -> Result<Started> {
+    adopt::adopt(instance, &programs.hypeman)?; // what is left of a VMM that never ran is ended
+    let Some(alive) = start::become_starter(instance, Begin::Restore)? else { return Ok(Started::Already) };
+    let order = || launch(instance, &Findings::in_directory(store.data_dir()));
+    match start::start_shim(instance, programs, Begin::Restore, alive, order) {
+        Err(Error::Start { name, reason }) => Err(Error::Restore { name, reason }),
+        started => started.map(Started::Now),
+    }
+}
+
+/// The VM as it was, with what is the instance's own.
+fn launch(instance: &Instance, findings: &Findings) -> Result<Launch> {
+    let record = &instance.record;
+    let unfit = |problem| Error::Snapshot { name: record.name.clone(), problem };
+    let manifest = standby::manifest(&instance.directory).map_err(unfit)?;
+    standby::look(&instance.directory, &manifest).map_err(unfit)?;
+    let hypervisor = hypeman_vmm::hypervisor(manifest.launch.hypervisor);
+    let program = hypervisor.discover(record.settings.program.as_deref(), findings)?;
+    check_host(&manifest, &program).map_err(unfit)?;
+    let launch = manifest.launch;
+    Ok(Launch {
+        found: Some(program),
+        spec: VmSpec { name: record.name.clone(), ..launch.spec },
+        note: None,
+        log: record.settings.log,
+        auto_remove: record.settings.auto_remove,
+        ..launch
+    })
+}
+
+/// Memory and devices are understood by the release that has written them, and a guest on KVM by the CPU that it has seen.
+fn check_host(manifest: &Manifest, program: &Program) -> hypeman_snapshot::Result<()> {
+    if let Some(saved) = manifest.launch.found.as_ref().filter(|saved| saved.version != program.version) {
+        let told = |program: &Program| format!("{} {}", program.path.display(), program.version);
+        return Err(hypeman_snapshot::Error::OtherVersion { saved: told(saved), found: told(program) });
+    }
+    if let (Some(saved), Some(found)) = (&manifest.cpu, Cpu::of_this_host())
+        && !saved.is_fit(&found)
+    {
+        return Err(hypeman_snapshot::Error::OtherCpu { saved: saved.to_string(), found: found.to_string() });
+    }
+    Ok(())
+}
+
+/// Gives the memory of an instance in standby up, as a power cut would. Whether there was one.
+pub(crate) fn give_up(instance: &Instance) -> Result<bool> {
+    let _changed = instance.lock()?;
+    let alone = Lock::try_acquire(&instance.directory.join(names::SHIM_PID))?;
+    if alone.is_none() || !standby::is_whole(&instance.directory) {
+        return Ok(false); // someone lets it go on
+    }
+    let problem = |problem| Error::Snapshot { name: instance.record.name.clone(), problem };
+    standby::withdraw(&instance.directory).map_err(problem)?;
+    let path = instance.directory.join(names::RUN);
+    if let Some(run) = format::read::<Run>(&path)? {
+        let message = "its memory, in standby, was given up, as asked".to_owned();
+        let end = Ended { at: Timestamp::now(), end: end(Reason::Killed, 137, message) };
+        format::write(&path, &Run { end: Some(end), ..run })?;
+    }
+    Ok(true)
+}

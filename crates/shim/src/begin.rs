@@ -1,0 +1,50 @@
+//! How a guest comes to run: it boots, it goes on from its snapshot, or it goes on as the last shim has left it.
+
+use std::path::Path;
+use std::rc::Rc;
+
+use hypeman_snapshot::standby;
+use hypeman_vmm::vm::Vm;
+use tokio::task::{JoinHandle, spawn_blocking};
+
+/// What became of it; in words when it cannot run.
+pub(crate) type Begun = std::result::Result<(), String>;
+
+/// Lets it run its first instruction.
+pub(crate) async fn boot(vm: Rc<dyn Vm>) -> Begun {
+    vm.boot().await.map_err(told)
+}
+
+/// Lets a restored guest go on, once its snapshot is known to be what was written. From then on the snapshot cannot be used again.
+pub(crate) async fn go_on(vm: Rc<dyn Vm>, verified: JoinHandle<hypeman_snapshot::Result<()>>) -> Begun {
+    verified.await.map_err(told)?.map_err(told)?;
+    standby::consume(Path::new(".")).map_err(told)?;
+    vm.boot().await.map_err(told)?;
+    // Aside, for large files take their time. What stays is removed before the next snapshot is made.
+    drop(spawn_blocking(|| standby::forget(Path::new("."))));
+    Ok(())
+}
+
+/// Goes on with a VM that was taken over. One whose shim was killed while it was being put to standby, or let go on, goes on.
+pub(crate) async fn go_on_again(vm: Rc<dyn Vm>) -> Begun {
+    let here = Path::new(".");
+    let status = vm.status().borrow().clone();
+    if !status.booted {
+        return Err("its shim was killed before its guest ran".to_owned());
+    }
+    if standby::is_whole(here) {
+        return Err("its snapshot is whole".to_owned());
+    }
+    if standby::is_begun(here) || standby::is_used(here) {
+        vm.abandon_snapshot().await.map_err(told)?;
+        standby::withdraw(here).map_err(told)?;
+        if vm.status().borrow().paused.is_some() {
+            vm.resume().await.map_err(told)?;
+        }
+    }
+    Ok(())
+}
+
+fn told(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}

@@ -1,0 +1,130 @@
+//! From a VM that runs to a snapshot of it, with nothing of its console lost: what the guest has printed is in the log, on disk,
+//! before the VMM that may hold some of it is told to quit.
+
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use hypeman_console::writer::Writer;
+use hypeman_record::names;
+use hypeman_snapshot::standby;
+use hypeman_vmm::vm::Vm;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use crate::driver::Driver;
+use crate::error::{Error, Result, StartContext};
+use crate::keep::Keep;
+use crate::logs::{self, Keeper, take_rest};
+use crate::shared::Shared;
+use crate::vm::Vmm;
+
+/// How long a VMM may take to stop its vCPUs, or to let them go on.
+const SWITCHING: Duration = Duration::from_secs(10);
+
+/// How long what the guest has printed may take to be written. On a full disk that takes for ever.
+const WRITING: Duration = Duration::from_secs(10);
+
+/// How long a VMM may take to quit before it is killed: its memory is saved.
+const QUITTING: Duration = Duration::from_millis(500);
+
+/// A VM that is on its way to standby.
+pub(crate) struct Suspension<'a> {
+    pub(crate) shared: &'a Rc<Shared>,
+    pub(crate) vmm: &'a Vmm,
+    pub(crate) vm: &'a Rc<dyn Vm>,
+    pub(crate) kept: &'a Rc<Keep>,
+}
+
+impl Suspension<'_> {
+    /// Writes a snapshot of the VM, with its console written before. The console's keeper has ended then.
+    ///
+    /// # Errors
+    /// When it cannot be written, or is given up for something more important; the VM goes on then, and the console has the
+    /// keeper that comes with the error.
+    pub(crate) async fn save(
+        &self,
+        driver: &mut Driver,
+        mut keeper: Keeper,
+    ) -> std::result::Result<(), (Error, Keeper)> {
+        let was_paused = self.vm.status().borrow().paused.is_some();
+        let mut log = None;
+        let saved = driver.meanwhile(self.write(was_paused, &mut keeper, &mut log)).await;
+        // From here on nothing is waited for: either there is a whole snapshot, or there is none.
+        let published = saved
+            .unwrap_or_else(|| Err(Error::new("it was given up for another request".to_owned())))
+            .and_then(|()| standby::publish(Path::new(".")).start("finish the snapshot"));
+        let Err(error) = published else { return Ok(()) };
+        self.shared.journal.note(format_args!("not put to standby: {error}"));
+        if let Err(stuck) = standby::withdraw(Path::new(".")) {
+            self.shared.journal.note(format_args!("what was written of the snapshot stays: {stuck}"));
+            if standby::is_whole(Path::new(".")) {
+                return Ok(()); // a VM that went on beside it would be torn in two
+            }
+        }
+        let keeper = self.go_on(was_paused, keeper, log).await;
+        Err((error, keeper))
+    }
+
+    async fn write(&self, was_paused: bool, keeper: &mut Keeper, log: &mut Option<Writer>) -> Result<()> {
+        if !was_paused {
+            let paused = timeout(SWITCHING, self.vm.pause()).await;
+            paused.start("pause the VM")?.start("pause the VM")?;
+        }
+        keeper.stop();
+        *log = timeout(WRITING, keeper.finish()).await.start("write what the guest has printed")?;
+        let written = log.as_mut().ok_or("its log is lost").start("write what the guest has printed")?;
+        timeout(WRITING, take_rest(self.shared, &**self.vm, self.kept, written))
+            .await
+            .start("write what the guest has printed")??;
+        standby::begin(Path::new(".")).start("make the snapshot")?;
+        self.vm.snapshot(Path::new(standby::NEW)).await.start("write the snapshot")?;
+        let launch = self.shared.launch.clone();
+        let sealed = spawn_blocking(move || {
+            std::fs::File::open(names::APP_LOG).and_then(|log| log.sync_all()).start("sync the log")?;
+            standby::seal(Path::new("."), &launch).start("write the snapshot")
+        });
+        sealed.await.start("write the snapshot")?
+    }
+
+    /// Lets the VM go on whose snapshot was given up.
+    async fn go_on(&self, was_paused: bool, mut keeper: Keeper, log: Option<Writer>) -> Keeper {
+        if let Err(error) = self.vm.abandon_snapshot().await {
+            self.shared.journal.note(format_args!("the VMM does not give the snapshot up: {error}"));
+        }
+        let console = match self.kept.connection() {
+            Ok(console) => Ok(console),
+            Err(_) => self.vm.console().await, // a FIFO's is not kept
+        };
+        let keeper = match console {
+            Ok(console) => {
+                // On a full disk the last keeper has still something to write.
+                let log = async move { if log.is_some() { log } else { keeper.finish().await } };
+                logs::keep_console(self.shared, self.vm.clone(), console, self.kept.clone(), log)
+            }
+            Err(error) => {
+                self.shared.journal.note(format_args!("the console is not kept any more: {error}"));
+                keeper
+            }
+        };
+        if !was_paused {
+            match timeout(SWITCHING, self.vm.resume()).await {
+                Ok(Ok(())) => self.shared.journal.note("the VM goes on"),
+                Ok(Err(error)) => self.shared.journal.note(format_args!("the VM does not go on: {error}")),
+                Err(_) => self.shared.journal.note("the VM does not go on: its VMM does not answer"),
+            }
+        }
+        keeper
+    }
+
+    /// Ends the VMM, whose memory is saved.
+    pub(crate) async fn quit(&self, driver: &mut Driver) {
+        let quit = async {
+            let _ = self.vm.quit().await; // it may end before it answers
+            self.vmm.process.ended().await
+        };
+        if driver.meanwhile(timeout(QUITTING, quit)).await.is_none_or(|ended| ended.is_err()) {
+            self.vmm.end().await;
+        }
+    }
+}

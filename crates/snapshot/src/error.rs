@@ -1,0 +1,42 @@
+//! Why a snapshot cannot be used.
+
+use std::path::PathBuf;
+
+/// What can be wrong with a snapshot.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file of it is not there.
+    #[error("{} is missing", .0.display())]
+    Missing(PathBuf),
+    /// A file of it is not what was written.
+    #[error("{} is damaged: it is not what was written", .0.display())]
+    Damaged(PathBuf),
+    /// The memory of a guest fits only the disk as it was.
+    #[error("{} was changed since the snapshot was taken, and does not fit the guest's memory any more", .0.display())]
+    DiskChanged(PathBuf),
+    /// It was taken by another program.
+    #[error("the snapshot is of {saved}, and this is {found}")]
+    OtherVersion {
+        /// Of which.
+        saved: String,
+        /// What there is.
+        found: String,
+    },
+    /// It was taken on another CPU.
+    #[error("the snapshot was taken on another CPU: {saved}; this is {found}")]
+    OtherCpu {
+        /// On which.
+        saved: String,
+        /// What there is.
+        found: String,
+    },
+    /// Its manifest cannot be used.
+    #[error(transparent)]
+    Manifest(#[from] hypeman_record::format::Error),
+    /// A file cannot be read or written.
+    #[error(transparent)]
+    Files(#[from] hypeman_files::Error),
+}
+
+/// Result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,66 @@
+//! What a snapshot says of itself: of which VM it is, and what has to be as it was.
+
+use std::path::PathBuf;
+
+use hypeman_record::format::{Envelope, Versioned};
+use hypeman_record::launch::Launch;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::cpu::Cpu;
+
+/// The manifest, `snapshot.json`. A snapshot without one is not whole.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// When the guest was stopped.
+    pub taken: Timestamp,
+    /// The VM as it was started.
+    pub launch: Launch,
+    /// The CPU that the guest has seen, if it has run on KVM.
+    pub cpu: Option<Cpu>,
+    /// Memory and devices.
+    pub files: Vec<SavedFile>,
+    /// The disks that the guest can write, as they were.
+    pub disks: Vec<DiskState>,
+    /// Format and release, and what a newer one has added.
+    #[serde(flatten)]
+    pub envelope: Envelope,
+}
+
+impl Versioned for Manifest {
+    const FORMAT: u32 = 1;
+
+    fn envelope(&self) -> &Envelope {
+        &self.envelope
+    }
+}
+
+/// A file of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedFile {
+    /// Its name.
+    pub name: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// XXH3 of 128 bits of what it holds, in hexadecimal digits.
+    pub checksum: String,
+}
+
+/// A disk that does not lie in the snapshot, and may not change while that lasts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskState {
+    /// Where it is, from the instance's directory.
+    pub path: PathBuf,
+    /// Its size in bytes.
+    pub size: u64,
+    /// When it was changed last: seconds and nanoseconds since 1970.
+    pub modified: (i64, i64),
+}
+
+impl Manifest {
+    /// How much the snapshot holds, in bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.files.iter().map(|file| file.size).sum()
+    }
+}

@@ -1,0 +1,157 @@
+//! A VM that is put to standby goes on where it was, and its console reads on as if nothing had happened.
+
+use std::path::Path;
+
+use hypeman_tests::bed::Bed;
+use hypeman_tests::console::{assert_no_hole, files, whole};
+use hypeman_tests::fixtures::bed;
+use hypeman_tests::guest::Guest;
+use hypeman_tests::needs::QEMU;
+use hypeman_tests::processes;
+use hypeman_tests::vm::Instance;
+use hypeman_tests::wait::until;
+use testguest::Options;
+use testguest::check::Sequence;
+
+use crate::promises;
+
+promises! {
+    [QEMU]
+        fifty_sleeps_in_full_output_lose_and_double_nothing,
+        a_microvm_sleeps_too,
+        what_holds_already_is_no_error_and_what_cannot_be_is_told,
+        what_was_given_up_can_be_started_anew,
+        a_damaged_snapshot_is_told_and_stays,
+        a_snapshot_of_another_release_or_of_a_changed_disk_is_refused;
+}
+
+/// The instance as it was, at each of its files.
+fn log(vm: &Instance) -> std::path::PathBuf {
+    vm.directory().join("logs/app.log")
+}
+
+fn assert_whole(log: &Path, options: &Options) {
+    files(log).iter().for_each(|file| assert_no_hole(file));
+    let lines = Sequence::new(options).check(&whole(log)).unwrap_or_else(|broken| panic!("{broken:?}"));
+    assert_eq!(lines.start, 0);
+}
+
+/// Waits until it has printed so much more, whatever was rotated meanwhile.
+fn prints(log: &Path) {
+    let before = whole(log).len();
+    until("the log grows", || whole(log).len() > before + 1000);
+}
+
+fn state(bed: &Bed, name: &str) -> String {
+    bed.inspect(name)["state"].as_str().expect("a state").to_owned()
+}
+
+/// Puts it to standby and restores it, again and again, in full output.
+fn sleep(name: &str, rounds: u64, arguments: &[&str]) {
+    let bed = bed();
+    let guest = Guest::new(bed, name).with(arguments);
+    let options = guest.options();
+    let vm = guest.run();
+    let (directory, log) = (vm.directory(), log(&vm));
+    for round in 0..rounds {
+        prints(&log);
+        bed.ok(&["standby", name]);
+        assert_eq!(state(bed, name), "Standby", "round {round}");
+        assert_eq!(processes::inside(&directory), Vec::<String>::new());
+        assert_whole(&log, &options);
+        bed.ok(&["restore", name]);
+        assert_eq!(state(bed, name), "Running", "round {round}");
+    }
+    prints(&log);
+    bed.ok(&["kill", name]);
+    assert_whole(&log, &options);
+}
+
+fn fifty_sleeps_in_full_output_lose_and_double_nothing() {
+    sleep("sleeps", 50, &["--log-max-size", "200k", "--log-max-files", "1000"]);
+}
+
+fn a_microvm_sleeps_too() {
+    sleep("sleeps-micro", 5, &["--hypervisor", "qemu-microvm"]);
+}
+
+fn what_holds_already_is_no_error_and_what_cannot_be_is_told() {
+    let name = "sleep-states";
+    let vm = Guest::new(bed(), name).create();
+    bed().fails(&["standby", name], &[name, "Created", "hypeman start"]);
+    bed().fails(&["restore", name], &[name, "Created", "hypeman standby"]);
+    bed().ok(&["start", name]);
+    bed().ok(&["restore", name]); // it runs already
+    for _ in 0..2 {
+        bed().ok(&["standby", name]);
+    }
+    bed().fails(&["start", name], &[name, "Standby", "hypeman restore", "hypeman kill"]);
+    bed().fails(&["stop", name], &[name, "Standby", "hypeman restore", "hypeman kill"]);
+    bed().fails(&["pause", name], &[name, "Standby", "hypeman restore"]);
+    bed().fails(&["wait", name], &[name, "Standby", "hypeman restore"]);
+    assert!(bed().ok(&["ps", "-a"]).contains("Standby for "));
+    bed().ok(&["restore", name]);
+    bed().ok(&["stop", "-t", "0", name]);
+    bed().fails(&["standby", name], &[name, "Stopped"]);
+    assert!(!vm.directory().join("snapshot").exists());
+}
+
+fn what_was_given_up_can_be_started_anew() {
+    let name = "sleep-given-up";
+    let vm = Guest::new(bed(), name).run();
+    bed().ok(&["standby", name]);
+    bed().ok(&["kill", name]);
+    let seen = bed().inspect(name);
+    assert_eq!((&seen["state"], &seen["end"]["reason"]), (&"Stopped".into(), &"killed".into()));
+    bed().ok(&["start", name]);
+    bed().ok(&["standby", name]);
+    let directory = vm.directory();
+    bed().ok(&["rm", name]);
+    assert!(!directory.exists());
+}
+
+fn a_damaged_snapshot_is_told_and_stays() {
+    let name = "sleep-damaged";
+    let guest = Guest::new(bed(), name);
+    let options = guest.options();
+    let vm = guest.run();
+    prints(&log(&vm));
+    bed().ok(&["standby", name]);
+    let memory = vm.directory().join("snapshot/memory");
+    let good = std::fs::read(&memory).expect("the memory");
+    let mut bad = good.clone();
+    let middle = bad.len() / 2;
+    bad[middle] ^= 1;
+    std::fs::write(&memory, bad).expect("damage it");
+    bed().fails(&["restore", name], &[name, "memory is damaged", "standby as before"]);
+    assert_eq!(state(bed(), name), "Standby");
+    std::fs::write(&memory, &good[..good.len() - 1]).expect("cut it");
+    bed().fails(&["restore", name], &[name, "memory is damaged", "hypeman kill"]);
+    std::fs::remove_file(&memory).expect("remove it");
+    bed().fails(&["restore", name], &[name, "memory is missing", "hypeman kill"]);
+    assert_eq!(processes::inside(&vm.directory()), Vec::<String>::new());
+    std::fs::write(&memory, good).expect("mend it");
+    bed().ok(&["restore", name]);
+    prints(&log(&vm));
+    bed().ok(&["kill", name]);
+    assert_whole(&log(&vm), &options);
+}
+
+fn a_snapshot_of_another_release_or_of_a_changed_disk_is_refused() {
+    let name = "sleep-unfit";
+    let vm = Guest::new(bed(), name).run();
+    bed().ok(&["standby", name]);
+    let manifest = vm.directory().join("snapshot/snapshot.json");
+    let text = std::fs::read_to_string(&manifest).expect("the manifest");
+    let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let version = value["launch"]["found"]["version"].as_str().expect("a version");
+    std::fs::write(&manifest, text.replace(version, "1.2.3")).expect("write");
+    bed().fails(&["restore", name], &[name, "1.2.3", version, "hypeman kill"]);
+    let mut changed = value.clone();
+    changed["disks"] = serde_json::json!([{"path": "launch.json", "size": 1, "modified": [1, 1]}]);
+    std::fs::write(&manifest, changed.to_string()).expect("write");
+    bed().fails(&["restore", name], &[name, "launch.json", "changed", "hypeman kill"]);
+    assert_eq!(state(bed(), name), "Standby");
+    std::fs::write(&manifest, text).expect("write");
+    bed().ok(&["restore", name]);
+}
