@@ -263,9 +263,8 @@ impl Supervisor {
             (Err(error), verified) => {
                 vmm.end().await;
                 // The damage is the reason, and what the VMM says of it is not.
-                match verified {
-                    Some(verified) => verified.await.start("verify the snapshot")?.start("restore the VM")?,
-                    None => {}
+                if let Some(verified) = verified {
+                    verified.await.start("verify the snapshot")?.start("restore the VM")?;
                 }
                 Err(error)
             }
