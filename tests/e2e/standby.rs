@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use hypeman_tests::bed::Bed;
+use hypeman_tests::ch::programs;
 use hypeman_tests::console::{assert_no_hole, files, whole};
 use hypeman_tests::fixtures::bed;
 use hypeman_tests::guest::Guest;
-use hypeman_tests::needs::QEMU;
+use hypeman_tests::needs::{Need, QEMU};
 use hypeman_tests::processes;
 use hypeman_tests::vm::Instance;
 use hypeman_tests::wait::until;
@@ -23,6 +24,7 @@ promises! {
         what_was_given_up_can_be_started_anew,
         a_damaged_snapshot_is_told_and_stays,
         a_snapshot_of_another_release_or_of_a_changed_disk_is_refused;
+    [Need::CloudHypervisor] fifty_sleeps_on_cloud_hypervisor_lose_and_double_nothing;
 }
 
 /// The instance as it was, at each of its files.
@@ -69,6 +71,12 @@ fn sleep(name: &str, rounds: u64, arguments: &[&str]) {
 
 fn fifty_sleeps_in_full_output_lose_and_double_nothing() {
     sleep("sleeps", 50, &["--log-max-size", "200k", "--log-max-files", "1000"]);
+}
+
+fn fifty_sleeps_on_cloud_hypervisor_lose_and_double_nothing() {
+    for program in programs() {
+        sleep("sleeps-ch", 50, &["--hypervisor", "cloud-hypervisor", "--cloud-hypervisor", program]);
+    }
 }
 
 fn a_microvm_sleeps_too() {

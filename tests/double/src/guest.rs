@@ -1,7 +1,8 @@
 //! What the test guest would do, on a thread that is named as a vCPU's (`vmm/src/cpu.rs`).
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
@@ -10,41 +11,62 @@ use testguest::{Finish, Options};
 
 use crate::serial::Line;
 
-/// Whether the vCPUs run.
+/// Whether the vCPUs run, and how far the guest has come.
 #[derive(Clone, Default)]
-pub(crate) struct Gate(Arc<(Mutex<State>, Condvar)>);
+pub(crate) struct Gate(Arc<Inner>);
 
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum State {
-    #[default]
-    Running,
-    Paused,
-    /// For good: the VM was shut down.
-    Ended,
+#[derive(Default)]
+struct Inner {
+    /// Held by the guest while it prints a byte: whoever pauses it waits for that, as for a vCPU.
+    guest: Mutex<Guest>,
+    changed: Condvar,
+    /// The VM was shut down.
+    ended: AtomicBool,
+}
+
+#[derive(Default)]
+struct Guest {
+    is_paused: bool,
+    position: Position,
+}
+
+/// How far a guest has come: all that it has in memory.
+#[derive(Debug, Clone, Copy, Default, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Position {
+    /// The line that it prints.
+    number: u64,
+    /// How many of its bytes it has printed.
+    printed: usize,
 }
 
 impl Gate {
+    /// That of a guest which was saved, and stands still.
+    pub(crate) fn restored(position: Position) -> Gate {
+        let gate = Gate::default();
+        *gate.0.guest.lock().expect("no panic") = Guest { is_paused: true, position };
+        gate
+    }
+
     pub(crate) fn set_paused(&self, paused: bool) {
-        self.set(if paused { State::Paused } else { State::Running });
+        self.0.guest.lock().expect("no panic").is_paused = paused;
+        self.0.changed.notify_all();
     }
 
     pub(crate) fn end(&self) {
-        self.set(State::Ended);
+        self.0.ended.store(true, Ordering::Release);
+        self.0.changed.notify_all();
     }
 
-    fn set(&self, state: State) {
-        let mut current = self.0.0.lock().expect("no panic");
-        if *current != State::Ended {
-            *current = state;
-        }
-        self.0.1.notify_all();
+    pub(crate) fn position(&self) -> Position {
+        self.0.guest.lock().expect("no panic").position
     }
 
-    /// Waits while it is paused; whether the guest may go on.
-    fn pass(&self) -> bool {
-        let state = self.0.0.lock().expect("no panic");
-        let state = self.0.1.wait_while(state, |state| *state == State::Paused).expect("no panic");
-        *state == State::Running
+    /// Waits while it is paused; `None` when the guest may not go on.
+    fn pass(&self) -> Option<MutexGuard<'_, Guest>> {
+        let ended = || self.0.ended.load(Ordering::Acquire);
+        let guest = self.0.guest.lock().expect("no panic");
+        let guest = self.0.changed.wait_while(guest, |guest| guest.is_paused && !ended()).expect("no panic");
+        (!ended()).then_some(guest)
     }
 }
 
@@ -64,15 +86,18 @@ pub(crate) fn run(
 ) -> std::io::Result<()> {
     let guest = move || {
         let sequence = Sequence::new(&options);
-        let mut number = 0;
+        let Position { mut number, mut printed } = gate.position();
         while options.count == 0 || number < options.count {
-            for byte in sequence.line(number) {
-                if !gate.pass() {
-                    return;
-                }
+            for byte in sequence.line(number).into_iter().skip(printed) {
+                let Some(mut guest) = gate.pass() else { return };
                 line.put(byte);
+                guest.position.printed += 1;
             }
             number += 1;
+            printed = 0;
+            if let Some(mut guest) = gate.pass() {
+                guest.position = Position { number, printed };
+            }
             if release >= 53 {
                 thread::sleep(LINE);
             }

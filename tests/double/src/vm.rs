@@ -10,6 +10,9 @@ use crate::events::Events;
 use crate::guest::{self, Gate};
 use crate::serial::{Line, Unserved};
 
+/// The file in which the real one keeps the guest's memory.
+const MEMORY: &str = "memory-ranges";
+
 /// What a request came to: nothing or a body, or causes, the outermost first.
 pub(crate) type Answer = Result<Option<Value>, Vec<String>>;
 
@@ -172,28 +175,33 @@ impl Vmm {
 
     fn snapshot(&self, body: &Value) -> Answer {
         let vm = self.vm.lock().expect("no panic");
-        let Some(Vm { config, state: State::Paused(..) }) = &*vm else {
+        let Some(Vm { config, state: State::Paused(_, gate) }) = &*vm else {
             return Err(failure("The VM could not be snapshotted", "VM is not paused"));
         };
-        let path = directory(&body["destination_url"])?.join("config.json");
-        std::fs::write(path, config.to_string())
-            .map_err(|error| failure("The VM could not be snapshotted", &error.to_string()))?;
+        let directory = directory(&body["destination_url"])?;
+        for (file, value) in [("config.json", config), (MEMORY, &json!(gate.position()))] {
+            std::fs::write(directory.join(file), value.to_string())
+                .map_err(|error| failure("The VM could not be snapshotted", &error.to_string()))?;
+        }
         Ok(None)
     }
 
     /// A restored VM is paused, on a serial line that was made as its `config.json` says.
     fn restore(&self, body: &Value) -> Answer {
         let failed = |cause: String| failure("The VM could not be restored", &cause);
-        let text = std::fs::read(directory(&body["source_url"])?.join("config.json"));
-        let text = text.map_err(|error| failed(error.to_string()))?;
-        let config: Value = serde_json::from_slice(&text).map_err(|error| failed(error.to_string()))?;
+        let directory = directory(&body["source_url"])?;
+        let read = |file: &str| {
+            let text = std::fs::read(directory.join(file)).map_err(|error| failed(error.to_string()))?;
+            serde_json::from_slice::<Value>(&text).map_err(|error| failed(error.to_string()))
+        };
+        let config = read("config.json")?;
+        let position = serde_json::from_value(read(MEMORY)?).map_err(|error| failed(error.to_string()))?;
         let mut current = self.vm.lock().expect("no panic");
         if current.is_some() {
             return Err(failed("VM is already created".to_owned()));
         }
         let line = Unserved::make(&config["serial"], self.release)?;
-        let gate = Gate::default();
-        gate.set_paused(true);
+        let gate = Gate::restored(position);
         let line = self.start(&config, line, &gate)?;
         *current = Some(Vm { config, state: State::Paused(line, gate) });
         Ok(None)

@@ -32,11 +32,6 @@ impl Machine {
     pub(crate) fn lines(&self) -> u64 {
         if self.accelerator == Accelerator::Kvm { 1000 } else { 20_000 }
     }
-
-    /// Whether its snapshots hold the guest's memory, which the double's do not.
-    pub(crate) fn keeps_memory(&self) -> bool {
-        !self.program.version.contains("double")
-    }
 }
 
 /// A created VM.
