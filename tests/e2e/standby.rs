@@ -1,16 +1,21 @@
 //! A VM that is put to standby goes on where it was, and its console reads on as if nothing had happened.
 
 use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
 
-use hypeman_tests::bed::Bed;
+use hypeman_tests::bed::{Bed, Outcome};
 use hypeman_tests::ch::programs;
 use hypeman_tests::console::{assert_no_hole, files, whole};
+use hypeman_tests::disk::SmallDisk;
 use hypeman_tests::fixtures::bed;
 use hypeman_tests::guest::Guest;
 use hypeman_tests::needs::{Need, QEMU};
 use hypeman_tests::processes;
 use hypeman_tests::vm::Instance;
 use hypeman_tests::wait::until;
+use rustix::fs::FallocateFlags;
+use rustix::process::{Pid, Signal, kill_process};
 use testguest::Options;
 use testguest::check::Sequence;
 
@@ -23,8 +28,14 @@ promises! {
         what_holds_already_is_no_error_and_what_cannot_be_is_told,
         what_was_given_up_can_be_started_anew,
         a_damaged_snapshot_is_told_and_stays,
-        a_snapshot_of_another_release_or_of_a_changed_disk_is_refused;
-    [Need::CloudHypervisor] fifty_sleeps_on_cloud_hypervisor_lose_and_double_nothing;
+        a_snapshot_of_another_release_or_of_a_changed_disk_is_refused,
+        whoever_is_killed_on_the_way_the_vm_runs_or_sleeps,
+        a_stop_or_a_kill_goes_before_a_standby,
+        two_who_put_it_to_standby_at_once;
+    [Need::CloudHypervisor]
+        fifty_sleeps_on_cloud_hypervisor_lose_and_double_nothing,
+        whoever_is_killed_on_the_way_the_vm_on_cloud_hypervisor_runs_or_sleeps;
+    [QEMU, Need::Root] a_full_disk_leaves_the_vm_running;
 }
 
 /// The instance as it was, at each of its files.
@@ -77,6 +88,133 @@ fn fifty_sleeps_on_cloud_hypervisor_lose_and_double_nothing() {
     for program in programs() {
         sleep("sleeps-ch", 50, &["--hypervisor", "cloud-hypervisor", "--cloud-hypervisor", program]);
     }
+}
+
+/// Kills the command or the shim at moments that are spread over a standby, or a restore.
+fn kill_on_the_way(name: &str, arguments: &[&str]) {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let bed = Bed::new(scratch.path());
+    let guest = Guest::new(&bed, name).with(arguments);
+    let options = guest.options();
+    let vm = guest.run();
+    let (directory, log) = (vm.directory(), log(&vm));
+    let mut ended = [0, 0];
+    for round in 0..50_u64 {
+        if state(&bed, name) == "Running" {
+            prints(&log);
+        }
+        let verb = if state(&bed, name) == "Running" { "standby" } else { "restore" };
+        let mut command = bed.command(&[verb, name]).stderr(Stdio::null()).spawn().expect("a command");
+        std::thread::sleep(Duration::from_micros(round * 2311 % 80_000));
+        if round % 4 == 0 {
+            let _ = command.kill();
+        } else if let Some(shim) = shim(&directory) {
+            let _ = kill_process(shim, Signal::KILL);
+        }
+        let _ = command.wait();
+        until("it runs or sleeps", || {
+            let state = state(&bed, name);
+            assert!(
+                ["Running", "Standby", "Paused", "Initializing", "Shutdown"].contains(&&*state),
+                "{state}"
+            );
+            ["Running", "Standby"].contains(&&*state)
+        });
+        ended[usize::from(state(&bed, name) == "Standby")] += 1;
+    }
+    assert!(ended.iter().all(|&times| times > 5), "of both there was some: {ended:?}");
+    bed.ok(&["restore", name]);
+    prints(&log);
+    bed.ok(&["kill", name]);
+    assert_whole(&log, &options);
+    for left in ["snapshot", "snapshot.new", "snapshot.used"] {
+        assert!(!directory.join(left).exists(), "{left}");
+    }
+}
+
+fn shim(directory: &Path) -> Option<Pid> {
+    let text = std::fs::read_to_string(directory.join("shim.pid")).ok()?;
+    text.lines()
+        .next()?
+        .parse()
+        .ok()
+        .and_then(Pid::from_raw)
+        .filter(|pid| processes::is_alive(pid.as_raw_nonzero().get().unsigned_abs()))
+}
+
+fn whoever_is_killed_on_the_way_the_vm_runs_or_sleeps() {
+    kill_on_the_way("sleep-kills", &[]);
+}
+
+fn whoever_is_killed_on_the_way_the_vm_on_cloud_hypervisor_runs_or_sleeps() {
+    for program in programs() {
+        kill_on_the_way("sleep-kills", &["--hypervisor", "cloud-hypervisor", "--cloud-hypervisor", program]);
+    }
+}
+
+fn a_stop_or_a_kill_goes_before_a_standby() {
+    for (verb, code) in [(&["stop", "-t", "0"][..], 137), (&["kill"][..], 137)] {
+        let name = format!("sleep-{}", verb[0]);
+        let vm = Guest::new(bed(), &name).run();
+        prints(&log(&vm));
+        let mut standby = bed().command(&["standby", &name]).stderr(Stdio::null()).spawn().expect("standby");
+        let outcome = bed().run(&[verb, &[&*name]].concat());
+        let _ = standby.wait();
+        let seen = bed().inspect(&name);
+        match seen["state"].as_str() {
+            Some("Stopped") => assert_eq!(seen["end"]["exit_code"], code),
+            // The snapshot was whole before.
+            Some("Standby") => assert!(verb[0] == "stop" || outcome.code == 0, "{outcome:?}"),
+            _ => panic!("{seen}"),
+        }
+    }
+}
+
+fn two_who_put_it_to_standby_at_once() {
+    let name = "sleep-twice";
+    let guest = Guest::new(bed(), name);
+    let options = guest.options();
+    let vm = guest.run();
+    prints(&log(&vm));
+    let spawn = || bed().command(&["standby", name]).stderr(Stdio::piped()).spawn().expect("standby");
+    let outcomes = [spawn(), spawn()].map(|child| Outcome::from(child.wait_with_output().expect("its end")));
+    assert!(outcomes.iter().any(|outcome| outcome.code == 0), "{outcomes:?}");
+    for outcome in outcomes.iter().filter(|outcome| outcome.code != 0) {
+        assert!(outcome.stderr.contains(name), "{outcome:?}");
+    }
+    assert_eq!(state(bed(), name), "Standby");
+    bed().ok(&["restore", name]);
+    prints(&log(&vm));
+    bed().ok(&["kill", name]);
+    assert_whole(&log(&vm), &options);
+}
+
+fn a_full_disk_leaves_the_vm_running() {
+    let disk = SmallDisk::new("100m");
+    let bed = Bed::new(&disk.path().join("data"));
+    let name = "sleep-full";
+    let guest = Guest::new(&bed, name);
+    let options = guest.options();
+    let vm = guest.run();
+    let log = log(&vm);
+    prints(&log);
+    // Room for the log, but not for the memory.
+    let filler = disk.path().join("filler");
+    let file = std::fs::File::create(&filler).expect("a file");
+    let free = rustix::fs::statvfs(disk.path()).expect("statvfs");
+    rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, (free.f_bavail - 50) * free.f_frsize)
+        .expect("fill it");
+    drop(file);
+    bed.fails(&["standby", name], &[name, "cannot be put to standby", "No space left"]);
+    assert_eq!(state(&bed, name), "Running");
+    assert!(!vm.directory().join("snapshot.new").exists());
+    prints(&log);
+    std::fs::remove_file(&filler).expect("make room");
+    bed.ok(&["standby", name]);
+    bed.ok(&["restore", name]);
+    prints(&log);
+    bed.ok(&["kill", name]);
+    assert_whole(&log, &options);
 }
 
 fn a_microvm_sleeps_too() {

@@ -1,11 +1,13 @@
 //! Files that several processes share without a daemon: locks that die with their holder, and records that a reader
 //! never sees half-written.
 
+mod copy;
 mod draft;
 mod error;
 mod lock;
 mod records;
 
+pub use copy::copy_sparse;
 pub use draft::{Draft, lock_store, remove_directory, remove_entry};
 pub use error::{AtPath, Error, Result, with_causes};
 pub use lock::{Existing, Holding, Lock, holding, is_held};

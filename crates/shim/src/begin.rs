@@ -38,9 +38,9 @@ pub(crate) async fn go_on_again(vm: Rc<dyn Vm>) -> Begun {
     if standby::is_begun(here) || standby::is_used(here) {
         vm.abandon_snapshot().await.map_err(told)?;
         standby::withdraw(here).map_err(told)?;
-        if vm.status().borrow().paused.is_some() {
-            vm.resume().await.map_err(told)?;
-        }
+        // The killed shim's own request may not have been carried out yet. One that stands still already refuses this.
+        let _ = vm.pause().await;
+        vm.resume().await.map_err(told)?;
     }
     Ok(())
 }

@@ -89,7 +89,12 @@ pub(crate) fn is_socket(console: &Console) -> bool {
 
 /// Whether so much waits to be read that the VMM may not have been able to send all.
 pub(crate) fn is_full(console: &Console) -> bool {
-    rustix::io::ioctl_fionread(&console.output).is_ok_and(|waiting| waiting >= NEARLY_FULL)
+    waiting(console) >= NEARLY_FULL
+}
+
+/// How many bytes wait to be read.
+pub(crate) fn waiting(console: &Console) -> u64 {
+    rustix::io::ioctl_fionread(&console.output).unwrap_or(0)
 }
 
 /// The descriptors in the first message.

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Result, StartContext};
 use crate::journal::Journal;
-use crate::keep::Keep;
+use crate::keep::{self, Keep};
 use crate::shared::Shared;
 use crate::vm;
 
@@ -177,6 +177,9 @@ pub(crate) async fn take_rest(shared: &Shared, vm: &dyn Vm, kept: &Keep, log: &m
     stopped.cancel();
     while let Some(console) = vm.rest_of_console().await.start("read the rest of the console")? {
         kept.put(&console).start("keep the console's connection")?;
+        if keep::waiting(&console) == 0 {
+            break;
+        }
         let mut on_event = noter(shared, names::APP_LOG);
         capture(console.output, log, &stopped, &mut on_event).await.start("read the rest of the console")?;
     }

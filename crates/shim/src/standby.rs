@@ -67,6 +67,8 @@ impl Suspension<'_> {
     }
 
     async fn write(&self, was_paused: bool, keeper: &mut Keeper, log: &mut Option<Writer>) -> Result<()> {
+        // First, so that whoever takes over from a killed shim knows why the VM stands still.
+        standby::begin(Path::new(".")).start("make the snapshot")?;
         if !was_paused {
             let paused = timeout(SWITCHING, self.vm.pause()).await;
             paused.start("pause the VM")?.start("pause the VM")?;
@@ -77,7 +79,6 @@ impl Suspension<'_> {
         timeout(WRITING, take_rest(self.shared, &**self.vm, self.kept, written))
             .await
             .start("write what the guest has printed")??;
-        standby::begin(Path::new(".")).start("make the snapshot")?;
         self.vm.snapshot(Path::new(standby::NEW)).await.start("write the snapshot")?;
         let launch = self.shared.launch.clone();
         let sealed = spawn_blocking(move || {

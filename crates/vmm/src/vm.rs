@@ -81,8 +81,8 @@ pub trait Vm {
     /// Writes memory and devices of a paused VM into `directory`, which exists, for [`crate::hypervisor::Origin::Restore`]. Disks
     /// are not part of it.
     async fn snapshot(&self, directory: &Path) -> Result<()>;
-    /// Another connection to the console of a paused VM, with something to read that the VMM had held back; `None` when it holds back
-    /// nothing more. Whoever was connected is not any more.
+    /// Another connection to the console of a paused VM, in which lies what the VMM had held back, as much as fits in; `None` for a VMM
+    /// that holds nothing back. Whoever was connected is not any more.
     async fn rest_of_console(&self) -> Result<Option<Console>>;
     /// Gives up a snapshot that was begun, by this shim or by one before, so that the VM can go on.
     async fn abandon_snapshot(&self) -> Result<()>;

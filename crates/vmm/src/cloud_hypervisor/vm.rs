@@ -190,8 +190,7 @@ impl Vm for CloudHypervisorVm {
         // `vmm/src/serial_manager.rs`), as much as the socket takes.
         let console = serial::connect(&self.directory).await?;
         accepted::wait_until_served(self.process).await;
-        let waiting = rustix::io::ioctl_fionread(&console.output).is_ok_and(|waiting| waiting > 0);
-        Ok(waiting.then_some(console))
+        Ok(Some(console))
     }
 
     async fn abandon_snapshot(&self) -> Result<()> {

@@ -82,7 +82,10 @@ impl QemuVm {
         vm.status.send_modify(|status| {
             status.booted |= !matches!(state, RunState::prelaunch | RunState::inmigrate);
             status.paused = match state {
-                RunState::paused => Some(Paused::Requested),
+                // The latter two while it is being snapshotted, and after.
+                RunState::paused | RunState::finish_migrate | RunState::postmigrate => {
+                    Some(Paused::Requested)
+                }
                 RunState::io_error => Some(Paused::DiskFull),
                 _ => status.paused.take(),
             };
