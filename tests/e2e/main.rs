@@ -7,6 +7,7 @@ mod cloud_hypervisor;
 mod console;
 mod errors;
 mod faults;
+mod fork;
 mod images;
 mod lifecycle;
 mod logs;
@@ -63,6 +64,7 @@ fn main() {
         console::tests,
         errors::tests,
         faults::tests,
+        fork::tests,
         images::tests,
         lifecycle::tests,
         logs::tests,

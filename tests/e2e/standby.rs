@@ -104,7 +104,12 @@ fn kill_on_the_way(name: &str, arguments: &[&str]) {
             prints(&log);
         }
         let verb = if state(&bed, name) == "Running" { "standby" } else { "restore" };
-        let mut command = bed.command(&[verb, name]).stderr(Stdio::null()).spawn().expect("a command");
+        let mut command = bed
+            .command(&[verb, name])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("a command");
         std::thread::sleep(Duration::from_micros(round * 2311 % 80_000));
         if round % 4 == 0 {
             let _ = command.kill();

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::ArgValueCompleter;
 use hypeman_guest::ulimit::Ulimit;
+use hypeman_instance::fork::Target;
 use hypeman_record::launch;
 use hypeman_vmm::spec::{Accelerator, HypervisorKind};
 
@@ -69,6 +70,18 @@ pub(crate) enum Command {
     Standby(Names),
     /// Let instances go on from standby
     Restore(Names),
+    /// Make another instance of one, with its disks, and its memory if it has some
+    Fork {
+        /// What becomes of it [default: the state of its source]
+        #[arg(long, value_enum)]
+        state: Option<TargetState>,
+        /// Name, or the beginning of an id
+        #[arg(value_name = "NAME", add = ArgValueCompleter::new(names::instances))]
+        source: String,
+        /// Name for the new instance
+        #[arg(value_name = "NEW")]
+        name: String,
+    },
     /// Wait until instances have ended, and print their exit codes
     Wait(Names),
     /// Give running VMs whose shim was killed another, which goes on with their consoles
@@ -386,6 +399,27 @@ impl From<OnReboot> for launch::OnReboot {
         match on_reboot {
             OnReboot::Restart => launch::OnReboot::Restart,
             OnReboot::Stop => launch::OnReboot::Stop,
+        }
+    }
+}
+
+/// What becomes of a fork.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TargetState {
+    /// It goes on from its memory, or boots
+    Running,
+    /// It sleeps
+    Standby,
+    /// It has the disks only
+    Stopped,
+}
+
+impl From<TargetState> for Target {
+    fn from(state: TargetState) -> Target {
+        match state {
+            TargetState::Running => Target::Running,
+            TargetState::Standby => Target::Standby,
+            TargetState::Stopped => Target::Stopped,
         }
     }
 }

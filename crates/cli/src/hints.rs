@@ -28,6 +28,10 @@ fn instance(error: &Error) -> Option<String> {
             Needs::NoSnapshot => format!(
                 "let it go on with `hypeman restore {name}`, or give its memory up with `hypeman kill {name}`"
             ),
+            Needs::Memory => {
+                "it has no memory to go on from: leave --state out, or give --state stopped or running"
+                    .to_owned()
+            }
             Needs::Standby => format!("it has to be in standby: `hypeman standby {name}`"),
             Needs::StoppedOrForce => {
                 format!(

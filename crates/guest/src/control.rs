@@ -11,4 +11,11 @@ pub enum Request {
         /// The signal's number.
         signal: i32,
     },
+    /// The guest has slept, and may be another machine now.
+    Wake {
+        /// The host's time, in nanoseconds since 1970.
+        unix_nanoseconds: u64,
+        /// The guest's host name.
+        hostname: String,
+    },
 }

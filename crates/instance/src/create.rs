@@ -28,7 +28,7 @@ pub fn create(store: &Store, options: &CreateOptions) -> Result<Instance> {
     start::check_config(&record)?;
     let draft = Draft::begin(&layout::instances(store.data_dir()))?;
     write_files(draft.path(), options, &record)?;
-    publish(store, draft, record, options)
+    publish(store, draft, record, options.name.is_some())
 }
 
 fn record(store: &Store, options: &CreateOptions) -> Result<Record> {
@@ -82,20 +82,20 @@ fn write_files(directory: &Path, options: &CreateOptions, record: &Record) -> Re
     Ok(format::write(&directory.join(names::RECORD), record)?)
 }
 
-/// Gives the directory its name, when the instance's name is free and its image still there.
-fn publish(store: &Store, draft: Draft, mut record: Record, options: &CreateOptions) -> Result<Instance> {
+/// Gives the directory its name, when the instance's name is free, or can be made up, and its image is still there.
+pub(crate) fn publish(store: &Store, draft: Draft, mut record: Record, has_name: bool) -> Result<Instance> {
     let _held = store.lock()?;
     let (others, _) = store.list()?;
     let holder = |name: &str| others.iter().find(|other| other.record.name == name);
     while let Some(other) = holder(&record.name) {
-        if options.name.is_some() {
+        if has_name {
             return Err(Error::NameTaken { name: record.name, id: other.record.id.clone() });
         }
         record.name = name::random_name()?;
         format::write(&draft.path().join(names::RECORD), &record)?;
     }
-    if let Some((reference, image)) = &options.image
-        && !image.rootfs().exists()
+    if let Some(ImageUse { reference, digest }) = &record.image
+        && hypeman_image::Store::new(store.data_dir()).get(digest).is_err()
     {
         return Err(Error::Invalid {
             field: Field::Image,

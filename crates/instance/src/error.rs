@@ -77,6 +77,8 @@ pub enum Needs {
     NoSnapshot,
     /// It is in standby.
     Standby,
+    /// It runs, or is in standby.
+    Memory,
     /// It does not run, or is to be removed by force.
     StoppedOrForce,
 }

@@ -22,6 +22,8 @@ pub const VMM_OUTPUT: &str = "vmm.out";
 pub const KERNEL: &str = "kernel";
 /// An initramfs the user gave, copied.
 pub const INITRD: &str = "initrd";
+/// The directory of the disks.
+pub const DISKS: &str = "disks";
 /// The writable overlay.
 pub const OVERLAY: &str = "disks/overlay";
 /// The configuration for init.

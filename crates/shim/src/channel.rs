@@ -1,4 +1,4 @@
-//! The control port of init: signals for the program in the guest.
+//! The control port of init: signals for the program in the guest, and what it has missed in its sleep.
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
@@ -13,10 +13,9 @@ use crate::order::{Error, Result};
 pub(crate) struct Channel(Option<UnixStream>);
 
 impl Channel {
-    /// Hands a signal to init. It goes into the socket's buffer; init takes it when it listens.
-    pub(crate) fn send_signal(&mut self, vm: &dyn Vm, signal: i32) -> Result<()> {
-        let mut line =
-            serde_json::to_vec(&control::Request::Signal { signal }).map_err(std::io::Error::from)?;
+    /// Hands a request to init. It goes into the socket's buffer; init takes it when it listens.
+    pub(crate) fn send(&mut self, vm: &dyn Vm, request: &control::Request) -> Result<()> {
+        let mut line = serde_json::to_vec(request).map_err(std::io::Error::from)?;
         line.push(b'\n');
         if self.0.is_none() {
             self.0 = vm.channel()?;

@@ -6,9 +6,10 @@
 use std::future::pending;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::FutureExt;
+use hypeman_guest::control;
 use hypeman_record::end::Force;
 use hypeman_record::launch::Guest;
 use hypeman_record::process::Process;
@@ -42,6 +43,8 @@ pub(crate) struct Driver {
     force: Option<Force>,
     /// Whether its guest had halted its CPUs.
     halted: bool,
+    /// Whether the guest is to be told that it has slept.
+    wakes: bool,
     /// For what the VM is left, by whoever waits for an answer.
     leaves: Option<Left>,
     /// When a guest that was asked to end is ended by force.
@@ -85,7 +88,12 @@ struct Care {
 
 impl Driver {
     pub(crate) fn new(shared: Rc<Shared>, orders: mpsc::Receiver<Asked>) -> Driver {
-        Driver { shared, orders, force: None, halted: false, leaves: None, deadline: None }
+        Driver { shared, orders, force: None, halted: false, wakes: false, leaves: None, deadline: None }
+    }
+
+    /// The guest goes on after a sleep, and is told so.
+    pub(crate) fn expect_sleeper(&mut self) {
+        self.wakes = true;
     }
 
     /// Why we have ended the VM by force, if we have.
@@ -138,6 +146,9 @@ impl Driver {
         let mut care = Care::new(vm, process);
         care.press_at = self.deadline.map(|_| Instant::now());
         self.hear(&mut care, &status.borrow_and_update());
+        if std::mem::take(&mut self.wakes) {
+            self.wake_guest(&mut care);
+        }
         loop {
             if let Some(left) = self.leaves.take() {
                 return left;
@@ -227,8 +238,21 @@ impl Driver {
 
     fn signal(&self, care: &mut Care, signal: i32) -> Result<()> {
         match self.shared.launch.guest {
-            Guest::Exec => care.channel.send_signal(&*care.vm, signal),
+            Guest::Exec => care.channel.send(&*care.vm, &control::Request::Signal { signal }),
             Guest::Systemd | Guest::Bare => Err(Error::NoInit),
+        }
+    }
+
+    /// Tells the guest what it has missed. One without an init of ours has to find out by itself.
+    fn wake_guest(&self, care: &mut Care) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let wake = control::Request::Wake {
+            unix_nanoseconds: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),
+            hostname: self.shared.launch.spec.name.clone(),
+        };
+        match care.channel.send(&*care.vm, &wake) {
+            Ok(()) | Err(Error::NoInit) => {}
+            Err(error) => self.shared.journal.note(format_args!("the guest's clock stays behind: {error}")),
         }
     }
 

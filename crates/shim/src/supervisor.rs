@@ -257,6 +257,7 @@ impl Supervisor {
                 self.accompany(vmm, made, keep, [app, log], boot).await
             }
             (Ok(made), Some(verified)) => {
+                self.driver.expect_sleeper();
                 let go_on = go_on(made.vm.clone(), verified);
                 self.accompany(vmm, made, keep, [app, log], go_on).await
             }

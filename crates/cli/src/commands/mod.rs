@@ -4,6 +4,7 @@ mod adopt;
 mod completion;
 mod create;
 mod doctor;
+mod fork;
 mod image;
 mod inspect;
 mod kernel;
@@ -45,6 +46,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Resume(names) => return lifecycle::resume(&context, &names),
         Command::Standby(names) => return lifecycle::standby(&context, &names),
         Command::Restore(names) => return lifecycle::restore(&context, &names),
+        Command::Fork { state, source, name } => fork::fork(&context, &source, &name, state)?,
         Command::Adopt(arguments) => return adopt::command(&context, &arguments),
         Command::UpgradeShims { names } => return adopt::upgrade(&context, &names),
         Command::Wait(names) => return lifecycle::wait(&context, &names),

@@ -33,6 +33,11 @@ pub(crate) fn of(machine: Machine, spec: &VmSpec, origin: Origin<'_>) -> Vec<Str
     arguments.pair("-mon", "chardev=qmp,mode=control");
     arguments.pair("-chardev", "pipe,id=console,path=console");
     arguments.pair("-serial", "chardev:console");
+    // Tells a guest that it was restored, so that no two that come of one snapshot have the same random numbers
+    // (docs/specs/vmgenid.rst). It needs ACPI.
+    if machine == Machine::Q35 {
+        arguments.pair("-device", "vmgenid,guid=auto");
+    }
     // For the guest's random numbers at boot, which has no other source under TCG.
     arguments.pair("-device", format!("virtio-rng-{}", bus(machine)));
     for (index, disk) in spec.disks.iter().enumerate() {

@@ -16,6 +16,7 @@ mod requests;
 mod root;
 mod systemd;
 mod user;
+mod wake;
 
 use hypeman_guest::config::{GuestConfig, Mode};
 
@@ -25,6 +26,9 @@ use crate::report::Failure;
 fn main() {
     // On a host it would mount over the root and switch the machine off.
     if std::process::id() != 1 {
+        if wake::requested(std::env::args().skip(1)) {
+            return wake::serve();
+        }
         if let Some(module) = modprobe::requested(std::env::args().skip(1)) {
             std::process::exit(i32::from(modprobe::load(&module).is_err()));
         }

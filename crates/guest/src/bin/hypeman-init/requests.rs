@@ -8,6 +8,8 @@ use hypeman_guest::CONTROL_PORT;
 use hypeman_guest::control::Request;
 use rustix::process::Pid;
 
+use crate::wake;
+
 /// Longest request in bytes.
 const MOST: u64 = 4096;
 /// `KEY_POWER` and `EV_KEY` (linux/input-event-codes.h).
@@ -22,7 +24,12 @@ pub(crate) fn listen(child: Pid, stop_signal: i32) {
         std::thread::spawn(move || watch_button(&button, child, stop_signal));
     }
     if let Some(port) = control_port() {
-        std::thread::spawn(move || serve(&port, child));
+        std::thread::spawn(move || {
+            serve(&port, |request| match request {
+                Request::Signal { signal } => send(child, signal),
+                request => wake::act(&request),
+            });
+        });
     }
 }
 
@@ -33,7 +40,7 @@ fn send(child: Pid, signal: i32) {
 }
 
 /// The port's device file, found by the name that the host gave it.
-fn control_port() -> Option<PathBuf> {
+pub(crate) fn control_port() -> Option<PathBuf> {
     let entries = std::fs::read_dir("/sys/class/virtio-ports").ok()?.flatten();
     let ours = |entry: &std::fs::DirEntry| {
         std::fs::read_to_string(entry.path().join("name")).is_ok_and(|name| name.trim() == CONTROL_PORT)
@@ -41,7 +48,8 @@ fn control_port() -> Option<PathBuf> {
     entries.into_iter().find(ours).map(|entry| PathBuf::from("/dev").join(entry.file_name()))
 }
 
-fn serve(port: &PathBuf, child: Pid) {
+/// Takes what comes in over the port, for as long as there is one.
+pub(crate) fn serve(port: &PathBuf, act: impl Fn(Request)) {
     let Ok(port) = File::open(port) else { return };
     let mut port = BufReader::new(port);
     loop {
@@ -50,8 +58,8 @@ fn serve(port: &PathBuf, child: Pid) {
             // Nobody is connected on the host's side.
             Ok(0) | Err(_) => std::thread::sleep(std::time::Duration::from_millis(50)),
             Ok(_) => {
-                if let Ok(Request::Signal { signal }) = serde_json::from_slice(&line) {
-                    send(child, signal);
+                if let Ok(request) = serde_json::from_slice(&line) {
+                    act(request);
                 }
             }
         }

@@ -116,7 +116,7 @@ fn switch() -> Result<(), Failure> {
 }
 
 /// Names the guest, as docker names a container. An image that has no place for it does without.
-fn name(hostname: &str) {
+pub(crate) fn name(hostname: &str) {
     let _ = rustix::system::sethostname(hostname.as_bytes());
     let _ = std::fs::create_dir_all("/etc");
     let _ = std::fs::write("/etc/hostname", format!("{hostname}\n"));

@@ -8,6 +8,7 @@ use hypeman_guest::config::GuestConfig;
 use hypeman_guest::status::Status;
 
 use crate::report::{self, Context, Failure};
+use crate::wake;
 
 /// Becomes the image's init. Returns only when that cannot be started.
 pub(crate) fn hand_over(config: &GuestConfig, status: &File) -> Result<(), Failure> {
@@ -23,6 +24,7 @@ pub(crate) fn hand_over(config: &GuestConfig, status: &File) -> Result<(), Failu
     for (resource, limit) in config.ulimits.iter().filter_map(|limit| limit.limit()) {
         let _ = rustix::process::setrlimit(resource, limit); // a system may set its own
     }
+    wake::start();
     report::write(status, &Status::Running);
     let error = command.exec();
     let code = if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 };

@@ -1,0 +1,202 @@
+//! A fork is another machine that goes on where its source was, and touches nothing of it.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use hypeman_tests::bed::Bed;
+use hypeman_tests::ch::programs;
+use hypeman_tests::console::{assert_no_hole, whole};
+use hypeman_tests::fixtures::{bed, busybox};
+use hypeman_tests::guest::Guest;
+use hypeman_tests::needs::{BUSYBOX, Need, QEMU};
+use hypeman_tests::vm::Instance;
+use hypeman_tests::wait::{eventually, until};
+use testguest::check::Sequence;
+
+use crate::promises;
+
+promises! {
+    [QEMU]
+        a_fork_goes_on_where_its_source_was_and_that_goes_on_too,
+        what_cannot_be_forked_is_told_and_nothing_is_left,
+        a_fork_of_a_sparse_disk_is_sparse;
+    [Need::CloudHypervisor] a_fork_on_cloud_hypervisor_goes_on_where_its_source_was;
+    [QEMU, BUSYBOX]
+        linux_goes_on_with_its_clock_right,
+        ten_forks_at_once_are_ten_machines;
+}
+
+fn log(bed: &Bed, name: &str) -> PathBuf {
+    let id = bed.inspect(name)["id"].as_str().expect("an id").to_owned();
+    bed.data_dir.join("instances").join(id).join("logs/app.log")
+}
+
+fn prints(log: &Path) {
+    let before = whole(log).len();
+    until("the log grows", || whole(log).len() > before + 1000);
+}
+
+/// An instance that a command of the test has made.
+fn made<'a>(bed: &'a Bed, name: &str) -> Instance<'a> {
+    Instance { bed, name: name.to_owned() }
+}
+
+fn fork(name: &str, arguments: &[&str]) {
+    let bed = bed();
+    let guest = Guest::new(bed, name).with(arguments);
+    let options = guest.options();
+    let _source = guest.run();
+    prints(&log(bed, name));
+    let new = format!("{name}-new");
+    let id = bed.ok(&["fork", name, &new]);
+    let _fork = made(bed, &new);
+    assert_eq!(bed.inspect(&new)["id"], id.as_str());
+    let asleep = format!("{name}-asleep");
+    bed.ok(&["fork", "--state", "standby", name, &asleep]);
+    let _asleep = made(bed, &asleep);
+    assert_eq!(bed.inspect(&asleep)["state"], "Standby");
+    bed.ok(&["restore", &asleep]);
+    let stopped = format!("{name}-stopped");
+    bed.ok(&["fork", "--state", "stopped", name, &stopped]);
+    let _stopped = made(bed, &stopped);
+    for name in [name, &new, &asleep] {
+        assert_eq!(bed.inspect(name)["state"], "Running");
+        prints(&log(bed, name));
+        bed.ok(&["kill", name]);
+        assert_no_hole(&log(bed, name));
+    }
+    // Each goes on where its source was: not one line is missing or doubled in either.
+    let lines = |name: &str| {
+        let log = whole(&log(bed, name));
+        let begin = log.iter().position(|&byte| byte == b'\n').expect("a line") + 1;
+        let log =
+            if name.contains("-") && !log.starts_with(b"0000000000 ") { &log[begin..] } else { &log[..] };
+        Sequence::new(&options).check(log).unwrap_or_else(|broken| panic!("{name}: {broken:?}"))
+    };
+    assert_eq!(lines(name).start, 0);
+    assert!(lines(&new).start > 0 && lines(&asleep).start >= lines(&new).start);
+    assert_eq!(bed.inspect(&stopped)["state"], "Created");
+    bed.ok(&["start", &stopped]);
+    prints(&log(bed, &stopped));
+    bed.ok(&["kill", &stopped]);
+    assert_eq!(lines(&stopped).start, 0);
+}
+
+fn a_fork_goes_on_where_its_source_was_and_that_goes_on_too() {
+    fork("forks", &[]);
+}
+
+fn a_fork_on_cloud_hypervisor_goes_on_where_its_source_was() {
+    for program in programs() {
+        fork("forks-ch", &["--hypervisor", "cloud-hypervisor", "--cloud-hypervisor", program]);
+    }
+}
+
+fn what_cannot_be_forked_is_told_and_nothing_is_left() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let bed = Bed::new(scratch.path());
+    let _source = Guest::new(&bed, "source").create();
+    bed.fails(&["fork", "nobody", "new"], &["nobody"]);
+    bed.fails(&["fork", "source", "no name"], &["no name"]);
+    bed.fails(&["fork", "source", "source"], &["source", "taken"]);
+    bed.fails(&["fork", "source", "new", "--state", "standby"], &["source", "Created", "--state"]);
+    assert_eq!(bed.instance_directories().len(), 1);
+}
+
+fn a_fork_of_a_sparse_disk_is_sparse() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let bed = Bed::new(scratch.path());
+    let source = Guest::new(&bed, "sparse").create();
+    let disk = std::fs::File::create(source.directory().join("disks/overlay")).expect("a disk");
+    disk.set_len(50 << 30).expect("make it large");
+    bed.ok(&["fork", "sparse", "fork"]);
+    let fork = made(&bed, "fork");
+    let copy = fork.directory().join("disks/overlay").metadata().expect("the copy");
+    assert_eq!(copy.len(), 50 << 30);
+    assert!(copy.blocks() < 100, "{} blocks", copy.blocks());
+}
+
+/// A program with a counter, an open file and a timer, that says who and when it is.
+const COUNTER: &str = "exec 3>/open; i=0; while :; do i=$((i+1)); echo $i >&3; \
+                       echo \"tick $i $(wc -l < /open) $(date +%s) $(hostname) end\"; sleep 0.1; done";
+
+/// What the last whole line of it said: number, lines in the file, time and host name.
+fn last(log: &Path) -> Option<(u64, u64, u64, String)> {
+    let text = String::from_utf8_lossy(&whole(log)).into_owned();
+    let line = text.lines().rev().find(|line| line.ends_with(" end"))?.to_owned();
+    let mut words = line.split(' ').skip(1);
+    let mut number = || words.next()?.parse().ok();
+    let (tick, lines, time) = (number()?, number()?, number()?);
+    Some((tick, lines, time, words.next()?.to_owned()))
+}
+
+/// The ticks of a log, without a gap.
+fn ticks(log: &Path) -> Vec<u64> {
+    let text = String::from_utf8_lossy(&whole(log)).into_owned();
+    let ticks: Vec<u64> =
+        text.lines().filter_map(|line| line.split_once("tick ")?.1.split(' ').next()?.parse().ok()).collect();
+    assert!(ticks.windows(2).all(|pair| pair[1] == pair[0] + 1), "{ticks:?}");
+    ticks
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("a time").as_secs()
+}
+
+fn linux_goes_on_with_its_clock_right() {
+    for (name, machine) in [("linux-sleeps", "qemu"), ("linux-sleeps-micro", "qemu-microvm")] {
+        let arguments = ["--memory", "128m", "--hypervisor", machine, busybox(), "sh", "-c", COUNTER];
+        let _vm = Instance::run(bed(), name, &arguments);
+        let log = log(bed(), name);
+        eventually("it ticks", || last(&log).filter(|(tick, ..)| *tick > 5));
+        bed().ok(&["standby", name]);
+        let before = last(&log).expect("a tick");
+        // So long that a clock which stands still meanwhile is seen to be wrong.
+        std::thread::sleep(Duration::from_secs(4));
+        bed().ok(&["restore", name]);
+        let after = eventually("its clock is right", || {
+            last(&log).filter(|(tick, _, time, _)| *tick > before.0 && time.abs_diff(now()) <= 1)
+        });
+        assert_eq!((after.0, after.3), (after.1, name.to_owned()), "it has written all to its file");
+        bed().ok(&["kill", name]);
+        assert_eq!(ticks(&log)[0], 1);
+    }
+}
+
+fn ten_forks_at_once_are_ten_machines() {
+    let bed = bed();
+    let arguments = ["--memory", "128m", "--disk-size", "64m", busybox(), "sh", "-c", COUNTER];
+    let source = Instance::run(bed, "mother", &arguments);
+    let log_of_source = log(bed, "mother");
+    eventually("it ticks", || last(&log_of_source).filter(|(tick, ..)| *tick > 5));
+    bed.ok(&["standby", "mother"]);
+    let overlay = source.directory().join("disks/overlay");
+    let disk = || std::fs::read(&overlay).expect("read the disk");
+    let before = (disk(), last(&log_of_source).expect("a tick").0);
+    let names: Vec<String> = (0..10).map(|number| format!("daughter-{number}")).collect();
+    let forks: Vec<Instance<'_>> = names.iter().map(|name| made(bed, name)).collect();
+    std::thread::scope(|scope| {
+        for name in &names {
+            scope.spawn(|| bed.ok(&["fork", "--state", "running", "mother", name]));
+        }
+    });
+    let mut ids: Vec<String> = Vec::new();
+    for name in &names {
+        let log = log(bed, name);
+        let (tick, lines, ..) = eventually("it has its own name", || {
+            last(&log).filter(|(tick, _, _, host)| *tick > before.1 && host == name)
+        });
+        assert_eq!(tick, lines);
+        ids.push(bed.inspect(name)["id"].as_str().expect("an id").to_owned());
+        bed.ok(&["kill", name]);
+        assert!(ticks(&log)[0] >= before.1, "it goes on where its source was");
+    }
+    ids.sort();
+    ids.dedup();
+    assert_eq!((ids.len(), forks.len()), (10, 10));
+    assert!(disk() == before.0, "the disk of the source is as it was");
+    assert_eq!(bed.inspect("mother")["state"], "Standby");
+    bed.ok(&["restore", "mother"]);
+    eventually("it goes on too", || last(&log_of_source).filter(|(tick, ..)| *tick > before.1));
+}
