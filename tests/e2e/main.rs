@@ -16,6 +16,7 @@ mod pause;
 mod program;
 mod reboots;
 mod silence;
+mod snapshots;
 mod standby;
 mod surroundings;
 mod systemd;
@@ -73,6 +74,7 @@ fn main() {
         program::tests,
         reboots::tests,
         silence::tests,
+        snapshots::tests,
         standby::tests,
         surroundings::tests,
         systemd::tests,

@@ -7,6 +7,7 @@ use clap_complete::ArgValueCompleter;
 use hypeman_guest::ulimit::Ulimit;
 use hypeman_instance::fork::Target;
 use hypeman_record::launch;
+use hypeman_record::named::Kind;
 use hypeman_vmm::spec::{Accelerator, HypervisorKind};
 
 use crate::{names, size};
@@ -84,6 +85,9 @@ pub(crate) enum Command {
     },
     /// Wait until instances have ended, and print their exit codes
     Wait(Names),
+    /// Copies of instances that are kept
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
     /// Give running VMs whose shim was killed another, which goes on with their consoles
     Adopt(AdoptArguments),
     /// Give running VMs a shim of this program, without their noticing: those named, or all that have another program's
@@ -184,6 +188,93 @@ pub(crate) enum ImageCommand {
     Inspect(ImageNames),
     /// Remove images that no instance uses
     Rm(ImageNames),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SnapshotCommand {
+    /// Keep a copy of an instance; one that runs stands still meanwhile
+    Create {
+        /// What is kept [default: what the instance has]
+        #[arg(long, value_enum)]
+        kind: Option<SnapshotKind>,
+        /// Name for the snapshot
+        #[arg(long)]
+        name: Option<String>,
+        /// Name of the instance, or the beginning of its id
+        #[arg(add = ArgValueCompleter::new(names::instances))]
+        instance: String,
+    },
+    /// List snapshots
+    Ls {
+        /// Only the ids
+        #[arg(short, long)]
+        quiet: bool,
+        #[command(flatten)]
+        format: FormatArgument,
+    },
+    /// Print all that is known of snapshots, as JSON
+    Inspect {
+        #[arg(required = true, value_name = "SNAPSHOT", add = ArgValueCompleter::new(names::snapshots))]
+        snapshots: Vec<String>,
+    },
+    /// Put an instance that does not run back to a snapshot of it
+    Restore {
+        #[command(flatten)]
+        into: BecomeArguments,
+        /// Name of the instance, or the beginning of its id
+        #[arg(add = ArgValueCompleter::new(names::instances))]
+        instance: String,
+        /// Name of the snapshot, or the beginning of its id
+        #[arg(add = ArgValueCompleter::new(names::snapshots))]
+        snapshot: String,
+    },
+    /// Make an instance of a snapshot
+    Fork {
+        #[command(flatten)]
+        into: BecomeArguments,
+        /// Name of the snapshot, or the beginning of its id
+        #[arg(add = ArgValueCompleter::new(names::snapshots))]
+        snapshot: String,
+        /// Name for the instance
+        #[arg(value_name = "NEW")]
+        name: String,
+    },
+    /// Remove snapshots
+    Rm {
+        #[arg(required = true, value_name = "SNAPSHOT", add = ArgValueCompleter::new(names::snapshots))]
+        snapshots: Vec<String>,
+    },
+}
+
+/// What becomes of a snapshot.
+#[derive(Debug, Args)]
+pub(crate) struct BecomeArguments {
+    /// What it is to be then [default: running when there is memory to go on from, else stopped]
+    #[arg(long, value_enum)]
+    pub(crate) state: Option<TargetState>,
+    /// Another virtual machine monitor, for a snapshot of kind Stopped
+    #[arg(long, value_enum)]
+    pub(crate) hypervisor: Option<Hypervisor>,
+}
+
+/// What a snapshot holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SnapshotKind {
+    /// Disks and memory
+    #[value(alias = "Standby")]
+    Standby,
+    /// Disks
+    #[value(alias = "Stopped")]
+    Stopped,
+}
+
+impl SnapshotKind {
+    pub(crate) fn kind(self) -> Kind {
+        match self {
+            SnapshotKind::Standby => Kind::Standby,
+            SnapshotKind::Stopped => Kind::Stopped,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

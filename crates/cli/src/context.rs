@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, bail};
 use hypeman_image::kernel::Kernels;
 use hypeman_instance::layout;
+use hypeman_instance::snapshots::Snapshots;
 use hypeman_instance::start::Programs;
 use hypeman_instance::store::Store;
 use hypeman_record::record::{KernelUse, Record};
@@ -46,7 +47,12 @@ impl Context {
 
     fn user(&self, uses: impl Fn(&Record) -> bool) -> Option<String> {
         let (instances, _) = self.instances.list().ok()?;
-        instances.into_iter().find(|instance| uses(&instance.record)).map(|instance| instance.record.name)
+        let instance = instances.into_iter().find(|instance| uses(&instance.record));
+        instance.map(|instance| format!("instance {}", instance.record.name)).or_else(|| {
+            let (snapshots, _) = Snapshots::new(&self.data_dir).list().ok()?;
+            let snapshot = snapshots.into_iter().find(|snapshot| uses(&snapshot.record.source));
+            snapshot.map(|snapshot| format!("snapshot {}", snapshot.record.id))
+        })
     }
 }
 

@@ -39,6 +39,9 @@ fn instance(error: &Error) -> Option<String> {
                 )
             }
         },
+        Error::NoSnapshot(_) => "`hypeman snapshot ls` lists them".to_owned(),
+        Error::NoMemory(_) => "give --state stopped or running".to_owned(),
+        Error::BoundToHypervisor(_) => "leave --hypervisor out, or take one of kind Stopped".to_owned(),
         Error::Snapshot { name, problem } => snapshot(name, problem),
         Error::NoKvm { hypervisor, .. } if needs_kvm(*hypervisor) => {
             "create it with --hypervisor qemu, which can do without KVM".to_owned()
@@ -110,6 +113,7 @@ fn field_hint(field: Field) -> Option<&'static str> {
         Field::User => "leave -u out",
         Field::OnReboot => "leave --on-reboot out",
         Field::DataDirectory => "give --data-dir, or set HYPEMAN_DATA_DIR",
+        Field::SnapshotName => "give another --name",
         Field::Name | Field::Argument | Field::Command | Field::Signal => return None,
     })
 }
@@ -118,7 +122,13 @@ fn image(error: &hypeman_image::Error) -> Option<String> {
     use hypeman_image::Error;
     Some(match error {
         Error::NotFound(_) => "`hypeman image ls` lists them".to_owned(),
-        Error::InUse { user, .. } => format!("remove that first: `hypeman rm {user}`"),
+        Error::InUse { user, .. } => {
+            let user = user.strip_prefix("instance ").unwrap_or(user);
+            match user.strip_prefix("snapshot ") {
+                Some(id) => format!("remove that first: `hypeman snapshot rm {id}`"),
+                None => format!("remove that first: `hypeman rm {user}`"),
+            }
+        }
         Error::NoKernel(_) => {
             "get one with `hypeman kernel pull`, or bring one: `hypeman kernel import`".to_owned()
         }

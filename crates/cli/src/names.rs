@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 
 use clap_complete::CompletionCandidate;
+use hypeman_instance::snapshots::Snapshots;
 
 use crate::context::Context;
 
@@ -24,6 +25,13 @@ pub(crate) fn images(typed: &OsStr) -> Vec<CompletionCandidate> {
 pub(crate) fn kernels(typed: &OsStr) -> Vec<CompletionCandidate> {
     let kernels = context().and_then(|context| context.kernels.list().ok());
     beginning_with(typed, kernels.into_iter().flatten().map(|kernel| kernel.version))
+}
+
+/// Names of snapshots.
+pub(crate) fn snapshots(typed: &OsStr) -> Vec<CompletionCandidate> {
+    let found = context().and_then(|context| Snapshots::new(&context.data_dir).list().ok());
+    let names = found.into_iter().flat_map(|(snapshots, _)| snapshots);
+    beginning_with(typed, names.filter_map(|snapshot| snapshot.record.name))
 }
 
 /// The usual data directory: what else stands on the line is not told to us.

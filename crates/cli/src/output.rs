@@ -50,6 +50,11 @@ pub(crate) fn lines(lines: impl IntoIterator<Item = impl Display>) -> Result<()>
     Ok(out.flush()?)
 }
 
+/// A value as it stands in a record.
+pub(crate) fn word(value: &impl Serialize) -> String {
+    serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
 /// Prints a line.
 pub(crate) fn line(text: &str) -> Result<()> {
     Ok(writeln!(std::io::stdout().lock(), "{text}")?)

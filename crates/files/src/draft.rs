@@ -49,6 +49,27 @@ impl Draft {
     }
 }
 
+/// The entries of a store that have their names; none when there is no store.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn entries(store: &Path) -> Result<Vec<std::path::PathBuf>> {
+    let entries = match std::fs::read_dir(store) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).at(store),
+    };
+    let mut paths = Vec::new();
+    for entry in entries {
+        let entry = entry.at(store)?;
+        // Hidden ones are being made or removed.
+        if !entry.file_name().as_encoded_bytes().starts_with(b".") {
+            paths.push(entry.path());
+        }
+    }
+    Ok(paths)
+}
+
 /// Waits for the lock of a store, which is made when it is missing.
 ///
 /// # Errors

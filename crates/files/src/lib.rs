@@ -8,7 +8,7 @@ mod lock;
 mod records;
 
 pub use copy::copy_sparse;
-pub use draft::{Draft, lock_store, remove_directory, remove_entry};
+pub use draft::{Draft, entries, lock_store, remove_directory, remove_entry};
 pub use error::{AtPath, Error, Result, with_causes};
 pub use lock::{Existing, Holding, Lock, holding, is_held};
 pub use records::{

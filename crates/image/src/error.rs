@@ -10,11 +10,11 @@ pub enum Error {
     #[error("{0:?} is the beginning of several digests; give more of it")]
     Ambiguous(String),
     /// The image or kernel is needed.
-    #[error("{what} is used by instance {user}")]
+    #[error("{what} is used by {user}")]
     InUse {
         /// The image or kernel.
         what: String,
-        /// Name of an instance.
+        /// By what: `instance NAME` or `snapshot ID`.
         user: String,
     },
     /// A reference that cannot be one.

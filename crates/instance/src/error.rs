@@ -40,6 +40,8 @@ pub enum Field {
     DataDirectory,
     /// What to do when the guest reboots.
     OnReboot,
+    /// The name of a snapshot.
+    SnapshotName,
 }
 
 impl std::fmt::Display for Field {
@@ -62,6 +64,7 @@ impl std::fmt::Display for Field {
             Field::Signal => "the signal",
             Field::DataDirectory => "the data directory",
             Field::OnReboot => "the answer to a reboot",
+            Field::SnapshotName => "the snapshot's name",
         })
     }
 }
@@ -149,6 +152,15 @@ pub enum Error {
         /// The shim's words.
         reason: String,
     },
+    /// Neither the name of a snapshot nor the beginning of its id.
+    #[error("no snapshot is named {0:?} and no id of one begins with it")]
+    NoSnapshot(String),
+    /// A snapshot of disks is to become something that needs memory.
+    #[error("snapshot {0} has only disks, no memory to go on from")]
+    NoMemory(String),
+    /// A snapshot with memory is to go on elsewhere.
+    #[error("snapshot {0} has memory, which only the hypervisor understands that has written it")]
+    BoundToHypervisor(String),
     /// Its snapshot cannot be used here.
     #[error("instance {name} cannot go on from its snapshot: {problem}")]
     Snapshot {

@@ -1,22 +1,25 @@
-//! Forks: another machine with the disks, and perhaps the memory, of one that there is.
+//! Forks: another machine with the disks, and perhaps the memory, of one that there is, or of a named snapshot.
 //!
 //! All paths in the directory of an instance are relative to it, so what belongs to the machine is copied as it is. Logs, sockets
 //! and what was recorded of its runs are the source's own.
 
 use std::path::Path;
 
-use hypeman_files::{AtPath, Draft, Lock, copy_sparse, sync_directory};
+use hypeman_files::{AtPath, Draft, copy_sparse, sync_directory};
 use hypeman_record::format::{self, Envelope};
+use hypeman_record::named::Kind;
 use hypeman_record::names;
-use hypeman_record::record::Record;
+use hypeman_record::record::{Record, Settings};
 use hypeman_record::state::State;
 use hypeman_snapshot::standby;
+use hypeman_vmm::spec::HypervisorKind;
 use jiff::Timestamp;
 
 use crate::adopt::adopt;
 use crate::create::publish;
 use crate::error::{Error, Needs, Result};
 use crate::observe::{self, Holder};
+use crate::snapshots::Snapshot;
 use crate::start::{self, Programs};
 use crate::store::{Instance, Store};
 use crate::{layout, name, standby as sleep};
@@ -46,53 +49,117 @@ pub fn fork(
     programs: &Programs,
 ) -> Result<Instance> {
     name::check(name)?;
-    adopt(source, &programs.hypeman)?;
     let state = source.observe()?.state;
     let target = target.unwrap_or(match state {
         State::Created | State::Stopped => Target::Stopped,
         State::Standby => Target::Standby,
         _ => Target::Running,
     });
-    let copied = if state.is_active() {
-        sleep::standby(source, &programs.hypeman)?;
-        let copied = copy(store, source, name, target);
-        let restored = sleep::restore(store, source, programs);
-        let copied = copied?;
-        restored?;
-        copied
-    } else {
-        copy(store, source, name, target)?
-    };
-    match (target, standby::is_whole(&copied.directory)) {
-        (Target::Running, true) => drop(sleep::restore(store, &copied, programs)?),
-        (Target::Running, false) => drop(start::start(store, &copied, programs)?),
-        (Target::Standby | Target::Stopped, _) => {}
+    if target == Target::Standby && matches!(state, State::Created | State::Stopped) {
+        return Err(Error::State { name: source.record.name.clone(), state, needs: Needs::Memory });
     }
-    Ok(copied)
+    let fork = while_asleep(store, source, programs, || {
+        copy(store, &source.directory, &source.record, name, target)
+    })?;
+    begin(store, &fork, target, programs)?;
+    Ok(fork)
 }
 
-/// Copies a source that does not run, and keeps it from running meanwhile.
-fn copy(store: &Store, source: &Instance, name: &str, target: Target) -> Result<Instance> {
-    let _unchanged: Lock = source.lock()?;
+/// Makes an instance `name` of a named snapshot; on another hypervisor, if one is given.
+///
+/// # Errors
+/// As [`fork`]; and when a snapshot with memory is to change its hypervisor.
+pub fn fork_snapshot(
+    store: &Store,
+    snapshot: &Snapshot,
+    name: &str,
+    target: Option<Target>,
+    hypervisor: Option<HypervisorKind>,
+    programs: &Programs,
+) -> Result<Instance> {
+    name::check(name)?;
+    let target = check_target(snapshot, target)?;
+    let source = Record { settings: settings(snapshot, hypervisor)?, ..snapshot.record.source.clone() };
+    let fork = copy(store, &snapshot.directory, &source, name, target)?;
+    begin(store, &fork, target, programs)?;
+    Ok(fork)
+}
+
+/// What becomes of a snapshot, if that can be.
+pub(crate) fn check_target(snapshot: &Snapshot, target: Option<Target>) -> Result<Target> {
+    let usual = if snapshot.has_memory() { Target::Running } else { Target::Stopped };
+    match target.unwrap_or(usual) {
+        Target::Standby if !snapshot.has_memory() => Err(Error::NoMemory(snapshot.record.id.clone())),
+        target => Ok(target),
+    }
+}
+
+/// The settings of what comes of a snapshot. Memory and devices are understood only by the hypervisor that has written them.
+pub(crate) fn settings(snapshot: &Snapshot, hypervisor: Option<HypervisorKind>) -> Result<Settings> {
+    let settings = snapshot.record.source.settings.clone();
+    match hypervisor {
+        Some(other) if other != settings.hypervisor && snapshot.record.kind == Kind::Standby => {
+            Err(Error::BoundToHypervisor(snapshot.record.id.clone()))
+        }
+        Some(other) if other != settings.hypervisor => {
+            Ok(Settings { hypervisor: other, program: None, ..settings })
+        }
+        _ => Ok(settings),
+    }
+}
+
+/// Lets what was copied run, if it is to.
+pub(crate) fn begin(store: &Store, instance: &Instance, target: Target, programs: &Programs) -> Result<()> {
+    match (target, standby::is_whole(&instance.directory)) {
+        (Target::Running, true) => sleep::restore(store, instance, programs).map(drop),
+        (Target::Running, false) => start::start(store, instance, programs).map(drop),
+        (Target::Standby | Target::Stopped, _) => Ok(()),
+    }
+}
+
+/// Does something with an instance that does not run, and does not begin to meanwhile. One that runs is put to standby for it, and goes on
+/// afterwards, whatever became of it.
+pub(crate) fn while_asleep<T>(
+    store: &Store,
+    source: &Instance,
+    programs: &Programs,
+    work: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    adopt(source, &programs.hypeman)?;
+    let runs = source.observe()?.state.is_active();
+    if runs {
+        sleep::standby(source, &programs.hypeman)?;
+    }
+    let done = locked(source, work);
+    if runs {
+        sleep::restore(store, source, programs)?;
+    }
+    done
+}
+
+fn locked<T>(source: &Instance, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let _unchanged = source.lock()?;
+    if observe::look(&source.directory)?.0 == Holder::Nobody {
+        return work();
+    }
     let state = source.observe()?.state;
-    let refused = |needs| Err(Error::State { name: source.record.name.clone(), state, needs });
-    let has_memory = match (state, target) {
-        _ if observe::look(&source.directory)?.0 != Holder::Nobody => return refused(Needs::Stopped),
-        (State::Standby, _) => target != Target::Stopped,
-        (_, Target::Standby) => return refused(Needs::Memory),
-        _ => false,
-    };
+    Err(Error::State { name: source.record.name.clone(), state, needs: Needs::Stopped })
+}
+
+/// Copies a machine to an instance of its own.
+fn copy(store: &Store, from: &Path, source: &Record, name: &str, target: Target) -> Result<Instance> {
     let draft = Draft::begin(&layout::instances(store.data_dir()))?;
-    copy_machine(&source.directory, draft.path(), has_memory)?;
+    copy_machine(from, draft.path(), target != Target::Stopped && standby::is_whole(from))?;
     let record = Record {
         id: name::new_id()?,
         name: name.to_owned(),
         created: Timestamp::now(),
         envelope: Envelope::of::<Record>(),
-        ..source.record.clone()
+        ..source.clone()
     };
     format::write(&draft.path().join(names::RECORD), &record)?;
-    std::fs::create_dir(draft.path().join(names::LOGS)).at(draft.path())?;
+    let logs = draft.path().join(names::LOGS);
+    std::fs::create_dir(&logs).at(&logs)?;
     publish(store, draft, record, true)
 }
 

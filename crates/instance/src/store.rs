@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
-use hypeman_files::{AtPath, Lock};
+use hypeman_files::Lock;
 use hypeman_record::record::Record;
 use hypeman_record::{format, names};
 
@@ -80,7 +80,7 @@ impl Store {
     pub fn list(&self) -> Result<(Vec<Instance>, Vec<Error>)> {
         let mut instances = Vec::new();
         let mut damaged = Vec::new();
-        let directories = self.directories()?;
+        let directories = hypeman_files::entries(&layout::instances(&self.data_dir))?;
         let records = in_parallel(&directories, processors(), |directory| {
             format::read::<Record>(&directory.join(names::RECORD))
         });
@@ -118,24 +118,6 @@ impl Store {
                 .find(|error| is_reason_for(error, query))
                 .unwrap_or_else(|| Error::NotFound(query.to_owned()))),
         }
-    }
-
-    fn directories(&self) -> Result<Vec<PathBuf>> {
-        let instances = layout::instances(&self.data_dir);
-        let entries = match std::fs::read_dir(&instances) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Ok(Err(error).at(&instances)?),
-        };
-        let mut directories = Vec::new();
-        for entry in entries {
-            let entry = entry.at(&instances)?;
-            // Hidden ones are being made or removed.
-            if !entry.file_name().as_encoded_bytes().starts_with(b".") {
-                directories.push(entry.path());
-            }
-        }
-        Ok(directories)
     }
 }
 

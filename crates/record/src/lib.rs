@@ -13,6 +13,7 @@
 pub mod end;
 pub mod format;
 pub mod launch;
+pub mod named;
 pub mod names;
 pub mod process;
 pub mod protocol;

@@ -12,6 +12,7 @@ mod lifecycle;
 mod logs;
 mod ps;
 mod run;
+mod snapshot;
 
 use std::process::ExitCode;
 
@@ -47,6 +48,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Standby(names) => return lifecycle::standby(&context, &names),
         Command::Restore(names) => return lifecycle::restore(&context, &names),
         Command::Fork { state, source, name } => fork::fork(&context, &source, &name, state)?,
+        Command::Snapshot(command) => return snapshot::snapshot(&context, command),
         Command::Adopt(arguments) => return adopt::command(&context, &arguments),
         Command::UpgradeShims { names } => return adopt::upgrade(&context, &names),
         Command::Wait(names) => return lifecycle::wait(&context, &names),

@@ -1,0 +1,118 @@
+//! snapshot: create, ls, inspect, restore, fork and rm.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use hypeman_instance::snapshots::{Snapshot, Snapshots};
+use hypeman_instance::{fork, rewind};
+use hypeman_record::named::{Kind, NamedSnapshot};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::each;
+use crate::args::{Format, SnapshotCommand, SnapshotKind};
+use crate::context::{Context, programs};
+use crate::{output, size};
+
+/// What a listing tells of a snapshot, in upstream's words.
+#[derive(Debug, Serialize)]
+struct Row {
+    id: String,
+    name: Option<String>,
+    kind: Kind,
+    created_at: Timestamp,
+    size_bytes: u64,
+    source_instance_id: String,
+    source_instance_name: String,
+    source_hypervisor: hypeman_vmm::spec::HypervisorKind,
+}
+
+impl Row {
+    fn of(record: &NamedSnapshot) -> Row {
+        Row {
+            id: record.id.clone(),
+            name: record.name.clone(),
+            kind: record.kind,
+            created_at: record.created,
+            size_bytes: record.size,
+            source_instance_id: record.source.id.clone(),
+            source_instance_name: record.source.name.clone(),
+            source_hypervisor: record.source.settings.hypervisor,
+        }
+    }
+}
+
+/// All that is known of a snapshot.
+#[derive(Debug, Serialize)]
+struct Document {
+    #[serde(flatten)]
+    row: Row,
+    /// The instance as it was.
+    source: hypeman_record::record::Record,
+    directory: std::path::PathBuf,
+}
+
+pub(crate) fn snapshot(context: &Context, command: SnapshotCommand) -> Result<ExitCode> {
+    let (store, snapshots) = (&context.instances, Snapshots::new(&context.data_dir));
+    match command {
+        SnapshotCommand::Create { kind, name, instance } => {
+            let instance = store.find(&instance)?;
+            let kind = kind.map(SnapshotKind::kind);
+            let made = snapshots.create(store, &instance, kind, name.as_deref(), &programs()?)?;
+            output::line(&made.record.id)?;
+        }
+        SnapshotCommand::Ls { quiet, format } => return list(&snapshots, quiet, format.format),
+        SnapshotCommand::Inspect { snapshots: queries } => {
+            let found = queries.iter().map(|query| snapshots.find(query, None).map(document));
+            output::documents(&found.collect::<Result<Vec<_>, _>>()?)?;
+        }
+        SnapshotCommand::Restore { into, instance, snapshot } => {
+            let instance = store.find(&instance)?;
+            let snapshot = snapshots.find(&snapshot, Some(&instance))?;
+            let (state, hypervisor) = (into.state.map(Into::into), into.hypervisor.map(Into::into));
+            rewind::rewind(store, &instance, &snapshot, state, hypervisor, &programs()?)?;
+            output::line(&instance.record.name)?;
+        }
+        SnapshotCommand::Fork { into, snapshot, name } => {
+            let snapshot = snapshots.find(&snapshot, None)?;
+            let (state, hypervisor) = (into.state.map(Into::into), into.hypervisor.map(Into::into));
+            let made = fork::fork_snapshot(store, &snapshot, &name, state, hypervisor, &programs()?)?;
+            output::line(&made.record.id)?;
+        }
+        SnapshotCommand::Rm { snapshots: queries } => {
+            return Ok(each(&queries, |query| {
+                snapshots.remove(query)?;
+                output::line(query)
+            }));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list(snapshots: &Snapshots, quiet: bool, format: Format) -> Result<ExitCode> {
+    let (found, damaged) = snapshots.list()?;
+    damaged.iter().for_each(output::complain);
+    let rows: Vec<Row> = found.iter().map(|snapshot| Row::of(&snapshot.record)).collect();
+    if quiet {
+        output::lines(rows.iter().map(|row| &row.id))?;
+    } else {
+        let header = ["ID", "NAME", "KIND", "INSTANCE", "HYPERVISOR", "CREATED", "SIZE"];
+        output::list(format, &header, &rows, |row| {
+            vec![
+                row.id.chars().take(12).collect(),
+                row.name.clone().unwrap_or_else(|| "-".to_owned()),
+                row.kind.to_string(),
+                row.source_instance_name.clone(),
+                output::word(&row.source_hypervisor),
+                format!("{} ago", output::ago(row.created_at)),
+                size::show(row.size_bytes),
+            ]
+        })?;
+    }
+    Ok(if damaged.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn document(snapshot: Snapshot) -> Document {
+    let row = Row::of(&snapshot.record);
+    Document { row, source: snapshot.record.source, directory: snapshot.directory }
+}

@@ -1,0 +1,68 @@
+//! An instance is put back to what it was when a named snapshot of it was made.
+
+use hypeman_files::{AtPath, Draft};
+use hypeman_record::format::{self, Envelope};
+use hypeman_record::names;
+use hypeman_record::record::Record;
+use hypeman_record::state::State;
+use hypeman_snapshot::standby;
+use hypeman_vmm::spec::HypervisorKind;
+use rustix::fs::{CWD, RenameFlags};
+
+use crate::error::{Error, Needs, Result};
+use crate::fork::{Target, begin, check_target, copy_machine, settings};
+use crate::layout;
+use crate::observe::{self, Holder};
+use crate::snapshots::Snapshot;
+use crate::start::Programs;
+use crate::store::{Instance, Store};
+
+/// Puts an instance that does not run back to a snapshot of it; on another hypervisor, if one is given. Its logs go on.
+///
+/// # Errors
+/// When it runs, the snapshot cannot become what was asked for, or the disk is full; it is as it was then. When only its start fails,
+/// it is put back.
+pub fn rewind(
+    store: &Store,
+    instance: &Instance,
+    snapshot: &Snapshot,
+    target: Option<Target>,
+    hypervisor: Option<HypervisorKind>,
+    programs: &Programs,
+) -> Result<()> {
+    let target = check_target(snapshot, target)?;
+    let record = Record {
+        settings: settings(snapshot, hypervisor)?,
+        envelope: Envelope::of::<Record>(),
+        ..instance.record.clone()
+    };
+    let instance = Instance { record, ..instance.clone() };
+    replace(store, &instance, snapshot, target)?;
+    begin(store, &instance, target, programs)
+}
+
+fn replace(store: &Store, instance: &Instance, snapshot: &Snapshot, target: Target) -> Result<()> {
+    let _changed = instance.lock()?;
+    let state = instance.observe()?.state;
+    if observe::look(&instance.directory)?.0 != Holder::Nobody
+        || !matches!(state, State::Created | State::Stopped | State::Standby)
+    {
+        return Err(Error::State { name: instance.record.name.clone(), state, needs: Needs::Stopped });
+    }
+    let draft = Draft::begin(&layout::instances(store.data_dir()))?;
+    let with_memory = target != Target::Stopped && snapshot.has_memory();
+    copy_machine(&snapshot.directory, draft.path(), with_memory)?;
+    // The memory that it has fits the disks that it has, and goes first. What the snapshot has comes last.
+    let failed = |problem| Error::Snapshot { name: instance.record.name.clone(), problem };
+    standby::withdraw(&instance.directory).map_err(failed)?;
+    let (old, new) = (instance.directory.join(names::DISKS), draft.path().join(names::DISKS));
+    rustix::fs::renameat_with(CWD, &new, CWD, &old, RenameFlags::EXCHANGE)
+        .map_err(std::io::Error::from)
+        .at(&old)?;
+    format::write(&instance.directory.join(names::RECORD), &instance.record)?;
+    if with_memory {
+        let memory = instance.directory.join(standby::WHOLE);
+        std::fs::rename(draft.path().join(standby::WHOLE), &memory).at(&memory)?;
+    }
+    Ok(hypeman_files::sync_directory(&instance.directory)?)
+}

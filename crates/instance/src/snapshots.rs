@@ -1,0 +1,182 @@
+//! Named snapshots: copies of an instance's machine, in a store of their own, which outlive their instance.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use hypeman_files::{AtPath, Draft};
+use hypeman_record::format::{self, Envelope};
+use hypeman_record::named::{Kind, NamedSnapshot};
+use hypeman_record::state::State;
+use hypeman_snapshot::standby;
+use jiff::Timestamp;
+
+use crate::error::{Error, Field, Needs, Result};
+use crate::fork::{copy_machine, while_asleep};
+use crate::name;
+use crate::options::invalid;
+use crate::start::Programs;
+use crate::store::{Instance, Store};
+
+/// The record in a snapshot's directory.
+const RECORD: &str = "named.json";
+
+/// A named snapshot on disk.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Snapshot {
+    /// What it says of itself.
+    pub record: NamedSnapshot,
+    /// Absolute path of its directory.
+    pub directory: PathBuf,
+}
+
+/// The named snapshots of one data directory.
+#[derive(Debug, Clone)]
+pub struct Snapshots {
+    directory: PathBuf,
+}
+
+impl Snapshots {
+    /// The snapshots below `data_dir`, which need not exist yet.
+    #[must_use]
+    pub fn new(data_dir: &Path) -> Snapshots {
+        Snapshots { directory: data_dir.join("snapshots") }
+    }
+
+    /// All snapshots, oldest first, and with them the records that could not be read.
+    ///
+    /// # Errors
+    /// When the directory cannot be read. That it is not there is no error.
+    pub fn list(&self) -> Result<(Vec<Snapshot>, Vec<Error>)> {
+        let (mut snapshots, mut damaged) = (Vec::new(), Vec::new());
+        for directory in hypeman_files::entries(&self.directory)? {
+            match format::read::<NamedSnapshot>(&directory.join(RECORD)) {
+                Ok(Some(record)) => snapshots.push(Snapshot { record, directory }),
+                Ok(None) => {} // being removed
+                Err(error) => damaged.push(error.into()),
+            }
+        }
+        snapshots.sort_by_cached_key(|snapshot| (snapshot.record.created, snapshot.record.id.clone()));
+        Ok((snapshots, damaged))
+    }
+
+    /// The only snapshot with this name, or whose id begins so; `of` an instance, if one is given.
+    ///
+    /// # Errors
+    /// [`Error::NoSnapshot`], or [`Error::Ambiguous`].
+    pub fn find(&self, query: &str, of: Option<&Instance>) -> Result<Snapshot> {
+        let (snapshots, damaged) = self.list()?;
+        let is_meant = |snapshot: &&Snapshot| {
+            let record = &snapshot.record;
+            of.is_none_or(|instance| instance.record.id == record.source.id)
+                && (record.name.as_deref() == Some(query)
+                    || !query.is_empty() && record.id.starts_with(query))
+        };
+        let mut meant = snapshots.iter().filter(is_meant);
+        match (meant.next(), meant.next()) {
+            (Some(snapshot), None) => Ok(snapshot.clone()),
+            (Some(first), Some(second)) => {
+                let ids = [first, second].into_iter().chain(meant).map(|other| other.record.id.clone());
+                let ids = ids.collect::<Vec<_>>().join(", ");
+                Err(Error::Ambiguous { query: query.to_owned(), ids })
+            }
+            (None, _) => {
+                let damaged = damaged.into_iter().next();
+                Err(damaged.unwrap_or_else(|| Error::NoSnapshot(query.to_owned())))
+            }
+        }
+    }
+
+    /// Makes a snapshot of an instance, of the kind that was asked for, or else of what the instance has. One that runs is put to standby,
+    /// copied, and let go on.
+    ///
+    /// # Errors
+    /// When the instance has no memory and some was asked for, or runs and only its disks were asked for, or the name is taken, or the
+    /// disk is full; nothing is left then.
+    pub fn create(
+        &self,
+        store: &Store,
+        source: &Instance,
+        kind: Option<Kind>,
+        name: Option<&str>,
+        programs: &Programs,
+    ) -> Result<Snapshot> {
+        if let Some(name) = name {
+            name::check(name)?;
+        }
+        let state = source.observe()?.state;
+        let kind = kind.unwrap_or(match state {
+            State::Created | State::Stopped => Kind::Stopped,
+            _ => Kind::Standby,
+        });
+        let needs = match (state, kind) {
+            (State::Created | State::Stopped, Kind::Standby) => Some(Needs::Memory),
+            (State::Created | State::Stopped, Kind::Stopped) | (_, Kind::Standby) => None,
+            (_, Kind::Stopped) => Some(Needs::Stopped),
+        };
+        if let Some(needs) = needs {
+            return Err(Error::State { name: source.record.name.clone(), state, needs });
+        }
+        while_asleep(store, source, programs, || self.copy(source, kind, name))
+    }
+
+    fn copy(&self, source: &Instance, kind: Kind, name: Option<&str>) -> Result<Snapshot> {
+        let draft = Draft::begin(&self.directory)?;
+        copy_machine(&source.directory, draft.path(), kind == Kind::Standby)?;
+        let record = NamedSnapshot {
+            id: name::new_id()?,
+            name: name.map(str::to_owned),
+            kind,
+            created: Timestamp::now(),
+            size: room(draft.path())?,
+            source: source.record.clone(),
+            envelope: Envelope::of::<NamedSnapshot>(),
+        };
+        self.publish(draft, record)
+    }
+
+    /// Gives a snapshot its place, when its name is free.
+    pub(crate) fn publish(&self, draft: Draft, record: NamedSnapshot) -> Result<Snapshot> {
+        format::write(&draft.path().join(RECORD), &record)?;
+        let _held = hypeman_files::lock_store(&self.directory)?;
+        let (others, _) = self.list()?;
+        let is_taken = |other: &Snapshot| {
+            record.name.is_some()
+                && (&other.record.name, &other.record.source.id) == (&record.name, &record.source.id)
+        };
+        if others.iter().any(is_taken) {
+            let reason = format!("{} has a snapshot of that name", record.source.name);
+            return invalid(Field::SnapshotName, record.name.unwrap_or_default(), &reason);
+        }
+        let directory = self.directory.join(&record.id);
+        draft.publish(&directory)?;
+        Ok(Snapshot { record, directory })
+    }
+
+    /// Removes a snapshot.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be removed.
+    pub fn remove(&self, query: &str) -> Result<()> {
+        let held = hypeman_files::lock_store(&self.directory)?;
+        Ok(hypeman_files::remove_entry(&self.directory, &self.find(query, None)?.directory, &held)?)
+    }
+}
+
+impl Snapshot {
+    /// Whether it has what a VM can go on from.
+    #[must_use]
+    pub fn has_memory(&self) -> bool {
+        standby::is_whole(&self.directory)
+    }
+}
+
+/// The room that the files of a directory take, in bytes; holes take none.
+pub(crate) fn room(directory: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(directory).at(directory)? {
+        let entry = entry.at(directory)?;
+        let metadata = entry.metadata().at(directory)?;
+        bytes += if metadata.is_dir() { room(&entry.path())? } else { metadata.blocks() * 512 };
+    }
+    Ok(bytes)
+}
