@@ -3,15 +3,18 @@
 use std::path::PathBuf;
 
 use hypeman_tests::bed::Bed;
-use hypeman_tests::ch::programs;
+use hypeman_tests::ch::{ByHand, programs};
 use hypeman_tests::console::{assert_no_hole, boots, whole};
-use hypeman_tests::fixtures::{bed, busybox};
+use hypeman_tests::fixtures::{bed, busybox, testguest};
 use hypeman_tests::guest::Guest;
-use hypeman_tests::needs::{BUSYBOX, Need, QEMU};
+use hypeman_tests::needs::{BUSYBOX, LOGROTATE, Need, QEMU};
 use hypeman_tests::vm::Instance;
 use hypeman_tests::wait::until;
+use serde_json::{Value, json};
+use testguest::Options;
 use testguest::check::Sequence;
 
+use crate::console::{copytruncate_five_times, wait_for_growth};
 use crate::promises;
 
 promises! {
@@ -19,6 +22,7 @@ promises! {
         a_snapshot_outlives_its_instance,
         what_a_snapshot_cannot_be_is_told;
     [Need::CloudHypervisor] a_snapshot_on_cloud_hypervisor_outlives_its_instance;
+    [Need::CloudHypervisor, LOGROTATE] a_legacy_snapshot_comes_back_and_forks_on_a_socket;
     [QEMU, BUSYBOX] an_instance_is_put_back_to_what_it_was;
 }
 
@@ -81,6 +85,51 @@ fn a_snapshot_outlives_its_instance() {
 fn a_snapshot_on_cloud_hypervisor_outlives_its_instance() {
     for program in programs() {
         outlive("kept-ch", &["--hypervisor", "cloud-hypervisor", "--cloud-hypervisor", program]);
+    }
+}
+
+/// As hypeman of old and others have made them: the serial line ends in a file, and all paths are absolute.
+fn a_legacy_snapshot_comes_back_and_forks_on_a_socket() {
+    for program in programs() {
+        let scratch = tempfile::tempdir().expect("a directory");
+        let (old, snapshot) = (scratch.path().join("old"), scratch.path().join("old/snapshot-latest"));
+        std::fs::create_dir_all(&snapshot).expect("a directory");
+        let (log_of_old, disk) = (old.join("app.log"), old.join("disk.raw"));
+        std::fs::write(&disk, vec![7; 1 << 20]).expect("a disk");
+        let options = Options { count: 0, ..Options::default() };
+        let vmm = ByHand::start(program, &old);
+        let config = json!({
+            "payload": {"kernel": testguest(), "cmdline": options.to_string()},
+            "memory": {"size": 32 << 20},
+            "cpus": {"boot_vcpus": 1, "max_vcpus": 1},
+            "disks": [{"path": disk, "image_type": "Raw"}],
+            "serial": {"mode": "File", "file": log_of_old},
+            "console": {"mode": "Off"},
+        });
+        vmm.put("vm.create", &config);
+        vmm.put("vm.boot", &Value::Null);
+        wait_for_growth(&log_of_old, 1000);
+        vmm.put("vm.pause", &Value::Null);
+        vmm.put("vm.snapshot", &json!({"destination_url": format!("file://{}", snapshot.display())}));
+        drop(vmm);
+        let printed = std::fs::read(&log_of_old).expect("read");
+
+        let bed = Bed::new(&scratch.path().join("data")).with("HYPEMAN_CLOUD_HYPERVISOR", program);
+        let directory = snapshot.to_str().expect("UTF-8");
+        bed.fails(&["snapshot", "import", "--name", "legacy", "/nowhere"], &["/nowhere"]);
+        bed.ok(&["snapshot", "import", "--name", "legacy", directory]);
+        std::fs::remove_dir_all(&old).expect("nothing of it is needed any more");
+        bed.ok(&["snapshot", "fork", "legacy", "first"]);
+        let first = Instance { bed: &bed, name: "first".to_owned() };
+        prints(&bed, "first");
+        let goes_on = [printed, whole(&log(&bed, "first"))].concat();
+        let lines = Sequence::new(&options).check(&goes_on);
+        assert_eq!(lines.unwrap_or_else(|broken| panic!("{broken:?}")).start, 0);
+        bed.ok(&["fork", "first", "second"]);
+        let second = Instance { bed: &bed, name: "second".to_owned() };
+        for vm in [&first, &second] {
+            copytruncate_five_times(&options, &vm.directory().join("logs/app.log"), 2000);
+        }
     }
 }
 

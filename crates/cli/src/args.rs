@@ -204,6 +204,14 @@ pub(crate) enum SnapshotCommand {
         #[arg(add = ArgValueCompleter::new(names::instances))]
         instance: String,
     },
+    /// Take a snapshot that Cloud Hypervisor has written for somebody else, with copies of its disks
+    Import {
+        /// Name for the snapshot
+        #[arg(long)]
+        name: String,
+        /// Directory with its config.json
+        directory: PathBuf,
+    },
     /// List snapshots
     Ls {
         /// Only the ids

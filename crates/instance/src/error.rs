@@ -204,6 +204,9 @@ pub enum Error {
     /// From the images and kernels.
     #[error(transparent)]
     Image(#[from] hypeman_image::Error),
+    /// From a snapshot of Cloud Hypervisor's.
+    #[error(transparent)]
+    Foreign(#[from] hypeman_vmm::cloud_hypervisor::snapshot::Error),
     /// From the VMM drivers.
     #[error(transparent)]
     Vmm(#[from] hypeman_vmm::hypervisor::Error),

@@ -12,6 +12,7 @@ pub mod command;
 pub mod create;
 pub mod delete;
 pub mod error;
+pub mod foreign;
 pub mod fork;
 pub mod layout;
 pub mod name;

@@ -120,7 +120,7 @@ impl Snapshots {
     }
 
     fn copy(&self, source: &Instance, kind: Kind, name: Option<&str>) -> Result<Snapshot> {
-        let draft = Draft::begin(&self.directory)?;
+        let draft = self.draft()?;
         copy_machine(&source.directory, draft.path(), kind == Kind::Standby)?;
         let record = NamedSnapshot {
             id: name::new_id()?,
@@ -132,6 +132,11 @@ impl Snapshots {
             envelope: Envelope::of::<NamedSnapshot>(),
         };
         self.publish(draft, record)
+    }
+
+    /// Begins a snapshot.
+    pub(crate) fn draft(&self) -> Result<Draft> {
+        Ok(Draft::begin(&self.directory)?)
     }
 
     /// Gives a snapshot its place, when its name is free.

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use hypeman_console::writer::Writer;
 use hypeman_record::names;
+use hypeman_snapshot::cpu::Cpu;
 use hypeman_snapshot::standby;
+use hypeman_vmm::spec::Accelerator;
 use hypeman_vmm::vm::Vm;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
@@ -83,7 +85,9 @@ impl Suspension<'_> {
         let launch = self.shared.launch.clone();
         let sealed = spawn_blocking(move || {
             std::fs::File::open(names::APP_LOG).and_then(|log| log.sync_all()).start("sync the log")?;
-            standby::seal(Path::new("."), &launch).start("write the snapshot")
+            let on_kvm = launch.spec.accelerator == Accelerator::Kvm;
+            let cpu = if on_kvm { Cpu::of_this_host() } else { None };
+            standby::seal(Path::new("."), &launch, cpu).start("write the snapshot")
         });
         sealed.await.start("write the snapshot")?
     }

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use hypeman_files::{AtPath, sync_directory};
 use hypeman_record::format::{self, Envelope};
 use hypeman_record::launch::Launch;
-use hypeman_vmm::spec::Accelerator;
 use jiff::Timestamp;
 
 use crate::cpu::Cpu;
@@ -52,11 +51,11 @@ pub fn begin(directory: &Path) -> Result<()> {
 }
 
 /// Makes the new snapshot whole: all that a VMM has written there, and the disks that it writes, survive a power cut from here
-/// on, and the manifest tells what they are.
+/// on, and the manifest tells what they are. `cpu` is the one that the guest has seen, if it has seen one and that is known.
 ///
 /// # Errors
 /// When the disk is full or fails.
-pub fn seal(directory: &Path, launch: &Launch) -> Result<()> {
+pub fn seal(directory: &Path, launch: &Launch, cpu: Option<Cpu>) -> Result<()> {
     let taken = Timestamp::now();
     let new = directory.join(NEW);
     let disks = launch.spec.disks.iter().filter(|disk| !disk.read_only).map(|disk| &disk.path);
@@ -67,14 +66,8 @@ pub fn seal(directory: &Path, launch: &Launch) -> Result<()> {
     }
     names.sort();
     let files = names.iter().map(|name| sealed::seal(&new, name)).collect::<Result<Vec<_>>>()?;
-    let manifest = Manifest {
-        taken,
-        launch: launch.clone(),
-        cpu: if launch.spec.accelerator == Accelerator::Kvm { Cpu::of_this_host() } else { None },
-        files,
-        disks,
-        envelope: Envelope::of::<Manifest>(),
-    };
+    let manifest =
+        Manifest { taken, launch: launch.clone(), cpu, files, disks, envelope: Envelope::of::<Manifest>() };
     Ok(format::write(&new.join(MANIFEST), &manifest)?)
 }
 

@@ -16,6 +16,9 @@ use crate::context::Context;
 use crate::progress::Terminal;
 use crate::{env_file, output};
 
+/// The limits of logs that nobody has given others.
+pub(crate) const USUAL_LOG: LogLimits = LogLimits { max_size: 50 << 20, max_files: 3 };
+
 /// Makes the instance.
 pub(crate) fn create(context: &Context, arguments: &CreateArguments) -> Result<Instance> {
     Ok(create::create(&context.instances, &options(context, arguments)?)?)

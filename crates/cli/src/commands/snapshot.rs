@@ -1,15 +1,15 @@
-//! snapshot: create, ls, inspect, restore, fork and rm.
+//! snapshot: create, import, ls, inspect, restore, fork and rm.
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use hypeman_instance::snapshots::{Snapshot, Snapshots};
-use hypeman_instance::{fork, rewind};
+use hypeman_instance::{foreign, fork, rewind};
 use hypeman_record::named::{Kind, NamedSnapshot};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::each;
+use super::{create, each};
 use crate::args::{Format, SnapshotCommand, SnapshotKind};
 use crate::context::{Context, programs};
 use crate::{output, size};
@@ -59,6 +59,10 @@ pub(crate) fn snapshot(context: &Context, command: SnapshotCommand) -> Result<Ex
             let instance = store.find(&instance)?;
             let kind = kind.map(SnapshotKind::kind);
             let made = snapshots.create(store, &instance, kind, name.as_deref(), &programs()?)?;
+            output::line(&made.record.id)?;
+        }
+        SnapshotCommand::Import { name, directory } => {
+            let made = foreign::import(&snapshots, &directory, &name, create::USUAL_LOG)?;
             output::line(&made.record.id)?;
         }
         SnapshotCommand::Ls { quiet, format } => return list(&snapshots, quiet, format.format),

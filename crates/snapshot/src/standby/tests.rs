@@ -11,7 +11,7 @@ fn asleep() -> tempfile::TempDir {
     std::fs::write(directory.join("disk"), "data").unwrap();
     begin(directory).unwrap();
     std::fs::write(directory.join(NEW).join("memory"), vec![7; 3 << 20]).unwrap();
-    seal(directory, &launch()).unwrap();
+    seal(directory, &launch(), None).unwrap();
     assert!(!is_whole(directory) && is_begun(directory));
     publish(directory).unwrap();
     assert!(is_whole(directory) && !is_begun(directory));
@@ -81,7 +81,7 @@ fn what_is_given_up_is_gone_at_whatever_stage_it_was() {
             consume(directory).unwrap();
         }
         if stage > 2 {
-            seal(directory, &launch()).unwrap();
+            seal(directory, &launch(), None).unwrap();
         }
         withdraw(directory).unwrap();
         assert!(!is_whole(directory) && !is_begun(directory) && !is_used(directory), "stage {stage}");

@@ -6,6 +6,7 @@
 mod accepted;
 mod api;
 mod config;
+pub mod description;
 mod events;
 mod json;
 mod landlock;
@@ -36,7 +37,7 @@ const API_FD: i32 = 3;
 /// Where Cloud Hypervisor finds the event monitor's FIFO.
 const EVENTS_FD: i32 = 4;
 /// The serial line's socket, which Cloud Hypervisor makes.
-const SERIAL_SOCKET: &str = "serial.sock";
+pub const SERIAL_SOCKET: &str = "serial.sock";
 
 /// The driver.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use super::json::Json;
 pub use super::json::Malformed;
 
 /// Largest `config.json` that is read, in bytes. One of a large VM has some 10 KiB.
-const MAX_SIZE: u64 = 4 << 20;
+pub(crate) const MAX_SIZE: u64 = 4 << 20;
 
 /// A `config.json` that cannot be used; the file is as it was.
 #[derive(Debug, thiserror::Error)]
