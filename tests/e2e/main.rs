@@ -4,6 +4,7 @@ mod accelerator;
 mod actions;
 mod adoption;
 mod cloud_hypervisor;
+mod compression;
 mod console;
 mod errors;
 mod faults;
@@ -62,6 +63,7 @@ fn main() {
         actions::tests,
         adoption::tests,
         cloud_hypervisor::tests,
+        compression::tests,
         console::tests,
         errors::tests,
         faults::tests,

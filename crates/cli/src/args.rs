@@ -8,6 +8,7 @@ use hypeman_guest::ulimit::Ulimit;
 use hypeman_instance::fork::Target;
 use hypeman_record::launch;
 use hypeman_record::named::Kind;
+use hypeman_snapshot::compression::Algorithm;
 use hypeman_vmm::spec::{Accelerator, HypervisorKind};
 
 use crate::{names, size};
@@ -68,7 +69,7 @@ pub(crate) enum Command {
     /// Let paused instances go on
     Resume(Names),
     /// Write the memory of instances to disk, and end their VMMs
-    Standby(Names),
+    Standby(StandbyArguments),
     /// Let instances go on from standby
     Restore(Names),
     /// Make another instance of one, with its disks, and its memory if it has some
@@ -200,6 +201,8 @@ pub(crate) enum SnapshotCommand {
         /// Name for the snapshot
         #[arg(long)]
         name: Option<String>,
+        #[command(flatten)]
+        compression: CompressionArgument,
         /// Name of the instance, or the beginning of its id
         #[arg(add = ArgValueCompleter::new(names::instances))]
         instance: String,
@@ -307,6 +310,39 @@ pub(crate) struct ImageNames {
     /// Names, or beginnings of digests
     #[arg(required = true, value_name = "IMAGE", add = ArgValueCompleter::new(names::images))]
     pub(crate) names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StandbyArguments {
+    #[command(flatten)]
+    pub(crate) compression: CompressionArgument,
+    #[command(flatten)]
+    pub(crate) names: Names,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompressionArgument {
+    /// Compress the memory, aside and when it is on disk
+    #[arg(long, value_enum, value_name = "ALGORITHM")]
+    compress: Option<Compression>,
+}
+
+impl CompressionArgument {
+    pub(crate) fn algorithm(&self) -> Option<Algorithm> {
+        self.compress.map(|compression| match compression {
+            Compression::Zstd => Algorithm::Zstd,
+            Compression::Lz4 => Algorithm::Lz4,
+        })
+    }
+}
+
+/// How memory is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Compression {
+    /// Smaller
+    Zstd,
+    /// Faster
+    Lz4,
 }
 
 #[derive(Debug, Args)]

@@ -17,6 +17,9 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use clap_complete::CompleteEnv;
 
+use hypeman_instance::compress::TASK;
+use hypeman_snapshot::compression::{self, Algorithm};
+
 use crate::args::{Arguments, Command};
 
 fn main() -> ExitCode {
@@ -26,6 +29,12 @@ fn main() -> ExitCode {
         return match hypeman_shim::run(&directory, mode) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error.into(), 1),
+        };
+    }
+    if let Some((directory, algorithm)) = compression() {
+        return match compression::compress(&directory, algorithm) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE, // it stands where the progress stood
         };
     }
     // Answers a shell that asks what may come next, and ends then.
@@ -73,6 +82,13 @@ fn shim() -> Option<(PathBuf, hypeman_shim::Mode)> {
         _ => return None,
     };
     Some((PathBuf::from(arguments.next()?), mode))
+}
+
+/// What stands after the word for a compression, which only hypeman itself says.
+fn compression() -> Option<(PathBuf, Algorithm)> {
+    let mut arguments = std::env::args_os().skip(1);
+    (arguments.next()? == TASK).then_some(())?;
+    Some((PathBuf::from(arguments.next()?), Algorithm::of_name(arguments.next()?.to_str()?)?))
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -204,6 +204,9 @@ pub enum Error {
     /// From the images and kernels.
     #[error(transparent)]
     Image(#[from] hypeman_image::Error),
+    /// From the files of a snapshot.
+    #[error(transparent)]
+    SnapshotFiles(#[from] hypeman_snapshot::Error),
     /// From a snapshot of Cloud Hypervisor's.
     #[error(transparent)]
     Foreign(#[from] hypeman_vmm::cloud_hypervisor::snapshot::Error),

@@ -11,7 +11,7 @@ use hypeman_record::named::Kind;
 use hypeman_record::names;
 use hypeman_record::record::{Record, Settings};
 use hypeman_record::state::State;
-use hypeman_snapshot::standby;
+use hypeman_snapshot::{compression, standby};
 use hypeman_vmm::spec::HypervisorKind;
 use jiff::Timestamp;
 
@@ -172,6 +172,7 @@ pub(crate) fn copy_machine(from: &Path, to: &Path, with_memory: bool) -> Result<
     }
     copy_directory(&from.join(names::DISKS), &to.join(names::DISKS))?;
     if with_memory {
+        let _still = compression::wait(from)?; // a file that is being compressed is soon another
         copy_directory(&from.join(standby::WHOLE), &to.join(standby::WHOLE))?;
     }
     Ok(())

@@ -9,6 +9,7 @@ pub mod adopt;
 pub mod client;
 mod cmdline;
 pub mod command;
+pub mod compress;
 pub mod create;
 pub mod delete;
 pub mod error;

@@ -168,6 +168,12 @@ impl Snapshots {
 }
 
 impl Snapshot {
+    /// The room that it takes on the disk now, in bytes.
+    #[must_use]
+    pub fn room(&self) -> u64 {
+        room(&self.directory).unwrap_or(self.record.size)
+    }
+
     /// Whether it has what a VM can go on from.
     #[must_use]
     pub fn has_memory(&self) -> bool {

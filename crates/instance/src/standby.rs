@@ -11,7 +11,7 @@ use hypeman_record::protocol::Request;
 use hypeman_record::run::{Ended, Run};
 use hypeman_record::state::State;
 use hypeman_snapshot::cpu::Cpu;
-use hypeman_snapshot::{Manifest, standby};
+use hypeman_snapshot::{Manifest, compression, standby};
 use hypeman_vmm::findings::Findings;
 use hypeman_vmm::hypervisor::Program;
 use hypeman_vmm::spec::VmSpec;
@@ -60,11 +60,14 @@ pub fn restore(store: &Store, instance: &Instance, programs: &Programs) -> Resul
 fn launch(instance: &Instance, findings: &Findings) -> Result<Launch> {
     let record = &instance.record;
     let unfit = |problem| Error::Snapshot { name: record.name.clone(), problem };
+    // Whoever compresses it is not waited for.
+    let _still = compression::stop(&instance.directory).map_err(unfit)?;
     let manifest = standby::manifest(&instance.directory).map_err(unfit)?;
     standby::look(&instance.directory, &manifest).map_err(unfit)?;
     let hypervisor = hypeman_vmm::hypervisor(manifest.launch.hypervisor);
     let program = hypervisor.discover(record.settings.program.as_deref(), findings)?;
     check_host(&manifest, &program).map_err(unfit)?;
+    compression::expand(&instance.directory).map_err(unfit)?;
     let launch = manifest.launch;
     Ok(Launch {
         found: Some(program),

@@ -24,6 +24,9 @@ use crate::vm::Vmm;
 /// How long a VMM may take to stop its vCPUs, or to let them go on.
 const SWITCHING: Duration = Duration::from_secs(10);
 
+/// How long a guest may take to give added memory back.
+const GIVING_BACK: Duration = Duration::from_secs(5);
+
 /// How long what the guest has printed may take to be written. On a full disk that takes for ever.
 const WRITING: Duration = Duration::from_secs(10);
 
@@ -69,6 +72,14 @@ impl Suspension<'_> {
     }
 
     async fn write(&self, was_paused: bool, keeper: &mut Keeper, log: &mut Option<Writer>) -> Result<()> {
+        if !was_paused && self.shared.launch.spec.hotplug_memory.is_some() {
+            match timeout(GIVING_BACK, self.vm.take_added_memory()).await {
+                Ok(given) => given.start("take the added memory back")?,
+                Err(_) => {
+                    self.shared.journal.note("the guest keeps its added memory, which is saved with it")
+                }
+            }
+        }
         // First, so that whoever takes over from a killed shim knows why the VM stands still.
         standby::begin(Path::new(".")).start("make the snapshot")?;
         if !was_paused {

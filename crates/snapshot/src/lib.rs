@@ -13,11 +13,13 @@
 //! Each arrow is one rename. So whoever finds `snapshot/` may go on from it, whatever was killed before: a VMM that is still
 //! there then has not run since, and can be ended.
 
+pub mod compression;
 pub mod cpu;
 pub mod error;
 pub mod manifest;
 mod sealed;
 pub mod standby;
+pub mod summary;
 
 pub use error::{Error, Result};
 pub use manifest::Manifest;

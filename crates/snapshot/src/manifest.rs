@@ -7,6 +7,7 @@ use hypeman_record::launch::Launch;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::compression::Compressed;
 use crate::cpu::Cpu;
 
 /// The manifest, `snapshot.json`. A snapshot without one is not whole.
@@ -40,10 +41,24 @@ impl Versioned for Manifest {
 pub struct SavedFile {
     /// Its name.
     pub name: String,
-    /// Its size in bytes.
+    /// Its size in bytes, when it is not compressed.
     pub size: u64,
     /// XXH3 of 128 bits of what it holds, in hexadecimal digits.
     pub checksum: String,
+    /// What stands in its place, if it was compressed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compressed: Option<Compressed>,
+}
+
+impl SavedFile {
+    /// The name of the file that is there.
+    #[must_use]
+    pub fn file(&self) -> String {
+        match self.compressed {
+            Some(Compressed { algorithm, .. }) => format!("{}.{}", self.name, algorithm.ending()),
+            None => self.name.clone(),
+        }
+    }
 }
 
 /// A disk that does not lie in the snapshot, and may not change while that lasts.
@@ -58,7 +73,7 @@ pub struct DiskState {
 }
 
 impl Manifest {
-    /// How much the snapshot holds, in bytes.
+    /// How much the snapshot holds, in bytes, when it is not compressed.
     #[must_use]
     pub fn size(&self) -> u64 {
         self.files.iter().map(|file| file.size).sum()

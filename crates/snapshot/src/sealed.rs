@@ -12,53 +12,77 @@ use crate::error::{Error, Result};
 use crate::manifest::{DiskState, SavedFile};
 
 /// How much is read at a time.
-const BLOCK: usize = 1024 * 1024;
+pub(crate) const BLOCK: usize = 1024 * 1024;
+
+/// The sum of what has come by.
+pub(crate) struct Sum {
+    hasher: XxHash3_128,
+    size: u64,
+}
+
+impl Default for Sum {
+    fn default() -> Sum {
+        Sum { hasher: XxHash3_128::new(), size: 0 }
+    }
+}
+
+impl Sum {
+    pub(crate) fn add(&mut self, bytes: &[u8]) {
+        self.hasher.write(bytes);
+        self.size += bytes.len() as u64;
+    }
+
+    /// Whether it is that of a file.
+    pub(crate) fn is(&self, saved: &SavedFile) -> bool {
+        (self.size, self.text()) == (saved.size, saved.checksum.clone())
+    }
+
+    fn text(&self) -> String {
+        format!("{:032x}", self.hasher.finish_128())
+    }
+}
 
 /// Syncs a file of a snapshot, and tells what it holds. It is read while the disk still writes it.
 pub(crate) fn seal(directory: &Path, name: &str) -> Result<SavedFile> {
     let path = directory.join(name);
     let file = File::open(&path).at(&path)?;
     let sum = std::thread::scope(|scope| {
-        let sum = scope.spawn(|| checksum(&path));
+        let sum = scope.spawn(|| sum(&path));
         file.sync_all().at(&path)?;
         // A panic there is one here.
         sum.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    });
-    let (size, checksum) = sum?;
-    Ok(SavedFile { name: name.to_owned(), size, checksum })
+    })?;
+    Ok(SavedFile { name: name.to_owned(), size: sum.size, checksum: sum.text(), compressed: None })
 }
 
 /// Whether a file is as long as it was; nothing of it is read.
 pub(crate) fn look(directory: &Path, saved: &SavedFile) -> Result<()> {
-    let path = directory.join(&saved.name);
+    let path = directory.join(saved.file());
     match std::fs::metadata(&path) {
-        Ok(found) if found.len() == saved.size => Ok(()),
+        Ok(found) if found.len() == saved.compressed.map_or(saved.size, |compressed| compressed.size) => {
+            Ok(())
+        }
         Ok(_) => Err(Error::Damaged(path)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(Error::Missing(path)),
         Err(error) => Ok(Err(error).at(&path)?),
     }
 }
 
-/// Whether a file holds what it did; all of it is read.
+/// Whether a file that is not compressed holds what it did; all of it is read.
 pub(crate) fn verify(directory: &Path, saved: &SavedFile) -> Result<()> {
     look(directory, saved)?;
-    let path = directory.join(&saved.name);
-    let (size, found) = checksum(&path)?;
-    if (size, found) == (saved.size, saved.checksum.clone()) { Ok(()) } else { Err(Error::Damaged(path)) }
+    let path = directory.join(saved.file());
+    if sum(&path)?.is(saved) { Ok(()) } else { Err(Error::Damaged(path)) }
 }
 
-fn checksum(path: &Path) -> Result<(u64, String)> {
+fn sum(path: &Path) -> Result<Sum> {
     let mut file = File::open(path).at(path)?;
-    let mut hasher = XxHash3_128::new();
+    let mut sum = Sum::default();
     let mut block = vec![0; BLOCK];
-    let mut size = 0;
     loop {
         match file.read(&mut block).at(path)? {
-            0 => return Ok((size, format!("{:032x}", hasher.finish_128()))),
-            length => {
-                hasher.write(&block[..length]);
-                size += length as u64;
-            }
+            0 => return Ok(sum),
+            length => sum.add(&block[..length]),
         }
     }
 }

@@ -20,7 +20,7 @@ pub const NEW: &str = "snapshot.new";
 /// One that was used.
 const USED: &str = "snapshot.used";
 /// The manifest, in each of them.
-const MANIFEST: &str = "snapshot.json";
+pub(crate) const MANIFEST: &str = "snapshot.json";
 
 /// Whether the instance in `directory` can go on from a snapshot.
 #[must_use]
@@ -124,7 +124,7 @@ pub fn look(directory: &Path, manifest: &Manifest) -> Result<()> {
     check_disks(directory, manifest)
 }
 
-/// Whether all of the snapshot is as it was written; all of it is read.
+/// Whether all of the snapshot, which is not compressed, is as it was written; all of it is read.
 ///
 /// # Errors
 /// What is missing or not as it was.
@@ -184,4 +184,4 @@ fn remove(directory: &Path, name: &str) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

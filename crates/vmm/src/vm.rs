@@ -78,6 +78,9 @@ pub trait Vm {
     async fn pause(&self) -> Result<()>;
     /// Lets the vCPUs go on.
     async fn resume(&self) -> Result<()>;
+    /// Takes back from a VM that runs the memory that was added to it, as far as its guest gives it. Waits until it has; the caller limits
+    /// that.
+    async fn take_added_memory(&self) -> Result<()>;
     /// Writes memory and devices of a paused VM into `directory`, which exists, for [`crate::hypervisor::Origin::Restore`]. Disks
     /// are not part of it.
     async fn snapshot(&self, directory: &Path) -> Result<()>;

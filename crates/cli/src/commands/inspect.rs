@@ -9,6 +9,7 @@ use hypeman_record::names;
 use hypeman_record::record::Record;
 use hypeman_record::run::Run;
 use hypeman_record::state::State;
+use hypeman_snapshot::summary::Summary;
 use serde::Serialize;
 
 use super::adopt::observe;
@@ -32,6 +33,8 @@ struct Document {
     run: Option<Run>,
     /// How the last run ended, also when no shim was left to record it.
     end: Option<End>,
+    /// The memory that it can go on from, if it has some.
+    snapshot: Option<Summary>,
     directory: PathBuf,
     logs: Logs,
 }
@@ -60,6 +63,7 @@ fn document(instance: Instance) -> Result<Document> {
         shim_release: seen.shim_release,
         run: seen.run,
         end: seen.end,
+        snapshot: Summary::of(&directory),
         logs: Logs {
             app: directory.join(names::APP_LOG),
             vmm: directory.join(names::VMM_LOG),

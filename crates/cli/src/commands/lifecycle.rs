@@ -7,12 +7,12 @@ use anyhow::Result;
 use hypeman_instance::client::Outcome;
 use hypeman_instance::signal::signal_number;
 use hypeman_instance::store::Instance;
-use hypeman_instance::{delete, pause, standby, start, stop};
+use hypeman_instance::{compress, delete, pause, standby, start, stop};
 use hypeman_record::end::{End, Reason};
 
 use super::adopt::find;
 use super::{each, each_at_once};
-use crate::args::{Names, StopArguments};
+use crate::args::{Names, StandbyArguments, StopArguments};
 use crate::context::{Context, hypeman, programs};
 use crate::output;
 
@@ -81,9 +81,16 @@ pub(crate) fn resume(context: &Context, names: &Names) -> Result<ExitCode> {
     Ok(each_at_once(&names.names, |name| Ok(pause::resume(&find(context, name)?)?)))
 }
 
-pub(crate) fn standby(context: &Context, names: &Names) -> Result<ExitCode> {
+pub(crate) fn standby(context: &Context, arguments: &StandbyArguments) -> Result<ExitCode> {
     let hypeman = hypeman()?;
-    Ok(each_at_once(&names.names, |name| Ok(standby::standby(&context.instances.find(name)?, &hypeman)?)))
+    Ok(each_at_once(&arguments.names.names, |name| {
+        let instance = context.instances.find(name)?;
+        standby::standby(&instance, &hypeman)?;
+        match arguments.compression.algorithm() {
+            Some(algorithm) => Ok(compress::begin(&instance.directory, algorithm, &hypeman)?),
+            None => Ok(()),
+        }
+    }))
 }
 
 pub(crate) fn restore(context: &Context, names: &Names) -> Result<ExitCode> {

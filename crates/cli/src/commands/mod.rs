@@ -45,7 +45,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Restart(arguments) => return lifecycle::restart(&context, &arguments),
         Command::Pause(names) => return lifecycle::pause(&context, &names),
         Command::Resume(names) => return lifecycle::resume(&context, &names),
-        Command::Standby(names) => return lifecycle::standby(&context, &names),
+        Command::Standby(arguments) => return lifecycle::standby(&context, &arguments),
         Command::Restore(names) => return lifecycle::restore(&context, &names),
         Command::Fork { state, source, name } => fork::fork(&context, &source, &name, state)?,
         Command::Snapshot(command) => return snapshot::snapshot(&context, command),

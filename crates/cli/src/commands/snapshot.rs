@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use hypeman_instance::snapshots::{Snapshot, Snapshots};
-use hypeman_instance::{foreign, fork, rewind};
-use hypeman_record::named::{Kind, NamedSnapshot};
+use hypeman_instance::{compress, foreign, fork, rewind};
+use hypeman_record::named::Kind;
+use hypeman_snapshot::summary::{CompressionState, Summary};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -25,16 +26,20 @@ struct Row {
     source_instance_id: String,
     source_instance_name: String,
     source_hypervisor: hypeman_vmm::spec::HypervisorKind,
+    /// Its memory, if it has some.
+    memory: Option<Summary>,
 }
 
 impl Row {
-    fn of(record: &NamedSnapshot) -> Row {
+    fn of(snapshot: &Snapshot) -> Row {
+        let record = &snapshot.record;
         Row {
+            memory: Summary::of(&snapshot.directory),
             id: record.id.clone(),
             name: record.name.clone(),
             kind: record.kind,
             created_at: record.created,
-            size_bytes: record.size,
+            size_bytes: snapshot.room(),
             source_instance_id: record.source.id.clone(),
             source_instance_name: record.source.name.clone(),
             source_hypervisor: record.source.settings.hypervisor,
@@ -55,10 +60,13 @@ struct Document {
 pub(crate) fn snapshot(context: &Context, command: SnapshotCommand) -> Result<ExitCode> {
     let (store, snapshots) = (&context.instances, Snapshots::new(&context.data_dir));
     match command {
-        SnapshotCommand::Create { kind, name, instance } => {
+        SnapshotCommand::Create { kind, name, compression, instance } => {
             let instance = store.find(&instance)?;
             let kind = kind.map(SnapshotKind::kind);
             let made = snapshots.create(store, &instance, kind, name.as_deref(), &programs()?)?;
+            if let (Some(algorithm), true) = (compression.algorithm(), made.has_memory()) {
+                compress::begin(&made.directory, algorithm, &programs()?.hypeman)?;
+            }
             output::line(&made.record.id)?;
         }
         SnapshotCommand::Import { name, directory } => {
@@ -96,11 +104,11 @@ pub(crate) fn snapshot(context: &Context, command: SnapshotCommand) -> Result<Ex
 fn list(snapshots: &Snapshots, quiet: bool, format: Format) -> Result<ExitCode> {
     let (found, damaged) = snapshots.list()?;
     damaged.iter().for_each(output::complain);
-    let rows: Vec<Row> = found.iter().map(|snapshot| Row::of(&snapshot.record)).collect();
+    let rows: Vec<Row> = found.iter().map(Row::of).collect();
     if quiet {
         output::lines(rows.iter().map(|row| &row.id))?;
     } else {
-        let header = ["ID", "NAME", "KIND", "INSTANCE", "HYPERVISOR", "CREATED", "SIZE"];
+        let header = ["ID", "NAME", "KIND", "INSTANCE", "HYPERVISOR", "CREATED", "SIZE", "MEMORY"];
         output::list(format, &header, &rows, |row| {
             vec![
                 row.id.chars().take(12).collect(),
@@ -110,13 +118,30 @@ fn list(snapshots: &Snapshots, quiet: bool, format: Format) -> Result<ExitCode> 
                 output::word(&row.source_hypervisor),
                 format!("{} ago", output::ago(row.created_at)),
                 size::show(row.size_bytes),
+                row.memory.as_ref().map_or_else(|| "-".to_owned(), memory),
             ]
         })?;
     }
     Ok(if damaged.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// The size of a memory, and how far its compression is.
+pub(super) fn memory(memory: &Summary) -> String {
+    let size = size::show(memory.compressed_size_bytes.unwrap_or(memory.uncompressed_size_bytes));
+    match (memory.compression_state, memory.compression_progress) {
+        (CompressionState::None, _) => size,
+        (CompressionState::Compressing, Some(progress)) => {
+            format!("{size}, compressing: {} %", progress.done * 100 / progress.total.max(1))
+        }
+        (CompressionState::Compressing, None) => format!("{size}, compressing"),
+        (CompressionState::Compressed, _) => {
+            format!("{size} of {}", size::show(memory.uncompressed_size_bytes))
+        }
+        (CompressionState::Error, _) => format!("{size}, not compressed: it failed"),
+    }
+}
+
 fn document(snapshot: Snapshot) -> Document {
-    let row = Row::of(&snapshot.record);
+    let row = Row::of(&snapshot);
     Document { row, source: snapshot.record.source, directory: snapshot.directory }
 }

@@ -56,6 +56,9 @@ impl Vm for TestVm {
         self.status.send_modify(|status| status.paused = None);
         self.answer("resume").await
     }
+    async fn take_added_memory(&self) -> hypervisor::Result<()> {
+        Ok(())
+    }
     async fn snapshot(&self, _: &Path) -> hypervisor::Result<()> {
         self.answer("snapshot").await
     }

@@ -5,7 +5,7 @@ use hypeman_vmm::spec::Disk;
 use super::*;
 
 /// An instance with a disk, and a snapshot of it that is whole.
-fn asleep() -> tempfile::TempDir {
+pub(crate) fn asleep() -> tempfile::TempDir {
     let scratch = tempfile::tempdir().unwrap();
     let directory = scratch.path();
     std::fs::write(directory.join("disk"), "data").unwrap();

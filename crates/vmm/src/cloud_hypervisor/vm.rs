@@ -3,6 +3,7 @@
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use hypeman_files::AtPath;
@@ -13,6 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::api::Api;
 use super::config::VmConfig;
+use super::description::Memory;
 use super::events::{Event, Events};
 use super::pin::Pinned;
 use super::{API_SOCKET, accepted, release, serial};
@@ -37,7 +39,19 @@ pub(crate) struct CloudHypervisorVm {
 #[derive(Deserialize)]
 struct VmInfo {
     state: String,
+    config: Config,
+    /// Memory that the guest has now, in bytes.
+    memory_actual_size: Option<u64>,
 }
+
+/// The description of a VM, as far as we use it here.
+#[derive(Deserialize)]
+struct Config {
+    memory: Memory,
+}
+
+/// How often it is asked whether a guest has given memory back.
+const LOOK: Duration = Duration::from_millis(10);
 
 impl CloudHypervisorVm {
     /// Creates the VM, and listens to what the VMM tells of it from then on. Needs a tokio `LocalSet`.
@@ -175,6 +189,21 @@ impl Vm for CloudHypervisorVm {
             accepted::wait_until_served(process).await;
         }
         self.api.put("vm.resume").await
+    }
+
+    async fn take_added_memory(&self) -> Result<()> {
+        let mut asked = false;
+        loop {
+            let info = self.api.get_json::<VmInfo>("vm.info").await?;
+            let usual = info.config.memory.size;
+            if info.memory_actual_size.is_none_or(|actual| actual <= usual) {
+                return Ok(());
+            }
+            if !std::mem::replace(&mut asked, true) {
+                self.api.put_json("vm.resize", &serde_json::json!({"desired_ram": usual})).await?;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     async fn snapshot(&self, directory: &Path) -> Result<()> {

@@ -154,6 +154,10 @@ impl Vm for QemuVm {
         self.execute(qmp::cont {}).await.map(drop)
     }
 
+    async fn take_added_memory(&self) -> Result<()> {
+        Ok(()) // nothing can be added
+    }
+
     async fn snapshot(&self, directory: &Path) -> Result<()> {
         self.save(directory).await
     }

@@ -1,0 +1,105 @@
+//! A memory that is compressed aside is as usable at each moment as before.
+
+use std::path::Path;
+
+use hypeman_tests::ch::programs;
+use hypeman_tests::console::whole;
+use hypeman_tests::fixtures::bed;
+use hypeman_tests::guest::Guest;
+use hypeman_tests::needs::{Need, QEMU};
+use hypeman_tests::vm::Instance;
+use hypeman_tests::wait::until;
+use testguest::check::Sequence;
+
+use crate::promises;
+
+promises! {
+    [QEMU]
+        a_compressed_memory_is_smaller_and_the_same,
+        a_restore_that_comes_early_does_not_race,
+        a_compressed_snapshot_is_forked;
+    [Need::CloudHypervisor] a_compressed_memory_on_cloud_hypervisor_is_the_same;
+}
+
+fn log(vm: &Instance) -> std::path::PathBuf {
+    vm.directory().join("logs/app.log")
+}
+
+fn prints(log: &Path) {
+    let before = whole(log).len();
+    until("the log grows", || whole(log).len() > before + 1000);
+}
+
+fn sleep(name: &str, arguments: &[&str]) {
+    let bed = bed();
+    let guest = Guest::new(bed, name).with(arguments);
+    let options = guest.options();
+    let vm = guest.run();
+    for algorithm in ["zstd", "lz4"] {
+        prints(&log(&vm));
+        bed.ok(&["standby", "--compress", algorithm, name]);
+        let memory = || bed.inspect(name)["snapshot"].clone();
+        // What is too small is left as it is, as the double's memory.
+        until("it is compressed", || memory()["compression_state"] != "compressing");
+        if memory()["uncompressed_size_bytes"].as_u64().expect("a size") > 1 << 20 {
+            until("it is compressed", || memory()["compression_state"] == "compressed");
+            let size = |of: &str| memory()[of].as_u64().expect("a size");
+            assert!(size("compressed_size_bytes") < size("uncompressed_size_bytes"));
+            assert_eq!(memory()["compression"], algorithm);
+        }
+        bed.ok(&["restore", name]);
+        assert!(memory().is_null());
+    }
+    prints(&log(&vm));
+    bed.ok(&["kill", name]);
+    let lines = Sequence::new(&options).check(&whole(&log(&vm)));
+    assert_eq!(lines.unwrap_or_else(|broken| panic!("{broken:?}")).start, 0);
+}
+
+fn a_compressed_memory_is_smaller_and_the_same() {
+    sleep("squeezed", &[]);
+}
+
+fn a_compressed_memory_on_cloud_hypervisor_is_the_same() {
+    for program in programs() {
+        sleep("squeezed-ch", &["--hypervisor", "cloud-hypervisor", "--cloud-hypervisor", program]);
+    }
+}
+
+fn a_restore_that_comes_early_does_not_race() {
+    let name = "squeezed-early";
+    let guest = Guest::new(bed(), name);
+    let options = guest.options();
+    let vm = guest.run();
+    for round in 0..20 {
+        prints(&log(&vm));
+        bed().ok(&["standby", "--compress", if round % 2 == 0 { "zstd" } else { "lz4" }, name]);
+        std::thread::sleep(std::time::Duration::from_millis(round % 5 * 3));
+        bed().ok(&["restore", name]);
+    }
+    prints(&log(&vm));
+    bed().ok(&["kill", name]);
+    let lines = Sequence::new(&options).check(&whole(&log(&vm)));
+    assert_eq!(lines.unwrap_or_else(|broken| panic!("{broken:?}")).start, 0);
+}
+
+fn a_compressed_snapshot_is_forked() {
+    let name = "squeezed-kept";
+    let vm = Guest::new(bed(), name).run();
+    prints(&log(&vm));
+    let id = bed().ok(&["snapshot", "create", "--compress", "zstd", name]);
+    for state in ["standby", "running"] {
+        let new = format!("{name}-{state}");
+        bed().ok(&["snapshot", "fork", "--state", state, &id, &new]);
+        let fork = Instance { bed: bed(), name: new };
+        if state == "standby" {
+            bed().ok(&["restore", &fork.name]);
+        }
+        prints(&log(&fork));
+    }
+    let seen: serde_json::Value =
+        serde_json::from_str(&bed().ok(&["snapshot", "inspect", &id])).expect("JSON");
+    assert_eq!(seen[0]["memory"]["compression_state"], "compressed");
+    assert!(bed().ok(&["snapshot", "ls"]).contains(" of "));
+    bed().ok(&["snapshot", "rm", &id]);
+}
