@@ -1,16 +1,19 @@
 //! A Debian with systemd as PID 1.
 
 use std::process::Command;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use hypeman_tests::console::assert_no_hole;
+use hypeman_tests::console::{assert_no_hole, whole};
 use hypeman_tests::fixtures::{bed, debian};
 use hypeman_tests::needs::{LOGROTATE, MMDEBSTRAP, Need, QEMU, find};
 use hypeman_tests::vm::Instance;
+use hypeman_tests::wait::until;
 
 use crate::promises;
 
 promises! {
     [QEMU, MMDEBSTRAP, LOGROTATE, Need::Root] boots_logs_across_copytruncate_and_powers_off;
+    [QEMU, MMDEBSTRAP, Need::Root] a_system_sleeps_and_wakes;
 }
 
 /// The numbers that the service `traffic` printed, in the order of the log.
@@ -56,4 +59,33 @@ fn boots_logs_across_copytruncate_and_powers_off() {
         (&inspected["end"]["reason"], &inspected["end"]["exit_code"]),
         (&"guest-shutdown".into(), &0.into())
     );
+}
+
+fn a_system_sleeps_and_wakes() {
+    let arguments = ["--memory", "1g", "--show-boot", "--cmdline", "printk.devkmsg=on", debian()];
+    let vm = Instance::run(bed(), "debian-sleeps", &arguments);
+    let _ = vm.read_until("traffic 20");
+    let app_log = vm.directory().join("logs/app.log");
+    let log = || String::from_utf8_lossy(&whole(&app_log)).into_owned();
+    for _ in 0..2 {
+        bed().ok(&["standby", "debian-sleeps"]);
+        let last = traffic(&log()).last().copied().expect("a number");
+        // So long that a clock which stands still meanwhile is seen to be wrong.
+        std::thread::sleep(Duration::from_secs(3));
+        bed().ok(&["restore", "debian-sleeps"]);
+        until("it goes on", || traffic(&log()).last().is_some_and(|now| *now > last + 10));
+        until("its clock is right", || {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time").as_secs();
+            clock(&log()).is_some_and(|time| time.abs_diff(now) <= 1)
+        });
+    }
+    bed().ok(&["stop", "-t", "120", "debian-sleeps"]);
+    let numbers = traffic(&log());
+    assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "a number is missing: {numbers:?}");
+    assert!(log().contains("reboot: Power down"), "no clean end");
+}
+
+/// The time that the service printed last.
+fn clock(log: &str) -> Option<u64> {
+    log.lines().rev().find_map(|line| line.split_once("clock ")?.1.trim().parse().ok())
 }

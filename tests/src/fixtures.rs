@@ -11,7 +11,7 @@ use crate::needs::find;
 /// Name of the image of Debian's busybox.
 pub const BUSYBOX: &str = "test/busybox";
 /// Name of the image of a Debian 12 with systemd.
-pub const DEBIAN: &str = "test/debian";
+pub const DEBIAN: &str = "test/debian-with-clock";
 
 /// The shared bed.
 #[must_use]
@@ -121,7 +121,7 @@ pub fn debian() -> &'static str {
 }
 
 fn debian_tar() -> PathBuf {
-    let tar = directory().join("debian.tar");
+    let tar = directory().join("debian-with-clock.tar");
     if !tar.exists() {
         // The power button wakes logind, which needs dbus, and which udev tells of the button.
         let mut unit = tempfile::NamedTempFile::new_in(directory()).expect("a file");

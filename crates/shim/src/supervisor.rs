@@ -1,5 +1,7 @@
 //! The life of a VM from its start to the record of its end, over as many boots as its guest wants.
 
+mod ending;
+
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::rc::Rc;
@@ -8,17 +10,15 @@ use std::time::Duration;
 use hypeman_console::writer::Writer;
 use hypeman_files::Lock;
 use hypeman_guest::status;
-use hypeman_record::end::{End, Evidence, Reason, end, judge};
-use hypeman_record::format::{self, RELEASE, Versioned};
-use hypeman_record::launch::{Guest, Launch, OnReboot};
+use hypeman_record::end::{End, Reason, end};
+use hypeman_record::format::{self, RELEASE};
+use hypeman_record::launch::{Guest, Launch};
 use hypeman_record::names;
 use hypeman_record::process::Process;
 use hypeman_record::protocol::Started;
-use hypeman_record::run::{Adoption, Ended, Run};
+use hypeman_record::run::{Adoption, Run};
 use hypeman_snapshot::standby;
 use hypeman_vmm::hypervisor::Origin;
-use hypeman_vmm::process::VmmExit;
-use hypeman_vmm::vm::{ShutdownReason, Vm, VmStatus};
 use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
@@ -44,9 +44,6 @@ use crate::vm::{self, Made, Vmm};
 
 /// Most orders that wait for the driver, which takes each at once.
 const MAX_ORDERS: usize = 16;
-
-/// How long the last words of a VMM that has ended may take to be read.
-const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// How long a shim that hands its VM over writes what it has read.
 const HANDING_OVER: Duration = Duration::from_millis(200);
@@ -424,28 +421,6 @@ impl Supervisor {
         }));
     }
 
-    /// How it ended, and whether it is booted again. Enters the phase that follows.
-    async fn judge(&self, vm: &dyn Vm, exit: VmmExit) -> (End, bool) {
-        let told = told_at_last(vm).await;
-        let shutdown = if self.driver.halted() { Some(ShutdownReason::GuestHalt) } else { told.shutdown };
-        let status = hypeman_record::status::read(Path::new(names::STATUS));
-        let end = judge(Evidence {
-            guest: self.shared.launch.guest,
-            status: status.as_ref(),
-            shutdown,
-            vmm: exit,
-            force: self.driver.force(),
-        });
-        let again = end.reason == Reason::GuestReset
-            && self.shared.launch.on_reboot == OnReboot::Restart
-            && self.shared.phase() == Phase::Running;
-        self.shared.published.send_modify(|published| {
-            published.phase = if again { Phase::Booting } else { Phase::Draining };
-            published.paused = None;
-        });
-        (end, again)
-    }
-
     /// Waits until all that was captured is written.
     async fn collect<const N: usize>(&mut self, mut keepers: [Keeper; N]) -> [Option<Writer>; N] {
         let mut logs = Vec::new();
@@ -462,38 +437,6 @@ impl Supervisor {
         }
         logs.try_into().unwrap_or_else(|_| std::array::from_fn(|_| None))
     }
-
-    /// Records that it sleeps. When that cannot be, the snapshot tells.
-    fn record_sleep(&self, run: Run) {
-        self.shared.published.send_modify(|published| published.end = Some(asleep()));
-        let mut run = Run { end: Some(Ended { at: Timestamp::now(), end: asleep() }), ..run };
-        run.envelope.format = Run::FORMAT; // a release that knows no standby is not to boot the VM anew
-        if let Err(error) = format::write(Path::new(names::RUN), &run) {
-            self.shared.journal.note(format_args!("the standby cannot be recorded: {error}"));
-        }
-    }
-
-    /// Records the end; on a full disk, as soon as there is room.
-    async fn record(&mut self, run: Run, end: End) {
-        let run = Run { end: Some(Ended { at: Timestamp::now(), end: end.clone() }), ..run };
-        self.shared.published.send_modify(|published| {
-            published.end.get_or_insert(end);
-            published.phase = Phase::Draining;
-        });
-        while let Err(error) = format::write(Path::new(names::RUN), &run) {
-            self.shared.journal.note(format_args!("the end cannot be recorded yet: {error}"));
-            let discard = self.shared.discard.clone();
-            let wait = tokio::time::timeout(Duration::from_secs(1), discard.cancelled());
-            if let Some(Ok(())) = self.driver.meanwhile(wait).await {
-                return;
-            }
-        }
-    }
-}
-
-/// The end of a run that has none: it goes on when it is restored.
-fn asleep() -> End {
-    end(Reason::Standby, 0, "it was put to standby".to_owned())
 }
 
 /// The run as it is with this shim.
@@ -513,13 +456,6 @@ fn taken_over(mut run: Run, why: &str) -> Result<Run> {
 fn recorded(made: Made) -> Result<Made> {
     format::write_unsynced(Path::new(names::RUN), &made.run).start("record the run")?;
     Ok(made)
-}
-
-/// What the VMM has told at last; all of it, if that comes in time.
-async fn told_at_last(vm: &dyn Vm) -> VmStatus {
-    let mut status = vm.status();
-    let _ = tokio::time::timeout(LAST_WORDS, status.wait_for(|status| status.is_last)).await;
-    status.borrow().clone()
 }
 
 /// What init has reported before a reboot is not true of the next boot. In place, which needs no room on a full disk.
