@@ -21,6 +21,9 @@ use testguest::Options;
 /// Rounds of each in turn.
 const ROUNDS: usize = 20;
 
+/// Where the guest prints that is driven by hand.
+const LOG: &str = "by-hand.log";
+
 /// Forks at once.
 const FORKS: usize = 10;
 
@@ -58,21 +61,24 @@ fn sleep() {
     let vm = Guest::new(&bed, "sleeps").with(&["--accel", "tcg"]).run();
     let log = vm.directory().join("logs/app.log");
     prints(&log);
+    bed.ok(&["standby", "sleeps"]);
     let mut hand = ByHand::start(scratch.path(), false);
+    prints(&scratch.path().join(LOG));
+    hand.standby();
     let mut times: [Vec<Duration>; 4] = Default::default();
-    // One after the other in turn, so that both meet the same weather.
+    // One after the other in turn, so that both meet the same weather; and while one is up, the other sleeps.
     for _ in 0..ROUNDS {
-        times[0].push(timed(|| hand.standby()).0);
-        times[1].push(timed(|| bed.ok(&["standby", "sleeps"])).0);
-        let (restored, again) = timed(|| {
-            let mut again = ByHand::start(scratch.path(), true);
-            again.ask(&json!({"execute": "cont"}));
-            again
+        let (restored, mut hand) = timed(|| {
+            let mut hand = ByHand::start(scratch.path(), true);
+            hand.ask(&json!({"execute": "cont"}));
+            hand
         });
         times[2].push(restored);
-        hand = again;
+        prints(&scratch.path().join(LOG));
+        times[0].push(timed(|| hand.standby()).0);
         times[3].push(timed(|| bed.ok(&["restore", "sleeps"])).0);
         prints(&log);
+        times[1].push(timed(|| bed.ok(&["standby", "sleeps"])).0);
     }
     let [by_hand, ours, by_hand_back, ours_back] = times.map(median);
     println!("| QEMU on TCG, 32 MiB, median of {ROUNDS} | by hand | hypeman | on top |\n|---|---|---|---|");
@@ -96,7 +102,7 @@ impl ByHand {
         let mut command = Command::new(find("qemu-system-x86_64").expect("QEMU"));
         command.args(["-machine", "q35", "-accel", "tcg", "-cpu", "max", "-nodefaults", "-no-user-config"]);
         command.args(["-display", "none", "-m", "32", "-kernel", testguest(), "-append", &cmdline]);
-        command.arg("-serial").arg(format!("file:{}", scratch.join("by-hand.log").display()));
+        command.arg("-serial").arg(format!("file:{}", scratch.join(LOG).display()));
         command.arg("-qmp").arg(format!("unix:{},server=on,wait=off", socket.display()));
         if from_memory {
             command.arg("-S").arg("-incoming").arg(format!("exec:cat {}", memory.display()));
@@ -118,7 +124,8 @@ impl ByHand {
     }
 
     fn ask(&mut self, request: &Value) -> Value {
-        writeln!(self.qmp.get_mut(), "{request}").expect("QMP");
+        // At once: QEMU does not wait for the end of the line.
+        self.qmp.get_mut().write_all(format!("{request}\n").as_bytes()).expect("QMP");
         self.answer()
     }
 

@@ -24,7 +24,7 @@ type Action = fn(&Instance);
 type Invariant = fn(&Instance, &Options);
 
 /// What can be done to an instance that runs.
-const ACTIONS: [(&str, Action); 9] = [
+const ACTIONS: [(&str, Action); 12] = [
     ("stop", |vm| command(vm, &["stop", "-t", "0"])),
     ("kill", |vm| command(vm, &["kill"])),
     ("restart", |vm| command(vm, &["restart", "-t", "0"])),
@@ -41,6 +41,18 @@ const ACTIONS: [(&str, Action); 9] = [
         vm.kill("vmm");
         let _ = vm.wait();
         command(vm, &["start"]);
+    }),
+    ("paused and resumed", |vm| {
+        command(vm, &["pause"]);
+        command(vm, &["resume"]);
+    }),
+    ("slept and woken", |vm| {
+        command(vm, &["standby"]);
+        command(vm, &["restore"]);
+    }),
+    ("slept and given up", |vm| {
+        command(vm, &["standby"]);
+        command(vm, &["kill"]);
     }),
     ("shim killed", |vm| vm.kill("shim")),
     ("shim killed and stopped", |vm| {

@@ -1,13 +1,13 @@
 //! A shim that is killed costs nothing: the next command gives its VM another, and the console reads on.
 
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use hypeman_tests::bed::Bed;
 use hypeman_tests::ch::programs;
-use hypeman_tests::console::{assert_no_hole, files, whole};
+use hypeman_tests::console::{assert_whole, whole};
 use hypeman_tests::disk::SmallDisk;
 use hypeman_tests::fixtures::{bed, busybox};
 use hypeman_tests::guest::Guest;
@@ -16,7 +16,6 @@ use hypeman_tests::processes::is_alive;
 use hypeman_tests::vm::Instance;
 use hypeman_tests::wait::until;
 use rustix::process::{Pid, Signal, kill_process};
-use testguest::Options;
 use testguest::check::Sequence;
 
 use crate::console::wait_for_growth;
@@ -61,16 +60,6 @@ fn kill_shim(directory: &Path) -> u32 {
     pid
 }
 
-fn log(vm: &Instance) -> PathBuf {
-    vm.directory().join("logs/app.log")
-}
-
-fn assert_whole(log: &Path, options: &Options) {
-    files(log).iter().for_each(|file| assert_no_hole(file));
-    let lines = Sequence::new(options).check(&whole(log)).unwrap_or_else(|broken| panic!("{broken:?}"));
-    assert_eq!(lines.start, 0);
-}
-
 /// Commands that look at an instance.
 const COMMANDS: [&[&str]; 7] = [
     &["ps"],
@@ -90,7 +79,7 @@ fn kill_thirty_times(name: &str, arguments: &[&str]) {
     let guest = Guest::new(&bed, name).with(&rotating).with(arguments);
     let options = guest.options();
     let vm = guest.run();
-    let (directory, log) = (vm.directory(), log(&vm));
+    let (directory, log) = (vm.directory(), vm.log());
     let vmm = vm.pid("vmm");
     for round in 0..30_u64 {
         let before = whole(&log).len();
@@ -125,7 +114,7 @@ fn upgrade_twenty_times(name: &str, arguments: &[&str]) {
     let guest = Guest::new(&bed, name).with(arguments);
     let options = guest.options();
     let vm = guest.run();
-    let (directory, log, vmm) = (vm.directory(), log(&vm), vm.pid("vmm"));
+    let (directory, log, vmm) = (vm.directory(), vm.log(), vm.pid("vmm"));
     let wait = bed.command(&["wait", name]).stdout(Stdio::piped()).spawn().expect("hypeman wait");
     for _ in 0..20 {
         let before = whole(&log).len();
@@ -193,7 +182,7 @@ fn cut(name: &str, arguments: &[&str]) {
     let guest = Guest::new(&bed, name).with(arguments);
     let options = guest.options();
     let vm = guest.run();
-    let (directory, log) = (vm.directory(), log(&vm));
+    let (directory, log) = (vm.directory(), vm.log());
     for round in (1..=5).rev() {
         wait_for_growth(&log, 50_000);
         kill_shim(&directory);
@@ -219,7 +208,7 @@ fn fill(name: &str, arguments: &[&str]) {
     let guest = Guest::new(&bed, name).with(arguments);
     let options = guest.options();
     let vm = guest.run();
-    let (directory, log) = (vm.directory(), log(&vm));
+    let (directory, log) = (vm.directory(), vm.log());
     for size in ["600k", "800k", "20m"] {
         until("the disk is full", || disk.is_full());
         let before = log.metadata().expect("the log").len();
@@ -284,7 +273,7 @@ fn what_ended_while_nobody_was_there_shows_so() {
     until("the VMM is gone", || !is_alive(vmm));
     let seen = bed().inspect("alone");
     assert_eq!((&seen["state"], &seen["end"]["reason"]), (&"Stopped".into(), &"vanished".into()));
-    assert!(!whole(&log(&vm)).contains(&0));
+    assert!(!whole(&vm.log()).contains(&0));
 }
 
 fn a_foreground_run_goes_on_over_an_adoption() {

@@ -1,15 +1,12 @@
 //! A memory that is compressed aside is as usable at each moment as before.
 
-use std::path::Path;
-
 use hypeman_tests::ch::programs;
-use hypeman_tests::console::whole;
+use hypeman_tests::console::assert_whole;
 use hypeman_tests::fixtures::bed;
 use hypeman_tests::guest::Guest;
 use hypeman_tests::needs::{Need, QEMU};
 use hypeman_tests::vm::Instance;
 use hypeman_tests::wait::until;
-use testguest::check::Sequence;
 
 use crate::promises;
 
@@ -21,22 +18,13 @@ promises! {
     [Need::CloudHypervisor] a_compressed_memory_on_cloud_hypervisor_is_the_same;
 }
 
-fn log(vm: &Instance) -> std::path::PathBuf {
-    vm.directory().join("logs/app.log")
-}
-
-fn prints(log: &Path) {
-    let before = whole(log).len();
-    until("the log grows", || whole(log).len() > before + 1000);
-}
-
 fn sleep(name: &str, arguments: &[&str]) {
     let bed = bed();
     let guest = Guest::new(bed, name).with(arguments);
     let options = guest.options();
     let vm = guest.run();
     for algorithm in ["zstd", "lz4"] {
-        prints(&log(&vm));
+        vm.prints();
         bed.ok(&["standby", "--compress", algorithm, name]);
         let memory = || bed.inspect(name)["snapshot"].clone();
         // What is too small is left as it is, as the double's memory.
@@ -50,10 +38,9 @@ fn sleep(name: &str, arguments: &[&str]) {
         bed.ok(&["restore", name]);
         assert!(memory().is_null());
     }
-    prints(&log(&vm));
+    vm.prints();
     bed.ok(&["kill", name]);
-    let lines = Sequence::new(&options).check(&whole(&log(&vm)));
-    assert_eq!(lines.unwrap_or_else(|broken| panic!("{broken:?}")).start, 0);
+    assert_whole(&vm.log(), &options);
 }
 
 fn a_compressed_memory_is_smaller_and_the_same() {
@@ -72,21 +59,20 @@ fn a_restore_that_comes_early_does_not_race() {
     let options = guest.options();
     let vm = guest.run();
     for round in 0..20 {
-        prints(&log(&vm));
+        vm.prints();
         bed().ok(&["standby", "--compress", if round % 2 == 0 { "zstd" } else { "lz4" }, name]);
         std::thread::sleep(std::time::Duration::from_millis(round % 5 * 3));
         bed().ok(&["restore", name]);
     }
-    prints(&log(&vm));
+    vm.prints();
     bed().ok(&["kill", name]);
-    let lines = Sequence::new(&options).check(&whole(&log(&vm)));
-    assert_eq!(lines.unwrap_or_else(|broken| panic!("{broken:?}")).start, 0);
+    assert_whole(&vm.log(), &options);
 }
 
 fn a_compressed_snapshot_is_forked() {
     let name = "squeezed-kept";
     let vm = Guest::new(bed(), name).run();
-    prints(&log(&vm));
+    vm.prints();
     let id = bed().ok(&["snapshot", "create", "--compress", "zstd", name]);
     for state in ["standby", "running"] {
         let new = format!("{name}-{state}");
@@ -95,7 +81,7 @@ fn a_compressed_snapshot_is_forked() {
         if state == "standby" {
             bed().ok(&["restore", &fork.name]);
         }
-        prints(&log(&fork));
+        fork.prints();
     }
     let seen: serde_json::Value =
         serde_json::from_str(&bed().ok(&["snapshot", "inspect", &id])).expect("JSON");

@@ -1,7 +1,7 @@
 //! A fork is another machine that goes on where its source was, and touches nothing of it.
 
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hypeman_tests::bed::Bed;
@@ -11,7 +11,7 @@ use hypeman_tests::fixtures::{bed, busybox};
 use hypeman_tests::guest::Guest;
 use hypeman_tests::needs::{BUSYBOX, Need, QEMU};
 use hypeman_tests::vm::Instance;
-use hypeman_tests::wait::{eventually, until};
+use hypeman_tests::wait::eventually;
 use testguest::check::Sequence;
 
 use crate::promises;
@@ -27,16 +27,6 @@ promises! {
         ten_forks_at_once_are_ten_machines;
 }
 
-fn log(bed: &Bed, name: &str) -> PathBuf {
-    let id = bed.inspect(name)["id"].as_str().expect("an id").to_owned();
-    bed.data_dir.join("instances").join(id).join("logs/app.log")
-}
-
-fn prints(log: &Path) {
-    let before = whole(log).len();
-    until("the log grows", || whole(log).len() > before + 1000);
-}
-
 /// An instance that a command of the test has made.
 fn made<'a>(bed: &'a Bed, name: &str) -> Instance<'a> {
     Instance { bed, name: name.to_owned() }
@@ -46,41 +36,36 @@ fn fork(name: &str, arguments: &[&str]) {
     let bed = bed();
     let guest = Guest::new(bed, name).with(arguments);
     let options = guest.options();
-    let _source = guest.run();
-    prints(&log(bed, name));
-    let new = format!("{name}-new");
-    let id = bed.ok(&["fork", name, &new]);
-    let _fork = made(bed, &new);
-    assert_eq!(bed.inspect(&new)["id"], id.as_str());
-    let asleep = format!("{name}-asleep");
-    bed.ok(&["fork", "--state", "standby", name, &asleep]);
-    let _asleep = made(bed, &asleep);
-    assert_eq!(bed.inspect(&asleep)["state"], "Standby");
-    bed.ok(&["restore", &asleep]);
-    let stopped = format!("{name}-stopped");
-    bed.ok(&["fork", "--state", "stopped", name, &stopped]);
-    let _stopped = made(bed, &stopped);
-    for name in [name, &new, &asleep] {
-        assert_eq!(bed.inspect(name)["state"], "Running");
-        prints(&log(bed, name));
-        bed.ok(&["kill", name]);
-        assert_no_hole(&log(bed, name));
-    }
-    // Each goes on where its source was: not one line is missing or doubled in either.
-    let lines = |name: &str| {
-        let log = whole(&log(bed, name));
-        let begin = log.iter().position(|&byte| byte == b'\n').expect("a line") + 1;
-        let log =
-            if name.contains("-") && !log.starts_with(b"0000000000 ") { &log[begin..] } else { &log[..] };
-        Sequence::new(&options).check(log).unwrap_or_else(|broken| panic!("{name}: {broken:?}"))
+    let source = guest.run();
+    source.prints();
+    let forked = |as_: &str, state: &[&str]| {
+        let new = format!("{name}-{as_}");
+        let id = bed.ok(&[&["fork"], state, &[name, &new]].concat());
+        assert_eq!(bed.inspect(&new)["id"], id.as_str());
+        made(bed, &new)
     };
-    assert_eq!(lines(name).start, 0);
-    assert!(lines(&new).start > 0 && lines(&asleep).start >= lines(&new).start);
-    assert_eq!(bed.inspect(&stopped)["state"], "Created");
-    bed.ok(&["start", &stopped]);
-    prints(&log(bed, &stopped));
-    bed.ok(&["kill", &stopped]);
-    assert_eq!(lines(&stopped).start, 0);
+    let running = forked("new", &[]);
+    let asleep = forked("asleep", &["--state", "standby"]);
+    let stopped = forked("stopped", &["--state", "stopped"]);
+    assert_eq!((asleep.state().as_str(), stopped.state().as_str()), ("Standby", "Created"));
+    bed.ok(&["restore", &asleep.name]);
+    bed.ok(&["start", &stopped.name]);
+    for vm in [&source, &running, &asleep, &stopped] {
+        assert_eq!(vm.state(), "Running");
+        vm.prints();
+        bed.ok(&["kill", &vm.name]);
+        assert_no_hole(&vm.log());
+    }
+    // Each goes on where its source was: not one line is missing or doubled in any.
+    let lines = |vm: &Instance, begin: usize| {
+        let lines = Sequence::new(&options).check(&whole(&vm.log())[begin..]);
+        lines.unwrap_or_else(|broken| panic!("{}: {broken:?}", vm.name)).start
+    };
+    let second_line =
+        |vm: &Instance| whole(&vm.log()).iter().position(|&byte| byte == b'\n').expect("a line") + 1;
+    assert_eq!((lines(&source, 0), lines(&stopped, 0)), (0, 0));
+    let (first, then) = (lines(&running, second_line(&running)), lines(&asleep, second_line(&asleep)));
+    assert!(0 < first && first <= then, "{first} {then}");
 }
 
 fn a_fork_goes_on_where_its_source_was_and_that_goes_on_too() {
@@ -147,8 +132,8 @@ fn now() -> u64 {
 fn linux_goes_on_with_its_clock_right() {
     for (name, machine) in [("linux-sleeps", "qemu"), ("linux-sleeps-micro", "qemu-microvm")] {
         let arguments = ["--memory", "128m", "--hypervisor", machine, busybox(), "sh", "-c", COUNTER];
-        let _vm = Instance::run(bed(), name, &arguments);
-        let log = log(bed(), name);
+        let vm = Instance::run(bed(), name, &arguments);
+        let log = vm.log();
         eventually("it ticks", || last(&log).filter(|(tick, ..)| *tick > 5));
         bed().ok(&["standby", name]);
         let before = last(&log).expect("a tick");
@@ -168,7 +153,7 @@ fn ten_forks_at_once_are_ten_machines() {
     let bed = bed();
     let arguments = ["--memory", "128m", "--disk-size", "64m", busybox(), "sh", "-c", COUNTER];
     let source = Instance::run(bed, "mother", &arguments);
-    let log_of_source = log(bed, "mother");
+    let log_of_source = source.log();
     eventually("it ticks", || last(&log_of_source).filter(|(tick, ..)| *tick > 5));
     bed.ok(&["standby", "mother"]);
     let overlay = source.directory().join("disks/overlay");
@@ -182,8 +167,8 @@ fn ten_forks_at_once_are_ten_machines() {
         }
     });
     let mut ids: Vec<String> = Vec::new();
-    for name in &names {
-        let log = log(bed, name);
+    for (name, fork) in names.iter().zip(&forks) {
+        let log = fork.log();
         let (tick, lines, ..) = eventually("it has its own name", || {
             last(&log).filter(|(tick, _, _, host)| *tick > before.1 && host == name)
         });

@@ -1,7 +1,5 @@
 //! Named snapshots: what they keep outlives the instance, and can be had again, in place or as another.
 
-use std::path::PathBuf;
-
 use hypeman_tests::bed::Bed;
 use hypeman_tests::ch::{ByHand, programs};
 use hypeman_tests::console::{assert_no_hole, boots, whole};
@@ -26,27 +24,16 @@ promises! {
     [QEMU, BUSYBOX] an_instance_is_put_back_to_what_it_was;
 }
 
-fn log(bed: &Bed, name: &str) -> PathBuf {
-    let id = bed.inspect(name)["id"].as_str().expect("an id").to_owned();
-    bed.data_dir.join("instances").join(id).join("logs/app.log")
-}
-
-fn prints(bed: &Bed, name: &str) {
-    let log = log(bed, name);
-    let before = whole(&log).len();
-    until("the log grows", || whole(&log).len() > before + 1000);
-}
-
 fn outlive(name: &str, arguments: &[&str]) {
     let scratch = tempfile::tempdir().expect("a directory");
     let bed = Bed::new(scratch.path());
     let guest = Guest::new(&bed, name).with(arguments);
     let options = guest.options();
     let source = guest.run();
-    prints(&bed, name);
+    source.prints();
     let id = bed.ok(&["snapshot", "create", "--name", "before", name]);
     assert_eq!(bed.inspect(name)["state"], "Running", "it goes on");
-    prints(&bed, name);
+    source.prints();
     let listed: serde_json::Value =
         serde_json::from_str(&bed.ok(&["snapshot", "ls", "--format", "json"])).expect("JSON");
     assert_eq!(
@@ -59,17 +46,17 @@ fn outlive(name: &str, arguments: &[&str]) {
     bed.ok(&["kill", name]);
     bed.ok(&["snapshot", "restore", name, "before"]);
     assert_eq!(bed.inspect(name)["state"], "Running");
-    prints(&bed, name);
+    source.prints();
     bed.ok(&["kill", name]);
-    assert_no_hole(&log(&bed, name));
+    assert_no_hole(&source.log());
     drop(source);
     // The instance is gone, and its snapshot is not.
     for new in ["one", "two"] {
         bed.ok(&["snapshot", "fork", &id[..6], new]);
-        let _new = Instance { bed: &bed, name: new.to_owned() };
-        prints(&bed, new);
+        let fork = Instance { bed: &bed, name: new.to_owned() };
+        fork.prints();
         bed.ok(&["kill", new]);
-        let whole = whole(&log(&bed, new));
+        let whole = whole(&fork.log());
         let begin = whole.iter().position(|&byte| byte == b'\n').expect("a line") + 1;
         let lines = Sequence::new(&options).check(&whole[begin..]);
         assert!(lines.unwrap_or_else(|broken| panic!("{broken:?}")).start > 0, "it goes on where that was");
@@ -121,14 +108,14 @@ fn a_legacy_snapshot_comes_back_and_forks_on_a_socket() {
         std::fs::remove_dir_all(&old).expect("nothing of it is needed any more");
         bed.ok(&["snapshot", "fork", "legacy", "first"]);
         let first = Instance { bed: &bed, name: "first".to_owned() };
-        prints(&bed, "first");
-        let goes_on = [printed, whole(&log(&bed, "first"))].concat();
+        first.prints();
+        let goes_on = [printed, whole(&first.log())].concat();
         let lines = Sequence::new(&options).check(&goes_on);
         assert_eq!(lines.unwrap_or_else(|broken| panic!("{broken:?}")).start, 0);
         bed.ok(&["fork", "first", "second"]);
         let second = Instance { bed: &bed, name: "second".to_owned() };
         for vm in [&first, &second] {
-            copytruncate_five_times(&options, &vm.directory().join("logs/app.log"), 2000);
+            copytruncate_five_times(&options, &vm.log(), 2000);
         }
     }
 }
@@ -153,11 +140,11 @@ fn what_a_snapshot_cannot_be_is_told() {
     );
     // Disks alone may go elsewhere.
     bed.ok(&["snapshot", "fork", "--hypervisor", "qemu-microvm", "--state", "running", "disks", "new"]);
-    let _new = Instance { bed: &bed, name: "new".to_owned() };
+    let new = Instance { bed: &bed, name: "new".to_owned() };
     assert_eq!(bed.inspect("new")["hypervisor"], "qemu-microvm");
-    prints(&bed, "new");
+    new.prints();
     bed.ok(&["kill", "new", name]);
-    assert_eq!(boots(&whole(&log(&bed, "new"))).len(), 1);
+    assert_eq!(boots(&whole(&new.log())).len(), 1);
     let inspected: serde_json::Value =
         serde_json::from_str(&bed.ok(&["snapshot", "inspect", "disks", "memory"])).expect("JSON");
     assert_eq!((&inspected[0]["kind"], &inspected[1]["kind"]), (&"Stopped".into(), &"Standby".into()));
@@ -184,7 +171,7 @@ fn an_instance_is_put_back_to_what_it_was() {
     assert_eq!(overlay.metadata().expect("the disk").modified().expect("a time"), before);
     bed().ok(&["start", name]);
     until("it has booted a third time", || {
-        String::from_utf8_lossy(&whole(&vm.directory().join("logs/app.log"))).matches("file ").count() == 3
+        String::from_utf8_lossy(&whole(&vm.log())).matches("file ").count() == 3
     });
     bed().ok(&["snapshot", "rm", "one"]);
 }

@@ -6,18 +6,15 @@ use std::time::Duration;
 
 use hypeman_tests::bed::{Bed, Outcome};
 use hypeman_tests::ch::programs;
-use hypeman_tests::console::{assert_no_hole, files, whole};
+use hypeman_tests::console::assert_whole;
 use hypeman_tests::disk::SmallDisk;
 use hypeman_tests::fixtures::bed;
 use hypeman_tests::guest::Guest;
 use hypeman_tests::needs::{Need, QEMU};
 use hypeman_tests::processes;
-use hypeman_tests::vm::Instance;
 use hypeman_tests::wait::until;
 use rustix::fs::FallocateFlags;
 use rustix::process::{Pid, Signal, kill_process};
-use testguest::Options;
-use testguest::check::Sequence;
 
 use crate::promises;
 
@@ -38,44 +35,23 @@ promises! {
     [QEMU, Need::Root] a_full_disk_leaves_the_vm_running;
 }
 
-/// The instance as it was, at each of its files.
-fn log(vm: &Instance) -> std::path::PathBuf {
-    vm.directory().join("logs/app.log")
-}
-
-fn assert_whole(log: &Path, options: &Options) {
-    files(log).iter().for_each(|file| assert_no_hole(file));
-    let lines = Sequence::new(options).check(&whole(log)).unwrap_or_else(|broken| panic!("{broken:?}"));
-    assert_eq!(lines.start, 0);
-}
-
-/// Waits until it has printed so much more, whatever was rotated meanwhile.
-fn prints(log: &Path) {
-    let before = whole(log).len();
-    until("the log grows", || whole(log).len() > before + 1000);
-}
-
-fn state(bed: &Bed, name: &str) -> String {
-    bed.inspect(name)["state"].as_str().expect("a state").to_owned()
-}
-
 /// Puts it to standby and restores it, again and again, in full output.
 fn sleep(name: &str, rounds: u64, arguments: &[&str]) {
     let bed = bed();
     let guest = Guest::new(bed, name).with(arguments);
     let options = guest.options();
     let vm = guest.run();
-    let (directory, log) = (vm.directory(), log(&vm));
+    let (directory, log) = (vm.directory(), vm.log());
     for round in 0..rounds {
-        prints(&log);
+        vm.prints();
         bed.ok(&["standby", name]);
-        assert_eq!(state(bed, name), "Standby", "round {round}");
+        assert_eq!(vm.state(), "Standby", "round {round}");
         assert_eq!(processes::inside(&directory), Vec::<String>::new());
         assert_whole(&log, &options);
         bed.ok(&["restore", name]);
-        assert_eq!(state(bed, name), "Running", "round {round}");
+        assert_eq!(vm.state(), "Running", "round {round}");
     }
-    prints(&log);
+    vm.prints();
     bed.ok(&["kill", name]);
     assert_whole(&log, &options);
 }
@@ -97,13 +73,13 @@ fn kill_on_the_way(name: &str, arguments: &[&str]) {
     let guest = Guest::new(&bed, name).with(arguments);
     let options = guest.options();
     let vm = guest.run();
-    let (directory, log) = (vm.directory(), log(&vm));
+    let (directory, log) = (vm.directory(), vm.log());
     let mut ended = [0, 0];
     for round in 0..50_u64 {
-        if state(&bed, name) == "Running" {
-            prints(&log);
+        if vm.state() == "Running" {
+            vm.prints();
         }
-        let verb = if state(&bed, name) == "Running" { "standby" } else { "restore" };
+        let verb = if vm.state() == "Running" { "standby" } else { "restore" };
         let mut command = bed
             .command(&[verb, name])
             .stdout(Stdio::null())
@@ -118,18 +94,18 @@ fn kill_on_the_way(name: &str, arguments: &[&str]) {
         }
         let _ = command.wait();
         until("it runs or sleeps", || {
-            let state = state(&bed, name);
+            let state = vm.state();
             assert!(
                 ["Running", "Standby", "Paused", "Initializing", "Shutdown"].contains(&&*state),
                 "{state}"
             );
             ["Running", "Standby"].contains(&&*state)
         });
-        ended[usize::from(state(&bed, name) == "Standby")] += 1;
+        ended[usize::from(vm.state() == "Standby")] += 1;
     }
     assert!(ended.iter().all(|&times| times > 5), "of both there was some: {ended:?}");
     bed.ok(&["restore", name]);
-    prints(&log);
+    vm.prints();
     bed.ok(&["kill", name]);
     assert_whole(&log, &options);
     for left in ["snapshot", "snapshot.new", "snapshot.used"] {
@@ -161,7 +137,7 @@ fn a_stop_or_a_kill_goes_before_a_standby() {
     for (verb, code) in [(&["stop", "-t", "0"][..], 137), (&["kill"][..], 137)] {
         let name = format!("sleep-{}", verb[0]);
         let vm = Guest::new(bed(), &name).run();
-        prints(&log(&vm));
+        vm.prints();
         let mut standby = bed().command(&["standby", &name]).stderr(Stdio::null()).spawn().expect("standby");
         let outcome = bed().run(&[verb, &[&*name]].concat());
         let _ = standby.wait();
@@ -180,18 +156,18 @@ fn two_who_put_it_to_standby_at_once() {
     let guest = Guest::new(bed(), name);
     let options = guest.options();
     let vm = guest.run();
-    prints(&log(&vm));
+    vm.prints();
     let spawn = || bed().command(&["standby", name]).stderr(Stdio::piped()).spawn().expect("standby");
     let outcomes = [spawn(), spawn()].map(|child| Outcome::from(child.wait_with_output().expect("its end")));
     assert!(outcomes.iter().any(|outcome| outcome.code == 0), "{outcomes:?}");
     for outcome in outcomes.iter().filter(|outcome| outcome.code != 0) {
         assert!(outcome.stderr.contains(name), "{outcome:?}");
     }
-    assert_eq!(state(bed(), name), "Standby");
+    assert_eq!(vm.state(), "Standby");
     bed().ok(&["restore", name]);
-    prints(&log(&vm));
+    vm.prints();
     bed().ok(&["kill", name]);
-    assert_whole(&log(&vm), &options);
+    assert_whole(&vm.log(), &options);
 }
 
 fn a_full_disk_leaves_the_vm_running() {
@@ -201,8 +177,8 @@ fn a_full_disk_leaves_the_vm_running() {
     let guest = Guest::new(&bed, name);
     let options = guest.options();
     let vm = guest.run();
-    let log = log(&vm);
-    prints(&log);
+    let log = vm.log();
+    vm.prints();
     // Room for the log, but not for the memory.
     let filler = disk.path().join("filler");
     let file = std::fs::File::create(&filler).expect("a file");
@@ -211,13 +187,13 @@ fn a_full_disk_leaves_the_vm_running() {
         .expect("fill it");
     drop(file);
     bed.fails(&["standby", name], &[name, "cannot be put to standby", "No space left"]);
-    assert_eq!(state(&bed, name), "Running");
+    assert_eq!(vm.state(), "Running");
     assert!(!vm.directory().join("snapshot.new").exists());
-    prints(&log);
+    vm.prints();
     std::fs::remove_file(&filler).expect("make room");
     bed.ok(&["standby", name]);
     bed.ok(&["restore", name]);
-    prints(&log);
+    vm.prints();
     bed.ok(&["kill", name]);
     assert_whole(&log, &options);
 }
@@ -266,7 +242,7 @@ fn a_damaged_snapshot_is_told_and_stays() {
     let guest = Guest::new(bed(), name);
     let options = guest.options();
     let vm = guest.run();
-    prints(&log(&vm));
+    vm.prints();
     bed().ok(&["standby", name]);
     let memory = vm.directory().join("snapshot/memory");
     let good = std::fs::read(&memory).expect("the memory");
@@ -275,7 +251,7 @@ fn a_damaged_snapshot_is_told_and_stays() {
     bad[middle] ^= 1;
     std::fs::write(&memory, bad).expect("damage it");
     bed().fails(&["restore", name], &[name, "memory is damaged", "standby as before"]);
-    assert_eq!(state(bed(), name), "Standby");
+    assert_eq!(vm.state(), "Standby");
     std::fs::write(&memory, &good[..good.len() - 1]).expect("cut it");
     bed().fails(&["restore", name], &[name, "memory is damaged", "hypeman kill"]);
     std::fs::remove_file(&memory).expect("remove it");
@@ -283,9 +259,9 @@ fn a_damaged_snapshot_is_told_and_stays() {
     assert_eq!(processes::inside(&vm.directory()), Vec::<String>::new());
     std::fs::write(&memory, good).expect("mend it");
     bed().ok(&["restore", name]);
-    prints(&log(&vm));
+    vm.prints();
     bed().ok(&["kill", name]);
-    assert_whole(&log(&vm), &options);
+    assert_whole(&vm.log(), &options);
 }
 
 fn a_snapshot_of_another_release_or_of_a_changed_disk_is_refused() {
@@ -302,7 +278,7 @@ fn a_snapshot_of_another_release_or_of_a_changed_disk_is_refused() {
     changed["disks"] = serde_json::json!([{"path": "launch.json", "size": 1, "modified": [1, 1]}]);
     std::fs::write(&manifest, changed.to_string()).expect("write");
     bed().fails(&["restore", name], &[name, "launch.json", "changed", "hypeman kill"]);
-    assert_eq!(state(bed(), name), "Standby");
+    assert_eq!(vm.state(), "Standby");
     std::fs::write(&manifest, text).expect("write");
     bed().ok(&["restore", name]);
 }

@@ -3,6 +3,9 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use testguest::Options;
+use testguest::check::Sequence;
+
 /// All files of the log, oldest first.
 #[must_use]
 pub fn files(app_log: &Path) -> Vec<PathBuf> {
@@ -29,6 +32,16 @@ pub fn boots(log: &[u8]) -> Vec<&[u8]> {
     let mut starts: Vec<usize> = (0..log.len()).filter(|&at| begins_line(at)).collect();
     starts.push(log.len());
     starts.windows(2).map(|pair| &log[pair[0]..pair[1]]).collect()
+}
+
+/// A log of the test guest has no hole, and all lines from the first on, each once.
+///
+/// # Panics
+/// When something is missing or doubled.
+pub fn assert_whole(app_log: &Path, options: &Options) {
+    files(app_log).iter().for_each(|file| assert_no_hole(file));
+    let lines = Sequence::new(options).check(&whole(app_log)).unwrap_or_else(|broken| panic!("{broken:?}"));
+    assert_eq!(lines.start, 0);
 }
 
 /// A file has no hole: it has blocks for all its bytes, and none of them is NUL.

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
 use crate::bed::Bed;
+use crate::console::whole;
+use crate::wait::{DEADLINE, until, within};
 
 /// An instance of a test's.
 #[derive(Debug)]
@@ -31,10 +33,41 @@ impl<'a> Instance<'a> {
         self.bed.data_dir.join("instances").join(id)
     }
 
+    /// The file of its console's log.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.directory().join("logs/app.log")
+    }
+
+    /// Waits until it has printed some more lines, whatever is rotated meanwhile.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn prints(&self) {
+        let log = self.log();
+        let before = whole(&log).len();
+        until("the log grows", || whole(&log).len() > before + 1000);
+    }
+
+    /// Its state.
+    #[must_use]
+    pub fn state(&self) -> String {
+        self.bed.inspect(&self.name)["state"].as_str().expect("a state").to_owned()
+    }
+
     /// Waits for its end; returns the exit code.
+    ///
+    /// # Panics
+    /// When it does not end.
     #[must_use]
     pub fn wait(&self) -> i32 {
-        self.bed.ok(&["wait", &self.name]).parse().expect("an exit code")
+        let mut wait =
+            self.bed.command(&["wait", &self.name]).stdout(Stdio::piped()).spawn().expect("hypeman wait");
+        let ended = within(DEADLINE, || wait.try_wait().expect("hypeman wait"));
+        let _ = wait.kill();
+        assert!(ended.is_some_and(|status| status.success()), "{} has not ended: {ended:?}", self.name);
+        let output = wait.wait_with_output().expect("its output").stdout;
+        String::from_utf8_lossy(&output).trim().parse().expect("an exit code")
     }
 
     /// A process id from its record: `shim` or `vmm`.

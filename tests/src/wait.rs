@@ -24,7 +24,8 @@ pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     eventually(what, || is_so().then_some(()));
 }
 
-fn within<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+/// Looks until there is something, or the time is up.
+pub fn within<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + limit;
     loop {
         if let Some(found) = look() {
