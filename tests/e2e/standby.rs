@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hypeman_tests::bed::{Bed, Outcome};
 use hypeman_tests::ch::programs;
-use hypeman_tests::console::assert_whole;
+use hypeman_tests::console::{assert_whole, boots, whole};
 use hypeman_tests::disk::SmallDisk;
 use hypeman_tests::fixtures::bed;
 use hypeman_tests::guest::Guest;
@@ -15,6 +15,8 @@ use hypeman_tests::processes;
 use hypeman_tests::wait::until;
 use rustix::fs::FallocateFlags;
 use rustix::process::{Pid, Signal, kill_process};
+
+use testguest::check::Sequence;
 
 use crate::promises;
 
@@ -28,6 +30,7 @@ promises! {
         a_snapshot_of_another_release_or_of_a_changed_disk_is_refused,
         whoever_is_killed_on_the_way_the_vm_runs_or_sleeps,
         a_stop_or_a_kill_goes_before_a_standby,
+        a_vmm_that_dies_on_the_way_has_ended,
         two_who_put_it_to_standby_at_once;
     [Need::CloudHypervisor]
         fifty_sleeps_on_cloud_hypervisor_lose_and_double_nothing,
@@ -148,6 +151,29 @@ fn a_stop_or_a_kill_goes_before_a_standby() {
             Some("Standby") => assert!(verb[0] == "stop" || outcome.code == 0, "{outcome:?}"),
             _ => panic!("{seen}"),
         }
+    }
+}
+
+fn a_vmm_that_dies_on_the_way_has_ended() {
+    let name = "sleep-dies";
+    let guest = Guest::new(bed(), name);
+    let options = guest.options();
+    let vm = guest.run();
+    for round in 0..20 {
+        vm.prints();
+        let vmm = vm.pid("vmm");
+        let mut standby =
+            bed().command(&["standby", name]).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        std::thread::sleep(Duration::from_millis(round));
+        let vmm = i32::try_from(vmm).ok().and_then(Pid::from_raw).expect("a pid");
+        let _ = kill_process(vmm, Signal::KILL);
+        let _ = standby.as_mut().expect("standby").wait();
+        until("it has ended or sleeps", || ["Stopped", "Standby"].contains(&&*vm.state()));
+        for boot in boots(&whole(&vm.log())) {
+            let lines = Sequence::new(&options).check(boot);
+            assert_eq!(lines.unwrap_or_else(|broken| panic!("{broken:?}")).start, 0);
+        }
+        bed().ok(&[if vm.state() == "Standby" { "restore" } else { "start" }, name]);
     }
 }
 

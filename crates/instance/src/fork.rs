@@ -3,6 +3,8 @@
 //! All paths in the directory of an instance are relative to it, so what belongs to the machine is copied as it is. Logs, sockets
 //! and what was recorded of its runs are the source's own.
 
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use hypeman_files::{AtPath, Draft, copy_sparse, sync_directory};
@@ -19,6 +21,7 @@ use crate::adopt::adopt;
 use crate::create::publish;
 use crate::error::{Error, Needs, Result};
 use crate::observe::{self, Holder};
+use crate::pause::pause;
 use crate::snapshots::Snapshot;
 use crate::start::{self, Programs};
 use crate::store::{Instance, Store};
@@ -118,7 +121,7 @@ pub(crate) fn begin(store: &Store, instance: &Instance, target: Target, programs
 }
 
 /// Does something with an instance that does not run, and does not begin to meanwhile. One that runs is put to standby for it, and goes on
-/// afterwards, whatever became of it.
+/// afterwards, whatever became of it; one that someone had paused stands still again then.
 pub(crate) fn while_asleep<T>(
     store: &Store,
     source: &Instance,
@@ -126,13 +129,16 @@ pub(crate) fn while_asleep<T>(
     work: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
     adopt(source, &programs.hypeman)?;
-    let runs = source.observe()?.state.is_active();
-    if runs {
+    let state = source.observe()?.state;
+    if state.is_active() {
         sleep::standby(source, &programs.hypeman)?;
     }
     let done = locked(source, work);
-    if runs {
+    if state.is_active() {
         sleep::restore(store, source, programs)?;
+    }
+    if state == State::Paused {
+        pause(source)?;
     }
     done
 }
@@ -180,7 +186,7 @@ pub(crate) fn copy_machine(from: &Path, to: &Path, with_memory: bool) -> Result<
 
 /// Copies the files of a directory, which survive a power cut then.
 fn copy_directory(from: &Path, to: &Path) -> Result<()> {
-    std::fs::create_dir(to).at(to)?;
+    DirBuilder::new().mode(0o700).create(to).at(to)?;
     for entry in std::fs::read_dir(from).at(from)? {
         let entry = entry.at(from)?;
         let target = to.join(entry.file_name());

@@ -38,8 +38,8 @@ pub(crate) async fn go_on_again(vm: Rc<dyn Vm>) -> Begun {
     if standby::is_begun(here) || standby::is_used(here) {
         vm.abandon_snapshot().await.map_err(told)?;
         standby::withdraw(here).map_err(told)?;
-        // The killed shim's own request may not have been carried out yet. One that stands still already refuses this.
-        let _ = vm.pause().await;
+        // The killed shim's own request may not have been carried out yet.
+        vm.pause().await.map_err(told)?;
         vm.resume().await.map_err(told)?;
     }
     Ok(())

@@ -71,7 +71,8 @@ pub(crate) fn take_over(
 #[derive(Debug)]
 pub(crate) struct Keeper {
     gone: CancellationToken,
-    task: JoinHandle<Option<Writer>>,
+    /// Until it has given the log back.
+    task: Option<JoinHandle<Option<Writer>>>,
 }
 
 impl Keeper {
@@ -79,7 +80,7 @@ impl Keeper {
         keep: impl FnOnce(CancellationToken) -> F,
     ) -> Keeper {
         let gone = CancellationToken::new();
-        Keeper { task: spawn_local(keep(gone.clone())), gone }
+        Keeper { task: Some(spawn_local(keep(gone.clone()))), gone }
     }
 
     /// Nothing comes any more but what has come by now.
@@ -87,14 +88,18 @@ impl Keeper {
         self.gone.cancel();
     }
 
-    /// Waits until all is written that had come when it was stopped, and gives the log back, unless a fault of ours has lost it.
+    /// Waits until all is written that had come when it was stopped, and gives the log back, once, unless a fault of ours has lost it.
     pub(crate) async fn finish(&mut self) -> Option<Writer> {
-        (&mut self.task).await.ok().flatten()
+        let log = self.task.as_mut()?.await;
+        self.task = None; // only now: whoever waits may give up, and wait again
+        log.ok().flatten()
     }
 
     /// Ends it, also when something is not written.
     pub(crate) fn abandon(&self) {
-        self.task.abort();
+        if let Some(task) = &self.task {
+            task.abort();
+        }
     }
 }
 
@@ -171,12 +176,30 @@ pub(crate) fn keep_output(shared: &Rc<Shared>, output: OwnedFd, log: Writer) -> 
     })
 }
 
+/// Reads a console that is connected already, for as long as this is waited for. Without one it waits for ever.
+pub(crate) fn keep_reading<'a>(
+    shared: &Shared,
+    console: Option<&Console>,
+    log: &'a mut Writer,
+) -> Result<impl Future<Output = ()> + use<'a>> {
+    let output = console.map(|console| console.output.try_clone()).transpose();
+    let output = output.start("read the console")?;
+    let mut on_event = noter(shared, names::APP_LOG);
+    Ok(async move {
+        if let Some(output) = output {
+            // Whatever ends it, the keeper that comes next meets it too.
+            let _ = capture(output, log, &CancellationToken::new(), &mut on_event).await;
+        }
+        std::future::pending().await
+    })
+}
+
 /// Brings into the log what a VMM has held back that keeps its paused guest's output from a slow reader.
 pub(crate) async fn take_rest(shared: &Shared, vm: &dyn Vm, kept: &Keep, log: &mut Writer) -> Result<()> {
     let stopped = CancellationToken::new();
     stopped.cancel();
-    while let Some(console) = vm.rest_of_console().await.start("read the rest of the console")? {
-        kept.put(&console).start("keep the console's connection")?;
+    let mut keep = |console: &Console| kept.put(console);
+    while let Some(console) = vm.rest_of_console(&mut keep).await.start("read the rest of the console")? {
         if keep::waiting(&console) == 0 {
             break;
         }

@@ -273,7 +273,7 @@ impl Supervisor {
     async fn take_over(&mut self, run: Run) -> Result<Boot> {
         let shared = self.shared.clone();
         let vmm = Vmm::adopt(&shared.launch, &run)?;
-        let app = logs::take_over(&shared.launch, vmm.memory(), &shared.journal)?;
+        let mut app = logs::take_over(&shared.launch, vmm.memory(), &shared.journal)?;
         let log = logs::open(&shared.launch, names::VMM_LOG)?;
         let from = run.adoptions.last().map(|adoption| adoption.reason.clone()).unwrap_or_default();
         // Nothing is kept of a FIFO, of which nothing is lost with its reader.
@@ -282,7 +282,14 @@ impl Supervisor {
             Err(error) => (Keep::new().start("keep the console's connection")?, None, error.to_string()),
         };
         let was_full = console.as_ref().map(keep::is_full);
-        let Some(made) = self.driver.meanwhile(vmm.connect_again(run, console)).await else {
+        // Meanwhile it is read: a VMM that waits for its reader would not answer.
+        let read = logs::keep_reading(&shared, console.as_ref(), &mut app)?;
+        let connected = tokio::select! {
+            biased;
+            connected = self.driver.meanwhile(vmm.connect_again(run, console)) => connected,
+            () = read => None,
+        };
+        let Some(made) = connected else {
             vmm.end().await;
             return Err(Error::new("it was ended while it was being taken over".to_owned()));
         };

@@ -1,6 +1,7 @@
 //! The snapshot in the directory of an instance, from its first byte to its last use.
 
-use std::fs::File;
+use std::fs::{DirBuilder, File};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use hypeman_files::{AtPath, sync_directory};
@@ -47,7 +48,8 @@ pub fn is_used(directory: &Path) -> bool {
 pub fn begin(directory: &Path) -> Result<()> {
     remove(directory, NEW)?;
     let path = directory.join(NEW);
-    Ok(std::fs::create_dir(&path).at(&path)?)
+    // A guest's memory is nobody else's business, and not every VMM makes its files private.
+    Ok(DirBuilder::new().mode(0o700).create(&path).at(&path)?)
 }
 
 /// Makes the new snapshot whole: all that a VMM has written there, and the disks that it writes, survive a power cut from here

@@ -61,6 +61,9 @@ pub struct VmStatus {
     pub is_last: bool,
 }
 
+/// Keeps a connection to a console for whoever needs it when we are gone.
+pub type KeepConsole<'a> = dyn FnMut(&Console) -> std::io::Result<()> + 'a;
+
 /// A VM in a VMM that runs. A future that is dropped gives up the answer, not the request.
 #[async_trait(?Send)]
 pub trait Vm {
@@ -85,8 +88,8 @@ pub trait Vm {
     /// are not part of it.
     async fn snapshot(&self, directory: &Path) -> Result<()>;
     /// Another connection to the console of a paused VM, in which lies what the VMM had held back, as much as fits in; `None` for a VMM
-    /// that holds nothing back. Whoever was connected is not any more.
-    async fn rest_of_console(&self) -> Result<Option<Console>>;
+    /// that holds nothing back. Whoever was connected is not any more. `keep` sees the connection before anything comes over it.
+    async fn rest_of_console(&self, keep: &mut KeepConsole<'_>) -> Result<Option<Console>>;
     /// Gives up a snapshot that was begun, by this shim or by one before, so that the VM can go on.
     async fn abandon_snapshot(&self) -> Result<()>;
     /// Whether the guest has halted all its CPUs with interrupts off: it will never run again. A VMM that cannot tell says no.

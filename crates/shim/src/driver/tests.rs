@@ -6,7 +6,7 @@ use std::process::Command;
 use async_trait::async_trait;
 use hypeman_files::Lock;
 use hypeman_vmm::hypervisor;
-use hypeman_vmm::vm::Console;
+use hypeman_vmm::vm::{Console, KeepConsole};
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 
@@ -62,7 +62,7 @@ impl Vm for TestVm {
     async fn snapshot(&self, _: &Path) -> hypervisor::Result<()> {
         self.answer("snapshot").await
     }
-    async fn rest_of_console(&self) -> hypervisor::Result<Option<Console>> {
+    async fn rest_of_console(&self, _keep: &mut KeepConsole<'_>) -> hypervisor::Result<Option<Console>> {
         Ok(None)
     }
     async fn abandon_snapshot(&self) -> hypervisor::Result<()> {

@@ -1,21 +1,31 @@
 //! The serial line's socket. Cloud Hypervisor binds it in `vm.create` (`vmm/src/console_devices.rs`), and accepts one
 //! client at a time from when the guest boots (`vmm/src/serial_manager.rs`); until then a client waits in the backlog.
 
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use hypeman_files::AtPath;
-use tokio::net::UnixStream;
+use tokio::net::UnixSocket;
 
 use super::SERIAL_SOCKET;
 use crate::hypervisor::Result;
-use crate::vm::Console;
+use crate::vm::{Console, KeepConsole};
 
 /// Connects to the serial line.
 pub(crate) async fn connect(directory: &Path) -> Result<Console> {
+    connect_kept(directory, &mut |_| Ok(())).await
+}
+
+/// As [`connect`], with a connection that `keep` has seen before anything comes over it.
+pub(crate) async fn connect_kept(directory: &Path, keep: &mut KeepConsole<'_>) -> Result<Console> {
     let path = directory.join(SERIAL_SOCKET);
     let console = async {
-        let output = UnixStream::connect(&path).await?.into_std()?;
-        Ok(Console { input: output.try_clone()?.into(), output: output.into() })
+        let socket = UnixSocket::new_stream()?;
+        let [output, input] = [socket.as_fd().try_clone_to_owned()?, socket.as_fd().try_clone_to_owned()?];
+        let console = Console { output, input };
+        keep(&console)?;
+        drop(socket.connect(&path).await?);
+        Ok(console)
     };
     let connected: std::io::Result<Console> = console.await;
     Ok(connected.at(&path)?)

@@ -20,7 +20,7 @@ use super::pin::Pinned;
 use super::{API_SOCKET, accepted, release, serial};
 use crate::hypervisor::{Error, Result, Vmm};
 use crate::process::VmmProcess;
-use crate::vm::{Console, Paused, ShutdownReason, Vm, VmStatus};
+use crate::vm::{Console, KeepConsole, Paused, ShutdownReason, Vm, VmStatus};
 
 /// A VM that was created there.
 pub(crate) struct CloudHypervisorVm {
@@ -82,6 +82,16 @@ impl CloudHypervisorVm {
         let vm = CloudHypervisorVm::listen(vmm)?;
         vm.api.put_json(request, body).await?;
         Ok(vm)
+    }
+
+    /// Asks for another state. A VM that is in it already refuses that, and is as it should be: the request of a shim that was killed may
+    /// be carried out late.
+    async fn switch(&self, request: &str, state: &str) -> Result<()> {
+        let Err(refused) = self.api.put(request).await else { return Ok(()) };
+        match self.api.get_json::<VmInfo>("vm.info").await {
+            Ok(info) if info.state == state => Ok(()),
+            _ => Err(refused),
+        }
     }
 
     fn listen(vmm: Vmm<'_>) -> Result<CloudHypervisorVm> {
@@ -181,14 +191,14 @@ impl Vm for CloudHypervisorVm {
     }
 
     async fn pause(&self) -> Result<()> {
-        self.api.put("vm.pause").await
+        self.switch("vm.pause", "Paused").await
     }
 
     async fn resume(&self) -> Result<()> {
         if let Some(process) = self.drops_until_accepted {
             accepted::wait_until_served(process).await;
         }
-        self.api.put("vm.resume").await
+        self.switch("vm.resume", "Running").await
     }
 
     async fn take_added_memory(&self) -> Result<()> {
@@ -211,13 +221,13 @@ impl Vm for CloudHypervisorVm {
         self.api.put_json("vm.snapshot", &destination).await
     }
 
-    async fn rest_of_console(&self) -> Result<Option<Console>> {
+    async fn rest_of_console(&self, keep: &mut KeepConsole<'_>) -> Result<Option<Console>> {
         if self.drops_until_accepted.is_some() {
             return Ok(None); // a release that keeps nothing back
         }
         // It sends what it has kept back when the guest prints more, or to a new client (`attach_client` in
         // `vmm/src/serial_manager.rs`), as much as the socket takes.
-        let console = serial::connect(&self.directory).await?;
+        let console = serial::connect_kept(&self.directory, keep).await?;
         accepted::wait_until_served(self.process).await;
         Ok(Some(console))
     }

@@ -20,7 +20,7 @@ use super::events::Events;
 use super::migration::FileFormat;
 use super::{CONSOLE_IN, CONSOLE_OUT, CONTROL_SOCKET, QMP_SOCKET, registers};
 use crate::hypervisor::{Error, Result, Vmm};
-use crate::vm::{Console, Paused, Vm, VmStatus};
+use crate::vm::{Console, KeepConsole, Paused, Vm, VmStatus};
 
 /// Capacity asked for the console's pipe, in bytes: the most an ordinary user may have (`/proc/sys/fs/pipe-max-size`,
 /// pipe(7)). While no one reads, so much is kept before the guest has to wait.
@@ -162,7 +162,7 @@ impl Vm for QemuVm {
         self.save(directory).await
     }
 
-    async fn rest_of_console(&self) -> Result<Option<Console>> {
+    async fn rest_of_console(&self, _keep: &mut KeepConsole<'_>) -> Result<Option<Console>> {
         Ok(None) // what it could not write into the pipe is still the UART's, and part of the snapshot (hw/char/serial.c)
     }
 

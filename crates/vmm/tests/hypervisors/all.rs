@@ -9,7 +9,7 @@ use hypeman_vmm::vm::{Paused, ShutdownReason};
 use testguest::check::Sequence;
 use testguest::{Finish, Options};
 
-use crate::bed::{Bed, create, drain, machines, on_each, read, spec, start};
+use crate::bed::{Bed, create, drain, machines, on_each, read, spec, start, while_reading};
 
 #[test]
 fn the_console_begins_with_the_first_byte_and_ends_with_the_last() {
@@ -69,7 +69,7 @@ fn a_paused_guest_prints_nothing_and_goes_on_where_it_was() {
         let mut bytes = read(&mut bed, |bytes| bytes.len() > 1000).await;
         let mut status = bed.vm.status();
         assert_eq!(status.borrow().paused, None);
-        bed.vm.pause().await.unwrap();
+        while_reading(&bed.console.output, &mut bytes, bed.vm.pause()).await.unwrap();
         let told = status.wait_for(|status| status.paused.is_some()).await.unwrap().paused.clone();
         assert_eq!(told, Some(Paused::Requested));
         while drain(&bed.console.output, &mut bytes) {}
@@ -111,7 +111,7 @@ fn a_snapshot_goes_on_where_it_was() {
         let mut bed = start(&machine, &options).await;
         bed.vm.boot().await.unwrap();
         let mut bytes = read(&mut bed, |bytes| bytes.len() > 1000).await;
-        bed.vm.pause().await.unwrap();
+        while_reading(&bed.console.output, &mut bytes, bed.vm.pause()).await.unwrap();
         let snapshot = bed.directory.path().join("a snapshot");
         std::fs::create_dir(&snapshot).unwrap();
         bed.vm.snapshot("a snapshot".as_ref()).await.unwrap();

@@ -208,6 +208,22 @@ pub(crate) async fn read(bed: &mut Bed, enough: impl Fn(&[u8]) -> bool) -> Vec<u
     bytes
 }
 
+/// Waits for something while the console is read, as a shim does: a VMM may wait for its reader.
+pub(crate) async fn while_reading<T>(
+    output: &OwnedFd,
+    bytes: &mut Vec<u8>,
+    work: impl Future<Output = T>,
+) -> T {
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => return done,
+            () = tokio::time::sleep(Duration::from_millis(1)) => while drain(output, bytes) {},
+        }
+    }
+}
+
 /// Reads what is there; whether there was anything.
 pub(crate) fn drain(fd: &OwnedFd, bytes: &mut Vec<u8>) -> bool {
     let mut buffer = [0; 65536];
