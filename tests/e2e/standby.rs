@@ -98,10 +98,9 @@ fn kill_on_the_way(name: &str, arguments: &[&str]) {
         let _ = command.wait();
         until("it runs or sleeps", || {
             let state = vm.state();
-            assert!(
-                ["Running", "Standby", "Paused", "Initializing", "Shutdown"].contains(&&*state),
-                "{state}"
-            );
+            let on_the_way = ["Running", "Standby", "Paused", "Initializing", "Shutdown"];
+            let told = || bed.ok(&["logs", "--source", "hypeman", name]);
+            assert!(on_the_way.contains(&&*state), "{state}: {}", told());
             ["Running", "Standby"].contains(&&*state)
         });
         ended[usize::from(vm.state() == "Standby")] += 1;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use hypeman_guest::status::Status;
-use hypeman_record::end::End;
+use hypeman_record::end::{End, Reason};
 use hypeman_record::launch::{Guest, Launch};
 use hypeman_record::state::State;
 use hypeman_record::{names, status};
@@ -83,7 +83,10 @@ impl Shared {
             (Phase::Draining, _) => {
                 (State::Shutdown, Some("it has ended, and what it printed is being written".to_owned()))
             }
-            (Phase::Ended, _) => (State::Stopped, None),
+            (Phase::Ended, _) => {
+                let end = published.end.as_ref().map(|end| end.reason);
+                (if end == Some(Reason::Standby) { State::Standby } else { State::Stopped }, None)
+            }
         }
     }
 }
