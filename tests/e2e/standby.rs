@@ -143,6 +143,8 @@ fn a_stop_or_a_kill_goes_before_a_standby() {
         let mut standby = bed().command(&["standby", &name]).stderr(Stdio::null()).spawn().expect("standby");
         let outcome = bed().run(&[verb, &[&*name]].concat());
         let _ = standby.wait();
+        // On a busy disk what it has printed may still be on its way.
+        until("it has ended or sleeps", || ["Stopped", "Standby"].contains(&&*vm.state()));
         let seen = bed().inspect(&name);
         match seen["state"].as_str() {
             Some("Stopped") => assert_eq!(seen["end"]["exit_code"], code),
