@@ -116,6 +116,7 @@ async fn live(listener: UnixListener, launch: Launch, journal: Rc<Journal>, mode
         has_told: false,
     };
     let lived = supervisor.live(adopted).await;
+    drop(supervisor); // with its queue: whoever has ordered something too late is answered
     if matches!(lived, Ok(Lived::ToTheEnd | Lived::ToStandby)) {
         shared.enter(Phase::Ended);
     } else {
