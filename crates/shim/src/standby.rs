@@ -114,6 +114,7 @@ impl Suspension<'_> {
         };
         let keeper = match console {
             Ok(console) => {
+                keeper.stop(); // it may not have come to that: the next one waits for its log
                 // On a full disk the last keeper has still something to write.
                 let log = async move { if log.is_some() { log } else { keeper.finish().await } };
                 logs::keep_console(self.shared, self.vm.clone(), console, self.kept.clone(), log)
