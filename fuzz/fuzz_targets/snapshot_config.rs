@@ -10,8 +10,7 @@ fuzz_target!(|text: &[u8]| {
         assert_eq!(restored(&changed, "serial.sock"), Ok(None));
     }
     let fork = Fork {
-        source: "/a/vm1".into(),
-        target: "/b/vm2".into(),
+        moves: vec![("/a/vm1".into(), "/b/vm2".into())],
         vsock: Some("vsock.sock".into()),
         nets: vec![Net { tap: Some("tap7".into()), ..Net::default() }],
     };

@@ -1,6 +1,6 @@
 //! What is true of an instance whatever was done to it: each action of its life, crossed with each invariant.
 
-use hypeman_tests::ch::programs;
+use hypeman_tests::ch::on_each;
 use hypeman_tests::console::{assert_no_hole, boots, files, whole};
 use hypeman_tests::fixtures::bed;
 use hypeman_tests::guest::Guest;
@@ -79,9 +79,7 @@ fn each_action_keeps_each_invariant_on_qemu() {
 }
 
 fn each_action_keeps_each_invariant_on_cloud_hypervisor() {
-    for program in programs() {
-        cross("ch", &["--hypervisor", "cloud-hypervisor", "--cloud-hypervisor", program]);
-    }
+    on_each(|arguments| cross("ch", arguments));
 }
 
 fn cross(machine: &str, arguments: &[&str]) {

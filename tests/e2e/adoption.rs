@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use hypeman_tests::bed::Bed;
-use hypeman_tests::ch::programs;
+use hypeman_tests::ch::on_each;
 use hypeman_tests::console::{assert_whole, whole};
 use hypeman_tests::disk::SmallDisk;
 use hypeman_tests::fixtures::{bed, busybox};
@@ -105,7 +105,7 @@ fn thirty_kills_in_full_output_lose_and_double_nothing() {
 }
 
 fn thirty_kills_on_cloud_hypervisor_lose_and_double_nothing() {
-    on_cloud_hypervisor(kill_thirty_times);
+    on_each(|arguments| kill_thirty_times("on-ch", arguments));
 }
 
 fn upgrade_twenty_times(name: &str, arguments: &[&str]) {
@@ -141,7 +141,7 @@ fn twenty_upgrades_in_full_output_lose_nothing() {
 }
 
 fn twenty_upgrades_on_cloud_hypervisor_lose_nothing() {
-    on_cloud_hypervisor(upgrade_twenty_times);
+    on_each(|arguments| upgrade_twenty_times("on-ch", arguments));
 }
 
 fn an_upgrade_of_all_is_one_of_those_with_another_program() {
@@ -160,19 +160,12 @@ fn an_upgrade_of_all_is_one_of_those_with_another_program() {
     new.fails(&["upgrade-shims", "of-new"], &["of-new", "Stopped"]);
 }
 
-/// The arguments for each Cloud Hypervisor that there is to be tried.
-fn on_cloud_hypervisor(test: impl Fn(&str, &[&str])) {
-    for program in programs() {
-        test("on-ch", &["--hypervisor", "cloud-hypervisor", "--cloud-hypervisor", program]);
-    }
-}
-
 fn a_copytruncate_between_kill_and_adoption_loses_nothing() {
     cut("cut", &[]);
 }
 
 fn a_copytruncate_on_cloud_hypervisor_loses_nothing() {
-    on_cloud_hypervisor(cut);
+    on_each(|arguments| cut("on-ch", arguments));
 }
 
 /// Done by hand as logrotate does it (`copytruncate`, logrotate(8)); as long as nobody writes, that loses nothing.
@@ -199,7 +192,7 @@ fn a_kill_on_a_full_disk_loses_nothing() {
 }
 
 fn a_kill_on_a_full_disk_on_cloud_hypervisor_loses_nothing() {
-    on_cloud_hypervisor(fill);
+    on_each(|arguments| fill("on-ch", arguments));
 }
 
 fn fill(name: &str, arguments: &[&str]) {
@@ -280,7 +273,7 @@ fn a_foreground_run_goes_on_over_an_adoption() {
     let script = "i=0; while [ $i -lt 8 ]; do echo tick $i; i=$((i+1)); sleep 0.5; done; exit 7";
     let arguments = ["run", "--name", "foreground", busybox(), "sh", "-c", script];
     let mut run = bed().command(&arguments).stdout(Stdio::piped()).spawn().expect("hypeman run");
-    let vm = Instance { bed: bed(), name: "foreground".to_owned() };
+    let vm = Instance::named(bed(), "foreground");
     let mut lines = BufReader::new(run.stdout.take().expect("piped")).lines();
     assert_eq!(lines.next().expect("a line").expect("a line"), "tick 0");
     let directory = vm.directory();
@@ -302,7 +295,7 @@ fn the_end_of_a_program_is_told_after_an_adoption() {
             "echo up; trap 'echo asked; exit 9' TERM; while :; do sleep 0.1; done",
         ]);
         bed().ok(&arguments);
-        let vm = Instance { bed: bed(), name: name.clone() };
+        let vm = Instance::named(bed(), &name);
         let _ = vm.read_until("up");
         let directory = vm.directory();
         kill_shim(&directory);

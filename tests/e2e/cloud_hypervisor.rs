@@ -218,7 +218,7 @@ fn dead_at_each_stage() {
             let cmdline = options(0).to_string();
             let create = [&["create", "--name", &name][..], &arguments(&broken, &cmdline)].concat();
             bed().ok(&create);
-            let vm = Instance { bed: bed(), name: name.clone() };
+            let vm = Instance::named(bed(), &name);
             for _ in 0..5 {
                 // Death may come after the start has been reported.
                 if bed().run(&["start", &name]).code == 0 {
@@ -268,7 +268,7 @@ fn no_log_no_vm() {
     for program in programs() {
         let cmdline = options(0).to_string();
         bed().ok(&[&["create", "--name", "ch-no-log"][..], &arguments(program, &cmdline)].concat());
-        let vm = Instance { bed: bed(), name: "ch-no-log".to_owned() };
+        let vm = Instance::named(bed(), "ch-no-log");
         std::fs::create_dir(vm.directory().join("logs/app.log")).expect("a directory in its place");
         bed().fails(&["start", "ch-no-log"], &["app.log"]);
         let journal = bed().ok(&["logs", "--source", "hypeman", "ch-no-log"]);

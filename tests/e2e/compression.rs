@@ -1,6 +1,6 @@
 //! A memory that is compressed aside is as usable at each moment as before.
 
-use hypeman_tests::ch::programs;
+use hypeman_tests::ch::on_each;
 use hypeman_tests::console::assert_whole;
 use hypeman_tests::fixtures::bed;
 use hypeman_tests::guest::Guest;
@@ -48,9 +48,7 @@ fn a_compressed_memory_is_smaller_and_the_same() {
 }
 
 fn a_compressed_memory_on_cloud_hypervisor_is_the_same() {
-    for program in programs() {
-        sleep("squeezed-ch", &["--hypervisor", "cloud-hypervisor", "--cloud-hypervisor", program]);
-    }
+    on_each(|arguments| sleep("squeezed-ch", arguments));
 }
 
 fn a_restore_that_comes_early_does_not_race() {
@@ -77,7 +75,7 @@ fn a_compressed_snapshot_is_forked() {
     for state in ["standby", "running"] {
         let new = format!("{name}-{state}");
         bed().ok(&["snapshot", "fork", "--state", state, &id, &new]);
-        let fork = Instance { bed: bed(), name: new };
+        let fork = Instance::named(bed(), &new);
         if state == "standby" {
             bed().ok(&["restore", &fork.name]);
         }

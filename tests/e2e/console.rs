@@ -146,7 +146,7 @@ fn whole_when_everyone_but_shim_and_vmm_is_killed() {
     let arguments: Vec<&str> = ["run"].into_iter().chain(arguments.iter().map(String::as_str)).collect();
     let mut cli = bed().command(&arguments).stdout(std::process::Stdio::null()).spawn().expect("hypeman run");
     until("it runs", || bed().run(&["inspect", name]).code == 0 && !bed().inspect(name)["run"].is_null());
-    let vm = Instance { bed: bed(), name: name.to_owned() };
+    let vm = Instance::named(bed(), name);
     let app_log = vm.directory().join("logs/app.log");
     wait_for_growth(&app_log, 1);
     cli.kill().expect("kill -9 the CLI");

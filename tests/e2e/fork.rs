@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hypeman_tests::bed::Bed;
-use hypeman_tests::ch::programs;
+use hypeman_tests::ch::on_each;
 use hypeman_tests::console::{assert_no_hole, whole};
 use hypeman_tests::fixtures::{bed, busybox};
 use hypeman_tests::guest::Guest;
@@ -27,11 +27,6 @@ promises! {
         ten_forks_at_once_are_ten_machines;
 }
 
-/// An instance that a command of the test has made.
-fn made<'a>(bed: &'a Bed, name: &str) -> Instance<'a> {
-    Instance { bed, name: name.to_owned() }
-}
-
 fn fork(name: &str, arguments: &[&str]) {
     let bed = bed();
     let guest = Guest::new(bed, name).with(arguments);
@@ -42,7 +37,7 @@ fn fork(name: &str, arguments: &[&str]) {
         let new = format!("{name}-{as_}");
         let id = bed.ok(&[&["fork"], state, &[name, &new]].concat());
         assert_eq!(bed.inspect(&new)["id"], id.as_str());
-        made(bed, &new)
+        Instance::named(bed, &new)
     };
     let running = forked("new", &[]);
     let asleep = forked("asleep", &["--state", "standby"]);
@@ -73,9 +68,7 @@ fn a_fork_goes_on_where_its_source_was_and_that_goes_on_too() {
 }
 
 fn a_fork_on_cloud_hypervisor_goes_on_where_its_source_was() {
-    for program in programs() {
-        fork("forks-ch", &["--hypervisor", "cloud-hypervisor", "--cloud-hypervisor", program]);
-    }
+    on_each(|arguments| fork("forks-ch", arguments));
 }
 
 fn what_cannot_be_forked_is_told_and_nothing_is_left() {
@@ -96,7 +89,7 @@ fn a_fork_of_a_sparse_disk_is_sparse() {
     let disk = std::fs::File::create(source.directory().join("disks/overlay")).expect("a disk");
     disk.set_len(50 << 30).expect("make it large");
     bed.ok(&["fork", "sparse", "fork"]);
-    let fork = made(&bed, "fork");
+    let fork = Instance::named(&bed, "fork");
     let copy = fork.directory().join("disks/overlay").metadata().expect("the copy");
     assert_eq!(copy.len(), 50 << 30);
     assert!(copy.blocks() < 100, "{} blocks", copy.blocks());
@@ -160,7 +153,7 @@ fn ten_forks_at_once_are_ten_machines() {
     let disk = || std::fs::read(&overlay).expect("read the disk");
     let before = (disk(), last(&log_of_source).expect("a tick").0);
     let names: Vec<String> = (0..10).map(|number| format!("daughter-{number}")).collect();
-    let forks: Vec<Instance<'_>> = names.iter().map(|name| made(bed, name)).collect();
+    let forks: Vec<Instance<'_>> = names.iter().map(|name| Instance::named(bed, name)).collect();
     std::thread::scope(|scope| {
         for name in &names {
             scope.spawn(|| bed.ok(&["fork", "--state", "running", "mother", name]));

@@ -191,7 +191,7 @@ fn one_in_use_is_not_removed() {
         "sleep 1",
         busybox_tar().to_str().expect("UTF-8"),
     ]);
-    let vm = Instance { bed: bed(), name: "uses-it".to_owned() };
+    let vm = Instance::named(bed(), "uses-it");
     bed().ok(&["create", "--name", "uses-it", "test/used"]);
     bed().fails(&["image", "rm", "test/used"], &["test/used", "uses-it"]);
     let kernel = bed().inspect("uses-it")["kernel"]["version"].as_str().expect("a version").to_owned();

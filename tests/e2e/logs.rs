@@ -56,7 +56,7 @@ fn a_foreground_run_ends_when_its_reader_has_gone() {
     let arguments: Vec<&str> = ["run"].into_iter().chain(arguments.iter().map(String::as_str)).collect();
     let mut command = bed().command(&arguments);
     let mut cli = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("hypeman run");
-    let vm = Instance { bed: bed(), name: "unread-run".to_owned() };
+    let vm = Instance::named(bed(), "unread-run");
     let mut first = [0; 1];
     cli.stdout.as_mut().expect("piped").read_exact(&mut first).expect("a byte");
     drop(cli.stdout.take());

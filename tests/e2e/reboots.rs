@@ -76,7 +76,7 @@ fn a_program_that_reboots_has_ended() {
     bed().fails(&["create", "--on-reboot", "restart", busybox(), "true"], &["restart", "--on-reboot"]);
     let outcome =
         bed().run(&["run", "--name", "exec-reboots", busybox(), "sh", "-c", "echo once; reboot -f"]);
-    let _vm = Instance { bed: bed(), name: "exec-reboots".to_owned() };
+    let _vm = Instance::named(bed(), "exec-reboots");
     assert_eq!((outcome.code, outcome.stdout.as_str()), (125, "once\n"), "{outcome:?}");
     assert_eq!(bed().inspect("exec-reboots")["end"]["reason"], "guest-reset");
 }

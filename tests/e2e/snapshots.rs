@@ -1,7 +1,7 @@
 //! Named snapshots: what they keep outlives the instance, and can be had again, in place or as another.
 
 use hypeman_tests::bed::Bed;
-use hypeman_tests::ch::{ByHand, programs};
+use hypeman_tests::ch::{ByHand, on_each, programs};
 use hypeman_tests::console::{assert_no_hole, boots, whole};
 use hypeman_tests::fixtures::{bed, busybox, testguest};
 use hypeman_tests::guest::Guest;
@@ -53,7 +53,7 @@ fn outlive(name: &str, arguments: &[&str]) {
     // The instance is gone, and its snapshot is not.
     for new in ["one", "two"] {
         bed.ok(&["snapshot", "fork", &id[..6], new]);
-        let fork = Instance { bed: &bed, name: new.to_owned() };
+        let fork = Instance::named(&bed, new);
         fork.prints();
         bed.ok(&["kill", new]);
         let whole = whole(&fork.log());
@@ -70,9 +70,7 @@ fn a_snapshot_outlives_its_instance() {
 }
 
 fn a_snapshot_on_cloud_hypervisor_outlives_its_instance() {
-    for program in programs() {
-        outlive("kept-ch", &["--hypervisor", "cloud-hypervisor", "--cloud-hypervisor", program]);
-    }
+    on_each(|arguments| outlive("kept-ch", arguments));
 }
 
 /// As hypeman of old and others have made them: the serial line ends in a file, and all paths are absolute.
@@ -107,13 +105,13 @@ fn a_legacy_snapshot_comes_back_and_forks_on_a_socket() {
         bed.ok(&["snapshot", "import", "--name", "legacy", directory]);
         std::fs::remove_dir_all(&old).expect("nothing of it is needed any more");
         bed.ok(&["snapshot", "fork", "legacy", "first"]);
-        let first = Instance { bed: &bed, name: "first".to_owned() };
+        let first = Instance::named(&bed, "first");
         first.prints();
         let goes_on = [printed, whole(&first.log())].concat();
         let lines = Sequence::new(&options).check(&goes_on);
         assert_eq!(lines.unwrap_or_else(|broken| panic!("{broken:?}")).start, 0);
         bed.ok(&["fork", "first", "second"]);
-        let second = Instance { bed: &bed, name: "second".to_owned() };
+        let second = Instance::named(&bed, "second");
         for vm in [&first, &second] {
             copytruncate_five_times(&options, &vm.log(), 2000);
         }
@@ -140,7 +138,7 @@ fn what_a_snapshot_cannot_be_is_told() {
     );
     // Disks alone may go elsewhere.
     bed.ok(&["snapshot", "fork", "--hypervisor", "qemu-microvm", "--state", "running", "disks", "new"]);
-    let new = Instance { bed: &bed, name: "new".to_owned() };
+    let new = Instance::named(&bed, "new");
     assert_eq!(bed.inspect("new")["hypervisor"], "qemu-microvm");
     new.prints();
     bed.ok(&["kill", "new", name]);

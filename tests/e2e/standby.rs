@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use hypeman_tests::bed::{Bed, Outcome};
-use hypeman_tests::ch::programs;
+use hypeman_tests::ch::on_each;
 use hypeman_tests::console::{assert_whole, boots, whole};
 use hypeman_tests::disk::SmallDisk;
 use hypeman_tests::fixtures::bed;
@@ -64,9 +64,7 @@ fn fifty_sleeps_in_full_output_lose_and_double_nothing() {
 }
 
 fn fifty_sleeps_on_cloud_hypervisor_lose_and_double_nothing() {
-    for program in programs() {
-        sleep("sleeps-ch", 50, &["--hypervisor", "cloud-hypervisor", "--cloud-hypervisor", program]);
-    }
+    on_each(|arguments| sleep("sleeps-ch", 50, arguments));
 }
 
 /// Kills the command or the shim at moments that are spread over a standby, or a restore.
@@ -130,9 +128,7 @@ fn whoever_is_killed_on_the_way_the_vm_runs_or_sleeps() {
 }
 
 fn whoever_is_killed_on_the_way_the_vm_on_cloud_hypervisor_runs_or_sleeps() {
-    for program in programs() {
-        kill_on_the_way("sleep-kills", &["--hypervisor", "cloud-hypervisor", "--cloud-hypervisor", program]);
-    }
+    on_each(|arguments| kill_on_the_way("sleep-kills", arguments));
 }
 
 fn a_stop_or_a_kill_goes_before_a_standby() {

@@ -58,7 +58,7 @@ fn instances_of_before_records_had_formats_are_managed() {
     let ended = bed.inspect("old-ended");
     assert_eq!((&ended["state"], &ended["end"]["exit_code"]), (&"Stopped".into(), &0.into()));
     for name in ["old-created", "old-ended"] {
-        let vm = Instance { bed: &bed, name: name.to_owned() };
+        let vm = Instance::named(&bed, name);
         bed.ok(&["start", name]);
         assert_eq!(vm.wait(), 0);
         assert_eq!(bed.ok(&["logs", name]).lines().count(), 3);

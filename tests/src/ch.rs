@@ -43,6 +43,13 @@ pub fn lacking() -> Option<String> {
     None
 }
 
+/// Does the same with the arguments for each of them.
+pub fn on_each(test: impl Fn(&[&str])) {
+    for program in programs() {
+        test(&["--hypervisor", "cloud-hypervisor", "--cloud-hypervisor", program]);
+    }
+}
+
 fn double(release: u32) -> String {
     let double = Bed::new(Path::new("")).hypeman.with_file_name("cloud-hypervisor-double");
     assert!(double.is_file(), "{} is not built: run `cargo build --workspace --bins`", double.display());

@@ -18,10 +18,16 @@ pub struct Instance<'a> {
 }
 
 impl<'a> Instance<'a> {
+    /// The one of this name, which a command has made or will make.
+    #[must_use]
+    pub fn named(bed: &'a Bed, name: &str) -> Instance<'a> {
+        Instance { bed, name: name.to_owned() }
+    }
+
     /// `hypeman run -d --name NAME` with these arguments.
     #[must_use]
     pub fn run(bed: &'a Bed, name: &str, arguments: &[&str]) -> Instance<'a> {
-        let instance = Instance { bed, name: name.to_owned() };
+        let instance = Instance::named(bed, name);
         bed.ok(&[&["run", "-d", "--name", name], arguments].concat());
         instance
     }

@@ -93,16 +93,10 @@ impl Kernels {
     /// # Errors
     /// When the directory cannot be read. That it is not there is no error.
     pub fn list(&self) -> Result<Vec<Kernel>> {
-        let entries = match std::fs::read_dir(&self.kernels) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Ok(Err(error).at(&self.kernels)?),
-        };
         let mut kernels = Vec::new();
-        for entry in entries {
-            let directory = entry.at(&self.kernels)?.path();
+        for directory in hypeman_files::entries(&self.kernels)? {
             let version = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if !version.starts_with('.') && directory.join(VMLINUZ).exists() {
+            if directory.join(VMLINUZ).exists() {
                 kernels.push(Kernel { version, directory });
             }
         }

@@ -65,15 +65,9 @@ impl Store {
     /// When the directory cannot be read. That it is not there is no error.
     pub fn list(&self) -> Result<Vec<Image>> {
         let names = names::read(&self.images)?;
-        let entries = match std::fs::read_dir(&self.images) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Ok(Err(error).at(&self.images)?),
-        };
         let mut images = Vec::new();
-        for entry in entries {
-            let directory = entry.at(&self.images)?.path();
-            // What is no directory or still being made has no record.
+        for directory in hypeman_files::entries(&self.images)? {
+            // What is no directory has no record.
             if directory.is_dir()
                 && let Some(image) = self.read(&directory, &names)?
             {

@@ -43,8 +43,7 @@ pub fn upgrade(instance: &Instance, hypeman: &Path) -> Result<()> {
     let changed = instance.lock()?; // others who would take it over wait here
     let running = observe::look(&instance.directory)?.0 == Holder::Shim;
     if !running {
-        let (name, state) = (instance.record.name.clone(), instance.observe()?.state);
-        return Err(Error::State { name, state, needs: Needs::Running });
+        return Err(instance.refused(instance.observe()?.state, Needs::Running));
     }
     stop::hand_over(instance)?;
     take_over(instance, hypeman, "shim-upgrade", changed).map(drop)

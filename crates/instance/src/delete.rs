@@ -16,9 +16,7 @@ pub fn remove(instance: &Instance, force: bool) -> Result<()> {
     loop {
         if observe::look(&instance.directory)?.0 != Holder::Nobody {
             if !force {
-                let state = instance.observe()?.state;
-                let name = instance.record.name.clone();
-                return Err(Error::State { name, state, needs: Needs::StoppedOrForce });
+                return Err(instance.refused(instance.observe()?.state, Needs::StoppedOrForce));
             }
             stop::discard(instance)?;
         } else {

@@ -18,7 +18,7 @@ use jiff::Timestamp;
 
 use crate::error::{Error, Result};
 use crate::name;
-use crate::snapshots::{Snapshot, Snapshots, room};
+use crate::snapshots::{Snapshot, Snapshots};
 
 /// The file of a snapshot that describes its VM.
 const CONFIG: &str = "config.json";
@@ -55,7 +55,6 @@ pub fn import(snapshots: &Snapshots, directory: &Path, name: &str, log: LogLimit
         name: Some(name.to_owned()),
         kind: Kind::Standby,
         created: Timestamp::now(),
-        size: room(draft.path())?,
         source,
         envelope: Envelope::of::<NamedSnapshot>(),
     };
@@ -72,7 +71,7 @@ fn move_disks(found: &Description, draft: &Draft, config: &Path) -> Result<Vec<D
     let directory = draft.path().join(names::DISKS);
     std::fs::create_dir(&directory).at(&directory)?;
     let mut disks = Vec::new();
-    let mut moves = vec![(PathBuf::from("/"), PathBuf::from("/"))]; // for the serial line alone
+    let mut moves = Vec::new();
     for (index, disk) in found.disks.iter().flatten().enumerate() {
         let Some(source) = &disk.path else { continue };
         let target = Path::new(names::DISKS).join(format!("disk{index}"));
@@ -81,10 +80,8 @@ fn move_disks(found: &Description, draft: &Draft, config: &Path) -> Result<Vec<D
         let serial = format!("disk{index}");
         disks.push(Disk { path: target, serial, read_only: disk.readonly, rate_limit: None });
     }
-    for (source, target) in moves {
-        let fork = Fork { source, target, vsock: Some(VSOCK.to_owned()), nets: Vec::new() };
-        prepare_fork(config, SERIAL_SOCKET, &fork)?;
-    }
+    let fork = Fork { moves, vsock: Some(VSOCK.to_owned()), nets: Vec::new() };
+    prepare_fork(config, SERIAL_SOCKET, &fork)?;
     Ok(disks)
 }
 

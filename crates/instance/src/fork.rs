@@ -59,7 +59,7 @@ pub fn fork(
         _ => Target::Running,
     });
     if target == Target::Standby && matches!(state, State::Created | State::Stopped) {
-        return Err(Error::State { name: source.record.name.clone(), state, needs: Needs::Memory });
+        return Err(source.refused(state, Needs::Memory));
     }
     let fork = while_asleep(store, source, programs, || {
         copy(store, &source.directory, &source.record, name, target)
@@ -143,13 +143,13 @@ pub(crate) fn while_asleep<T>(
     done
 }
 
-fn locked<T>(source: &Instance, work: impl FnOnce() -> Result<T>) -> Result<T> {
+/// Does something with an instance that does not run, and does not begin to meanwhile.
+pub(crate) fn locked<T>(source: &Instance, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let _unchanged = source.lock()?;
     if observe::look(&source.directory)?.0 == Holder::Nobody {
         return work();
     }
-    let state = source.observe()?.state;
-    Err(Error::State { name: source.record.name.clone(), state, needs: Needs::Stopped })
+    Err(source.refused(source.observe()?.state, Needs::Stopped))
 }
 
 /// Copies a machine to an instance of its own.

@@ -4,15 +4,13 @@ use hypeman_files::{AtPath, Draft};
 use hypeman_record::format::{self, Envelope};
 use hypeman_record::names;
 use hypeman_record::record::Record;
-use hypeman_record::state::State;
 use hypeman_snapshot::standby;
 use hypeman_vmm::spec::HypervisorKind;
 use rustix::fs::{CWD, RenameFlags};
 
-use crate::error::{Error, Needs, Result};
-use crate::fork::{Target, begin, check_target, copy_machine, settings};
+use crate::error::{Error, Result};
+use crate::fork::{Target, begin, check_target, copy_machine, locked, settings};
 use crate::layout;
-use crate::observe::{self, Holder};
 use crate::snapshots::Snapshot;
 use crate::start::Programs;
 use crate::store::{Instance, Store};
@@ -37,18 +35,11 @@ pub fn rewind(
         ..instance.record.clone()
     };
     let instance = Instance { record, ..instance.clone() };
-    replace(store, &instance, snapshot, target)?;
+    locked(&instance, || replace(store, &instance, snapshot, target))?;
     begin(store, &instance, target, programs)
 }
 
 fn replace(store: &Store, instance: &Instance, snapshot: &Snapshot, target: Target) -> Result<()> {
-    let _changed = instance.lock()?;
-    let state = instance.observe()?.state;
-    if observe::look(&instance.directory)?.0 != Holder::Nobody
-        || !matches!(state, State::Created | State::Stopped | State::Standby)
-    {
-        return Err(Error::State { name: instance.record.name.clone(), state, needs: Needs::Stopped });
-    }
     let draft = Draft::begin(&layout::instances(store.data_dir()))?;
     let with_memory = target != Target::Stopped && snapshot.has_memory();
     copy_machine(&snapshot.directory, draft.path(), with_memory)?;

@@ -114,7 +114,7 @@ impl Snapshots {
             (_, Kind::Stopped) => Some(Needs::Stopped),
         };
         if let Some(needs) = needs {
-            return Err(Error::State { name: source.record.name.clone(), state, needs });
+            return Err(source.refused(state, needs));
         }
         while_asleep(store, source, programs, || self.copy(source, kind, name))
     }
@@ -127,7 +127,6 @@ impl Snapshots {
             name: name.map(str::to_owned),
             kind,
             created: Timestamp::now(),
-            size: room(draft.path())?,
             source: source.record.clone(),
             envelope: Envelope::of::<NamedSnapshot>(),
         };
@@ -169,9 +168,11 @@ impl Snapshots {
 
 impl Snapshot {
     /// The room that it takes on the disk now, in bytes.
-    #[must_use]
-    pub fn room(&self) -> u64 {
-        room(&self.directory).unwrap_or(self.record.size)
+    ///
+    /// # Errors
+    /// When its files cannot be looked at.
+    pub fn room(&self) -> Result<u64> {
+        room(&self.directory)
     }
 
     /// Whether it has what a VM can go on from.
@@ -182,12 +183,17 @@ impl Snapshot {
 }
 
 /// The room that the files of a directory take, in bytes; holes take none.
-pub(crate) fn room(directory: &Path) -> Result<u64> {
+fn room(directory: &Path) -> Result<u64> {
     let mut bytes = 0;
     for entry in std::fs::read_dir(directory).at(directory)? {
         let entry = entry.at(directory)?;
-        let metadata = entry.metadata().at(directory)?;
-        bytes += if metadata.is_dir() { room(&entry.path())? } else { metadata.blocks() * 512 };
+        bytes += match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => room(&entry.path())?,
+            Ok(metadata) => metadata.blocks() * 512,
+            // A file that was compressed meanwhile.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
+            Err(error) => return Ok(Err(error).at(&entry.path())?),
+        };
     }
     Ok(bytes)
 }

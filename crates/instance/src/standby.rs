@@ -36,7 +36,7 @@ pub fn standby(instance: &Instance, hypeman: &Path) -> Result<()> {
         if state == State::Standby {
             return Ok(());
         }
-        return Err(Error::State { name: instance.record.name.clone(), state, needs: Needs::Running });
+        return Err(instance.refused(state, Needs::Running));
     }
     stop::client(instance)?.ask(&Request::Standby)?;
     stop::wait_for_shim(instance, stop::KILL_TIMEOUT).map(drop)

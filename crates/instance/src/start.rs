@@ -83,8 +83,7 @@ pub(crate) fn start_shim(
     // Someone may have been quicker than our look at it.
     if standby::is_whole(&instance.directory) != (begin == Begin::Restore) {
         drop((changed, alive));
-        let (name, state) = (instance.record.name.clone(), instance.observe()?.state);
-        return Err(Error::State { name, state, needs: begin.needs() });
+        return Err(instance.refused(instance.observe()?.state, begin.needs()));
     }
     let logs = instance.directory.join(names::LOGS);
     std::fs::create_dir_all(&logs).at(&logs)?; // someone may have cleared them away
@@ -118,7 +117,7 @@ pub(crate) fn become_starter(instance: &Instance, begin: Begin) -> Result<Option
             (State::Standby, Begin::Boot) | (_, Begin::Restore) => Some(begin.needs()),
         };
         if let Some(needs) = needs {
-            return Err(Error::State { name: instance.record.name.clone(), state, needs });
+            return Err(instance.refused(state, needs));
         }
         stop::wait_for_shim(instance, LEAVING)?; // the last one may have its end recorded and still be there
         match Lock::try_acquire(&path) {

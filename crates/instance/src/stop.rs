@@ -46,8 +46,7 @@ pub fn stop(instance: &Instance, timeout: Duration, hypeman: &Path) -> Result<Op
             Holder::Vmm(vmm) => return end_process(instance, vmm, Signal::TERM).map(|()| None),
             // Its guest cannot be asked to end, and its memory is not thrown away by the way.
             Holder::Nobody if standby::is_whole(&instance.directory) => {
-                let name = instance.record.name.clone();
-                return Err(Error::State { name, state: State::Standby, needs: Needs::NoSnapshot });
+                return Err(instance.refused(State::Standby, Needs::NoSnapshot));
             }
             Holder::Nobody => return Ok(None),
         }
@@ -150,8 +149,7 @@ pub fn wait(instance: &Instance, hypeman: &Path) -> Result<End> {
         }
     }
     let seen = instance.observe()?;
-    let (name, state) = (instance.record.name.clone(), seen.state);
-    seen.end.ok_or(Error::State { name, state, needs: Needs::Running })
+    seen.end.ok_or_else(|| instance.refused(seen.state, Needs::Running))
 }
 
 pub(crate) fn client(instance: &Instance) -> Result<Client> {
@@ -162,8 +160,7 @@ pub(crate) fn require_active(instance: &Instance) -> Result<()> {
     if observe::look(&instance.directory)?.0 != Holder::Nobody {
         return Ok(());
     }
-    let state = instance.observe()?.state;
-    Err(Error::State { name: instance.record.name.clone(), state, needs: Needs::Running })
+    Err(instance.refused(instance.observe()?.state, Needs::Running))
 }
 
 /// Has the shim end its VM, and waits until the shim is gone too, unless it still has something to write.

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use hypeman_files::Lock;
 use hypeman_record::record::Record;
+use hypeman_record::state::State;
 use hypeman_record::{format, names};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Needs, Result};
 use crate::layout;
 use crate::observe::{self, Observation};
 use crate::parallel::{in_parallel, processors};
@@ -29,6 +30,12 @@ impl Instance {
     /// As [`observe::observe`].
     pub fn observe(&self) -> Result<Observation> {
         observe::observe(self)
+    }
+
+    /// That it is in a state which forbids what was asked for.
+    #[must_use]
+    pub fn refused(&self, state: State, needs: Needs) -> Error {
+        Error::State { name: self.record.name.clone(), state, needs }
     }
 
     /// Waits for the instance's lock, for a change.

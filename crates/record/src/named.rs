@@ -17,8 +17,6 @@ pub struct NamedSnapshot {
     pub kind: Kind,
     /// When it was made.
     pub created: Timestamp,
-    /// Room that it takes on the disk, in bytes.
-    pub size: u64,
     /// The instance of which it is, as it was.
     pub source: Record,
     /// Format and release, and what a newer one has added.

@@ -10,13 +10,13 @@ use tokio::task::{JoinHandle, spawn_blocking};
 /// What became of it; in words when it cannot run.
 pub(crate) type Begun = std::result::Result<(), String>;
 
-/// Lets it run its first instruction.
-pub(crate) async fn boot(vm: Rc<dyn Vm>) -> Begun {
-    vm.boot().await.map_err(told)
-}
-
-/// Lets a restored guest go on, once its snapshot is known to be what was written. From then on the snapshot cannot be used again.
-pub(crate) async fn go_on(vm: Rc<dyn Vm>, verified: JoinHandle<hypeman_snapshot::Result<()>>) -> Begun {
+/// Lets it run its first instruction; or, when it was restored, go on, once its snapshot is known to be what was written. From then on
+/// the snapshot cannot be used again.
+pub(crate) async fn begin(
+    vm: Rc<dyn Vm>,
+    verified: Option<JoinHandle<hypeman_snapshot::Result<()>>>,
+) -> Begun {
+    let Some(verified) = verified else { return vm.boot().await.map_err(told) };
     verified.await.map_err(told)?.map_err(told)?;
     standby::consume(Path::new(".")).map_err(told)?;
     vm.boot().await.map_err(told)?;

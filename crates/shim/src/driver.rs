@@ -376,10 +376,7 @@ impl Driver {
                 if done.is_ok() {
                     care.is_held = work.kind == Kind::Hold;
                 }
-                let mut done = Some(done.map(drop));
-                for switcher in care.switchers.drain(..) {
-                    let _ = switcher.send(done.take().unwrap_or(Ok(())));
-                }
+                answer(&mut care.switchers, done.map(drop));
             }
             (Kind::Resume | Kind::Look, _) => {}
         }
@@ -387,10 +384,7 @@ impl Driver {
 
     /// Answers those who wanted the power button pressed, and decides when it is pressed again for those who want an end.
     fn pressed(&self, care: &mut Care, done: Result<()>) {
-        let mut done = Some(done);
-        for presser in care.pressers.drain(..) {
-            let _ = presser.send(done.take().unwrap_or(Ok(())));
-        }
+        answer(&mut care.pressers, done);
         if self.shared.phase() != Phase::Stopping {
             return;
         }
@@ -453,6 +447,14 @@ impl Care {
     fn next_wake(&self, deadline: Option<Instant>) -> Instant {
         let times = [deadline, self.press_at, self.resume_at];
         times.into_iter().flatten().fold(self.look_at, Instant::min)
+    }
+}
+
+/// Answers those who wait for the same. The first of them is told what went wrong, if something has.
+fn answer(askers: &mut Vec<oneshot::Sender<Result<()>>>, done: Result<()>) {
+    let mut done = Some(done);
+    for asker in askers.drain(..) {
+        let _ = asker.send(done.take().unwrap_or(Ok(())));
     }
 }
 

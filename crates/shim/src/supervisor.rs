@@ -26,7 +26,7 @@ use tokio::task::{LocalSet, spawn_blocking, spawn_local};
 use tokio::time::Instant;
 
 use crate::Mode;
-use crate::begin::{boot, go_on, go_on_again};
+use crate::begin::{begin, go_on_again};
 use crate::driver::{Driver, Left};
 use crate::error::{Error, Result, StartContext};
 use crate::journal::Journal;
@@ -249,17 +249,15 @@ impl Supervisor {
             Some(made) => made.and_then(recorded),
             None => Err(Error::new("it was ended while it was being started".to_owned())),
         };
-        match (made, verified) {
-            (Ok(made), None) => {
-                let boot = boot(made.vm.clone());
-                self.accompany(vmm, made, keep, [app, log], boot).await
+        match made {
+            Ok(made) => {
+                if restores {
+                    self.driver.expect_sleeper();
+                }
+                let begin = begin(made.vm.clone(), verified);
+                self.accompany(vmm, made, keep, [app, log], begin).await
             }
-            (Ok(made), Some(verified)) => {
-                self.driver.expect_sleeper();
-                let go_on = go_on(made.vm.clone(), verified);
-                self.accompany(vmm, made, keep, [app, log], go_on).await
-            }
-            (Err(error), verified) => {
+            Err(error) => {
                 vmm.end().await;
                 // The damage is the reason, and what the VMM says of it is not.
                 if let Some(verified) = verified {

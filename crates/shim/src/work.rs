@@ -46,8 +46,7 @@ impl Work {
     }
 
     pub(crate) fn resume(vm: &Rc<dyn Vm>) -> Work {
-        let vm = vm.clone();
-        Work::new(Kind::Resume, ANSWER, async move { vm.resume().await.map(|()| true) })
+        Work::going_on(Kind::Resume, vm)
     }
 
     pub(crate) fn hold(vm: &Rc<dyn Vm>) -> Work {
@@ -56,8 +55,12 @@ impl Work {
     }
 
     pub(crate) fn release(vm: &Rc<dyn Vm>) -> Work {
+        Work::going_on(Kind::Release, vm)
+    }
+
+    fn going_on(kind: Kind, vm: &Rc<dyn Vm>) -> Work {
         let vm = vm.clone();
-        Work::new(Kind::Release, ANSWER, async move { vm.resume().await.map(|()| true) })
+        Work::new(kind, ANSWER, async move { vm.resume().await.map(|()| true) })
     }
 
     pub(crate) fn look(vm: &Rc<dyn Vm>) -> Work {

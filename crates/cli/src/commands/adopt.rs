@@ -4,11 +4,11 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
+use hypeman_instance::adopt;
 use hypeman_instance::adopt::{adopt, is_of_another_program};
 use hypeman_instance::error::Needs;
 use hypeman_instance::observe::Observation;
 use hypeman_instance::store::Instance;
-use hypeman_instance::{Error, adopt};
 
 use super::{each, each_at_once};
 use crate::args::AdoptArguments;
@@ -30,7 +30,7 @@ pub(crate) fn command(context: &Context, arguments: &AdoptArguments) -> Result<E
         if !adopt(&instance, &hypeman)? {
             let state = instance.observe()?.state;
             if !state.is_active() {
-                return Err(Error::State { name: instance.record.name, state, needs: Needs::Running }.into());
+                return Err(instance.refused(state, Needs::Running).into());
             }
         }
         Ok(())

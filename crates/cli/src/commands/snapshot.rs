@@ -31,19 +31,19 @@ struct Row {
 }
 
 impl Row {
-    fn of(snapshot: &Snapshot) -> Row {
+    fn of(snapshot: &Snapshot) -> hypeman_instance::Result<Row> {
         let record = &snapshot.record;
-        Row {
+        Ok(Row {
             memory: Summary::of(&snapshot.directory),
             id: record.id.clone(),
             name: record.name.clone(),
             kind: record.kind,
             created_at: record.created,
-            size_bytes: snapshot.room(),
+            size_bytes: snapshot.room()?,
             source_instance_id: record.source.id.clone(),
             source_instance_name: record.source.name.clone(),
             source_hypervisor: record.source.settings.hypervisor,
-        }
+        })
     }
 }
 
@@ -75,8 +75,8 @@ pub(crate) fn snapshot(context: &Context, command: SnapshotCommand) -> Result<Ex
         }
         SnapshotCommand::Ls { quiet, format } => return list(&snapshots, quiet, format.format),
         SnapshotCommand::Inspect { snapshots: queries } => {
-            let found = queries.iter().map(|query| snapshots.find(query, None).map(document));
-            output::documents(&found.collect::<Result<Vec<_>, _>>()?)?;
+            let found = queries.iter().map(|query| document(snapshots.find(query, None)?));
+            output::documents(&found.collect::<Result<Vec<_>>>()?)?;
         }
         SnapshotCommand::Restore { into, instance, snapshot } => {
             let instance = store.find(&instance)?;
@@ -104,7 +104,7 @@ pub(crate) fn snapshot(context: &Context, command: SnapshotCommand) -> Result<Ex
 fn list(snapshots: &Snapshots, quiet: bool, format: Format) -> Result<ExitCode> {
     let (found, damaged) = snapshots.list()?;
     damaged.iter().for_each(output::complain);
-    let rows: Vec<Row> = found.iter().map(Row::of).collect();
+    let rows = found.iter().map(Row::of).collect::<Result<Vec<_>, _>>()?;
     if quiet {
         output::lines(rows.iter().map(|row| &row.id))?;
     } else {
@@ -141,7 +141,7 @@ pub(super) fn memory(memory: &Summary) -> String {
     }
 }
 
-fn document(snapshot: Snapshot) -> Document {
-    let row = Row::of(&snapshot);
-    Document { row, source: snapshot.record.source, directory: snapshot.directory }
+fn document(snapshot: Snapshot) -> Result<Document> {
+    let row = Row::of(&snapshot)?;
+    Ok(Document { row, source: snapshot.record.source, directory: snapshot.directory })
 }

@@ -34,10 +34,9 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// What a fork has of its own.
 #[derive(Debug, Clone, Default)]
 pub struct Fork {
-    /// The directory of the instance that the snapshot was taken of, absolute.
-    pub source: PathBuf,
-    /// The directory of the new instance, absolute.
-    pub target: PathBuf,
+    /// What has moved: files, and directories with all that is in them, from where they were, absolute, to where they are. Of several that
+    /// hold a path the first counts.
+    pub moves: Vec<(PathBuf, PathBuf)>,
     /// The new socket of the vsock device, if there is one; its CID stays.
     pub vsock: Option<String>,
     /// What is new of each network device, in their order.
@@ -109,7 +108,8 @@ pub fn forked(text: &[u8], socket: &str, fork: &Fork) -> std::result::Result<Opt
     let mut config = parse(text)?;
     let before = config.to_vec()?;
     config.for_each_text(&mut |text| {
-        if let Some(moved) = moved(text, &fork.source, &fork.target) {
+        let mut moves = fork.moves.iter();
+        if let Some(moved) = moves.find_map(|(source, target)| moved(text, source, target)) {
             *text = moved;
         }
     });

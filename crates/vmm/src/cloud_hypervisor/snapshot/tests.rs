@@ -17,8 +17,7 @@ fn fork(text: &str) -> String {
         ..Net::default()
     };
     let fork = Fork {
-        source: "/a/vm1".into(),
-        target: "/b/vm2".into(),
+        moves: vec![("/a/vm1".into(), "/b/vm2".into())],
         vsock: Some("vsock.sock".into()),
         nets: if text.contains("\"net\"") { vec![net(7)] } else { vec![] },
     };
@@ -160,8 +159,8 @@ proptest! {
 
     #[test]
     fn a_fork_back_and_forth_is_a_restore(config in configs()) {
-        let there = Fork { source: "/a/vm1".into(), target: "/unused".into(), ..Fork::default() };
-        let back = Fork { source: "/unused".into(), target: "/a/vm1".into(), ..Fork::default() };
+        let there = Fork { moves: vec![("/a/vm1".into(), "/unused".into())], ..Fork::default() };
+        let back = Fork { moves: vec![("/unused".into(), "/a/vm1".into())], ..Fork::default() };
         let text = config.to_string().into_bytes();
         let once = forked(&text, "serial.sock", &there).unwrap().unwrap_or(text);
         let twice = forked(&once, "serial.sock", &back).unwrap().unwrap_or(once);
