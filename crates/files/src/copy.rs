@@ -13,7 +13,7 @@ use crate::error::{AtPath, Result};
 /// Most that one call copies, in bytes: so it can be interrupted.
 const PIECE: u64 = 256 << 20;
 
-/// Copies a file to one that does not exist, with its holes, its mode and the time of its last change.
+/// Copies a file to one that does not exist, with its holes, its mode and the time of its last change. The copy survives a power cut.
 ///
 /// # Errors
 /// When the disk is full, or the target exists.
@@ -28,7 +28,8 @@ pub fn copy_sparse(source: &Path, target: &Path) -> Result<()> {
     }
     let changed = Timespec { tv_sec: metadata.mtime(), tv_nsec: metadata.mtime_nsec() };
     let times = Timestamps { last_access: changed, last_modification: changed };
-    rustix::fs::futimens(&to, &times).map_err(Error::from).at(target)
+    rustix::fs::futimens(&to, &times).map_err(Error::from).at(target)?;
+    to.sync_all().at(target)
 }
 
 /// Copies what is no hole.

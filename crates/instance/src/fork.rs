@@ -189,9 +189,7 @@ fn copy_directory(from: &Path, to: &Path) -> Result<()> {
     DirBuilder::new().mode(0o700).create(to).at(to)?;
     for entry in std::fs::read_dir(from).at(from)? {
         let entry = entry.at(from)?;
-        let target = to.join(entry.file_name());
-        copy_sparse(&entry.path(), &target)?;
-        std::fs::File::open(&target).and_then(|copy| copy.sync_all()).at(&target)?;
+        copy_sparse(&entry.path(), &to.join(entry.file_name()))?;
     }
     Ok(sync_directory(to)?)
 }

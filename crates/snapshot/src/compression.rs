@@ -229,7 +229,7 @@ fn squeeze(
     Ok(Compressed { algorithm, size: to.metadata().at(&target)?.len() })
 }
 
-/// Writes a file as it was from its compressed form, and makes sure that it is what was saved.
+/// Writes a file as it was from its compressed form, synced, for that goes next, and makes sure that it is what was saved.
 fn unsqueeze(whole: &Path, saved: &SavedFile, algorithm: Algorithm) -> Result<()> {
     let (path, target) = (whole.join(saved.file()), whole.join(&saved.name));
     let damaged = || Error::Damaged(path.clone());
@@ -243,7 +243,8 @@ fn unsqueeze(whole: &Path, saved: &SavedFile, algorithm: Algorithm) -> Result<()
     let mut block = vec![0; BLOCK];
     let expanded = loop {
         match decoder.read(&mut block) {
-            Ok(0) => break if sum.is(saved) { Ok(()) } else { Err(damaged()) },
+            Ok(0) if sum.is(saved) => break to.sync_all().at(&target).map_err(Error::from),
+            Ok(0) => break Err(damaged()),
             Ok(length) => {
                 sum.add(&block[..length]);
                 if let Err(error) = to.write_all(&block[..length]).at(&target) {
