@@ -41,7 +41,7 @@ counter='n=0; while :; do echo "line $n"; n=$((n + 1)); usleep 20000; done'
 printf '$ hypeman run --name counter busybox sh -c ...   (in the background)\n'
 setsid hypeman run --name counter busybox sh -c "$counter" >/dev/null &
 cli=$!
-until hypeman inspect counter >/dev/null 2>&1; do sleep 0.1; done
+until hypeman inspect counter 2>/dev/null | grep -q '"state": "Running"'; do sleep 0.1; done
 wait_for counter "line 10"
 printf '$ hypeman logs -f counter | head -5\n'
 hypeman logs -f counter | head -5

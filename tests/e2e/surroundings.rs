@@ -129,11 +129,13 @@ fn a_real_time_stop_signal() {
 
 fn a_reboot_is_told_from_a_crash() {
     let root = ["-u", "root", image(), "sh", "-c"];
-    let vm = Instance::run(bed(), "reboots", &[&root[..], &["reboot -f"]].concat());
-    assert_eq!(vm.wait(), 125);
-    assert_eq!(bed().inspect("reboots")["end"]["reason"], "guest-reset");
-    assert_eq!(bed().ok(&["logs", "reboots"]), "", "the kernel says nothing");
     for hypervisor in ["qemu", "qemu-microvm"] {
+        let name = format!("reboots-{hypervisor}");
+        let reboot = [&["--hypervisor", hypervisor], &root[..], &["reboot -f"]].concat();
+        let vm = Instance::run(bed(), &name, &reboot);
+        assert_eq!(vm.wait(), 125);
+        assert_eq!(bed().inspect(&name)["end"]["reason"], "guest-reset");
+        assert_eq!(bed().ok(&["logs", &name]), "", "the kernel says nothing");
         let name = format!("crashes-{hypervisor}");
         let crash = [&["--hypervisor", hypervisor], &root[..], &["echo c >/proc/sysrq-trigger"]].concat();
         let vm = Instance::run(bed(), &name, &crash);

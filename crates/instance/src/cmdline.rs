@@ -38,4 +38,13 @@ mod tests {
         assert!(words(HypervisorKind::Qemu, Accelerator::Tcg).contains(" no_timer_check"));
         assert!(!words(HypervisorKind::Qemu, Accelerator::Kvm).contains("no_timer_check"));
     }
+
+    #[test]
+    fn on_a_microvm_linux_is_told_how_to_reboot() {
+        for accelerator in [Accelerator::Kvm, Accelerator::Tcg] {
+            let words = |hypervisor| ours(false, hypervisor, accelerator).join(" ");
+            assert!(words(HypervisorKind::QemuMicrovm).contains(" reboot=t"));
+            assert!(!words(HypervisorKind::Qemu).contains("reboot="));
+        }
+    }
 }
