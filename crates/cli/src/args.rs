@@ -1,5 +1,6 @@
 //! The command line.
 
+mod logs;
 mod snapshot;
 
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use hypeman_guest::ulimit::Ulimit;
 use hypeman_record::launch;
 use hypeman_vmm::spec::{Accelerator, HypervisorKind};
 
+pub(crate) use logs::{LogFormat, LogsArguments, Source, Tail};
 pub(crate) use snapshot::{CompressionArgument, SnapshotCommand, SnapshotKind, TargetState};
 
 use crate::{names, size};
@@ -112,20 +114,7 @@ pub(crate) enum Command {
     /// Print all that is known of instances, as JSON
     Inspect(Names),
     /// Show what an instance printed
-    Logs {
-        /// Go on with what it prints
-        #[arg(short, long)]
-        follow: bool,
-        /// Only the last lines; `all` or a negative number for all
-        #[arg(short = 'n', long, default_value = "all", value_parser = tail, allow_negative_numbers = true)]
-        tail: Tail,
-        /// Which log
-        #[arg(long, value_enum, default_value_t = Source::App)]
-        source: Source,
-        /// Name, or the beginning of an id
-        #[arg(add = ArgValueCompleter::new(names::instances))]
-        name: String,
-    },
+    Logs(LogsArguments),
     /// Remove instances with their disks and logs
     Rm {
         /// Also those that run
@@ -238,6 +227,9 @@ pub(crate) struct RunArguments {
     /// Leave it running, and print its id
     #[arg(short, long)]
     pub(crate) detach: bool,
+    /// Show a terminal what the guest prints as it is, also what moves the cursor or sets the title
+    #[arg(long)]
+    pub(crate) raw: bool,
     #[command(flatten)]
     pub(crate) create: CreateArguments,
 }
@@ -354,16 +346,6 @@ pub(crate) enum Format {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Source {
-    /// What the guest printed on its console
-    App,
-    /// What the VMM printed
-    Vmm,
-    /// What hypeman did, and why
-    Hypeman,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[allow(clippy::enum_variant_names)] // that is its name
 pub(crate) enum Hypervisor {
     Qemu,
@@ -414,21 +396,5 @@ impl From<OnReboot> for launch::OnReboot {
             OnReboot::Restart => launch::OnReboot::Restart,
             OnReboot::Stop => launch::OnReboot::Stop,
         }
-    }
-}
-
-/// How much of a log to show.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Tail {
-    All,
-    Lines(usize),
-}
-
-fn tail(text: &str) -> Result<Tail, String> {
-    match text {
-        "all" => Ok(Tail::All),
-        // As with docker and kubectl, where -1 is the default.
-        _ if text.parse().is_ok_and(|number: i64| number < 0) => Ok(Tail::All),
-        _ => text.parse().map(Tail::Lines).map_err(|_| "give a number of lines, or `all`".to_owned()),
     }
 }

@@ -10,6 +10,8 @@ mod names;
 mod output;
 mod progress;
 mod size;
+mod time;
+mod view;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Display;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, IsTerminal, Write};
 
 use anyhow::Result;
 use rustix::event::{PollFd, PollFlags};
@@ -58,6 +58,16 @@ pub(crate) fn word(value: &impl Serialize) -> String {
 /// Prints a line.
 pub(crate) fn line(text: &str) -> Result<()> {
     Ok(writeln!(std::io::stdout().lock(), "{text}")?)
+}
+
+/// Whether standard output is a terminal.
+pub(crate) fn is_terminal() -> bool {
+    std::io::stdout().is_terminal()
+}
+
+/// Whether standard output is a terminal whose user wants colours (<https://no-color.org>).
+pub(crate) fn is_coloured() -> bool {
+    is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// Says something on standard error, where there may be nobody any more to hear it.

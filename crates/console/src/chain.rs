@@ -3,10 +3,12 @@
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
 
 /// What tells a file from every other, however it is renamed, and from one that got its inode later.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Identity {
     device: u64,
     inode: u64,
@@ -21,6 +23,21 @@ impl Identity {
     /// The identity of the file at `path`, if there is one.
     pub(crate) fn at(path: &Path) -> Option<Identity> {
         std::fs::metadata(path).ok().map(|metadata| Identity::of(&metadata))
+    }
+
+    pub(crate) fn inode(self) -> u64 {
+        self.inode
+    }
+
+    /// All of it, to be compared with.
+    pub(crate) fn bytes(self) -> [u8; 32] {
+        let born = self.born.and_then(|born| born.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+        let numbers = [self.device, self.inode, born.as_secs(), born.subsec_nanos().into()];
+        let mut bytes = [0; 32];
+        for (place, number) in bytes.chunks_exact_mut(8).zip(numbers) {
+            place.copy_from_slice(&number.to_le_bytes());
+        }
+        bytes
     }
 }
 

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::chain::{self, Identity};
 use crate::place;
+use crate::times::TimesWriter;
 
 /// Limits of a log: its files never take more than `max_size * (max_files + 1)` bytes in all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +76,9 @@ pub struct Log {
     file: File,
     /// All bytes that were ever written, as far as is known.
     end: u64,
+    /// How many bytes the file had after the last write.
+    size: u64,
+    times: TimesWriter,
 }
 
 impl Log {
@@ -83,13 +87,16 @@ impl Log {
     /// # Errors
     /// When the file cannot be opened.
     pub fn open(path: &Path, limits: Limits) -> Result<Log> {
-        let opened = open(path).and_then(|file| Ok((file.metadata()?.len(), file)));
-        let (size, file) = opened.map_err(|source| Error { path: path.to_owned(), written: 0, source })?;
+        let opened = open(path).and_then(|file| Ok((file.metadata()?, file)));
+        let (metadata, file) =
+            opened.map_err(|source| Error { path: path.to_owned(), written: 0, source })?;
         let start = place::find(&file).unwrap_or_else(|| {
             place::leave(&file, 0);
             0
         });
-        Ok(Log { path: path.to_owned(), limits, file, end: start.saturating_add(size) })
+        let (size, identity) = (metadata.len(), Identity::of(&metadata));
+        let (end, times) = (start.saturating_add(size), TimesWriter::open(path, identity));
+        Ok(Log { path: path.to_owned(), limits, file, end, size, times })
     }
 
     /// Adds bytes, rotating as often as the limits ask for. A line is not split between two files unless it is larger
@@ -121,10 +128,16 @@ impl Log {
     fn append_some(&mut self, bytes: &[u8], account: &impl Account) -> std::io::Result<usize> {
         self.follow_path()?;
         let state = FileState::of(&self.file.metadata()?);
+        if state.size < self.size {
+            // Someone has truncated it. Readers learn by its new place that what they find is new.
+            place::leave(&self.file, self.end.saturating_sub(state.size));
+            self.size = state.size;
+        }
         let fitting = fitting(bytes, self.limits.max_size, state.size);
         if fitting == 0 {
             return self.rotate().map(|()| 0);
         }
+        self.times.note(state.size);
         account.about_to_write(state, fitting);
         let written = match self.file.write(&bytes[..fitting]) {
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Ok(0),
@@ -133,6 +146,7 @@ impl Log {
         let length = *written.as_ref().unwrap_or(&0);
         account.has_written(length);
         self.end = self.end.saturating_add(length as u64);
+        self.size = state.size.saturating_add(length as u64);
         written
     }
 
@@ -147,9 +161,12 @@ impl Log {
     /// Opens the file at the log's path, a new one most often, and leaves its place there.
     fn begin_file(&mut self) -> std::io::Result<()> {
         self.file = open(&self.path)?;
-        if self.file.metadata()?.len() == 0 {
+        let metadata = self.file.metadata()?;
+        if metadata.len() == 0 {
             place::leave(&self.file, self.end);
         }
+        self.size = metadata.len();
+        self.times = TimesWriter::open(&self.path, Identity::of(&metadata));
         Ok(())
     }
 

@@ -54,7 +54,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Wait(names) => return lifecycle::wait(&context, &names),
         Command::Ps { all, quiet, format } => return ps::ps(&context, all, quiet, format.format),
         Command::Inspect(names) => inspect::inspect(&context, &names)?,
-        Command::Logs { follow, tail, source, name } => logs::logs(&context, &name, source, tail, follow)?,
+        Command::Logs(arguments) => logs::logs(&context, &arguments)?,
         Command::Rm { force, names } => return lifecycle::remove(&context, force, &names),
         Command::Completion { .. } => {}
     }

@@ -3,8 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use hypeman_console::reader::{Follower, Start};
-use hypeman_console::watch::Watch;
+use hypeman_console::reader::{Reader, Start};
 use hypeman_guest::config::Mode;
 use hypeman_instance::client::Client;
 use hypeman_instance::start::Started;
@@ -16,9 +15,10 @@ use hypeman_record::protocol::Request;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{create, in_background, logs, runtime};
-use crate::args::RunArguments;
+use crate::args::{RunArguments, Source};
 use crate::context::{Context, hypeman, programs};
 use crate::output;
+use crate::view::{Options, View};
 
 pub(crate) fn run(context: &Context, arguments: &RunArguments) -> Result<ExitCode> {
     let programs = programs()?;
@@ -38,15 +38,22 @@ pub(crate) fn run(context: &Context, arguments: &RunArguments) -> Result<ExitCod
     };
     match interrupts {
         None => create::print_id(&instance).map(|()| ExitCode::SUCCESS),
-        Some(interrupts) => runtime.block_on(foreground(&instance, client, interrupts)),
+        Some(interrupts) => runtime.block_on(foreground(&instance, client, interrupts, arguments.raw)),
     }
 }
 
 /// Shows what the program prints, passes signals on, and ends as it does.
-async fn foreground(instance: &Instance, mut client: Client, mut interrupts: Interrupts) -> Result<ExitCode> {
+async fn foreground(
+    instance: &Instance,
+    mut client: Client,
+    mut interrupts: Interrupts,
+    raw: bool,
+) -> Result<ExitCode> {
     let log = instance.directory.join(names::APP_LOG);
-    let mut watch = Watch::on(&log)?;
-    let mut follower = Follower::open(&log, Start::Beginning)?;
+    let mut watch = logs::watch(&log)?;
+    let mut reader = Reader::open(&log, Start::default())?;
+    let options = Options { source: Source::App, json: false, timestamps: false, raw, until: None };
+    let mut shown = logs::Output::new(View::new(options, &instance.record.name))?;
     let (waited_for, hypeman) = (instance.clone(), hypeman()?);
     let mut ended = in_background(move || {
         let asked = client.ask_for_end(&Request::Wait).map(|outcome| outcome.end);
@@ -54,11 +61,10 @@ async fn foreground(instance: &Instance, mut client: Client, mut interrupts: Int
         let end = asked.or_else(|_| stop::wait(&waited_for, &hypeman));
         (end, client) // as long as the client lives, the logs of an instance that removes itself do too
     });
-    let mut stdout = std::io::stdout().lock();
     let mut interrupted = 0;
     let mut reader_gone = output::reader_gone();
     let (end, client) = loop {
-        logs::read(&mut follower, &mut stdout)?;
+        let _ = shown.show(&mut reader)?;
         tokio::select! {
             changed = watch.changed() => changed?,
             number = interrupts.next() => {
@@ -76,7 +82,8 @@ async fn foreground(instance: &Instance, mut client: Client, mut interrupts: Int
             joined = &mut ended => break joined.context("wait for the VM")?,
         }
     };
-    logs::read(&mut follower, &mut stdout)?;
+    let _ = shown.show(&mut reader)?;
+    shown.finish()?;
     drop(client);
     if instance.record.settings.auto_remove && end.as_ref().is_ok_and(|end| end.reason != Reason::Standby) {
         stop::wait_for_removal(instance)?; // as docker: what was to be removed is gone when we are
