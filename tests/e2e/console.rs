@@ -101,19 +101,12 @@ fn no_hole_after_copytruncate() {
 /// hole, and what comes is whole. Of a line that takes longer than the capture waits, as on a busy host, the beginning may be
 /// cut off.
 pub(crate) fn copytruncate_five_times(options: &Options, app_log: &Path, bytes: u64) {
-    let scratch = tempfile::tempdir().expect("a directory");
-    let rules = scratch.path().join("rules");
-    let text = format!(
-        "{} {{\n copytruncate\n rotate 1\n olddir {}\n createolddir 700 root root\n su root root\n}}\n",
-        app_log.display(),
-        scratch.path().join("old").display()
-    );
-    let text = if rustix::process::geteuid().is_root() { text } else { text.replace(" su root root\n", "") };
-    std::fs::write(&rules, text).expect("write the rules");
+    let old = tempfile::tempdir().expect("a directory");
+    let logrotate = Logrotate::new(app_log, &format!("rotate 1\nolddir {}", old.path().display()));
     let mut before = 0;
     for _ in 0..5 {
         wait_for_growth(app_log, bytes);
-        copytruncate(&rules, &scratch.path().join("state"));
+        logrotate.run();
         wait_for_growth(app_log, bytes);
         assert_no_hole(app_log);
         let bytes = std::fs::read(app_log).expect("read the log");
@@ -126,11 +119,27 @@ pub(crate) fn copytruncate_five_times(options: &Options, app_log: &Path, bytes: 
     }
 }
 
-fn copytruncate(rules: &Path, state: &Path) {
-    let logrotate = find("logrotate").expect("logrotate");
-    let output = Command::new(logrotate).arg("--force").arg("--state").arg(state).arg(rules).output();
-    let output = output.expect("run logrotate");
-    assert!(output.status.success(), "{output:?}");
+/// The real logrotate, with `copytruncate`.
+pub(crate) struct Logrotate(tempfile::TempDir);
+
+impl Logrotate {
+    /// For one log, with these rules besides.
+    pub(crate) fn new(log: &Path, rules: &str) -> Logrotate {
+        let scratch = tempfile::tempdir().expect("a directory");
+        let su = if rustix::process::geteuid().is_root() { "su root root\n" } else { "" };
+        let rules = format!("{} {{\ncopytruncate\n{rules}\n{su}}}\n", log.display());
+        std::fs::write(scratch.path().join("rules"), rules).expect("write the rules");
+        Logrotate(scratch)
+    }
+
+    /// Rotates.
+    pub(crate) fn run(&self) {
+        let mut command = Command::new(find("logrotate").expect("logrotate"));
+        let (state, rules) = (self.0.path().join("state"), self.0.path().join("rules"));
+        let output = command.arg("--force").arg("--state").arg(state).arg(rules).output();
+        let output = output.expect("run logrotate");
+        assert!(output.status.success(), "{output:?}");
+    }
 }
 
 /// Waits until a file has at least `bytes` bytes.

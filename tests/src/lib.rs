@@ -12,5 +12,6 @@ pub mod guest;
 pub mod layout;
 pub mod needs;
 pub mod processes;
+pub mod terminal;
 pub mod vm;
 pub mod wait;
