@@ -3,6 +3,7 @@
 mod accelerator;
 mod actions;
 mod adoption;
+mod attach;
 mod cloud_hypervisor;
 mod compression;
 mod console;
@@ -62,6 +63,7 @@ fn main() {
         accelerator::tests,
         actions::tests,
         adoption::tests,
+        attach::tests,
         cloud_hypervisor::tests,
         compression::tests,
         console::tests,

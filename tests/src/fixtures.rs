@@ -11,7 +11,10 @@ use crate::needs::find;
 /// Name of the image of Debian's busybox.
 pub const BUSYBOX: &str = "test/busybox";
 /// Name of the image of a Debian 12 with systemd.
-pub const DEBIAN: &str = "test/debian-with-clock";
+pub const DEBIAN: &str = "test/debian-with-login";
+
+/// The password of its root.
+pub const PASSWORD: &str = "secret";
 
 /// The shared bed.
 #[must_use]
@@ -121,7 +124,7 @@ pub fn debian() -> &'static str {
 }
 
 fn debian_tar() -> PathBuf {
-    let tar = directory().join("debian-with-clock.tar");
+    let tar = directory().join("debian-with-login.tar");
     if !tar.exists() {
         // The power button wakes logind, which needs dbus, and which udev tells of the button.
         let mut unit = tempfile::NamedTempFile::new_in(directory()).expect("a file");
@@ -132,6 +135,7 @@ fn debian_tar() -> PathBuf {
             .args(["--variant=minbase", "--include=systemd-sysv,dbus,udev", "--quiet"])
             .arg(format!("--customize-hook=upload {unit} /etc/systemd/system/traffic.service"))
             .arg("--customize-hook=chroot \"$1\" systemctl enable traffic.service")
+            .arg(format!("--customize-hook=echo root:{PASSWORD} | chroot \"$1\" chpasswd"))
             .arg("bookworm")
             .arg(&temporary));
         std::fs::rename(&temporary, &tar).expect("rename");

@@ -14,6 +14,7 @@ use hypeman_vmm::spec::{Accelerator, HypervisorKind};
 pub(crate) use logs::{LogFormat, LogsArguments, Source, Tail};
 pub(crate) use snapshot::{CompressionArgument, SnapshotCommand, SnapshotKind, TargetState};
 
+use crate::keyboard::DetachKeys;
 use crate::{names, size};
 
 /// OCI images as microVMs, whose console logs are whole.
@@ -113,7 +114,9 @@ pub(crate) enum Command {
     },
     /// Print all that is known of instances, as JSON
     Inspect(Names),
-    /// Show what an instance printed
+    /// Be the console and keyboard of an instance that runs
+    Attach(AttachArguments),
+    /// Show what instances printed
     Logs(LogsArguments),
     /// Remove instances with their disks and logs
     Rm {
@@ -227,11 +230,35 @@ pub(crate) struct RunArguments {
     /// Leave it running, and print its id
     #[arg(short, long)]
     pub(crate) detach: bool,
-    /// Show a terminal what the guest prints as it is, also what moves the cursor or sets the title
+    /// Show a terminal what the guest prints as it is, also what moves the cursor or sets the title; with -t it always is
     #[arg(long)]
     pub(crate) raw: bool,
     #[command(flatten)]
+    pub(crate) detach_keys: DetachKeysArgument,
+    #[command(flatten)]
     pub(crate) create: CreateArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DetachKeysArgument {
+    /// Keys that leave it alone again, where a terminal is attached
+    #[arg(long, default_value = "ctrl-p,ctrl-q", value_parser = DetachKeys::parse, value_name = "KEYS")]
+    pub(crate) detach_keys: DetachKeys,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AttachArguments {
+    /// Only look; nothing is typed
+    #[arg(long, visible_alias = "no-stdin")]
+    pub(crate) read_only: bool,
+    #[command(flatten)]
+    pub(crate) detach_keys: DetachKeysArgument,
+    /// How many of the last lines are shown first
+    #[arg(short = 'n', long, default_value_t = 100, value_name = "LINES")]
+    pub(crate) tail: usize,
+    /// Name, or the beginning of an id
+    #[arg(add = ArgValueCompleter::new(names::instances))]
+    pub(crate) name: String,
 }
 
 #[derive(Debug, Args)]
@@ -242,6 +269,12 @@ pub(crate) struct CreateArguments {
     /// Remove the instance when it has ended
     #[arg(long)]
     pub(crate) rm: bool,
+    /// Give the program an input: what is typed, or comes from a pipe
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+    /// Give the program the console as its terminal
+    #[arg(short, long)]
+    pub(crate) tty: bool,
     /// Set a variable, or pass on ours when no value is given
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     pub(crate) env: Vec<String>,

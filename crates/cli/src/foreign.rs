@@ -20,10 +20,7 @@ const ABSENT: [(&str, &[&str]); 9] = [
             "--mac-address",
         ],
     ),
-    (
-        "standard input and a terminal for the program",
-        &["-i", "--interactive", "-t", "--tty", "-a", "--attach", "--detach-keys", "--sig-proxy"],
-    ),
+    ("a choice among a program's streams and signals", &["-a", "--attach", "--sig-proxy"]),
     ("restart policies", &["--restart"]),
     ("labels", &["-l", "--label", "--label-file", "--annotation"]),
     (
@@ -98,7 +95,7 @@ mod tests {
         };
         for (flags, words) in [
             (&["-v", "/a:/b"][..], "volumes"),
-            (&["-it"], "terminal"),
+            (&["-a", "stdin"], "streams"),
             (&["--network", "host"], "network"),
             (&["--network=host"], "network"),
             (&["-p80:80"], "ports"),

@@ -6,6 +6,7 @@ mod context;
 mod env_file;
 mod foreign;
 mod hints;
+mod keyboard;
 mod names;
 mod output;
 mod progress;

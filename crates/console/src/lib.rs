@@ -7,6 +7,7 @@ pub mod buffer;
 pub mod capture;
 pub mod chain;
 pub mod event;
+pub mod keyboard;
 pub mod line;
 pub mod lines;
 pub mod log;

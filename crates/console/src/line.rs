@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::capture::capture;
 use crate::event::Event;
+use crate::keyboard::Keyboard;
 use crate::writer::Writer;
 
 /// First and longest pause between two attempts to connect.
@@ -31,11 +32,12 @@ pub struct Line {
 }
 
 /// Brings all that comes from the line to `writer`'s log until `stop` is cancelled and all that had come by then is
-/// written. When the other end closes before, `connect` is asked for the line again.
+/// written, and what is typed to the guest. When the other end closes before, `connect` is asked for the line again.
 pub async fn capture_line(
     first: Line,
     mut connect: impl AsyncFnMut() -> std::io::Result<Line>,
     writer: &mut Writer,
+    keyboard: &Keyboard,
     stop: &CancellationToken,
     on_event: &mut dyn FnMut(Event),
 ) {
@@ -44,7 +46,10 @@ pub async fn capture_line(
     loop {
         let connected = Instant::now();
         let Line { output, input } = line;
-        let error = capture(output, writer, stop, on_event).await.err();
+        let error = tokio::select! {
+            captured = capture(output, writer, stop, on_event) => captured.err(),
+            () = keyboard.give(&input) => None, // which it does for ever
+        };
         drop(input);
         if stop.is_cancelled() {
             return;

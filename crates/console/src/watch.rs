@@ -36,22 +36,34 @@ impl Watch {
     pub async fn changed(&mut self) -> std::io::Result<()> {
         if self.is_gone {
             // Whoever writes it makes it again.
-            while !self.path.exists() {
+            while self.is_gone {
                 tokio::time::sleep(LOOK).await;
+                self.watch_again()?;
             }
-            self.events.watches().add(directory(&self.path), mask())?;
-            self.is_gone = false;
             return Ok(());
         }
         match self.events.next().await {
             Some(Ok(event)) => {
-                let is_removal = event.mask.intersects(EventMask::DELETE | EventMask::IGNORED);
-                self.is_gone = is_removal && !self.path.exists();
+                if event.mask.intersects(removal()) {
+                    self.watch_again()?;
+                }
                 Ok(())
             }
             Some(Err(error)) => Err(error),
             None => Err(std::io::ErrorKind::UnexpectedEof.into()),
         }
+    }
+
+    /// Watches the directory in which the log is now, if it is there: another perhaps, and of the same one this changes nothing.
+    fn watch_again(&mut self) -> std::io::Result<()> {
+        self.is_gone = !self.path.exists();
+        if !self.is_gone {
+            match self.events.watches().add(directory(&self.path), mask()) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => self.is_gone = true,
+                added => drop(added?),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -60,7 +72,17 @@ fn directory(path: &Path) -> &Path {
 }
 
 fn mask() -> WatchMask {
-    WatchMask::MODIFY | WatchMask::CREATE | WatchMask::MOVED_TO | WatchMask::DELETE
+    WatchMask::MODIFY
+        | WatchMask::CREATE
+        | WatchMask::MOVED_TO
+        | WatchMask::DELETE
+        | WatchMask::DELETE_SELF
+        | WatchMask::MOVE_SELF
+}
+
+/// Events after which the directory may be another.
+fn removal() -> EventMask {
+    EventMask::DELETE | EventMask::DELETE_SELF | EventMask::MOVE_SELF | EventMask::IGNORED
 }
 
 impl std::fmt::Debug for Watch {
@@ -72,6 +94,32 @@ impl std::fmt::Debug for Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_directory_that_is_another_before_anyone_looked_is_watched() {
+        let scratch = tempfile::tempdir().unwrap();
+        let log = scratch.path().join("logs/app.log");
+        let make = || {
+            std::fs::create_dir(log.parent().unwrap()).unwrap();
+            std::fs::write(&log, "x").unwrap();
+        };
+        for is_moved in [false, true] {
+            make();
+            let _held_open = std::fs::File::open(&log).unwrap();
+            let mut watch = Watch::on(&log).unwrap();
+            if is_moved {
+                std::fs::rename(log.parent().unwrap(), scratch.path().join("moved")).unwrap();
+            } else {
+                std::fs::remove_dir_all(log.parent().unwrap()).unwrap();
+            }
+            make();
+            let told = async { while watch.changed().await.is_ok() {} };
+            assert!(tokio::time::timeout(LOOK, told).await.is_err(), "all is told that has happened");
+            std::fs::write(&log, "xy").unwrap();
+            tokio::time::timeout(LOOK * 100, watch.changed()).await.expect("it is told").unwrap();
+            std::fs::remove_dir_all(log.parent().unwrap()).unwrap();
+        }
+    }
 
     #[tokio::test]
     async fn a_directory_that_is_removed_and_made_again_is_watched_again() {

@@ -19,6 +19,15 @@ pub enum Mode {
     Systemd,
 }
 
+/// What the command has as its input and output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Stdio {
+    /// The console is its input; else that is empty.
+    pub interactive: bool,
+    /// The console is its terminal; else its output is a pipe to it.
+    pub tty: bool,
+}
+
 /// All that init needs to know, written by the host before boot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuestConfig {
@@ -43,6 +52,9 @@ pub struct GuestConfig {
     /// Whether the command wants to be process 1 without being a system, and gets a PID namespace to be that in.
     #[serde(default)]
     pub pid_namespace: bool,
+    /// What the command has as its input and output.
+    #[serde(default)]
+    pub stdio: Stdio,
     /// Whether there is a disk with the modules of the kernel ([`crate::disk::MODULES`]).
     #[serde(default)]
     pub modules: bool,

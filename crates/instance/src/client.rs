@@ -104,6 +104,21 @@ impl Client {
         }
     }
 
+    /// Asks for the guest's keyboard: what is written to the stream is typed.
+    ///
+    /// # Errors
+    /// As [`Client::ask`].
+    pub fn attach(mut self) -> Result<UnixStream> {
+        match self.ask(&Request::Attach)? {
+            Response::Done => {}
+            other => return Err(self.wrong_answer(&other)),
+        }
+        let stream = self.stream.into_inner();
+        let unlimited = stream.set_read_timeout(None).and_then(|()| stream.set_write_timeout(None));
+        unlimited.map_err(|error| silent(&self.name, &error))?;
+        Ok(stream)
+    }
+
     pub(crate) fn wrong_answer(&self, answer: &Response) -> Error {
         self.error(format!("its shim gave an answer to another question: {answer:?}"))
     }
@@ -143,7 +158,8 @@ fn limit(request: &Request) -> Option<Duration> {
         | Request::Signal { .. }
         | Request::Pause
         | Request::Resume
-        | Request::HandOver => Some(ANSWER),
+        | Request::HandOver
+        | Request::Attach => Some(ANSWER),
         Request::Stop { timeout_ms } => Duration::from_millis(*timeout_ms).checked_add(ENDING),
         Request::Kill | Request::Discard => Some(ENDING),
         // Its memory may be large, and the disk slow.

@@ -78,6 +78,7 @@ pub(crate) fn resolve(options: &CreateOptions, image: &Config) -> Result<Command
         user: options.user.clone().unwrap_or_else(|| image.user.clone()),
         stop_signal: image.stop_signal.as_deref().and_then(|name| signal_number(name).ok()),
         ulimits: ulimits(&options.ulimits),
+        stdio: options.stdio,
     })
 }
 

@@ -6,6 +6,7 @@
 
 mod accelerator;
 pub mod adopt;
+pub mod attach;
 pub mod client;
 mod cmdline;
 pub mod command;

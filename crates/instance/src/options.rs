@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use hypeman_guest::config::Stdio;
 use hypeman_guest::ulimit::Ulimit;
 use hypeman_image::Image;
 use hypeman_record::record::{KernelUse, Settings};
@@ -32,6 +33,8 @@ pub struct CreateOptions {
     pub user: Option<String>,
     /// Resource limits of the program.
     pub ulimits: Vec<Ulimit>,
+    /// What the command has as its input and output.
+    pub stdio: Stdio,
     /// A kernel of the user's own, or a version of `hypeman kernel ls`.
     pub kernel: Option<KernelUse>,
     /// An initramfs of the user's own.

@@ -269,6 +269,7 @@ fn guest_config(record: &Record, command: &CommandSpec, modules: bool) -> Result
         stop_signal: command.stop_signal,
         ulimits: command.ulimits.clone(),
         pid_namespace: command.pid_namespace,
+        stdio: command.stdio,
         modules,
     };
     Ok(serde_json::to_vec(&config).map_err(std::io::Error::from).at(Path::new(names::CONFIG))?)

@@ -41,6 +41,9 @@ pub enum Request {
     Standby,
     /// Leave the VM as it runs, for another shim to take over. Answered when it is decided; it is done when the shim has ended.
     HandOver,
+    /// Type to the guest: what follows the answer on this connection are no more requests but keys, to its end. What the guest says
+    /// is in its log.
+    Attach,
     /// Answered when the VM has ended and all that it printed is written. An instance that removes itself waits until the asker has hung up.
     Wait,
 }
@@ -55,7 +58,7 @@ impl Request {
     pub fn abilities() -> Vec<String> {
         Request::FIRST_ABILITIES
             .iter()
-            .chain(&["hand-over", "pause", "resume", "standby"])
+            .chain(&["hand-over", "pause", "resume", "standby", "attach"])
             .map(ToString::to_string)
             .collect()
     }
@@ -75,6 +78,7 @@ impl Request {
             Request::Resume => "resume",
             Request::Standby => "standby",
             Request::HandOver => "hand-over",
+            Request::Attach => "attach",
             Request::Wait => "wait",
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use hypeman_guest::config::Mode;
+use hypeman_guest::config::{Mode, Stdio};
 use hypeman_guest::ulimit::Ulimit;
 use hypeman_vmm::spec::{Accelerator, HypervisorKind, RateLimit};
 use jiff::Timestamp;
@@ -107,6 +107,9 @@ pub struct CommandSpec {
     /// Whether it gets a PID namespace of its own, to be process 1 there.
     #[serde(default)]
     pub pid_namespace: bool,
+    /// What it has as its input and output.
+    #[serde(default)]
+    pub stdio: Stdio,
 }
 
 fn default_ulimits() -> Vec<Ulimit> {

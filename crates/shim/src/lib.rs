@@ -4,6 +4,7 @@
 //! thread reads and answers; others only write what may have to wait for a disk. It keeps no more in memory than what is on
 //! its way from the guest to the disk.
 
+mod attach;
 mod begin;
 mod channel;
 mod driver;

@@ -139,7 +139,7 @@ pub(crate) fn keep_console(
                 spawn_local(async move {
                     let mut on_event = noter(&shared, names::APP_LOG);
                     tokio::select! {
-                        () = capture_line(line, async || connect().await, &mut log, &gone, &mut on_event) => {}
+                        () = capture_line(line, async || connect().await, &mut log, &shared.keyboard, &gone, &mut on_event) => {}
                         () = shared.discard.cancelled() => {}
                     }
                     log

@@ -11,6 +11,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
 
+use crate::attach;
 use crate::order::{Asked, Error, Order};
 use crate::policy::{self, Phase, Verdict};
 use crate::shared::Shared;
@@ -78,7 +79,9 @@ async fn converse(
         if length == 0 {
             return Ok(());
         }
-        let response = match serde_json::from_slice(&line) {
+        let request = serde_json::from_slice(&line);
+        let attaches = matches!(request, Ok(Request::Attach));
+        let response = match request {
             Ok(request) => answer(&request, shared, orders).await,
             Err(error) => {
                 let message = format!("not a request: {error}");
@@ -88,6 +91,12 @@ async fn converse(
         let mut line = serde_json::to_vec(&response)?;
         line.push(b'\n');
         writer.write_all(&line).await?;
+        if attaches && response == Response::Done {
+            tokio::select! {
+                typed = attach::take_keys(&mut reader, shared) => return typed,
+                _ = published.wait_for(|published| published.phase >= Phase::Ending) => return Ok(()),
+            }
+        }
     }
 }
 
@@ -101,6 +110,7 @@ async fn answer(request: &Request, shared: &Rc<Shared>, orders: &mpsc::Sender<As
             return Response::State { state, reason };
         }
         Request::Wait => return ended(shared, None).await,
+        Request::Attach => return attach::answer(shared),
         Request::PowerButton => Order::PowerButton,
         Request::Signal { signal } => Order::Signal(*signal),
         Request::Stop { timeout_ms } => Order::Stop(Duration::from_millis(*timeout_ms)),

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::rc::Rc;
 
+use hypeman_console::keyboard::Keyboard;
 use hypeman_guest::status::Status;
 use hypeman_record::end::{End, Reason};
 use hypeman_record::launch::{Guest, Launch};
@@ -35,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) journal: Rc<Journal>,
     /// The state of the VM, published by its driver.
     pub(crate) published: watch::Sender<Published>,
+    /// What is typed to the guest.
+    pub(crate) keyboard: Keyboard,
     /// The instance is to be removed: do not wait for room for what cannot be written.
     pub(crate) discard: CancellationToken,
 }
@@ -46,6 +49,7 @@ impl Shared {
             launch,
             journal,
             published: watch::Sender::new(published),
+            keyboard: Keyboard::new(),
             discard: CancellationToken::new(),
         }
     }

@@ -3,6 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use hypeman_guest::config::Stdio;
 use hypeman_instance::command;
 use hypeman_instance::create;
 use hypeman_instance::options::CreateOptions;
@@ -45,6 +46,7 @@ pub(crate) fn options(context: &Context, arguments: &CreateArguments) -> Result<
         workdir: arguments.workdir.clone(),
         user: arguments.user.clone(),
         ulimits: arguments.ulimit.clone(),
+        stdio: Stdio { interactive: arguments.interactive, tty: arguments.tty },
         kernel: arguments.kernel.as_deref().map(|kernel| kernel_use(context, kernel)),
         initrd: arguments.initrd.clone(),
         settings: settings(arguments, &Findings::in_directory(&context.data_dir))?,

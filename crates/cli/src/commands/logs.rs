@@ -194,6 +194,13 @@ impl Output {
         }
     }
 
+    /// Shows what comes from now on in another view.
+    pub(super) fn change(&mut self, view: View) -> Result<()> {
+        self.finish()?;
+        self.view = view;
+        Ok(())
+    }
+
     /// Shows what waits for its end, when nothing more comes.
     pub(super) fn finish(&mut self) -> Result<()> {
         self.view.finish(&mut self.shown);

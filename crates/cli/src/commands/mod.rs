@@ -1,9 +1,11 @@
 //! The commands, one a file, and their dispatch.
 
 mod adopt;
+mod attach;
 mod completion;
 mod create;
 mod doctor;
+mod foreground;
 mod fork;
 mod image;
 mod inspect;
@@ -49,6 +51,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Restore(names) => return lifecycle::restore(&context, &names),
         Command::Fork { state, source, name } => fork::fork(&context, &source, &name, state)?,
         Command::Snapshot(command) => return snapshot::snapshot(&context, command),
+        Command::Attach(arguments) => return attach::attach(&context, &arguments),
         Command::Adopt(arguments) => return adopt::command(&context, &arguments),
         Command::UpgradeShims { names } => return adopt::upgrade(&context, &names),
         Command::Wait(names) => return lifecycle::wait(&context, &names),

@@ -43,9 +43,16 @@ fn a_line_that_closes_is_connected_again_and_the_gap_is_told() {
         line(second)
     };
     let mut events = Vec::new();
-    run(capture_line(line(first).unwrap(), connect, &mut writer(directory.path()), &stop, &mut |event| {
-        events.push(event.to_string());
-    }));
+    run(capture_line(
+        line(first).unwrap(),
+        connect,
+        &mut writer(directory.path()),
+        &Keyboard::new(),
+        &stop,
+        &mut |event| {
+            events.push(event.to_string());
+        },
+    ));
     assert_eq!(std::fs::read(directory.path().join("app.log")).unwrap(), b"one\ntwo\n");
     assert!(matches!(&events[..], [event] if event.contains("closed")), "{events:?}");
 }
@@ -87,14 +94,21 @@ fn stopped_at_poll(moment: u32, third_stays_open: bool) -> bool {
     };
     let stop = CancellationToken::new();
     let mut writer = writer(directory.path());
+    let keyboard = Keyboard::new();
     let mut polls = 0;
     run(async {
         tokio::time::pause(); // pauses between attempts take no time
         let (first, server) = UnixStream::pair().unwrap();
         drop(server);
         let mut ignore = |_| {};
-        let mut line =
-            std::pin::pin!(capture_line(line(first).unwrap(), connect, &mut writer, &stop, &mut ignore));
+        let mut line = std::pin::pin!(capture_line(
+            line(first).unwrap(),
+            connect,
+            &mut writer,
+            &keyboard,
+            &stop,
+            &mut ignore
+        ));
         let end = tokio::time::Instant::now() + Duration::from_secs(60);
         let idle = tokio::time::sleep_until(end);
         let mut idle = std::pin::pin!(idle);

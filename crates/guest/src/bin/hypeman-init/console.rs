@@ -3,7 +3,10 @@
 use std::fs::{File, OpenOptions};
 use std::path::Path;
 
-use rustix::termios::{OptionalActions, OutputModes, tcdrain, tcgetattr, tcsetattr};
+use rustix::termios::{
+    InputModes, LocalModes, OptionalActions, OutputModes, SpecialCodeIndex, Termios, tcdrain, tcgetattr,
+    tcsetattr,
+};
 
 use crate::report::{Context, Failure};
 
@@ -18,9 +21,41 @@ pub(crate) fn open() -> Result<File, Failure> {
 
 /// Lets bytes through as the command writes them: no carriage return before each newline.
 pub(crate) fn make_exact(console: &File) {
-    if let Ok(mut attributes) = tcgetattr(console) {
-        attributes.output_modes.remove(OutputModes::OPOST);
-        let _ = tcsetattr(console, OptionalActions::Now, &attributes);
+    change(console, |modes| modes.output_modes.remove(OutputModes::OPOST));
+}
+
+/// Makes it an input that is no terminal's: what comes is taken as it is, line by line, and not shown. Only the character that ends
+/// the input does so, as nothing else on a serial line could.
+pub(crate) fn make_input(console: &File) {
+    change(console, |modes| {
+        let end = modes.special_codes[SpecialCodeIndex::VEOF];
+        modes.input_modes = InputModes::empty();
+        modes.local_modes = LocalModes::ICANON;
+        for special in SPECIAL {
+            modes.special_codes[special] = DISABLED;
+        }
+        modes.special_codes[SpecialCodeIndex::VEOF] = end;
+    });
+}
+
+/// What means something to a terminal that gathers lines.
+const SPECIAL: [SpecialCodeIndex; 7] = [
+    SpecialCodeIndex::VERASE,
+    SpecialCodeIndex::VKILL,
+    SpecialCodeIndex::VEOL,
+    SpecialCodeIndex::VEOL2,
+    SpecialCodeIndex::VWERASE,
+    SpecialCodeIndex::VLNEXT,
+    SpecialCodeIndex::VREPRINT,
+];
+
+/// Means nothing (`_POSIX_VDISABLE` on Linux, termios(3)).
+const DISABLED: u8 = 0;
+
+fn change(console: &File, change: impl FnOnce(&mut Termios)) {
+    if let Ok(mut modes) = tcgetattr(console) {
+        change(&mut modes);
+        let _ = tcsetattr(console, OptionalActions::Now, &modes);
     }
 }
 

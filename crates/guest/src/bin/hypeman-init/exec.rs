@@ -3,10 +3,9 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use hypeman_guest::config::GuestConfig;
 use hypeman_guest::status::Status;
@@ -14,9 +13,9 @@ use rustix::mount::{MountFlags, MountPropagationFlags};
 use rustix::process::{Gid, Pid, Resource, Rlimit, Signal, Uid, WaitOptions};
 use rustix::thread::UnshareFlags;
 
-use crate::output::{self, Output};
 use crate::program::Program;
 use crate::report::{self, Context, Failure};
+use crate::streams::{Streams, take_terminal};
 use crate::user::{self, User};
 use crate::{console, requests};
 
@@ -29,23 +28,24 @@ pub(crate) fn run(config: &GuestConfig, status: &File) -> Result<(), Failure> {
         .context(&format!("make the working directory {}", config.workdir))?;
     let program = Program::find(config, &user.home)?;
     let terminal = console::open()?;
-    console::make_exact(&terminal);
-    let (reader, writer) = output::pipe()?;
-    let child = start(config, user, program, writer)?;
-    let output = Output::copy(reader, terminal);
+    let (streams, printed) = Streams::open(config.stdio, terminal, &user)?;
+    let child = start(config, user, program, streams)?;
+    let output = printed.copy();
     // First, for whoever sees it run may ask for its end.
     requests::listen(child, config.stop_signal.unwrap_or(SIGTERM));
     report::write(status, &Status::Running);
     let end = wait(child);
     // What it has left running goes as it would with a container. Group 1 is kill(2)'s pid -1: everyone but us.
     let _ = rustix::process::kill_process_group(Pid::INIT, Signal::KILL);
-    output.finish();
+    if let Some(output) = output {
+        output.finish();
+    }
     report::write(status, &end);
     Ok(())
 }
 
 /// Starts the command. In a thread that ends with it: what a PID namespace needs is undone by nothing else.
-fn start(config: &GuestConfig, user: User, program: Program, output: OwnedFd) -> Result<Pid, Failure> {
+fn start(config: &GuestConfig, user: User, program: Program, streams: Streams) -> Result<Pid, Failure> {
     let (workdir, own_namespace) = (config.workdir.clone(), config.pid_namespace);
     let limits = config.ulimits.iter().filter_map(|limit| limit.limit()).collect();
     let spawn = move || {
@@ -54,7 +54,7 @@ fn start(config: &GuestConfig, user: User, program: Program, output: OwnedFd) ->
             unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWPID) }
                 .context("make a PID namespace")?;
         }
-        spawn(&workdir, user, limits, own_namespace, program, output)
+        spawn(&workdir, user, limits, own_namespace, program, streams)
     };
     std::thread::spawn(spawn)
         .join()
@@ -67,12 +67,13 @@ fn spawn(
     limits: Vec<(Resource, Rlimit)>,
     own_namespace: bool,
     program: Program,
-    output: OwnedFd,
+    mut streams: Streams,
 ) -> Result<Pid, Failure> {
     let path = CString::new(program.path().as_os_str().as_bytes()).context("start the command")?;
     let mut command = Command::new(program.path());
-    command.current_dir(workdir).stdin(Stdio::null());
-    command.stdout(output.try_clone().context("start the command")?).stderr(output);
+    command.current_dir(workdir);
+    streams.give(&mut command)?;
+    let is_terminal = streams.is_terminal();
     let groups: Vec<_> = user.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
     let program = std::sync::Arc::new(program);
     let executed = program.clone();
@@ -81,6 +82,9 @@ fn spawn(
     unsafe {
         command.pre_exec(move || {
             rustix::process::setsid()?;
+            if is_terminal {
+                take_terminal()?;
+            }
             if own_namespace {
                 show_own_processes()?;
             }

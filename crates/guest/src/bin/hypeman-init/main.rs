@@ -14,6 +14,7 @@ mod program;
 mod report;
 mod requests;
 mod root;
+mod streams;
 mod systemd;
 mod user;
 mod wake;

@@ -39,6 +39,9 @@ impl Program {
         let path = find(name, config.env.get("PATH").map_or("", String::as_str), Path::new(&config.workdir))?;
         let mut environment = config.env.clone();
         environment.entry("HOME".to_owned()).or_insert_with(|| home.to_owned());
+        if config.stdio.tty {
+            environment.entry("TERM".to_owned()).or_insert_with(|| "xterm".to_owned()); // as docker's
+        }
         let string = |text: String| CString::new(text).context("pass the command's arguments");
         let strings = |texts: Vec<String>| texts.into_iter().map(string).collect::<Result<Vec<_>, _>>();
         let mut all = strings(config.argv.clone())?;

@@ -1,0 +1,43 @@
+//! attach: the console of a VM that runs, with its keyboard.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use hypeman_console::reader::Start;
+use hypeman_guest::config::Mode;
+use hypeman_instance::attach;
+use hypeman_instance::client::Client;
+use hypeman_record::record::CommandSpec;
+
+use super::adopt::find;
+use super::foreground::{Foreground, Interrupts, OnSignal};
+use super::runtime;
+use crate::args::AttachArguments;
+use crate::context::{Context, hypeman};
+use crate::keyboard::{self, RawTerminal};
+
+pub(crate) fn attach(context: &Context, arguments: &AttachArguments) -> Result<ExitCode> {
+    let instance = find(context, &arguments.name)?;
+    let guest = attach::attach(&instance, &hypeman()?)?;
+    let client = Client::connect(&instance.record.name, &instance.directory)?;
+    let runtime = runtime()?;
+    let _runtime = runtime.enter();
+    let interrupts = Interrupts::new()?;
+    let (terminal, typed) = if arguments.read_only {
+        (None, None)
+    } else {
+        let is_piped = |command: &CommandSpec| command.mode == Mode::Exec && !command.stdio.tty;
+        let terminal = RawTerminal::take(!instance.record.command.as_ref().is_some_and(is_piped))?;
+        let detach = terminal.is_some().then(|| arguments.detach_keys.detach_keys.clone());
+        (terminal, Some((keyboard::read(detach, false), guest)))
+    };
+    let foreground = Foreground {
+        instance: &instance,
+        start: Start { lines: Some(arguments.tail), since: None },
+        raw: true,
+        typed,
+        terminal,
+        on_signal: OnSignal::Leave,
+    };
+    runtime.block_on(foreground.stay(client, interrupts))
+}

@@ -1,0 +1,227 @@
+//! An instance in the foreground: what it prints is shown, what is typed goes to it, until it ends or is left alone.
+
+use std::future::pending;
+use std::os::unix::net::UnixStream;
+use std::pin::Pin;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use hypeman_console::reader::{Reader, Start};
+use hypeman_guest::config::Mode;
+use hypeman_instance::client::Client;
+use hypeman_instance::stop;
+use hypeman_instance::store::Instance;
+use hypeman_record::end::{End, Reason};
+use hypeman_record::names;
+use hypeman_record::protocol::Request;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+
+use super::{in_background, logs};
+use crate::args::Source;
+use crate::context::hypeman;
+use crate::keyboard::{self, RawTerminal, Typed};
+use crate::output;
+use crate::view::{Options, View};
+
+/// How long keys that were typed before those that detach may take to be passed on.
+const LAST_KEYS: Duration = Duration::from_secs(1);
+
+/// How an instance is shown and typed to.
+#[derive(Debug)]
+pub(crate) struct Foreground<'a> {
+    pub(crate) instance: &'a Instance,
+    /// How much of what it has printed is shown.
+    pub(crate) start: Start,
+    /// A terminal is shown what comes as it is.
+    pub(crate) raw: bool,
+    /// What is typed, and where it goes.
+    pub(crate) typed: Option<(Typed, UnixStream)>,
+    /// Our terminal, if it is the guest's.
+    pub(crate) terminal: Option<RawTerminal>,
+    /// What a signal to us does.
+    pub(crate) on_signal: OnSignal,
+}
+
+/// What a signal to us does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OnSignal {
+    /// It is the program's; from the second on it ends the VM.
+    PassOn,
+    /// It ends us alone.
+    Leave,
+}
+
+/// How it has come to an end.
+enum Left {
+    Ended(Result<End>),
+    Alone(ExitCode),
+}
+
+impl Foreground<'_> {
+    /// Stays with the instance. `client` waits for its end, and as long as it lives, the logs of an instance that removes itself do too.
+    pub(crate) async fn stay(mut self, client: Client, interrupts: Interrupts) -> Result<ExitCode> {
+        let terminal = self.terminal.take();
+        let (left, client) = self.show(client, interrupts).await?;
+        drop((terminal, client));
+        let end = match left {
+            Left::Ended(end) => end,
+            Left::Alone(code) => {
+                let name = &self.instance.record.name;
+                output::complain(format_args!("{name} runs on (hypeman logs -f {name})"));
+                return Ok(code);
+            }
+        };
+        if self.instance.record.settings.auto_remove
+            && end.as_ref().is_ok_and(|end| end.reason != Reason::Standby)
+        {
+            stop::wait_for_removal(self.instance)?; // as docker: what was to be removed is gone when we are
+        }
+        Ok(exit_code(&end?))
+    }
+
+    async fn show(&mut self, client: Client, mut interrupts: Interrupts) -> Result<(Left, Option<Client>)> {
+        let log = self.instance.directory.join(names::APP_LOG);
+        let mut watch = logs::watch(&log)?;
+        let mut reader = Reader::open(&log, self.start)?;
+        let is_history = self.start != Start::default();
+        let mut shown = logs::Output::new(self.view(self.raw && !is_history))?;
+        if is_history {
+            // What was printed before we came asks nothing of this terminal any more.
+            let _ = shown.show(&mut reader)?;
+            shown.change(self.view(self.raw))?;
+        }
+        let mut ended = wait(self.instance, client)?;
+        let (mut typing, mut detached) = self.typing();
+        let (mut interrupted, mut is_typed) = (0, false);
+        let mut reader_gone = output::reader_gone();
+        let left = loop {
+            let _ = shown.show(&mut reader)?;
+            tokio::select! {
+                changed = watch.changed() => changed?,
+                number = interrupts.next() => {
+                    interrupted += 1;
+                    if self.on_signal == OnSignal::Leave {
+                        break Left::Alone(ExitCode::from(u8::try_from(128 + number).unwrap_or(u8::MAX)));
+                    }
+                    if let Err(error) = pass_on(self.instance, number, interrupted) {
+                        output::complain(output::explain(&error));
+                    }
+                }
+                // docker's way: whoever stops reading leaves the VM running.
+                _ = &mut reader_gone => {
+                    output::complain("nobody reads any more");
+                    break Left::Alone(ExitCode::SUCCESS);
+                }
+                () = &mut detached => {
+                    if !is_typed {
+                        let _ = tokio::time::timeout(LAST_KEYS, typing).await;
+                    }
+                    break Left::Alone(ExitCode::SUCCESS);
+                }
+                () = &mut typing, if !is_typed => is_typed = true,
+                joined = &mut ended => {
+                    let (end, client) = joined.context("wait for the VM")?;
+                    let _ = shown.show(&mut reader)?;
+                    shown.finish()?;
+                    return Ok((Left::Ended(end), Some(client)));
+                }
+            }
+        };
+        shown.finish()?;
+        Ok((left, None))
+    }
+
+    fn view(&self, raw: bool) -> View {
+        let options = Options { source: Source::App, json: false, timestamps: false, raw, until: None };
+        View::new(options, &self.instance.record.name)
+    }
+
+    /// Passes on what is typed, for as long as it is waited for; and waits for the keys that detach.
+    fn typing(&mut self) -> (Waiting, Waiting) {
+        let Some((typed, guest)) = self.typed.take() else {
+            return (Box::pin(pending()), Box::pin(pending()));
+        };
+        let Typed { keys, detached } = typed;
+        let instance = self.instance.clone();
+        let typing = keyboard::pass_on(keys, guest, instance);
+        let detached = async {
+            if detached.await.is_err() {
+                pending().await // an end of the input is no wish to leave
+            }
+        };
+        (Box::pin(typing), Box::pin(detached))
+    }
+}
+
+type Waiting = Pin<Box<dyn Future<Output = ()>>>;
+
+/// Waits for the end in the background, and gives `client` back.
+fn wait(instance: &Instance, mut client: Client) -> Result<oneshot::Receiver<(Result<End>, Client)>> {
+    let (instance, hypeman) = (instance.clone(), hypeman()?);
+    Ok(in_background(move || {
+        let asked = client.ask_for_end(&Request::Wait).map(|outcome| outcome.end);
+        // A shim that was killed is followed by another.
+        let end = asked.or_else(|_| stop::wait(&instance, &hypeman));
+        (end.map_err(Into::into), client)
+    }))
+}
+
+fn exit_code(end: &End) -> ExitCode {
+    if end.reason == Reason::Standby {
+        output::complain(&end.message); // as when nobody reads any more: it goes on without us
+        return ExitCode::SUCCESS;
+    }
+    if !matches!(end.reason, Reason::Exited | Reason::Signaled | Reason::GuestShutdown)
+        || end.exit_code == 125
+    {
+        output::complain(&end.message);
+    }
+    ExitCode::from(u8::try_from(end.exit_code).unwrap_or(u8::MAX))
+}
+
+/// The first signal is the program's (or the power button, where no init of ours is); from the second on it is the VM's
+/// end.
+fn pass_on(instance: &Instance, number: i32, times: u32) -> Result<()> {
+    let exec = instance.record.command.as_ref().is_some_and(|command| command.mode == Mode::Exec);
+    let result = match (times, exec) {
+        (1, true) => stop::signal(instance, number),
+        (1, false) => stop::power_button(instance),
+        _ => stop::kill_and_go_on(instance),
+    };
+    match result {
+        // It has ended meanwhile: we shall hear of that next.
+        Err(hypeman_instance::Error::State { .. } | hypeman_instance::Error::NotFound(_)) => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// The signals that a terminal or a supervisor sends to end a program.
+pub(crate) struct Interrupts {
+    signals: [(i32, Signal); 4],
+}
+
+impl Interrupts {
+    pub(crate) fn new() -> Result<Interrupts> {
+        let listen = |kind: SignalKind| Ok::<_, std::io::Error>((kind.as_raw_value(), signal(kind)?));
+        let signals = [
+            listen(SignalKind::hangup())?,
+            listen(SignalKind::interrupt())?,
+            listen(SignalKind::quit())?,
+            listen(SignalKind::terminate())?,
+        ];
+        Ok(Interrupts { signals })
+    }
+
+    /// The number of the next one.
+    async fn next(&mut self) -> i32 {
+        let [hangup, interrupt, quit, terminate] = &mut self.signals;
+        tokio::select! {
+            _ = hangup.1.recv() => hangup.0,
+            _ = interrupt.1.recv() => interrupt.0,
+            _ = quit.1.recv() => quit.0,
+            _ = terminate.1.recv() => terminate.0,
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! What the command has as its input and output: nothing and a pipe, as with docker; or the console as its input, or as its
+//! terminal.
+
+use std::fs::{File, OpenOptions};
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::{Command, Stdio};
+
+use hypeman_guest::config;
+use rustix::fs::{Mode, Uid};
+
+use crate::console;
+use crate::output::{self, Output};
+use crate::report::{Context, Failure};
+use crate::user::User;
+
+/// For one command.
+pub(crate) struct Streams {
+    input: Option<OwnedFd>,
+    output: OwnedFd,
+    is_terminal: bool,
+}
+
+/// What is still to be copied to the console.
+pub(crate) struct Printed(Option<(OwnedFd, File)>);
+
+impl Streams {
+    /// Those that the configuration asks for, on this console.
+    pub(crate) fn open(
+        stdio: config::Stdio,
+        console: File,
+        user: &User,
+    ) -> Result<(Streams, Printed), Failure> {
+        let again = |file: &File| file.try_clone().map(OwnedFd::from).context("open the console");
+        if stdio.tty {
+            // Whoever the command becomes may open its terminal again, as with login(1).
+            let owner = rustix::fs::fchown(&console, Some(Uid::from_raw(user.uid)), None);
+            owner
+                .and_then(|()| rustix::fs::fchmod(&console, Mode::from_raw_mode(0o620)))
+                .context("give the console away")?;
+            let streams =
+                Streams { input: Some(again(&console)?), output: console.into(), is_terminal: true };
+            return Ok((streams, Printed(None)));
+        }
+        console::make_exact(&console);
+        let input = if stdio.interactive {
+            console::make_input(&console);
+            again(&console)?
+        } else {
+            OpenOptions::new().read(true).open("/dev/null").context("open an empty input")?.into()
+        };
+        let (reader, writer) = output::pipe()?;
+        let streams = Streams { input: Some(input), output: writer, is_terminal: false };
+        Ok((streams, Printed(Some((reader, console)))))
+    }
+
+    /// Gives them to a command.
+    pub(crate) fn give(&mut self, command: &mut Command) -> Result<(), Failure> {
+        let output = || self.output.try_clone().context("open the output");
+        command.stdout(output()?).stderr(output()?);
+        command.stdin(self.input.take().map_or_else(Stdio::null, Stdio::from));
+        Ok(())
+    }
+
+    /// Whether the command's standard input is to be its terminal.
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.is_terminal
+    }
+}
+
+impl Printed {
+    /// Copies it from now on.
+    pub(crate) fn copy(self) -> Option<Output> {
+        self.0.map(|(reader, console)| Output::copy(reader, console))
+    }
+}
+
+/// Makes its standard input the terminal of a process that leads a session. Allocates nothing.
+pub(crate) fn take_terminal() -> rustix::io::Result<()> {
+    rustix::process::ioctl_tiocsctty(std::io::stdin().as_fd())
+}
