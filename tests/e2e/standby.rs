@@ -12,7 +12,7 @@ use hypeman_tests::fixtures::bed;
 use hypeman_tests::guest::Guest;
 use hypeman_tests::needs::{Need, QEMU};
 use hypeman_tests::processes;
-use hypeman_tests::wait::until;
+use hypeman_tests::wait::{DEADLINE, until, within};
 use rustix::fs::FallocateFlags;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -94,13 +94,14 @@ fn kill_on_the_way(name: &str, arguments: &[&str]) {
             let _ = kill_process(shim, Signal::KILL);
         }
         let _ = command.wait();
-        until("it runs or sleeps", || {
+        let told = || bed.ok(&["logs", "--source", "hypeman", "--tail", "50", name]);
+        let come_to_rest = within(DEADLINE, || {
             let state = vm.state();
             let on_the_way = ["Running", "Standby", "Paused", "Initializing", "Shutdown"];
-            let told = || bed.ok(&["logs", "--source", "hypeman", name]);
             assert!(on_the_way.contains(&&*state), "{state}: {}", told());
-            ["Running", "Standby"].contains(&&*state)
+            ["Running", "Standby"].contains(&&*state).then_some(())
         });
+        assert!(come_to_rest.is_some(), "it stays {} after round {round}: {}", bed.inspect(name), told());
         ended[usize::from(vm.state() == "Standby")] += 1;
     }
     assert!(ended.iter().all(|&times| times > 5), "of both there was some: {ended:?}");

@@ -1,12 +1,13 @@
-//! What the command has as its input and output: nothing and a pipe, as with docker; or the console as its input, or as its
-//! terminal.
+//! What the command has as its input and output: nothing and a pipe, as with docker; or what is typed, or the console as its terminal.
 
 use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Command, Stdio};
 
 use hypeman_guest::config;
 use rustix::fs::{Mode, Uid};
+use rustix::pipe::PipeFlags;
 
 use crate::console;
 use crate::output::{self, Output};
@@ -44,7 +45,7 @@ impl Streams {
         console::make_exact(&console);
         let input = if stdio.interactive {
             console::make_input(&console);
-            again(&console)?
+            typed(File::from(again(&console)?))?
         } else {
             OpenOptions::new().read(true).open("/dev/null").context("open an empty input")?.into()
         };
@@ -72,6 +73,25 @@ impl Printed {
     pub(crate) fn copy(self) -> Option<Output> {
         self.0.map(|(reader, console)| Output::copy(reader, console))
     }
+}
+
+/// A pipe with what is typed, up to the end of the input. Not the console itself: programs take one for a person, and who splices from it
+/// to the pipe of the output, as busybox's cat does, holds that locked until something is typed (`splice_file_to_pipe`, fs/splice.c).
+fn typed(mut console: File) -> Result<OwnedFd, Failure> {
+    let doing = "make a pipe for the input";
+    let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).context(doing)?;
+    rustix::fs::fchmod(&reader, Mode::from_raw_mode(0o666)).context(doing)?; // as that of the output
+    std::thread::spawn(move || {
+        let mut writer = File::from(writer);
+        let mut buffer = [0; 4096];
+        // Not std::io::copy, which splices as well.
+        while let Ok(count @ 1..) = console.read(&mut buffer) {
+            if writer.write_all(&buffer[..count]).is_err() {
+                return; // the program listens no more
+            }
+        }
+    });
+    Ok(reader)
 }
 
 /// Makes its standard input the terminal of a process that leads a session. Allocates nothing.
