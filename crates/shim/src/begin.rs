@@ -25,26 +25,56 @@ pub(crate) async fn begin(
     Ok(())
 }
 
-/// Goes on with a VM that was taken over. One whose shim was killed while it was being put to standby, or let go on, goes on.
-pub(crate) async fn go_on_again(vm: Rc<dyn Vm>) -> Begun {
-    let here = Path::new(".");
+/// Goes on with a VM that was taken over, whose instance lies in `directory`. One whose shim was killed while it was being put to
+/// standby, or let go on, goes on.
+pub(crate) async fn go_on_again(vm: Rc<dyn Vm>, directory: &Path) -> Begun {
     let status = vm.status().borrow().clone();
     if !status.booted {
         return Err("its shim was killed before its guest ran".to_owned());
     }
-    if standby::is_whole(here) {
+    if standby::is_whole(directory) {
         return Err("its snapshot is whole".to_owned());
     }
-    if standby::is_begun(here) || standby::is_used(here) {
+    if standby::is_begun(directory) || standby::is_used(directory) {
         vm.abandon_snapshot().await.map_err(told)?;
-        standby::withdraw(here).map_err(told)?;
         // The killed shim's own request may not have been carried out yet.
         vm.pause().await.map_err(told)?;
         vm.resume().await.map_err(told)?;
+        // Last, for if this shim is killed too, it tells the next one why the VM stands still. What stays is removed before the next
+        // snapshot is made.
+        let _ = standby::withdraw(directory);
     }
     Ok(())
 }
 
 fn told(error: impl std::fmt::Display) -> String {
     error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Waker};
+
+    use super::*;
+    use crate::driver::tests::TestVm;
+
+    #[test]
+    fn whoever_takes_a_vm_over_at_any_moment_knows_that_it_is_to_go_on() {
+        for moment in 0.. {
+            let scratch = tempfile::tempdir().unwrap();
+            standby::begin(scratch.path()).unwrap();
+            let vm = Rc::new(TestVm::booted());
+            let mut taken_over = Box::pin(go_on_again(vm.clone(), scratch.path()));
+            let mut context = Context::from_waker(Waker::noop());
+            // Killed after so many of its steps.
+            let is_done = (0..moment).any(|_| taken_over.as_mut().poll(&mut context).is_ready());
+            drop(taken_over);
+            if is_done {
+                assert_eq!(*vm.asked(), ["abandon", "pause", "resume"]);
+                assert!(!standby::is_begun(scratch.path()));
+                return;
+            }
+            assert!(standby::is_begun(scratch.path()), "after {:?}", vm.asked());
+        }
+    }
 }

@@ -474,4 +474,4 @@ async fn changed(status: &mut tokio::sync::watch::Receiver<VmStatus>) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

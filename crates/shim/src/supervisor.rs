@@ -303,7 +303,7 @@ impl Supervisor {
             )),
             Some(false) | None => {}
         }
-        let goes_on = go_on_again(made.vm.clone());
+        let goes_on = go_on_again(made.vm.clone(), Path::new("."));
         self.accompany(vmm, made, keep, [app, log], goes_on).await
     }
 

@@ -14,7 +14,7 @@ use super::*;
 use crate::shared::tests::shared;
 
 /// A VM that does nothing but remember what it was asked for; its VMM is a process that only a signal ends.
-struct TestVm {
+pub(crate) struct TestVm {
     status: watch::Sender<VmStatus>,
     asked: RefCell<Vec<&'static str>>,
     /// Whether it answers.
@@ -22,8 +22,21 @@ struct TestVm {
 }
 
 impl TestVm {
+    /// One that answers, and whose guest runs.
+    pub(crate) fn booted() -> TestVm {
+        let vm = vm(true);
+        vm.status.send_modify(|status| status.booted = true);
+        vm
+    }
+
+    /// What it was asked for so far.
+    pub(crate) fn asked(&self) -> std::cell::Ref<'_, Vec<&'static str>> {
+        self.asked.borrow()
+    }
+
     async fn answer(&self, request: &'static str) -> hypervisor::Result<()> {
         self.asked.borrow_mut().push(request);
+        tokio::task::yield_now().await; // no VMM answers at once
         if !self.answers {
             pending::<()>().await;
         }
