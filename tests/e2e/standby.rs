@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hypeman_tests::bed::{Bed, Outcome};
 use hypeman_tests::ch::on_each;
-use hypeman_tests::console::{assert_whole, boots, whole};
+use hypeman_tests::console::{assert_no_hole, assert_whole, boots, files, whole};
 use hypeman_tests::disk::SmallDisk;
 use hypeman_tests::fixtures::bed;
 use hypeman_tests::guest::Guest;
@@ -75,6 +75,7 @@ fn kill_on_the_way(name: &str, arguments: &[&str]) {
     let options = guest.options();
     let vm = guest.run();
     let (directory, log) = (vm.directory(), vm.log());
+    let journal = || bed.ok(&["logs", "--source", "hypeman", name]);
     let mut ended = [0, 0];
     for round in 0..50_u64 {
         if vm.state() == "Running" {
@@ -94,21 +95,22 @@ fn kill_on_the_way(name: &str, arguments: &[&str]) {
             let _ = kill_process(shim, Signal::KILL);
         }
         let _ = command.wait();
-        let told = || bed.ok(&["logs", "--source", "hypeman", "--tail", "50", name]);
         let come_to_rest = within(DEADLINE, || {
             let state = vm.state();
             let on_the_way = ["Running", "Standby", "Paused", "Initializing", "Shutdown"];
-            assert!(on_the_way.contains(&&*state), "{state}: {}", told());
+            assert!(on_the_way.contains(&&*state), "{state}: {}", journal());
             ["Running", "Standby"].contains(&&*state).then_some(())
         });
-        assert!(come_to_rest.is_some(), "it stays {} after round {round}: {}", bed.inspect(name), told());
+        assert!(come_to_rest.is_some(), "it stays {} after round {round}: {}", bed.inspect(name), journal());
         ended[usize::from(vm.state() == "Standby")] += 1;
     }
     assert!(ended.iter().all(|&times| times > 5), "of both there was some: {ended:?}");
     bed.ok(&["restore", name]);
     vm.prints();
     bed.ok(&["kill", name]);
-    assert_whole(&log, &options);
+    files(&log).iter().for_each(|file| assert_no_hole(file));
+    let lines = Sequence::new(&options).check(&whole(&log));
+    assert!(lines.as_ref().is_ok_and(|lines| lines.start == 0), "{lines:?} {arguments:?}: {}", journal());
     for left in ["snapshot", "snapshot.new", "snapshot.used"] {
         assert!(!directory.join(left).exists(), "{left}");
     }

@@ -130,6 +130,8 @@ pub(crate) fn keep_console(
         }
     };
     let shared = shared.clone();
+    // Before the guest runs: what it prints then is not lost with us.
+    let first = of(console);
     Keeper::start(|gone| async move {
         let log = log.await?;
         let capture = {
@@ -146,7 +148,7 @@ pub(crate) fn keep_console(
                 })
             }
         };
-        keep(&shared, names::APP_LOG, (of(console), log), connect, capture, &gone).await
+        keep(&shared, names::APP_LOG, (first, log), connect, capture, &gone).await
     })
 }
 
