@@ -41,7 +41,12 @@ fn a_full_disk_loses_nothing() {
     let bed = Bed::new(&disk.path().join("data"));
     let options = options(40_000);
     let vm = fill(&disk, &bed, "full", &options);
+    // Whoever looks is told, for as long as it is so.
+    until("it is told", || bed.ok(&["ps"]).contains("what it prints waits: "));
+    let reason = bed.inspect("full")["state_reason"].as_str().expect("a reason").to_owned();
+    assert!(reason.contains("app.log") && reason.contains("No space left"), "{reason}");
     disk.resize("20m");
+    until("it goes on", || !bed.ok(&["ps", "-a"]).contains("waits"));
     assert_eq!(vm.wait(), 0);
     assert_complete(&options, &whole(&vm.directory().join("logs/app.log")));
 }

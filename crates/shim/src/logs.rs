@@ -180,7 +180,7 @@ pub(crate) fn keep_output(shared: &Rc<Shared>, output: OwnedFd, log: Writer) -> 
 
 /// Reads a console that is connected already, for as long as this is waited for. Without one it waits for ever.
 pub(crate) fn keep_reading<'a>(
-    shared: &Shared,
+    shared: &Rc<Shared>,
     console: Option<&Console>,
     log: &'a mut Writer,
 ) -> Result<impl Future<Output = ()> + use<'a>> {
@@ -197,7 +197,7 @@ pub(crate) fn keep_reading<'a>(
 }
 
 /// Brings into the log what a VMM has held back that keeps its paused guest's output from a slow reader.
-pub(crate) async fn take_rest(shared: &Shared, vm: &dyn Vm, kept: &Keep, log: &mut Writer) -> Result<()> {
+pub(crate) async fn take_rest(shared: &Rc<Shared>, vm: &dyn Vm, kept: &Keep, log: &mut Writer) -> Result<()> {
     let stopped = CancellationToken::new();
     stopped.cancel();
     let mut keep = |console: &Console| kept.put(console);
@@ -211,9 +211,19 @@ pub(crate) async fn take_rest(shared: &Shared, vm: &dyn Vm, kept: &Keep, log: &m
     Ok(())
 }
 
-fn noter(shared: &Shared, name: &'static str) -> impl FnMut(Event) + use<> {
-    let journal = shared.journal.clone();
-    move |event| journal.note(format_args!("{name}: {event}"))
+fn noter(shared: &Rc<Shared>, name: &'static str) -> impl FnMut(Event) + use<> {
+    let shared = shared.clone();
+    move |event| {
+        shared.journal.note(format_args!("{name}: {event}"));
+        let stalled = match &event {
+            Event::Stalled(error) => Some(error.to_string()),
+            Event::Resumed => None,
+            _ => return,
+        };
+        if name == names::APP_LOG {
+            shared.published.send_modify(|published| published.stalled = stalled);
+        }
+    }
 }
 
 /// Captures, and begins anew with what can be had anew when a fault of ours has ended it: what was in memory is lost then, and

@@ -25,6 +25,8 @@ pub(crate) struct Published {
     pub(crate) paused: Option<Paused>,
     /// How it ended, from when the VMM has.
     pub(crate) end: Option<End>,
+    /// Why the console's log cannot be written, as long as that is so.
+    pub(crate) stalled: Option<String>,
 }
 
 /// Shared by the tasks.
@@ -44,7 +46,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(launch: Launch, journal: Rc<Journal>) -> Shared {
-        let published = Published { phase: Phase::Booting, paused: None, end: None };
+        let published = Published { phase: Phase::Booting, paused: None, end: None, stalled: None };
         Shared {
             launch,
             journal,
@@ -80,8 +82,10 @@ impl Shared {
             (Phase::Booting, _) => (State::Initializing, None),
             (Phase::Suspending, _) => (State::Paused, Some("its snapshot is being written".to_owned())),
             (Phase::Running | Phase::Stopping, Some(paused)) => (State::Paused, explain(paused)),
-            (Phase::Running, None) if self.is_up() => (State::Running, None),
-            (Phase::Running, None) => (State::Initializing, None),
+            (Phase::Running, None) => {
+                let state = if self.is_up() { State::Running } else { State::Initializing };
+                (state, published.stalled.as_ref().map(|error| format!("what it prints waits: {error}")))
+            }
             (Phase::Stopping, None) => (State::Running, Some("it is being stopped".to_owned())),
             (Phase::Ending, _) => (State::Shutdown, Some("its VMM is being ended".to_owned())),
             (Phase::Draining, _) => {
