@@ -49,7 +49,9 @@ fn main() {
         times[1].push(timed(|| bed.ok(&["standby", "sleeps"])).0);
     }
     let [by_hand, ours, by_hand_back, ours_back] = times.map(median);
-    println!("| Cloud Hypervisor on KVM, 32 MiB, median of {ROUNDS} | by hand | hypeman | on top |\n|---|---|---|---|");
+    println!(
+        "| Cloud Hypervisor on KVM, 32 MiB, median of {ROUNDS} | by hand | hypeman | on top |\n|---|---|---|---|"
+    );
     println!("| standby | {by_hand:.1} ms | {ours:.1} ms | {:.1} ms |", ours - by_hand);
     println!("| restore | {by_hand_back:.1} ms | {ours_back:.1} ms | {:.1} ms |\n", ours_back - by_hand_back);
 }
