@@ -4,6 +4,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use crate::adopt;
+use crate::client::Client;
 use crate::error::Result;
 use crate::stop;
 use crate::store::Instance;
@@ -14,7 +15,12 @@ use crate::store::Instance;
 /// # Errors
 /// When it does not run, or its shim does not answer, or is of an older release.
 pub fn attach(instance: &Instance, hypeman: &Path) -> Result<UnixStream> {
-    adopt::adopt(instance, hypeman)?;
-    stop::require_active(instance)?;
-    stop::client(instance)?.attach()
+    loop {
+        adopt::adopt(instance, hypeman)?;
+        stop::require_active(instance)?;
+        match stop::client(instance).and_then(Client::attach) {
+            Err(error) if error.has_hung_up() => {} // it has ended, or was killed: look again
+            attached => return attached,
+        }
+    }
 }
