@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use hypeman_tests::bed::Bed;
 use hypeman_tests::fixtures::testguest;
+use hypeman_tests::measure::median;
 
 const INSTANCES: usize = 10_000;
 const ROUNDS: usize = 21;
@@ -49,10 +50,4 @@ fn timed(command: &mut Command) -> Duration {
     let status = command.stdout(Stdio::null()).status().expect("a program");
     assert!(status.success());
     begin.elapsed()
-}
-
-/// In milliseconds.
-fn median(mut times: Vec<Duration>) -> f64 {
-    times.sort();
-    times[times.len() / 2].as_secs_f64() * 1000.0
 }

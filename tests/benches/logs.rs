@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use hypeman_tests::bed::Bed;
 use hypeman_tests::fixtures::testguest;
+use hypeman_tests::measure::median;
 
 const ROUNDS: usize = 11;
 const LARGE: u64 = 1 << 30;
@@ -79,10 +80,4 @@ fn piped(command: &mut Command, least: u64) -> Duration {
     }
     assert!(child.wait().expect("its end").success() && all >= least, "{all} bytes");
     begin.elapsed()
-}
-
-/// In milliseconds.
-fn median(mut times: Vec<Duration>) -> f64 {
-    times.sort();
-    times[times.len() / 2].as_secs_f64() * 1000.0
 }

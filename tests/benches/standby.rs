@@ -5,16 +5,15 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hypeman_snapshot::compression::{self, Algorithm};
 use hypeman_tests::bed::Bed;
-use hypeman_tests::console::whole;
 use hypeman_tests::fixtures::{self, testguest};
 use hypeman_tests::guest::Guest;
+use hypeman_tests::measure::{median, prints, timed};
 use hypeman_tests::needs::{BUSYBOX, Need, QEMU, find};
 use hypeman_tests::vm::Instance;
-use hypeman_tests::wait::until;
 use serde_json::{Value, json};
 use testguest::Options;
 
@@ -36,23 +35,6 @@ fn main() {
     fork_of_disk();
     forks_at_once();
     compressions();
-}
-
-fn median(mut times: Vec<Duration>) -> f64 {
-    times.sort();
-    times[times.len() / 2].as_secs_f64() * 1000.0
-}
-
-fn timed<T>(work: impl FnOnce() -> T) -> (Duration, T) {
-    let begin = Instant::now();
-    let done = work();
-    (begin.elapsed(), done)
-}
-
-/// Waits until the guest has printed: then it is past what every start needs.
-fn prints(log: &Path) {
-    let before = whole(log).len();
-    until("the log grows", || whole(log).len() > before + 1000);
 }
 
 fn sleep() {

@@ -4,13 +4,14 @@
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hypeman_tests::bed::Bed;
 use hypeman_tests::ch::{self, ByHand};
 use hypeman_tests::console::whole;
 use hypeman_tests::fixtures::testguest;
 use hypeman_tests::guest::Guest;
+use hypeman_tests::measure::{median, timed};
 use hypeman_tests::wait::until;
 use serde_json::{Value, json};
 use testguest::Options;
@@ -122,18 +123,7 @@ fn snapshot(scratch: &Path) -> std::path::PathBuf {
     scratch.join("by-hand.snapshot")
 }
 
-fn median(mut times: Vec<Duration>) -> f64 {
-    times.sort();
-    times[times.len() / 2].as_secs_f64() * 1000.0
-}
-
-fn timed<T>(work: impl FnOnce() -> T) -> (Duration, T) {
-    let begin = Instant::now();
-    let done = work();
-    (begin.elapsed(), done)
-}
-
-/// Waits until the guest has printed: then it is past what every start needs.
+/// Waits until the guest has printed, into a file perhaps that its VMM has truncated.
 fn prints(log: &Path) {
     let before = whole(log).len();
     until("the log grows", || whole(log).len() != before);
