@@ -1,14 +1,14 @@
 //! A Debian with systemd as PID 1.
 
-use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hypeman_tests::console::{assert_no_hole, whole};
 use hypeman_tests::fixtures::{bed, debian};
-use hypeman_tests::needs::{LOGROTATE, MMDEBSTRAP, Need, QEMU, find};
+use hypeman_tests::needs::{LOGROTATE, MMDEBSTRAP, Need, QEMU};
 use hypeman_tests::vm::Instance;
 use hypeman_tests::wait::until;
 
+use crate::console::Logrotate;
 use crate::promises;
 
 promises! {
@@ -26,25 +26,8 @@ fn boots_logs_across_copytruncate_and_powers_off() {
     let vm = Instance::run(bed(), "debian", &arguments);
     let _ = vm.read_until("traffic 20");
     let app_log = vm.directory().join("logs/app.log");
-    let scratch = tempfile::tempdir().expect("a directory");
-    let rules = scratch.path().join("rules");
-    let old = scratch.path().join("old");
-    std::fs::create_dir(&old).expect("a directory");
-    let text = format!(
-        "{} {{\n copytruncate\n rotate 1\n olddir {}\n su root root\n}}\n",
-        app_log.display(),
-        old.display()
-    );
-    std::fs::write(&rules, text).expect("write the rules");
-    let logrotate = find("logrotate").expect("logrotate");
-    let state = scratch.path().join("state");
-    let output = Command::new(logrotate)
-        .args(["--force", "--state"])
-        .arg(state)
-        .arg(&rules)
-        .output()
-        .expect("logrotate");
-    assert!(output.status.success(), "{output:?}");
+    let old = tempfile::tempdir().expect("a directory");
+    Logrotate::new(&app_log, &format!("rotate 1\nolddir {}", old.path().display())).run();
     let last = traffic(&std::fs::read_to_string(&app_log).unwrap_or_default()).last().copied().unwrap_or(20);
     let _ = vm.read_until(&format!("traffic {}", last + 20));
     bed().ok(&["stop", "-t", "120", "debian"]);
