@@ -31,12 +31,6 @@ impl Lines {
             Piece { bytes: piece, index: at, begins, ends }
         })
     }
-
-    /// Whether the last piece had no end.
-    #[must_use]
-    pub fn is_within(&self) -> bool {
-        self.is_within
-    }
 }
 
 #[cfg(test)]
@@ -62,6 +56,6 @@ mod tests {
             ("three", 1, true, false),
         ];
         assert_eq!(seen, expected);
-        assert!(lines.is_within());
+        assert!(lines.is_within);
     }
 }
