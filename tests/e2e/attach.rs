@@ -174,9 +174,9 @@ fn a_program_has_a_terminal_of_its_own() {
     terminal.shows("/ # ");
     terminal.types(b"tty; echo $TERM; id -u\r");
     terminal.shows("/dev/ttyS0\r\nxterm\r\n");
-    // Interrupts are the program's.
-    terminal.types(b"sleep 1000\r");
-    terminal.shows("sleep 1000\r\n");
+    // Interrupts are the program's. The shell itself takes none while it edits a line, so it is another program that says when.
+    terminal.types(b"sh -c 'echo asl\"\"eep; exec sleep 1000'\r");
+    terminal.shows("asleep\r\n");
     terminal.types(b"\x03");
     terminal.shows("/ # ");
     terminal.types(b"exit 7\r");

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod log_limits;
 mod logs;
 mod snapshot;
 
@@ -11,6 +12,7 @@ use hypeman_guest::ulimit::Ulimit;
 use hypeman_record::launch;
 use hypeman_vmm::spec::{Accelerator, HypervisorKind};
 
+use log_limits::LogLimitArguments;
 pub(crate) use logs::{LogFormat, LogsArguments, Source, Tail};
 pub(crate) use snapshot::{CompressionArgument, SnapshotCommand, SnapshotKind, TargetState};
 
@@ -334,12 +336,8 @@ pub(crate) struct CreateArguments {
     /// Also show what the kernel and init print
     #[arg(long)]
     pub(crate) show_boot: bool,
-    /// Rotate a log before it passes this size
-    #[arg(long, default_value = "50MB", value_parser = size::parse, value_name = "SIZE")]
-    pub(crate) log_max_size: u64,
-    /// Rotated files to keep
-    #[arg(long, default_value_t = 3, value_name = "N")]
-    pub(crate) log_max_files: u32,
+    #[command(flatten)]
+    pub(crate) log: LogLimitArguments,
     /// Image (optional when a kernel file is given), and arguments for its program
     // One positional for both: from the image on, a word with a dash is the program's.
     #[arg(trailing_var_arg = true, value_names = ["IMAGE", "ARG"], add = ArgValueCompleter::new(names::images))]

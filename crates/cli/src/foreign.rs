@@ -59,7 +59,6 @@ const ABSENT: [(&str, &[&str]); 9] = [
             "--stop-signal",
             "--stop-timeout",
             "--log-driver",
-            "--log-opt",
             "--shm-size",
             "--pids-limit",
             "--memory-swap",

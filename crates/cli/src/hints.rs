@@ -105,6 +105,7 @@ fn field_hint(field: Field) -> Option<&'static str> {
         Field::HotplugMemory => "give another --hotplug-size, or leave it out",
         Field::DiskLimit => "leave --disk-bps and --disk-iops out for no limit",
         Field::LogSize => "give another --log-max-size",
+        Field::LogBuffer => "give another --log-opt max-buffer-size, with --log-opt mode=non-blocking",
         Field::LogFiles => "give another --log-max-files",
         Field::KernelCommandLine => "give another --cmdline",
         Field::Image => "give an image and a program after it, or a kernel to boot alone: --kernel FILE",

@@ -15,6 +15,7 @@
 
 #![allow(unsafe_code)] // slices of memory that others may write to
 
+mod loss;
 mod memory;
 
 use std::hash::{BuildHasher, RandomState};
@@ -24,7 +25,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::log::{Account, FileState};
-use memory::{CAPACITY, Field, Memory, PAGE};
+pub use loss::Loss;
+use loss::Losses;
+use memory::{Field, Memory, PAGE};
+
+pub use memory::CAPACITY;
 
 /// The layout of the memory, and that it is one of ours.
 const FORMAT: u64 = 0x6879_7065_6d61_6e01;
@@ -40,6 +45,8 @@ pub struct Buffer {
     tail: u64,
     /// Position before which no batch is read from any more, so that it may be overwritten.
     released: u64,
+    /// What was read since and kept by nobody.
+    losses: Losses,
 }
 
 #[derive(Debug)]
@@ -75,7 +82,7 @@ impl Buffer {
         memory.set(Field::Format, FORMAT);
         let (head, base) = (AtomicU64::new(0), AtomicU64::new(0));
         let inner = Inner { memory, guard: guard.to_ne_bytes(), head, base };
-        Ok(Buffer { inner: Arc::new(inner), tail: 0, released: 0 })
+        Ok(Buffer { inner: Arc::new(inner), tail: 0, released: 0, losses: Losses::default() })
     }
 
     /// That of a process that was killed, and the write in which it was; the next thing to do with the buffer is
@@ -113,9 +120,10 @@ impl Buffer {
             length: usize::try_from(writing_to - writing_from).unwrap_or(0),
             from: writing_from,
         });
+        let losses = Losses::open(&memory, guard, tail);
         let inner = Inner { memory, guard, head: head.into(), base: base.into() };
         inner.memory.set(Field::Tail, tail);
-        Ok((Buffer { inner: Arc::new(inner), tail, released: head }, cut_short))
+        Ok((Buffer { inner: Arc::new(inner), tail, released: head, losses }, cut_short))
     }
 
     /// The memory, to be held by the VMM.
@@ -161,13 +169,9 @@ impl Buffer {
         length: usize,
         read: impl FnOnce(&mut [u8]) -> Result<usize>,
     ) -> Result<usize> {
-        let (inner, memory) = (&*self.inner, &self.inner.memory);
-        if self.tail == self.released && self.tail == inner.head() {
-            // Empty: as little of the memory as possible is ever touched.
-            inner.base.store(self.tail, Ordering::Relaxed);
-            memory.set(Field::Base, self.tail);
-        }
         let length = length.min(self.room());
+        self.begin_anew_if_empty();
+        let (inner, memory) = (&*self.inner, &self.inner.memory);
         // SAFETY: this lies beyond `tail` and within the room, so nobody reads it, and `&mut self` is the only one who writes.
         let free = unsafe { memory.bytes_mut(inner.offset(self.tail), length) };
         // Each page is there before the read. One that had to be brought in would cut the read short in the moment of a kill.
@@ -182,6 +186,14 @@ impl Buffer {
         memory.set(Field::ReadingTo, self.tail);
         memory.set(Field::Tail, self.tail);
         read.map(|_| taken)
+    }
+
+    /// As little of the memory as possible is ever touched.
+    fn begin_anew_if_empty(&self) {
+        if self.tail == self.released && self.tail == self.inner.head() {
+            self.inner.base.store(self.tail, Ordering::Relaxed);
+            self.inner.memory.set(Field::Base, self.tail);
+        }
     }
 
     /// Lends the bytes up to a position, to be written to the log, until they come back by [`Buffer::release`]; one batch at a

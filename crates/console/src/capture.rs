@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::event::Event;
 use crate::pace::{Kind, NextRead, Pace};
 use crate::source::Source;
-use crate::writer::Writer;
+use crate::writer::{BULK, Writer};
 
 /// Pause between two reads from a socket: at 1 us a byte its buffer does not fill in that time. Linux may let a sleep take
 /// 50 us longer (prctl(2), PR_SET_TIMERSLACK).
@@ -19,7 +19,7 @@ const SOCKET_PAUSE: Duration = Duration::from_micros(100);
 const NOTE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Brings what comes from `source` to `writer`'s log, until the other end closes, or until `stop` and all that had come
-/// by then is written. On a full disk it waits for room.
+/// by then is written. On a full disk it waits for room, or loses what does not fit ([`Writer::losing_beyond`]).
 ///
 /// # Errors
 /// When the source is no FIFO or socket, or cannot be read. All that was read before is in the log.
@@ -59,8 +59,9 @@ impl Capture {
             if stopping {
                 self.source.unregister(); // so that the last read asks the kernel, not the runtime
             }
-            if (stopping || self.pace.is_due(Instant::now())) && self.take(writer, !stopping)?
-                || stopping && self.pace.has_room(writer.held())
+            writer.tell_loss(on_event);
+            if (stopping || self.pace.is_due(Instant::now())) && self.take(writer, stopping)?
+                || stopping && self.keeps(writer)
             {
                 return Ok(());
             }
@@ -76,16 +77,28 @@ impl Capture {
         }
     }
 
-    /// Reads what is there, as far as there is room, or only `once` where that is enough. Tells whether the other end has
-    /// closed.
-    fn take(&mut self, writer: &mut Writer, once: bool) -> std::io::Result<bool> {
-        let once = once && self.pace.reads_once();
+    /// Whether what comes now is kept.
+    fn keeps(&self, writer: &Writer) -> bool {
+        self.pace.has_room(writer.held()) && writer.keeps()
+    }
+
+    /// Reads what is there, as far as there is room, or as much as one look should. Tells whether the other end has closed.
+    fn take(&mut self, writer: &mut Writer, stopping: bool) -> std::io::Result<bool> {
+        let once = !stopping && self.pace.reads_once();
+        let loses = !stopping && writer.loses(); // a guest that has stopped waits for nothing
         let since = self.pace.waited_since(Instant::now());
         let mut taken = 0;
         let mut closed = false;
-        while self.pace.has_room(writer.held()) {
+        loop {
             let begin = Instant::now();
-            let read = writer.add(since, |waiting| self.source.read(waiting, self.pace.read_size()))?;
+            let most = self.pace.read_size();
+            let read = if self.keeps(writer) {
+                writer.add(since, |buffer| self.source.read(buffer, most))?
+            } else if loses && taken < BULK {
+                writer.lose(|buffer| self.source.lose(buffer, most))?
+            } else {
+                break;
+            };
             self.pace.after_read(read, begin.elapsed());
             match read {
                 Some(0) => closed = true,
@@ -111,7 +124,7 @@ impl Capture {
         stopping: bool,
         on_event: &mut dyn FnMut(Event),
     ) -> std::io::Result<()> {
-        let has_room = self.pace.has_room(writer.held());
+        let has_room = self.keeps(writer) || !stopping && writer.loses();
         if has_room && stopping {
             return Ok(()); // a write has made it: the rest can be taken
         }
@@ -168,7 +181,7 @@ impl Capture {
         // A pipe keeps what waits; and a disk that refuses to write has been noted as such.
         if self.source.kind() == Kind::Pipe || refused {
             self.pauses.forget();
-        } else if self.pace.has_room(writer.held()) {
+        } else if self.keeps(writer) {
             self.pauses.end(on_event);
         }
         self.pace.became_roomy();

@@ -2,15 +2,23 @@
 
 use std::time::Duration;
 
+use crate::buffer::Loss;
 use crate::log::Error;
 
 /// Something that the owner of a log may want to note.
 #[derive(Debug)]
 pub enum Event {
-    /// The log cannot be written. What was read is kept, and when there is no room for more the guest waits.
-    Stalled(Error),
-    /// The log can be written again; nothing was lost.
+    /// The log cannot be written. What was read is kept. When there is no room for more the guest waits.
+    Stalled {
+        /// Why.
+        error: Error,
+        /// The guest does not wait: what it prints is lost when so many bytes are kept.
+        loses_beyond: Option<usize>,
+    },
+    /// The log can be written again; what was kept is not lost.
     Resumed,
+    /// There was no room for this. The log tells it too.
+    Lost(Loss),
     /// The disk was too slow for all that came: nothing was read for so long, in all, since this was last noted.
     Paused(Duration),
     /// The other end had closed the line, and now it is connected again.
@@ -28,10 +36,21 @@ pub enum Event {
 impl std::fmt::Display for Event {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Event::Stalled(error) => {
+            Event::Stalled { error, loses_beyond: None } => {
                 write!(formatter, "cannot be written, so the guest's output waits: {error}")
             }
-            Event::Resumed => formatter.write_str("can be written again; nothing was lost"),
+            Event::Stalled { error, loses_beyond: Some(limit) } => {
+                write!(
+                    formatter,
+                    "cannot be written, so the guest's output is lost beyond {limit} bytes: {error}"
+                )
+            }
+            Event::Resumed => formatter.write_str("can be written again, and what had waited is written"),
+            Event::Lost(loss) => write!(
+                formatter,
+                "{} bytes of the guest's output were lost: there was no room for them",
+                loss.bytes
+            ),
             Event::Paused(time) => write!(
                 formatter,
                 "the disk was slower than the guest: the buffer was full, and reading paused for {} ms",

@@ -67,18 +67,26 @@ impl Source {
     /// Appends up to `most` bytes of what is there to `buffer`: `None` when there is nothing now, and 0 bytes when the other end
     /// has closed. While it is registered, the runtime may say that there is nothing although something has just come.
     pub(crate) fn read(&self, buffer: &mut Buffer, most: usize) -> std::io::Result<Option<usize>> {
-        // No more than there is, so that the read is all or nothing (see `crate::buffer`); and of an end that was closed, nothing.
+        unless_it_would_block(buffer.receive(self.there(most)?, |free| self.read_into(free)))
+    }
+
+    /// As [`Source::read`], for bytes that nobody keeps.
+    pub(crate) fn lose(&self, buffer: &mut Buffer, most: usize) -> std::io::Result<Option<usize>> {
+        unless_it_would_block(buffer.lose(self.there(most)?, |scratch| self.read_into(scratch)))
+    }
+
+    /// How much to ask for: no more than there is, so that the read is all or nothing (see `crate::buffer`); and of an end that was
+    /// closed, nothing.
+    fn there(&self, most: usize) -> std::io::Result<usize> {
         let there = rustix::io::ioctl_fionread(&self.fd)?;
-        let length = usize::try_from(there).unwrap_or(usize::MAX).clamp(1, most);
-        let read = buffer.receive(length, |free| match &self.registered {
+        Ok(usize::try_from(there).unwrap_or(usize::MAX).clamp(1, most))
+    }
+
+    fn read_into(&self, free: &mut [u8]) -> std::io::Result<usize> {
+        match &self.registered {
             Some(Registered::Pipe(pipe)) => pipe.try_read(free),
             Some(Registered::Socket(socket)) => socket.try_read(free),
             None => Ok(rustix::io::retry_on_intr(|| rustix::io::read(&self.fd, &mut *free))?),
-        });
-        match read {
-            Ok(length) => Ok(Some(length)),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(None),
-            Err(error) => Err(error),
         }
     }
 
@@ -88,5 +96,13 @@ impl Source {
             Kind::Pipe => pipe::Receiver::from_owned_fd(fd).map(Registered::Pipe),
             Kind::Socket => UnixStream::from_std(StdUnixStream::from(fd)).map(Registered::Socket),
         }
+    }
+}
+
+fn unless_it_would_block(read: std::io::Result<usize>) -> std::io::Result<Option<usize>> {
+    match read {
+        Ok(length) => Ok(Some(length)),
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error),
     }
 }

@@ -10,7 +10,9 @@ use std::time::Duration;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 
-use crate::buffer::{Batch, Buffer};
+use jiff::Timestamp;
+
+use crate::buffer::{Batch, Buffer, Loss};
 use crate::event::Event;
 use crate::log::{Error, Log};
 
@@ -38,6 +40,8 @@ pub struct Writer {
     since: Instant,
     /// An unfinished line at its beginning has waited for its end long enough.
     overdue: bool,
+    /// So many bytes may wait before what comes is lost. Without it, it waits where it comes from.
+    loses_beyond: Option<usize>,
     state: State,
 }
 
@@ -67,7 +71,21 @@ impl Writer {
     #[must_use]
     pub fn new(log: Log, buffer: Buffer) -> Writer {
         let given = buffer.tail() - buffer.held() as u64;
-        Writer { given, buffer, since: Instant::now(), overdue: false, state: State::Idle(log) }
+        Writer {
+            given,
+            buffer,
+            since: Instant::now(),
+            overdue: false,
+            loses_beyond: None,
+            state: State::Idle(log),
+        }
+    }
+
+    /// Never lets a console wait: what does not fit into so many bytes of memory is lost, counted, and told in the log.
+    #[must_use]
+    pub fn losing_beyond(mut self, bytes: usize) -> Writer {
+        self.loses_beyond = Some(bytes);
+        self
     }
 
     /// The memory of what is not in the log yet.
@@ -79,6 +97,29 @@ impl Writer {
     /// How many bytes it holds that are not yet known to be in the log.
     pub(crate) fn held(&self) -> usize {
         self.buffer.held()
+    }
+
+    /// Whether it keeps what comes now.
+    pub(crate) fn keeps(&self) -> bool {
+        self.buffer.loss().is_none() && self.loses_beyond.is_none_or(|limit| self.held() < limit)
+    }
+
+    /// Whether it loses what it does not keep, instead of leaving it where it is.
+    pub(crate) fn loses(&self) -> bool {
+        self.loses_beyond.is_some()
+    }
+
+    /// Tells in the log what was lost, when that is written again and half of the memory is free: what is lost from then on has a
+    /// line of its own.
+    pub(crate) fn tell_loss(&mut self, on_event: &mut dyn FnMut(Event)) {
+        let has_room = self.loses_beyond.is_none_or(|limit| self.held() <= limit / 2);
+        if self.buffer.loss().is_none() || self.is_refused() || !has_room {
+            return;
+        }
+        let since = Instant::now();
+        if let Some(loss) = self.add(since, |buffer| buffer.tell_loss(line)) {
+            on_event(Event::Lost(loss));
+        }
     }
 
     /// Whether the disk has refused what it was given.
@@ -101,6 +142,11 @@ impl Writer {
         if self.waiting() == 0 {
             self.since = since;
         }
+        read(&mut self.buffer)
+    }
+
+    /// Has `read` take what nobody keeps.
+    pub(crate) fn lose<T>(&mut self, read: impl FnOnce(&mut Buffer) -> T) -> T {
         read(&mut self.buffer)
     }
 
@@ -183,7 +229,7 @@ impl Writer {
             return;
         };
         if pause == TICK {
-            on_event(Event::Stalled(error));
+            on_event(Event::Stalled { error, loses_beyond: self.loses_beyond });
         }
         let retry = Instant::now() + pause;
         self.state = State::Refused { outcome: Box::new(outcome), retry, pause };
@@ -191,12 +237,21 @@ impl Writer {
 
     /// Waits until all is in the log, however long the disk stays full.
     pub(crate) async fn flush(&mut self, on_event: &mut dyn FnMut(Event)) {
+        self.tell_loss(on_event);
         self.write(true);
         while self.held() > 0 {
             self.progress(on_event).await;
+            self.tell_loss(on_event);
             self.write(true);
         }
     }
+}
+
+/// What the log says in the place of what is missing.
+fn line(loss: Loss) -> String {
+    let time = |time| Timestamp::try_from(time).map(|time| format!("{time:.3}")).unwrap_or_default();
+    let (since, until) = (time(loss.since), time(loss.until));
+    format!("[hypeman: {} bytes of output are missing here, from {since} to {until}]", loss.bytes)
 }
 
 fn append(mut log: Log, batch: Batch) -> Outcome {

@@ -18,6 +18,8 @@ pub enum Field {
     DiskLimit,
     /// The size of a log.
     LogSize,
+    /// Bytes of a log that wait for the disk.
+    LogBuffer,
     /// The number of rotated logs.
     LogFiles,
     /// Words for the kernel.
@@ -53,6 +55,7 @@ impl std::fmt::Display for Field {
             Field::HotplugMemory => "the hotplug size",
             Field::DiskLimit => "the disk limit",
             Field::LogSize => "the log size",
+            Field::LogBuffer => "the log's buffer",
             Field::LogFiles => "the number of log files",
             Field::KernelCommandLine => "the kernel command line",
             Field::Image => "the image",

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use hypeman_guest::config::Stdio;
 use hypeman_guest::ulimit::Ulimit;
 use hypeman_image::Image;
-use hypeman_record::record::{KernelUse, Settings};
+use hypeman_record::record::{KernelUse, LogLimits, LogMode, Settings};
 use hypeman_vmm::spec::HypervisorKind;
 
 use crate::error::{Error, Field, Result};
@@ -67,6 +67,7 @@ pub(crate) fn check(options: &CreateOptions) -> Result<()> {
     if settings.log.max_size < 4096 {
         return invalid(Field::LogSize, settings.log.max_size, "it has to be 4 KiB or more");
     }
+    check_log_buffer(&settings.log)?;
     if settings.log.max_files > 1000 {
         return invalid(Field::LogFiles, settings.log.max_files, "there may be 0 to 1000");
     }
@@ -82,6 +83,22 @@ pub(crate) fn check(options: &CreateOptions) -> Result<()> {
         && !hypeman_vmm::hypervisor(settings.hypervisor).abilities().runs_on(accelerator)
     {
         return invalid(Field::Accelerator, "tcg", "Cloud Hypervisor has only kvm; TCG is QEMU's");
+    }
+    Ok(())
+}
+
+fn check_log_buffer(log: &LogLimits) -> Result<()> {
+    let Some(size) = log.max_buffer_size else { return Ok(()) };
+    if log.mode == LogMode::Blocking {
+        return invalid(
+            Field::LogBuffer,
+            size,
+            "it is for the mode non-blocking only; a guest that waits needs none",
+        );
+    }
+    // The ring of `hypeman_console::buffer`.
+    if !(4096..=4 * MIB).contains(&size) {
+        return invalid(Field::LogBuffer, size, "it has to be 4 KiB to 4 MiB");
     }
     Ok(())
 }

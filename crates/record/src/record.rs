@@ -136,4 +136,29 @@ pub struct LogLimits {
     pub max_size: u64,
     /// Number of rotated files beside the current one.
     pub max_files: u32,
+    /// What becomes of output that the disk does not take.
+    #[serde(default)]
+    pub mode: LogMode,
+    /// How many bytes of it wait before more is lost, if it does not block; `None` is docker's 1 MiB.
+    #[serde(default)]
+    pub max_buffer_size: Option<u64>,
+}
+
+impl LogLimits {
+    /// How many bytes may wait before more is lost; `None` if nothing is ever lost.
+    #[must_use]
+    pub fn loses_beyond(&self) -> Option<u64> {
+        (self.mode == LogMode::NonBlocking).then(|| self.max_buffer_size.unwrap_or(1 << 20))
+    }
+}
+
+/// What becomes of output that the disk does not take: docker's two modes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogMode {
+    /// The guest waits.
+    #[default]
+    Blocking,
+    /// It is lost, counted, and told in the log.
+    NonBlocking,
 }

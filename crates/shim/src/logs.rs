@@ -35,7 +35,13 @@ pub(crate) fn limits(launch: &Launch) -> Limits {
 /// Opens a log; without its logs a VM is not started.
 pub(crate) fn open(launch: &Launch, name: &str) -> Result<Writer> {
     let log = Log::open(Path::new(name), limits(launch)).start("open the log")?;
-    Ok(Writer::new(log, Buffer::new().start("open the log")?))
+    Ok(as_ordered(launch, Writer::new(log, Buffer::new().start("open the log")?)))
+}
+
+/// A writer that waits for the disk, or does not.
+fn as_ordered(launch: &Launch, writer: Writer) -> Writer {
+    let loses_beyond = launch.log.loses_beyond().and_then(|bytes| usize::try_from(bytes).ok());
+    if let Some(bytes) = loses_beyond { writer.losing_beyond(bytes) } else { writer }
 }
 
 /// Goes on with the console's log where another shim was stopped, and with the memory of what that had read. Without it, or when
@@ -55,7 +61,7 @@ pub(crate) fn take_over(
             if let Some(doubt) = doubt {
                 journal.note(format_args!("{}: {doubt}", names::APP_LOG));
             }
-            Ok(writer)
+            Ok(as_ordered(launch, writer))
         }
         Err(error) => {
             journal.note(format_args!(
@@ -201,14 +207,18 @@ pub(crate) async fn take_rest(shared: &Rc<Shared>, vm: &dyn Vm, kept: &Keep, log
     let stopped = CancellationToken::new();
     stopped.cancel();
     let mut keep = |console: &Console| kept.put(console);
-    while let Some(console) = vm.rest_of_console(&mut keep).await.start("read the rest of the console")? {
+    loop {
+        // Cloud Hypervisor sleeps for half a second when a client hangs up before it has another (`thread::sleep` in
+        // `vmm/src/serial_manager.rs`, v53.0), and serves nobody in that time.
+        let _until_served = kept.connection();
+        let rest = vm.rest_of_console(&mut keep).await.start("read the rest of the console")?;
+        let Some(console) = rest else { return Ok(()) };
         if keep::waiting(&console) == 0 {
-            break;
+            return Ok(());
         }
         let mut on_event = noter(shared, names::APP_LOG);
         capture(console.output, log, &stopped, &mut on_event).await.start("read the rest of the console")?;
     }
-    Ok(())
 }
 
 fn noter(shared: &Rc<Shared>, name: &'static str) -> impl FnMut(Event) + use<> {
@@ -216,7 +226,10 @@ fn noter(shared: &Rc<Shared>, name: &'static str) -> impl FnMut(Event) + use<> {
     move |event| {
         shared.journal.note(format_args!("{name}: {event}"));
         let stalled = match &event {
-            Event::Stalled(error) => Some(error.to_string()),
+            Event::Stalled { error, loses_beyond: None } => Some(format!("what it prints waits: {error}")),
+            Event::Stalled { error, loses_beyond: Some(limit) } => {
+                Some(format!("what it prints beyond {limit} bytes is lost: {error}"))
+            }
             Event::Resumed => None,
             _ => return,
         };

@@ -25,7 +25,7 @@ pub(crate) struct Published {
     pub(crate) paused: Option<Paused>,
     /// How it ended, from when the VMM has.
     pub(crate) end: Option<End>,
-    /// Why the console's log cannot be written, as long as that is so.
+    /// What becomes of its output while its log cannot be written, and why.
     pub(crate) stalled: Option<String>,
 }
 
@@ -84,7 +84,7 @@ impl Shared {
             (Phase::Running | Phase::Stopping, Some(paused)) => (State::Paused, explain(paused)),
             (Phase::Running, None) => {
                 let state = if self.is_up() { State::Running } else { State::Initializing };
-                (state, published.stalled.as_ref().map(|error| format!("what it prints waits: {error}")))
+                (state, published.stalled.clone())
             }
             (Phase::Stopping, None) => (State::Running, Some("it is being stopped".to_owned())),
             (Phase::Ending, _) => (State::Shutdown, Some("its VMM is being ended".to_owned())),

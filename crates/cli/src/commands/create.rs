@@ -8,7 +8,7 @@ use hypeman_instance::command;
 use hypeman_instance::create;
 use hypeman_instance::options::CreateOptions;
 use hypeman_instance::store::Instance;
-use hypeman_record::record::{KernelUse, LogLimits, Settings};
+use hypeman_record::record::{KernelUse, LogLimits, LogMode, Settings};
 use hypeman_vmm::findings::Findings;
 use hypeman_vmm::spec::{HypervisorKind, RateLimit};
 
@@ -18,7 +18,8 @@ use crate::progress::Terminal;
 use crate::{env_file, output};
 
 /// The limits of logs that nobody has given others.
-pub(crate) const USUAL_LOG: LogLimits = LogLimits { max_size: 50 << 20, max_files: 3 };
+pub(crate) const USUAL_LOG: LogLimits =
+    LogLimits { max_size: 50 << 20, max_files: 3, mode: LogMode::Blocking, max_buffer_size: None };
 
 /// Makes the instance.
 pub(crate) fn create(context: &Context, arguments: &CreateArguments) -> Result<Instance> {
@@ -71,7 +72,7 @@ fn settings(arguments: &CreateArguments, findings: &Findings) -> Result<Settings
         hotplug_memory: arguments.hotplug_size,
         disk_size: arguments.disk_size,
         disk_rate_limit: (arguments.disk_bps.is_some() || arguments.disk_iops.is_some()).then_some(limits),
-        log: LogLimits { max_size: arguments.log_max_size, max_files: arguments.log_max_files },
+        log: arguments.log.limits(),
         auto_remove: arguments.rm,
         on_reboot: arguments.on_reboot.map(Into::into),
     })

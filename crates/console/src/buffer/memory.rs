@@ -10,11 +10,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
-/// Size of the ring in bytes.
-pub(super) const CAPACITY: usize = 4 * 1024 * 1024;
+/// Most bytes that it holds.
+pub const CAPACITY: usize = 4 * 1024 * 1024;
 
 /// Size of a page, and of the part that holds the numbers.
 pub(super) const PAGE: usize = 4096;
+
+/// Behind the numbers, the other half of the first page is for bytes that nobody keeps.
+pub(super) const SCRATCH: usize = PAGE / 2;
 
 /// The numbers in the first page, in their order.
 #[derive(Debug, Clone, Copy)]
@@ -30,6 +33,11 @@ pub(super) enum Field {
     Device,
     Inode,
     Size,
+    Lost,
+    LosingTo,
+    LostSince,
+    LostUntil,
+    MarkedTo,
 }
 
 #[derive(Debug)]
@@ -120,6 +128,16 @@ impl Memory {
         assert!(offset <= CAPACITY && length <= CAPACITY, "outside of the ring");
         // SAFETY: as in `bytes`.
         unsafe { std::slice::from_raw_parts_mut(self.at(PAGE + offset).cast(), length) }
+    }
+
+    /// The scratch space, to write to.
+    ///
+    /// # Safety
+    /// Nobody else in this process reads or writes it as long as the slice lives.
+    #[allow(clippy::mut_from_ref)] // that is for the caller to see to
+    pub(super) unsafe fn scratch(&self) -> &mut [u8] {
+        // SAFETY: it is the second half of the first page, where no number is; the rest the caller promises.
+        unsafe { std::slice::from_raw_parts_mut(self.at(PAGE - SCRATCH).cast(), SCRATCH) }
     }
 
     /// Gives the ring's memory behind its first `keep` bytes back to the system; it is NUL from then on.

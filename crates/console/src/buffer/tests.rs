@@ -10,7 +10,7 @@ fn found(buffer: &Buffer) -> (Vec<u8>, Option<CutShort>) {
     (buffer.bytes(0).to_vec(), cut_short)
 }
 
-fn put(buffer: &mut Buffer, bytes: &[u8]) -> usize {
+pub(super) fn put(buffer: &mut Buffer, bytes: &[u8]) -> usize {
     let put = |free: &mut [u8]| {
         free.copy_from_slice(&bytes[..free.len()]);
         Ok(free.len())
