@@ -10,7 +10,7 @@ BUILD_PACKAGES := gcc libc6-dev
 DEMO_PACKAGES := busybox-static mmdebstrap logrotate
 TEST_PACKAGES := docker-registry skopeo apache2-utils socat
 
-.PHONY: build demo test lint bench fuzz install clean
+.PHONY: build demo test lint torture bench fuzz install clean
 
 build:
 	cargo build --release --bins -p hypeman -p hypeman-guest
@@ -31,6 +31,14 @@ lint:
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 	scripts/deny.sh
+
+# Consoles under all that may befall them, ten minutes long; `make torture SECONDS=60 SEED=...` runs it again as it was.
+SECONDS ?= 600
+SEED ?=
+torture:
+	@scripts/install.sh $(BUILD_PACKAGES) $(RUN_PACKAGES) $(DEMO_PACKAGES)
+	cargo build --workspace --bins
+	HYPEMAN_TORTURE_SECONDS=$(SECONDS) HYPEMAN_TORTURE_SEED=$(SEED) cargo test -p hypeman-tests --test torture
 
 bench:
 	@scripts/install.sh $(BUILD_PACKAGES) $(RUN_PACKAGES) $(DEMO_PACKAGES) $(TEST_PACKAGES)

@@ -9,7 +9,7 @@
 .set LSR_EMPTY,    0x20
 .set CMDLINE,      24          # cmdline_paddr in hvm_start_info
 .set DIGITS,       10
-.set EOT,          4           # ends the echo, as Ctrl-D does on a terminal
+.set EOT,          4           # ends the echo, as Ctrl-D does on a terminal, and with `typed` the lines
 
 # XEN_ELFNOTE_PHYS32_ENTRY (18): the entry's physical address.
 .section .note.pvh, "a", @note
@@ -67,7 +67,12 @@ number_read:
     cmp $'w', %dl
     je set_wide
     cmp $'e', %dl
+    je set_echo
+    cmp $'t', %dl
     jne skip_value
+    mov %ecx, typed
+    jmp skip_value
+set_echo:
     mov %ecx, echo
     jmp skip_value
 set_count:
@@ -128,6 +133,17 @@ end_of_line:
     inc %edi
     cmp count, %edi
     je after_lines              # never, when count is 0
+    cmpl $0, typed
+    je count_on
+    mov $LINE_STATUS, %dx
+    in %dx, %al
+    test $LSR_RECEIVED, %al
+    jz count_on
+    mov $COM1, %dx
+    in %dx, %al
+    cmp $EOT, %al
+    je say_the_end
+count_on:
     mov $(number_text + DIGITS - 1), %esi
 carry:
     incb (%esi)
@@ -146,6 +162,16 @@ turn:
     dec %ecx
     jnz turn
     jmp line
+
+say_the_end:
+    mov $the_end, %esi
+    mov $THE_END_LENGTH, %ecx
+print_the_end:
+    lodsb
+    call print
+    dec %ecx
+    jnz print_the_end
+    jmp finish
 
 after_lines:
     cmpl $0, echo
@@ -216,10 +242,13 @@ length:        .long 64
 pause_turns:   .long 0
 wide:          .long 0
 echo:          .long 0
+typed:         .long 0
 no_interrupts: .word 0
                .long 0
 finish_how:    .byte 'p'
 number_text:   .ascii "0000000000"
+the_end:       .ascii "the end\n"
+.set THE_END_LENGTH, . - the_end
 
 .bss
 .align 16

@@ -2,6 +2,7 @@
 //! them is missing, doubled or broken. It boots in milliseconds on QEMU and Cloud Hypervisor, and runs where Linux does
 //! not.
 
+pub mod account;
 pub mod check;
 mod options;
 

@@ -15,6 +15,8 @@ pub struct Options {
     pub wide: bool,
     /// After the lines, give back what is typed, up to an EOT (Ctrl-D).
     pub echo: bool,
+    /// An EOT that is typed ends the lines before their count, with [`Options::THE_END`].
+    pub typed: bool,
     /// What to do at the end.
     pub finish: Finish,
 }
@@ -30,9 +32,22 @@ pub enum Finish {
     Halt,
 }
 
+impl Options {
+    /// The last line of a guest that was told to come to its end.
+    pub const THE_END: &str = "the end\n";
+}
+
 impl Default for Options {
     fn default() -> Options {
-        Options { count: 0, length: 64, pause: 0, wide: false, echo: false, finish: Finish::PowerOff }
+        Options {
+            count: 0,
+            length: 64,
+            pause: 0,
+            wide: false,
+            echo: false,
+            typed: false,
+            finish: Finish::PowerOff,
+        }
     }
 }
 
@@ -50,6 +65,7 @@ impl std::str::FromStr for Options {
                 "pause" => options.pause = number(),
                 "wide" => options.wide = number() != 0,
                 "echo" => options.echo = number() != 0,
+                "typed" => options.typed = number() != 0,
                 "finish" => {
                     options.finish = match value {
                         "reset" => Finish::Reset,
@@ -72,10 +88,10 @@ impl fmt::Display for Options {
             Finish::Halt => "halt",
         };
         let Options { count, length, pause, .. } = self;
-        let (wide, echo) = (u8::from(self.wide), u8::from(self.echo));
+        let [wide, echo, typed] = [self.wide, self.echo, self.typed].map(u8::from);
         write!(
             formatter,
-            "count={count} length={length} pause={pause} wide={wide} echo={echo} finish={finish}"
+            "count={count} length={length} pause={pause} wide={wide} echo={echo} typed={typed} finish={finish}"
         )
     }
 }
@@ -86,7 +102,8 @@ mod tests {
 
     #[test]
     fn orders_are_read_as_they_were_given() {
-        let options = Options { count: 7, wide: true, finish: Finish::Halt, ..Options::default() };
+        let options =
+            Options { count: 7, wide: true, typed: true, finish: Finish::Halt, ..Options::default() };
         assert_eq!(format!("console=ttyS0 {options}").parse(), Ok(options));
     }
 }

@@ -1,15 +1,16 @@
 //! The console log is whole: across rotations, copytruncate, and the death of our own processes.
 
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use hypeman_tests::bed::Bed;
+use hypeman_tests::ch::on_each;
 use hypeman_tests::console::{assert_no_hole, files, whole};
 use hypeman_tests::disk::SmallDisk;
 use hypeman_tests::fixtures::bed;
 use hypeman_tests::guest::Guest;
-use hypeman_tests::needs::{LOGROTATE, Need, QEMU, find};
+use hypeman_tests::logrotate::Logrotate;
+use hypeman_tests::needs::{LOGROTATE, Need, QEMU};
 use hypeman_tests::vm::Instance;
 use hypeman_tests::wait::until;
 use testguest::Options;
@@ -26,6 +27,7 @@ promises! {
     [QEMU, LOGROTATE] no_hole_after_copytruncate;
     [QEMU, Need::Root]
         a_full_disk_loses_nothing,
+        a_guest_that_must_not_wait_ends_on_a_full_disk,
         an_instance_can_be_removed_from_a_full_disk;
 }
 
@@ -49,6 +51,31 @@ fn a_full_disk_loses_nothing() {
     until("it goes on", || !bed.ok(&["ps", "-a"]).contains("waits"));
     assert_eq!(vm.wait(), 0);
     assert_complete(&options, &whole(&vm.directory().join("logs/app.log")));
+}
+
+fn a_guest_that_must_not_wait_ends_on_a_full_disk() {
+    runs_on_over_a_full_disk(&[]);
+    on_each(runs_on_over_a_full_disk);
+}
+
+fn runs_on_over_a_full_disk(arguments: &[&str]) {
+    let disk = SmallDisk::new("256k"); // which a slow VMM fills too
+    let bed = Bed::new(&disk.path().join("data"));
+    let guest = Guest::new(&bed, "goes-on").until_told().with(arguments);
+    let guest = guest.with(&["--log-opt", "mode=non-blocking", "--log-opt", "max-buffer-size=64k"]);
+    let sequence = Sequence::new(&guest.options());
+    let vm = guest.run();
+    let log = vm.log();
+    until("it is told", || bed.ok(&["ps"]).contains("what it prints is being lost"));
+    vm.come_to_the_end(); // a guest that waited would never hear of it
+    assert!(disk.is_full());
+    disk.resize("20m");
+    assert_eq!(vm.wait(), 0);
+    let account = sequence.account(&[whole(&log)]).unwrap_or_else(|error| panic!("{arguments:?}: {error}"));
+    assert!(account.told > 0, "{account:?}");
+    assert_eq!(account.on_disk + account.told, account.printed);
+    let journal = bed.ok(&["logs", "--source", "hypeman", "goes-on"]);
+    assert!(journal.contains("bytes of the guest's output were lost"), "{journal}");
 }
 
 fn an_instance_can_be_removed_from_a_full_disk() {
@@ -121,29 +148,6 @@ pub(crate) fn copytruncate_five_times(options: &Options, app_log: &Path, bytes: 
             .unwrap_or_else(|broken| panic!("{broken:?}"));
         assert!(lines.start > before, "the log was truncated: it begins with line {}", lines.start);
         before = lines.start;
-    }
-}
-
-/// The real logrotate, with `copytruncate`.
-pub(crate) struct Logrotate(tempfile::TempDir);
-
-impl Logrotate {
-    /// For one log, with these rules besides.
-    pub(crate) fn new(log: &Path, rules: &str) -> Logrotate {
-        let scratch = tempfile::tempdir().expect("a directory");
-        let su = if rustix::process::geteuid().is_root() { "su root root\n" } else { "" };
-        let rules = format!("{} {{\ncopytruncate\n{rules}\n{su}}}\n", log.display());
-        std::fs::write(scratch.path().join("rules"), rules).expect("write the rules");
-        Logrotate(scratch)
-    }
-
-    /// Rotates.
-    pub(crate) fn run(&self) {
-        let mut command = Command::new(find("logrotate").expect("logrotate"));
-        let (state, rules) = (self.0.path().join("state"), self.0.path().join("rules"));
-        let output = command.arg("--force").arg("--state").arg(state).arg(rules).output();
-        let output = output.expect("run logrotate");
-        assert!(output.status.success(), "{output:?}");
     }
 }
 

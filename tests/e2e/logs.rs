@@ -8,13 +8,14 @@ use std::time::SystemTime;
 use hypeman_tests::console::whole;
 use hypeman_tests::fixtures::bed;
 use hypeman_tests::guest::Guest;
+use hypeman_tests::logrotate::Logrotate;
 use hypeman_tests::needs::{LOGROTATE, QEMU};
 use hypeman_tests::terminal::Terminal;
 use hypeman_tests::vm::Instance;
 use testguest::Options;
 use testguest::check::Sequence;
 
-use crate::console::{Logrotate, wait_for_growth};
+use crate::console::wait_for_growth;
 use crate::promises;
 
 promises! {

@@ -1,6 +1,5 @@
 //! A VM that is put to standby goes on where it was, and its console reads on as if nothing had happened.
 
-use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -75,7 +74,7 @@ fn kill_on_the_way(name: &str, arguments: &[&str]) {
     let options = guest.options();
     let vm = guest.run();
     let (directory, log) = (vm.directory(), vm.log());
-    let journal = || bed.ok(&["logs", "--source", "hypeman", name]);
+    let journal = || ["hypeman", "vmm"].map(|source| bed.ok(&["logs", "--source", source, name])).join("\n");
     let mut ended = [0, 0];
     for round in 0..50_u64 {
         if vm.state() == "Running" {
@@ -91,7 +90,7 @@ fn kill_on_the_way(name: &str, arguments: &[&str]) {
         std::thread::sleep(Duration::from_micros(round * 2311 % 80_000));
         if round % 4 == 0 {
             let _ = command.kill();
-        } else if let Some(shim) = shim(&directory) {
+        } else if let Some(shim) = processes::shim(&directory) {
             let _ = kill_process(shim, Signal::KILL);
         }
         let _ = command.wait();
@@ -114,16 +113,6 @@ fn kill_on_the_way(name: &str, arguments: &[&str]) {
     for left in ["snapshot", "snapshot.new", "snapshot.used"] {
         assert!(!directory.join(left).exists(), "{left}");
     }
-}
-
-fn shim(directory: &Path) -> Option<Pid> {
-    let text = std::fs::read_to_string(directory.join("shim.pid")).ok()?;
-    text.lines()
-        .next()?
-        .parse()
-        .ok()
-        .and_then(Pid::from_raw)
-        .filter(|pid| processes::is_alive(pid.as_raw_nonzero().get().unsigned_abs()))
 }
 
 fn whoever_is_killed_on_the_way_the_vm_runs_or_sleeps() {

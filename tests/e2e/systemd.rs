@@ -4,11 +4,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hypeman_tests::console::{assert_no_hole, whole};
 use hypeman_tests::fixtures::{bed, debian};
+use hypeman_tests::logrotate::Logrotate;
 use hypeman_tests::needs::{LOGROTATE, MMDEBSTRAP, Need, QEMU};
 use hypeman_tests::vm::Instance;
 use hypeman_tests::wait::until;
 
-use crate::console::Logrotate;
 use crate::promises;
 
 promises! {

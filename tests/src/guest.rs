@@ -37,6 +37,13 @@ impl<'a> Guest<'a> {
         self
     }
 
+    /// It prints lines until it is told to come to its end ([`Instance::come_to_the_end`]).
+    #[must_use]
+    pub fn until_told(mut self) -> Guest<'a> {
+        self.options.typed = true;
+        self
+    }
+
     /// What it does when it has printed its lines.
     #[must_use]
     pub fn finish(mut self, finish: Finish) -> Guest<'a> {

@@ -10,6 +10,7 @@ pub mod disk;
 pub mod fixtures;
 pub mod guest;
 pub mod layout;
+pub mod logrotate;
 pub mod measure;
 pub mod needs;
 pub mod processes;

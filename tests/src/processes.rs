@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use rustix::process::Pid;
+
 /// Names of the processes whose working directory is that of an instance: its VMM, and whatever that has started. The shim,
 /// which works there too, is not among them.
 #[must_use]
@@ -22,4 +24,12 @@ pub fn inside(directory: &Path) -> Vec<String> {
 pub fn is_alive(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(')').is_some_and(|(_, fields)| !fields.trim_start().starts_with(['Z', 'X']))
+}
+
+/// The shim of the instance in a directory, if it lives.
+#[must_use]
+pub fn shim(directory: &Path) -> Option<Pid> {
+    let text = std::fs::read_to_string(directory.join("shim.pid")).ok()?;
+    let pid: i32 = text.lines().next()?.parse().ok()?;
+    Pid::from_raw(pid).filter(|pid| is_alive(pid.as_raw_nonzero().get().unsigned_abs()))
 }

@@ -1,6 +1,6 @@
 //! An instance that is gone when its test is over, however it is over.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
@@ -74,6 +74,19 @@ impl<'a> Instance<'a> {
         assert!(ended.is_some_and(|status| status.success()), "{} has not ended: {ended:?}", self.name);
         let output = wait.wait_with_output().expect("its output").stdout;
         String::from_utf8_lossy(&output).trim().parse().expect("an exit code")
+    }
+
+    /// Tells the test guest that prints until it is told to come to its end, by typing; waits for that of its VMM.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub fn come_to_the_end(&self) {
+        let mut command = self.bed.command(&["attach", &self.name]);
+        let mut typist = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("hypeman attach");
+        typist.stdin.as_mut().expect("piped").write_all(b"\x04").expect("type");
+        until("the guest ends", || ["Shutdown", "Stopped"].contains(&&*self.state()));
+        let _ = typist.kill();
+        let _ = typist.wait();
     }
 
     /// A process id from its record: `shim` or `vmm`.

@@ -60,9 +60,12 @@ impl Capture {
                 self.source.unregister(); // so that the last read asks the kernel, not the runtime
             }
             writer.tell_loss(on_event);
-            if (stopping || self.pace.is_due(Instant::now())) && self.take(writer, stopping)?
-                || stopping && self.keeps(writer)
-            {
+            let had_lost = writer.has_lost();
+            let closed = (stopping || self.pace.is_due(Instant::now())) && self.take(writer, stopping)?;
+            if writer.has_lost() && !had_lost {
+                on_event(Event::Losing);
+            }
+            if closed || stopping && self.keeps(writer) {
                 return Ok(());
             }
             if self.pace.is_flood() && self.source.kind() == Kind::Pipe {
@@ -79,7 +82,7 @@ impl Capture {
 
     /// Whether what comes now is kept.
     fn keeps(&self, writer: &Writer) -> bool {
-        self.pace.has_room(writer.held()) && writer.keeps()
+        self.pace.has_room(writer.held()) && writer.room() > 0
     }
 
     /// Reads what is there, as far as there is room, or as much as one look should. Tells whether the other end has closed.
@@ -93,6 +96,7 @@ impl Capture {
             let begin = Instant::now();
             let most = self.pace.read_size();
             let read = if self.keeps(writer) {
+                let most = most.min(writer.room());
                 writer.add(since, |buffer| self.source.read(buffer, most))?
             } else if loses && taken < BULK {
                 writer.lose(|buffer| self.source.lose(buffer, most))?

@@ -17,7 +17,9 @@ pub enum Event {
     },
     /// The log can be written again; what was kept is not lost.
     Resumed,
-    /// There was no room for this. The log tells it too.
+    /// There is no room for what comes: it is being lost.
+    Losing,
+    /// So much was lost. The log tells it too.
     Lost(Loss),
     /// The disk was too slow for all that came: nothing was read for so long, in all, since this was last noted.
     Paused(Duration),
@@ -46,6 +48,7 @@ impl std::fmt::Display for Event {
                 )
             }
             Event::Resumed => formatter.write_str("can be written again, and what had waited is written"),
+            Event::Losing => formatter.write_str("has no room for the guest's output, which is being lost"),
             Event::Lost(loss) => write!(
                 formatter,
                 "{} bytes of the guest's output were lost: there was no room for them",

@@ -99,9 +99,18 @@ impl Writer {
         self.buffer.held()
     }
 
-    /// Whether it keeps what comes now.
-    pub(crate) fn keeps(&self) -> bool {
-        self.buffer.loss().is_none() && self.loses_beyond.is_none_or(|limit| self.held() < limit)
+    /// How many of the bytes that come now it keeps.
+    pub(crate) fn room(&self) -> usize {
+        match (self.buffer.loss(), self.loses_beyond) {
+            (Some(_), _) => 0, // what comes after a loss stands behind the line that tells it
+            (None, Some(limit)) => limit.saturating_sub(self.held()),
+            (None, None) => usize::MAX,
+        }
+    }
+
+    /// Whether something is lost that the log does not tell yet.
+    pub(crate) fn has_lost(&self) -> bool {
+        self.buffer.loss().is_some()
     }
 
     /// Whether it loses what it does not keep, instead of leaving it where it is.
@@ -113,7 +122,7 @@ impl Writer {
     /// line of its own.
     pub(crate) fn tell_loss(&mut self, on_event: &mut dyn FnMut(Event)) {
         let has_room = self.loses_beyond.is_none_or(|limit| self.held() <= limit / 2);
-        if self.buffer.loss().is_none() || self.is_refused() || !has_room {
+        if !self.has_lost() || self.is_refused() || !has_room {
             return;
         }
         let since = Instant::now();
@@ -239,7 +248,7 @@ impl Writer {
     pub(crate) async fn flush(&mut self, on_event: &mut dyn FnMut(Event)) {
         self.tell_loss(on_event);
         self.write(true);
-        while self.held() > 0 {
+        while self.held() > 0 || self.has_lost() {
             self.progress(on_event).await;
             self.tell_loss(on_event);
             self.write(true);

@@ -230,7 +230,8 @@ fn noter(shared: &Rc<Shared>, name: &'static str) -> impl FnMut(Event) + use<> {
             Event::Stalled { error, loses_beyond: Some(limit) } => {
                 Some(format!("what it prints beyond {limit} bytes is lost: {error}"))
             }
-            Event::Resumed => None,
+            Event::Losing => Some("what it prints is being lost: its log has no room for it".to_owned()),
+            Event::Resumed | Event::Lost(_) => None,
             _ => return,
         };
         if name == names::APP_LOG {

@@ -70,6 +70,9 @@ impl Gate {
     }
 }
 
+/// Ends what is typed.
+const EOT: u8 = 0x04;
+
 /// How long a line takes from v53.0 on, as on a nested host, where the two exits for each byte take 50 us. There a client
 /// that is too slow for the guest loses what is in the ring when the guest ends (docs/limits.md), so the guest must not be
 /// faster than a real one may be.
@@ -98,12 +101,16 @@ pub(crate) fn run(
             if let Some(mut guest) = gate.pass() {
                 guest.position = Position { number, printed };
             }
+            if options.typed && typed.try_recv() == Ok(EOT) {
+                Options::THE_END.bytes().for_each(|byte| line.put(byte));
+                break;
+            }
             if release >= 53 {
                 thread::sleep(LINE);
             }
         }
         if options.echo {
-            typed.iter().take_while(|&byte| byte != 0x04).for_each(|byte| line.put(byte));
+            typed.iter().take_while(|&byte| byte != EOT).for_each(|byte| line.put(byte));
         }
         if options.finish != Finish::Halt {
             finished(options.finish);

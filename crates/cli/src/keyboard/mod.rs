@@ -9,6 +9,7 @@ use std::os::unix::net::UnixStream;
 use anyhow::{Context as _, Result};
 use hypeman_instance::attach::attach;
 use hypeman_instance::store::Instance;
+use hypeman_record::state::State;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 
@@ -112,8 +113,13 @@ async fn again(instance: &Instance) -> Result<Option<UnixStream>> {
     let (instance, hypeman) = (instance.clone(), hypeman()?);
     let attached = in_background(move || match attach(&instance, &hypeman) {
         Ok(stream) => Ok(Some(stream)),
-        Err(_) if !instance.observe().is_ok_and(|seen| seen.state.is_active()) => Ok(None),
+        Err(_) if !is_up(&instance) => Ok(None),
         Err(error) => Err(error),
     });
     Ok(attached.await.context("connect to the guest")??)
+}
+
+/// Whether its VM is there. What it has printed may take long to be written after it has ended.
+fn is_up(instance: &Instance) -> bool {
+    instance.observe().is_ok_and(|seen| seen.state.is_active() && seen.state != State::Shutdown)
 }

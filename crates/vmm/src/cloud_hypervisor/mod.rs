@@ -39,6 +39,11 @@ const EVENTS_FD: i32 = 4;
 /// The serial line's socket, which Cloud Hypervisor makes.
 pub const SERIAL_SOCKET: &str = "serial.sock";
 
+/// So many bytes have to be free before glibc gives any back, which it does when a thread frees memory, and then it opens
+/// /proc/sys/vm/overcommit_memory. Before cloud-hypervisor#8646 (after v53.0) not each thread's seccomp filter allows that, and the
+/// VMM is gone: real v51.1 ended so in one of fifty standbys.
+const NEVER_TRIM: &str = "1099511627776";
+
 /// The driver.
 #[derive(Debug)]
 pub(crate) struct CloudHypervisor;
@@ -66,6 +71,7 @@ impl Hypervisor for CloudHypervisor {
         socket::remove(&directory.join(SERIAL_SOCKET))?;
         let mut command = Command::new(&program.path);
         command.current_dir(directory);
+        command.env("MALLOC_TRIM_THRESHOLD_", NEVER_TRIM);
         command.args(["--api-socket", &format!("fd={API_FD}")]);
         command.args(["--event-monitor", &format!("fd={EVENTS_FD}")]);
         let descriptors = vec![

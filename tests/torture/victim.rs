@@ -1,0 +1,122 @@
+//! A guest under torture, and the account of what it has printed.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use hypeman_tests::bed::Bed;
+use hypeman_tests::guest::Guest;
+use hypeman_tests::logrotate::Logrotate;
+use hypeman_tests::processes;
+use hypeman_tests::vm::Instance;
+use hypeman_tests::wait::until;
+use rustix::process::Pid;
+use testguest::account::Account;
+use testguest::check::Sequence;
+
+use crate::pieces;
+
+/// Size of one file of its log, in bytes.
+const MAX_SIZE: u64 = 1 << 20;
+
+/// A guest that prints as fast as it can.
+pub(crate) struct Victim<'a> {
+    pub(crate) vm: Instance<'a>,
+    directory: PathBuf,
+    /// Its log's current file.
+    pub(crate) log: PathBuf,
+    pub(crate) logrotate: Logrotate,
+    /// Where logrotate puts its copies.
+    copies: tempfile::TempDir,
+    /// How many files were renamed.
+    aside: AtomicU32,
+    sequence: Sequence,
+    arguments: Vec<String>,
+}
+
+impl Victim<'_> {
+    /// Starts it; every other one never waits for the disk.
+    pub(crate) fn start<'a>(bed: &'a Bed, number: usize, kind: &[String]) -> Victim<'a> {
+        let mut arguments = kind.to_vec();
+        let limits = format!("--log-max-size {MAX_SIZE} --log-max-files 1000");
+        arguments.extend(limits.split(' ').map(str::to_owned));
+        if number % 2 == 1 {
+            let lossy = "--log-opt mode=non-blocking --log-opt max-buffer-size=64k";
+            arguments.extend(lossy.split(' ').map(str::to_owned));
+        }
+        let name = format!("guest-{number}");
+        let with: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let guest = Guest::new(bed, &name).until_told().with(&with);
+        let sequence = Sequence::new(&guest.options());
+        let vm = guest.run();
+        let (directory, log) = (vm.directory(), vm.log());
+        let copies = tempfile::tempdir().expect("a directory");
+        let rules = format!("rotate 100000\nolddir {}", copies.path().display());
+        let logrotate = Logrotate::new(&log, &rules);
+        Victim { vm, directory, log, logrotate, copies, aside: AtomicU32::new(0), sequence, arguments }
+    }
+
+    /// The shim that it has now.
+    pub(crate) fn shim(&self) -> Option<Pid> {
+        processes::shim(&self.directory)
+    }
+
+    /// Whether its log's current file has some lines, and will not be rotated in the next moment: so that whoever takes it away takes
+    /// what tells its place.
+    pub(crate) fn log_is_amid(&self) -> bool {
+        self.log.metadata().is_ok_and(|file| (MAX_SIZE / 64..MAX_SIZE * 3 / 4).contains(&file.len()))
+    }
+
+    /// Where the current file can be renamed to.
+    pub(crate) fn next_place_aside(&self) -> PathBuf {
+        let number = self.aside.fetch_add(1, Ordering::Relaxed);
+        self.log.with_file_name(format!("{}{number}", pieces::ASIDE))
+    }
+
+    /// Lets it go on, and come to its end by itself.
+    pub(crate) fn end(&self) {
+        self.revive();
+        self.vm.come_to_the_end();
+    }
+
+    /// What became of all that it has printed.
+    pub(crate) fn account(&self) -> Result<Account, String> {
+        let code = self.vm.wait();
+        let pieces = pieces::gather(&self.log, self.copies.path(), &self.sequence)?;
+        let account = self.sequence.account(&pieces).map_err(|error| {
+            let journal = self.vm.bed.run(&["logs", "--source", "hypeman", &self.vm.name]).stdout;
+            let kept = pieces::keep(&pieces, &self.vm.name);
+            format!("{error}; its log in pieces is in {}\n{journal}", kept.display())
+        })?;
+        if code == 0 { Ok(account) } else { Err(format!("it ended with {code}")) }
+    }
+
+    /// Whatever was begun on it is brought to its end, and it runs.
+    fn revive(&self) {
+        until("it runs", || {
+            let state = self.vm.state();
+            let verb = match &*state {
+                "Running" => return true,
+                "Paused" => "resume",
+                "Standby" => "restore",
+                "Initializing" | "Shutdown" => return false,
+                _ => panic!(
+                    "{self} is {state}: {}",
+                    self.vm.bed.ok(&["logs", "--source", "hypeman", &self.vm.name])
+                ),
+            };
+            let _ = self.vm.bed.run(&[verb, &self.vm.name]);
+            false
+        });
+    }
+}
+
+impl fmt::Display for Victim<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} ({})", self.vm.name, self.arguments[1])?;
+        if self.arguments.iter().any(|argument| argument == "mode=non-blocking") {
+            formatter.write_str(" non-blocking")?;
+        }
+        Ok(())
+    }
+}
