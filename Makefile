@@ -9,6 +9,8 @@ BUILD_PACKAGES := gcc libc6-dev
 # What the demo shows it with, and the tests prove it with.
 DEMO_PACKAGES := busybox-static mmdebstrap logrotate
 TEST_PACKAGES := docker-registry skopeo apache2-utils socat
+# Other ways of capturing, beside which ours is measured.
+BENCH_PACKAGES := conmon libvirt-daemon
 
 .PHONY: build demo test lint torture bench fuzz install clean
 
@@ -41,7 +43,7 @@ torture:
 	HYPEMAN_TORTURE_SECONDS=$(SECONDS) HYPEMAN_TORTURE_SEED=$(SEED) cargo test -p hypeman-tests --test torture
 
 bench:
-	@scripts/install.sh $(BUILD_PACKAGES) $(RUN_PACKAGES) $(DEMO_PACKAGES) $(TEST_PACKAGES)
+	@scripts/install.sh $(BUILD_PACKAGES) $(RUN_PACKAGES) $(DEMO_PACKAGES) $(TEST_PACKAGES) $(BENCH_PACKAGES)
 	cargo build --release --workspace --bins
 	cargo bench --workspace
 

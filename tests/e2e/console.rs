@@ -67,7 +67,8 @@ fn runs_on_over_a_full_disk(arguments: &[&str]) {
     let vm = guest.run();
     let log = vm.log();
     until("it is told", || bed.ok(&["ps"]).contains("what it prints is being lost"));
-    vm.come_to_the_end(); // a guest that waited would never hear of it
+    let _typist = vm.tell_to_end(); // a guest that waited would never hear of it
+    until("the guest ends", || vm.state() == "Shutdown");
     assert!(disk.is_full());
     disk.resize("20m");
     assert_eq!(vm.wait(), 0);

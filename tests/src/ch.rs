@@ -50,7 +50,12 @@ pub fn on_each(test: impl Fn(&[&str])) {
     }
 }
 
-fn double(release: u32) -> String {
+/// The double, with the manners of a release.
+///
+/// # Panics
+/// When it is not built.
+#[must_use]
+pub fn double(release: u32) -> String {
     let double = Bed::new(Path::new("")).hypeman.with_file_name("cloud-hypervisor-double");
     assert!(double.is_file(), "{} is not built: run `cargo build --workspace --bins`", double.display());
     let text = format!("HYPEMAN_DOUBLE_RELEASE={release} exec {} \"$@\"", double.display());

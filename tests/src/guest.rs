@@ -37,7 +37,7 @@ impl<'a> Guest<'a> {
         self
     }
 
-    /// It prints lines until it is told to come to its end ([`Instance::come_to_the_end`]).
+    /// It prints lines until it is told to come to its end ([`Instance::tell_to_end`]).
     #[must_use]
     pub fn until_told(mut self) -> Guest<'a> {
         self.options.typed = true;

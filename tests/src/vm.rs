@@ -76,17 +76,16 @@ impl<'a> Instance<'a> {
         String::from_utf8_lossy(&output).trim().parse().expect("an exit code")
     }
 
-    /// Tells the test guest that prints until it is told to come to its end, by typing; waits for that of its VMM.
+    /// Tells the test guest that prints until it is told to come to its end, by typing. Whoever types stays until dropped.
     ///
     /// # Panics
-    /// When it does not end.
-    pub fn come_to_the_end(&self) {
+    /// When nobody can type.
+    #[must_use]
+    pub fn tell_to_end(&self) -> Typist {
         let mut command = self.bed.command(&["attach", &self.name]);
         let mut typist = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("hypeman attach");
         typist.stdin.as_mut().expect("piped").write_all(b"\x04").expect("type");
-        until("the guest ends", || ["Shutdown", "Stopped"].contains(&&*self.state()));
-        let _ = typist.kill();
-        let _ = typist.wait();
+        Typist(typist)
     }
 
     /// A process id from its record: `shim` or `vmm`.
@@ -144,5 +143,16 @@ impl Drop for Instance<'_> {
         // It may have removed itself; and a test that fails already shall fail with its own words.
         let gone = outcome.code == 0 || outcome.stderr.contains("no instance is named");
         assert!(gone || std::thread::panicking(), "{outcome:?}");
+    }
+}
+
+/// Somebody who has typed to a guest.
+#[derive(Debug)]
+pub struct Typist(Child);
+
+impl Drop for Typist {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }

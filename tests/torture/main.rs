@@ -55,7 +55,7 @@ fn torture() {
     println!("{} s of torture; again with HYPEMAN_TORTURE_SEED={seed}", duration.as_secs());
     let room = SmallDisk::new(ROOM);
     let bed = Bed::new(&room.path().join("data"));
-    let victims: Vec<Victim> = (0..GUESTS).map(|number| Victim::start(&bed, number, &kind(number))).collect();
+    let victims = at_once((0..GUESTS).collect(), |number| Victim::start(&bed, number, &kind(number)));
     let done = Mutex::new(BTreeMap::new());
     let until = Instant::now() + duration;
     std::thread::scope(|scope| {
@@ -74,11 +74,19 @@ fn torture() {
             disk::fill_for_a_while(room.path(), &mut rng);
         }
     });
-    std::thread::scope(|scope| victims.iter().for_each(|victim| drop(scope.spawn(|| victim.end()))));
-    let accounts: Vec<_> = victims.iter().map(|victim| (victim, victim.account())).collect();
+    let accounts = at_once(victims.iter().collect(), |victim| (victim, victim.account()));
     print!("{}", table(&accounts));
     println!("{:?}", done.into_inner().expect("nobody has failed"));
     assert!(accounts.iter().all(|(_, account)| account.is_ok()), "not every byte is accounted for");
+}
+
+/// Does the same with each, at once.
+fn at_once<T: Send, R: Send>(all: Vec<T>, act: impl Fn(T) -> R + Sync) -> Vec<R> {
+    let act = &act;
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = all.into_iter().map(|one| scope.spawn(move || act(one))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("nobody has failed")).collect()
+    })
 }
 
 /// The arguments of `hypeman create` that tell a guest's VMM.

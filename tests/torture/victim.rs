@@ -73,14 +73,10 @@ impl Victim<'_> {
         self.log.with_file_name(format!("{}{number}", pieces::ASIDE))
     }
 
-    /// Lets it go on, and come to its end by itself.
-    pub(crate) fn end(&self) {
-        self.revive();
-        self.vm.come_to_the_end();
-    }
-
-    /// What became of all that it has printed.
+    /// Lets it go on and come to its end by itself; tells what became of all that it has printed.
     pub(crate) fn account(&self) -> Result<Account, String> {
+        self.revive();
+        let _typist = self.vm.tell_to_end();
         let code = self.vm.wait();
         let pieces = pieces::gather(&self.log, self.copies.path(), &self.sequence)?;
         let account = self.sequence.account(&pieces).map_err(|error| {

@@ -78,6 +78,9 @@ const EOT: u8 = 0x04;
 /// faster than a real one may be.
 const LINE: Duration = Duration::from_millis(3);
 
+/// How long a turn of the loop takes that makes a pause.
+const TURN: Duration = Duration::from_micros(1);
+
 /// Runs it; `finished` is told how it ended, if it does.
 pub(crate) fn run(
     options: Options,
@@ -106,7 +109,7 @@ pub(crate) fn run(
                 break;
             }
             if release >= 53 {
-                thread::sleep(LINE);
+                thread::sleep(LINE.max(TURN * u32::try_from(options.pause).unwrap_or(u32::MAX)));
             }
         }
         if options.echo {

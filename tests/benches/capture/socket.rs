@@ -3,7 +3,6 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -29,8 +28,8 @@ fn table(title: &str, rate: Option<u64>) {
     let mut figures: [Vec<(f64, f64)>; 3] = Default::default();
     for _ in 0..ROUNDS {
         figures[0].push(feed(peers::socat_on_socket(&path), &path, rate));
-        figures[1].push(feed(on_socket("loop-32k", &path), &path, rate));
-        figures[2].push(feed(on_socket("capture", &path), &path, rate));
+        figures[1].push(feed(peers::on_socket("loop-32k", &path), &path, rate));
+        figures[2].push(feed(peers::on_socket("capture", &path), &path, rate));
     }
     let median = |figures: &[(f64, f64)], of: fn(&(f64, f64)) -> f64| {
         let mut values: Vec<f64> = figures.iter().map(of).collect();
@@ -46,14 +45,9 @@ fn table(title: &str, rate: Option<u64>) {
     }
 }
 
-fn on_socket(way: &str, path: &Path) -> Running {
-    let (source, writer) = UnixStream::pair().expect("a socket pair");
-    peers::own(way, path, source.into(), writer.into())
-}
-
 /// CPU of the capture until all is on disk, and the time until all was sent, in seconds.
-fn feed(mut running: Running, path: &Path, rate: Option<u64>) -> (f64, f64) {
-    let mut writer = File::from(running.writer);
+fn feed(running: Running, path: &Path, rate: Option<u64>) -> (f64, f64) {
+    let mut writer = File::from(running.writer.try_clone().expect("another handle"));
     let begin = Instant::now();
     for n in 0..BYTES {
         writer.write_all(if n % 64 == 63 { b"\n" } else { b"x" }).expect("write");
@@ -68,7 +62,7 @@ fn feed(mut running: Running, path: &Path, rate: Option<u64>) -> (f64, f64) {
     }
     let cpu = cpu_seconds(running.child.id());
     drop(writer);
-    running.child.wait().expect("the capture");
+    running.end();
     std::fs::remove_file(path).expect("remove");
     (cpu, time)
 }
