@@ -9,7 +9,7 @@ use hypeman_tests::fixtures::{bed, busybox, busybox_tar, kernel};
 use hypeman_tests::guest::Guest;
 use hypeman_tests::needs::{BUSYBOX, Need, QEMU};
 use hypeman_tests::vm::Instance;
-use hypeman_tests::wait::until;
+use hypeman_tests::wait::{DEADLINE, within};
 use testguest::Finish;
 use testguest::check::Sequence;
 
@@ -94,9 +94,12 @@ fn a_log_goes_on_through_reboots() {
         let options = guest.options();
         let vm = guest.run();
         let shim = vm.pid("shim");
-        until("it has rebooted three times", || {
-            bed().inspect("again")["run"]["reboots"].as_u64().is_some_and(|reboots| reboots >= 3)
+        let thrice = within(DEADLINE, || {
+            let reboots = bed().inspect("again")["run"]["reboots"].as_u64();
+            reboots.is_some_and(|reboots| reboots >= 3).then_some(())
         });
+        let journal = || bed().ok(&["logs", "--source", "hypeman", "again"]);
+        assert!(thrice.is_some(), "{arguments:?}: {} {}", bed().inspect("again"), journal());
         assert_eq!(vm.pid("shim"), shim, "under the same shim");
         bed().ok(&["kill", "again"]);
         let log = whole(&vm.directory().join("logs/app.log"));
@@ -106,6 +109,6 @@ fn a_log_goes_on_through_reboots() {
             let lines = Sequence::new(&options).check(boot).unwrap_or_else(|broken| panic!("{broken:?}"));
             assert!(lines == (0..20) || index + 1 == boots.len(), "boot {index}: {lines:?}");
         }
-        assert!(bed().ok(&["logs", "--source", "hypeman", "again"]).contains("the guest rebooted"));
+        assert!(journal().contains("the guest rebooted"));
     }
 }

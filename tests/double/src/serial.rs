@@ -146,27 +146,25 @@ impl Line {
         let _ = reader.shutdown(Shutdown::Both); // from here on, what is sent to it fails
     }
 
-    /// A byte from the guest.
-    pub(crate) fn put(&self, byte: u8) {
+    /// Bytes from the guest.
+    pub(crate) fn put(&self, bytes: &[u8]) {
         // Cloned, so that a client that is waited for (before v53.0) keeps nobody from taking its place.
         let mut waited_for = match &mut *self.output.lock().expect("no panic") {
             Output::Off => return,
-            Output::File(file) => return drop(file.write_all(&[byte])),
+            Output::File(file) => return drop(file.write_all(bytes)),
             Output::Socket { client, ring: Some(ring) } => {
-                let sent = client
-                    .as_mut()
-                    .is_some_and(|client| ring.flush(client) && client.write_all(&[byte]).is_ok());
-                if !sent {
-                    ring.keep(byte);
-                }
-                return;
+                let mut send = |client: &mut UnixStream| {
+                    if ring.flush(client) { client.write(bytes).unwrap_or(0) } else { 0 }
+                };
+                let sent = client.as_mut().map_or(0, &mut send);
+                return bytes[sent..].iter().for_each(|byte| ring.keep(*byte));
             }
             Output::Socket { client, ring: None } => {
                 client.as_ref().and_then(|client| client.try_clone().ok())
             }
         };
         if let Some(client) = &mut waited_for {
-            let _ = client.write_all(&[byte]); // dropped when nobody is there
+            let _ = client.write_all(bytes); // dropped when nobody is there
         }
     }
 
