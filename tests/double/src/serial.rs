@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use rustix::event::epoll;
+use rustix::event::{PollFd, PollFlags, epoll, poll};
 
 use crate::ring::Ring;
 
@@ -138,7 +138,8 @@ impl Line {
                     }
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                    thread::sleep(std::time::Duration::from_millis(1));
+                    let mut readable = [PollFd::new(&reader, PollFlags::IN)];
+                    let _ = poll(&mut readable, None);
                 }
                 Err(_) => break,
             }
