@@ -82,7 +82,8 @@ impl Capture {
 
     /// Whether what comes now is kept.
     fn keeps(&self, writer: &Writer) -> bool {
-        self.pace.has_room(writer.held()) && writer.room() > 0
+        // Who loses what is not kept, has said how much is.
+        (writer.loses() || self.pace.has_room(writer.held())) && writer.room() > 0
     }
 
     /// Reads what is there, as far as there is room, or as much as one look should. Tells whether the other end has closed.

@@ -101,11 +101,11 @@ impl Writer {
 
     /// How many of the bytes that come now it keeps.
     pub(crate) fn room(&self) -> usize {
-        match (self.buffer.loss(), self.loses_beyond) {
-            (Some(_), _) => 0, // what comes after a loss stands behind the line that tells it
-            (None, Some(limit)) => limit.saturating_sub(self.held()),
-            (None, None) => usize::MAX,
+        if self.has_lost() {
+            return 0; // what comes after a loss stands behind the line that tells it
         }
+        let limit = self.loses_beyond.unwrap_or(usize::MAX);
+        limit.saturating_sub(self.held()).min(self.buffer.room())
     }
 
     /// Whether something is lost that the log does not tell yet.

@@ -101,6 +101,68 @@ fn a_guest_that_must_not_wait_prints_on_and_what_is_lost_is_told_where_it_is_mis
     );
 }
 
+/// What is kept is bounded by memory, of which a refused write holds all until it is done.
+#[test]
+fn a_full_disk_and_a_full_memory_lose_nothing_from_a_socket() {
+    let Some(disk) = SmallDisk::new("100k") else { return };
+    let path = disk.path().join("app.log");
+    let (source, mut console) = std::os::unix::net::UnixStream::pair().unwrap();
+    let line = [&[b'x'; 999][..], b"\n"].concat();
+    let input = line.repeat(6000);
+    let limits = Limits { max_size: 64 << 20, max_files: 3 };
+    let mut writer = Writer::new(Log::open(&path, limits).unwrap(), Buffer::new().unwrap());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // The rest comes when there is room for it.
+            let (before, after) = input.split_at(5_000_000);
+            console.set_nonblocking(true).unwrap();
+            let mut sent = 0;
+            let mut waits = 0;
+            while sent < before.len() && waits < 100 {
+                match console.write(&before[sent..]) {
+                    Ok(count) => (sent, waits) = (sent + count, 0),
+                    Err(_) => {
+                        std::thread::sleep(std::time::Duration::from_millis(10));
+                        waits += 1;
+                    }
+                }
+            }
+            disk.resize("64m");
+            console.set_nonblocking(false).unwrap();
+            console.write_all(&before[sent..]).unwrap();
+            console.write_all(after).unwrap();
+            drop(console);
+        });
+        run(capture(source.into(), &mut writer, &CancellationToken::new(), &mut |_| {})).unwrap();
+    });
+    assert!(std::fs::read(&path).unwrap() == input, "{:?}", std::fs::metadata(&path).unwrap().len());
+}
+
+/// Also more than a pipe's bytes are given elsewhere.
+#[test]
+fn as_much_is_kept_as_was_asked_for() {
+    let Some(disk) = SmallDisk::new("16k") else { return };
+    let path = disk.path().join("app.log");
+    let (source, mut console) = pipe();
+    let input = b"some line of output\n".repeat(150_000);
+    let limits = Limits { max_size: 64 << 20, max_files: 3 };
+    let log = Log::open(&path, limits).unwrap();
+    let mut writer = Writer::new(log, Buffer::new().unwrap()).losing_beyond(4 << 20);
+    let mut lost = false;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            console.write_all(&input).unwrap();
+            disk.resize("64m");
+            drop(console);
+        });
+        run(capture(source, &mut writer, &CancellationToken::new(), &mut |event| {
+            lost |= matches!(event, Event::Losing);
+        }))
+        .unwrap();
+    });
+    assert!(!lost && std::fs::read(&path).unwrap() == input);
+}
+
 /// What nobody can write to says EIO: the first page of our own memory (`mem_rw` in Linux' fs/proc/base.c).
 #[test]
 fn a_failing_disk_is_waited_for_like_a_full_one() {
