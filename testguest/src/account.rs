@@ -45,14 +45,20 @@ impl Sequence {
 
     /// What is printed from a position on, to the end of the line.
     fn rest_of_line(&self, position: u64) -> Vec<u8> {
-        let length = self.line(0).len() as u64;
+        let length = self.line_length();
         self.line(position / length).split_off(usize::try_from(position % length).unwrap_or(0))
     }
 
-    /// The number of a whole line.
-    fn number(&self, line: &[u8]) -> Option<u64> {
-        let number = std::str::from_utf8(line.get(..10)?).ok()?.parse().ok()?;
-        (self.line(number) == line).then_some(number)
+    /// Where the first whole line begins, and its number.
+    #[must_use]
+    pub fn first_whole_line(&self, bytes: &[u8]) -> Option<(usize, u64)> {
+        let mut at = 0;
+        bytes.split_inclusive(|byte| *byte == b'\n').find_map(|line| {
+            let begin = at;
+            at += line.len();
+            let number = self.first_number(line).ok()?;
+            (self.line(number) == line).then_some((begin, number))
+        })
     }
 }
 
@@ -67,18 +73,13 @@ struct Reading<'a> {
 impl Reading<'_> {
     /// Finds the first whole line behind a cut; what stands before it counts as cut out.
     fn find(&mut self, piece: &[u8]) -> Result<usize, String> {
-        let mut at = 0;
-        for line in piece.split_inclusive(|byte| *byte == b'\n') {
-            if let Some(number) = self.sequence.number(line) {
-                let position = number * line.len() as u64;
-                let cut = position.checked_sub(self.position);
-                self.account.cut += cut.ok_or_else(|| format!("line {number} is there twice"))?;
-                self.position = position;
-                return Ok(at);
-            }
-            at += line.len();
-        }
-        Err("there is no whole line behind a cut".to_owned())
+        let found = self.sequence.first_whole_line(piece);
+        let (at, number) = found.ok_or("there is no whole line behind a cut")?;
+        let position = number * self.sequence.line_length();
+        let cut = position.checked_sub(self.position);
+        self.account.cut += cut.ok_or_else(|| format!("line {number} is there twice"))?;
+        self.position = position;
+        Ok(at)
     }
 
     fn read(&mut self, piece: &[u8], from: usize, is_last: bool) -> Result<(), String> {
@@ -113,8 +114,9 @@ impl Reading<'_> {
                 continue;
             }
             let found = &piece[at..];
-            let is_cut_mark = !is_last && (MARK.starts_with(found) || b"\n[hypeman: ".starts_with(found));
-            match found.strip_prefix(b"\n") {
+            let behind_newline = found.strip_prefix(b"\n");
+            let is_cut_mark = !is_last && MARK.starts_with(behind_newline.unwrap_or(found));
+            match behind_newline {
                 _ if is_cut_mark => return Ok(()),
                 // A mark within a line ends that.
                 Some(mark) if mark.starts_with(MARK) => at += 1,
@@ -130,7 +132,7 @@ impl Reading<'_> {
         let bytes: Option<u64> = text.split(' ').next().and_then(|number| number.parse().ok());
         let bytes = bytes.ok_or_else(|| format!("a mark that tells nothing: {text}"))?;
         // The newline before it may be its own, and the guest's be the first byte that is missing.
-        let begins_line = self.position.is_multiple_of(self.sequence.line(0).len() as u64);
+        let begins_line = self.position.is_multiple_of(self.sequence.line_length());
         let is_own = begins_line
             && !self.fits(self.position + bytes, behind)
             && self.fits(self.position + bytes - 1, behind);

@@ -40,6 +40,11 @@ impl Sequence {
         line
     }
 
+    /// Bytes of a line with its newline.
+    pub(crate) fn line_length(&self) -> u64 {
+        self.options.length + 1
+    }
+
     fn filler(&self, n: u64) -> u8 {
         // Both are below 64.
         if self.options.wide { 0x80 | (n % 64) as u8 } else { b'a' + (n % 26) as u8 }
@@ -68,7 +73,7 @@ impl Sequence {
         Ok(first..number)
     }
 
-    fn first_number(&self, bytes: &[u8]) -> Result<u64, Broken> {
+    pub(crate) fn first_number(&self, bytes: &[u8]) -> Result<u64, Broken> {
         let digits = &bytes[..DIGITS.min(bytes.len())];
         let number = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());
         number.ok_or_else(|| broken(0, b"a number", digits))

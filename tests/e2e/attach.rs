@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use hypeman_tests::bed::Bed;
@@ -11,6 +11,7 @@ use hypeman_tests::console::{assert_whole, whole};
 use hypeman_tests::fixtures::{PASSWORD, bed, busybox, debian};
 use hypeman_tests::guest::Guest;
 use hypeman_tests::needs::{BUSYBOX, MMDEBSTRAP, Need, QEMU};
+use hypeman_tests::processes::KilledOnDrop;
 use hypeman_tests::terminal::Terminal;
 use hypeman_tests::vm::Instance;
 use hypeman_tests::wait::{until, within};
@@ -38,33 +39,26 @@ const DETACH: &[u8] = b"\x10\x11";
 /// Somebody who sits at a terminal, attached.
 struct Person {
     terminal: Terminal,
-    client: Child,
+    client: KilledOnDrop,
 }
 
 impl Person {
     fn attached(bed: &Bed, arguments: &[&str]) -> Person {
         let terminal = Terminal::new();
-        let client = terminal.start(bed.command(&[&["attach"], arguments].concat()));
+        let client = KilledOnDrop(terminal.start(bed.command(&[&["attach"], arguments].concat())));
         Person { terminal, client }
     }
 
     /// Waits for the end of the client; returns the exit code.
     fn end(&mut self) -> Option<i32> {
-        let code = self.client.wait().expect("its end").code();
+        let code = self.client.0.wait().expect("its end").code();
         assert!(self.terminal.is_cooked(), "the terminal is as it was");
         code
     }
 
     fn kill(&self, signal: Signal) {
-        let pid = i32::try_from(self.client.id()).ok().and_then(rustix::process::Pid::from_raw);
+        let pid = i32::try_from(self.client.0.id()).ok().and_then(rustix::process::Pid::from_raw);
         rustix::process::kill_process(pid.expect("a pid"), signal).expect("kill");
-    }
-}
-
-impl Drop for Person {
-    fn drop(&mut self) {
-        let _ = self.client.kill();
-        let _ = self.client.wait();
     }
 }
 

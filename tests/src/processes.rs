@@ -1,6 +1,7 @@
 //! Processes, as the host sees them.
 
 use std::path::Path;
+use std::process::Child;
 
 use rustix::process::Pid;
 
@@ -32,4 +33,15 @@ pub fn shim(directory: &Path) -> Option<Pid> {
     let text = std::fs::read_to_string(directory.join("shim.pid")).ok()?;
     let pid: i32 = text.lines().next()?.parse().ok()?;
     Pid::from_raw(pid).filter(|pid| is_alive(pid.as_raw_nonzero().get().unsigned_abs()))
+}
+
+/// A process that is killed when its test is done with it.
+#[derive(Debug)]
+pub struct KilledOnDrop(pub Child);
+
+impl Drop for KilledOnDrop {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }

@@ -6,6 +6,7 @@ use std::process::{Child, Stdio};
 
 use crate::bed::Bed;
 use crate::console::whole;
+use crate::processes::KilledOnDrop;
 use crate::wait::{DEADLINE, until, within};
 
 /// An instance of a test's.
@@ -81,11 +82,11 @@ impl<'a> Instance<'a> {
     /// # Panics
     /// When nobody can type.
     #[must_use]
-    pub fn tell_to_end(&self) -> Typist {
+    pub fn tell_to_end(&self) -> KilledOnDrop {
         let mut command = self.bed.command(&["attach", &self.name]);
         let mut typist = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("hypeman attach");
         typist.stdin.as_mut().expect("piped").write_all(b"\x04").expect("type");
-        Typist(typist)
+        KilledOnDrop(typist)
     }
 
     /// A process id from its record: `shim` or `vmm`.
@@ -143,16 +144,5 @@ impl Drop for Instance<'_> {
         // It may have removed itself; and a test that fails already shall fail with its own words.
         let gone = outcome.code == 0 || outcome.stderr.contains("no instance is named");
         assert!(gone || std::thread::panicking(), "{outcome:?}");
-    }
-}
-
-/// Somebody who has typed to a guest.
-#[derive(Debug)]
-pub struct Typist(Child);
-
-impl Drop for Typist {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }

@@ -90,17 +90,16 @@ fn at_once<T: Send, R: Send>(all: Vec<T>, act: impl Fn(T) -> R + Sync) -> Vec<R>
 }
 
 /// The arguments of `hypeman create` that tell a guest's VMM.
-fn kind(number: usize) -> Vec<String> {
-    let words: &[&str] = match number % 3 {
-        0 => &["--hypervisor", "qemu"],
-        1 => &["--hypervisor", "qemu-microvm"],
+fn kind(number: usize) -> Vec<&'static str> {
+    match number % 3 {
+        0 => vec!["--hypervisor", "qemu"],
+        1 => vec!["--hypervisor", "qemu-microvm"],
         _ => {
             let programs = ch::programs();
             let program = &programs[number / 3 % programs.len()];
-            &["--hypervisor", "cloud-hypervisor", "--cloud-hypervisor", program]
+            vec!["--hypervisor", "cloud-hypervisor", "--cloud-hypervisor", program]
         }
-    };
-    words.iter().map(ToString::to_string).collect()
+    }
 }
 
 fn table(accounts: &[(&Victim, Result<Account, String>)]) -> String {

@@ -1,10 +1,12 @@
 //! What may befall a console. Commands may fail here: the disk may be full, and somebody else may have been quicker. Only the bytes
 //! count.
 
-use std::process::{Child, Command, Stdio};
+use std::io::Write;
+use std::process::Stdio;
 use std::time::Duration;
 
 use fastrand::Rng;
+use hypeman_tests::processes::KilledOnDrop;
 use rustix::process::{Signal, kill_process};
 
 use crate::victim::Victim;
@@ -38,14 +40,11 @@ fn wait(rng: &mut Rng, most: u64) {
     std::thread::sleep(Duration::from_micros(rng.u64(..most * 1000)));
 }
 
-fn start(victim: &Victim, arguments: &[&str], stdout: Stdio) -> Child {
-    let mut command: Command = victim.vm.bed.command(arguments);
-    command.stdin(Stdio::piped()).stdout(stdout).stderr(Stdio::null()).spawn().expect("hypeman")
-}
-
-fn end(mut child: Child) {
-    let _ = child.kill();
-    let _ = child.wait();
+/// Starts a command, to be killed.
+fn start(victim: &Victim, arguments: &[&str], stdout: Stdio) -> KilledOnDrop {
+    let mut command = victim.vm.bed.command(arguments);
+    let command = command.stdin(Stdio::piped()).stdout(stdout).stderr(Stdio::null());
+    KilledOnDrop(command.spawn().expect("hypeman"))
 }
 
 fn kill_shim(victim: &Victim, rng: &mut Rng) {
@@ -59,30 +58,25 @@ fn kill_shim(victim: &Victim, rng: &mut Rng) {
 
 fn kill_command(victim: &Victim, rng: &mut Rng) {
     let verbs = ["standby", "restore", "pause", "resume", "adopt", "upgrade-shims", "logs", "inspect"];
-    let command = start(victim, &[verbs[rng.usize(..verbs.len())], &victim.vm.name], Stdio::null());
+    let _command = start(victim, &[verbs[rng.usize(..verbs.len())], &victim.vm.name], Stdio::null());
     wait(rng, 80);
-    end(command);
 }
 
 fn kill_follower(victim: &Victim, rng: &mut Rng) {
-    let follower = start(victim, &["logs", "-f", "--timestamps", &victim.vm.name], Stdio::null());
+    let _follower = start(victim, &["logs", "-f", "--timestamps", &victim.vm.name], Stdio::null());
     wait(rng, 300);
-    end(follower);
 }
 
 fn stall_follower(victim: &Victim, rng: &mut Rng) {
-    let follower = start(victim, &["logs", "-f", &victim.vm.name], Stdio::piped());
+    let _follower = start(victim, &["logs", "-f", &victim.vm.name], Stdio::piped());
     wait(rng, 1000);
-    end(follower);
 }
 
 fn attach(victim: &Victim, rng: &mut Rng) {
-    use std::io::Write;
     let mut typist = start(victim, &["attach", &victim.vm.name], Stdio::null());
     let text = "x".repeat(rng.usize(1..200));
-    let _ = typist.stdin.as_mut().expect("piped").write_all(text.as_bytes());
+    let _ = typist.0.stdin.as_mut().expect("piped").write_all(text.as_bytes());
     wait(rng, 300);
-    end(typist);
 }
 
 fn copytruncate(victim: &Victim, _: &mut Rng) {

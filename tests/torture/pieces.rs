@@ -20,19 +20,18 @@ pub(crate) fn gather(log: &Path, copies: &Path, sequence: &Sequence) -> Result<V
     let mut files = Vec::new();
     let logs = log.parent().unwrap_or(Path::new("."));
     for (directory, is_copy) in [(logs, false), (copies, true)] {
-        for entry in std::fs::read_dir(directory).map_err(|error| error.to_string())? {
-            let path = entry.map_err(|error| error.to_string())?.path();
+        for entry in std::fs::read_dir(directory).expect("a directory") {
+            let path = entry.expect("an entry").path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             if !name.starts_with("app.log") && !name.starts_with(ASIDE) {
                 continue;
             }
-            let bytes = std::fs::read(&path).map_err(|error| error.to_string())?;
+            let bytes = std::fs::read(&path).expect("read a log");
             if bytes.contains(&0) {
                 return Err(format!("{name} has a hole"));
             }
-            let first = first_line(&bytes, sequence);
-            match first {
-                Some(first) => files.push(File { bytes, is_copy, first }),
+            match sequence.first_whole_line(&bytes) {
+                Some((_, first)) => files.push(File { bytes, is_copy, first }),
                 None if bytes.is_empty() => {}
                 // What was printed last has no whole line, if the log was cut just before.
                 None if name == "app.log" => files.push(File { bytes, is_copy, first: u64::MAX }),
@@ -51,13 +50,6 @@ pub(crate) fn gather(log: &Path, copies: &Path, sequence: &Sequence) -> Result<V
         was_cut = file.is_copy;
     }
     Ok(pieces)
-}
-
-fn first_line(bytes: &[u8], sequence: &Sequence) -> Option<u64> {
-    bytes.split_inclusive(|byte| *byte == b'\n').find_map(|line| {
-        let number = std::str::from_utf8(line.get(..10)?).ok()?.parse().ok()?;
-        (sequence.line(number) == line).then_some(number)
-    })
 }
 
 /// Keeps them for whoever looks for what is wrong.

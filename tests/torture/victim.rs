@@ -31,29 +31,28 @@ pub(crate) struct Victim<'a> {
     /// How many files were renamed.
     aside: AtomicU32,
     sequence: Sequence,
-    arguments: Vec<String>,
+    /// Its name, and what is particular about it.
+    title: String,
 }
 
 impl Victim<'_> {
     /// Starts it; every other one never waits for the disk.
-    pub(crate) fn start<'a>(bed: &'a Bed, number: usize, kind: &[String]) -> Victim<'a> {
-        let mut arguments = kind.to_vec();
-        let limits = format!("--log-max-size {MAX_SIZE} --log-max-files 1000");
-        arguments.extend(limits.split(' ').map(str::to_owned));
+    pub(crate) fn start<'a>(bed: &'a Bed, number: usize, kind: &[&str]) -> Victim<'a> {
+        let (name, size) = (format!("guest-{number}"), MAX_SIZE.to_string());
+        let mut guest = Guest::new(bed, &name).until_told().with(kind);
+        guest = guest.with(&["--log-max-size", &size, "--log-max-files", "1000"]);
+        let mut title = format!("{name} ({})", kind[1]);
         if number % 2 == 1 {
-            let lossy = "--log-opt mode=non-blocking --log-opt max-buffer-size=64k";
-            arguments.extend(lossy.split(' ').map(str::to_owned));
+            guest = guest.with(&["--log-opt", "mode=non-blocking", "--log-opt", "max-buffer-size=64k"]);
+            title += " non-blocking";
         }
-        let name = format!("guest-{number}");
-        let with: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let guest = Guest::new(bed, &name).until_told().with(&with);
         let sequence = Sequence::new(&guest.options());
         let vm = guest.run();
         let (directory, log) = (vm.directory(), vm.log());
         let copies = tempfile::tempdir().expect("a directory");
         let rules = format!("rotate 100000\nolddir {}", copies.path().display());
         let logrotate = Logrotate::new(&log, &rules);
-        Victim { vm, directory, log, logrotate, copies, aside: AtomicU32::new(0), sequence, arguments }
+        Victim { vm, directory, log, logrotate, copies, aside: AtomicU32::new(0), sequence, title }
     }
 
     /// The shim that it has now.
@@ -109,10 +108,6 @@ impl Victim<'_> {
 
 impl fmt::Display for Victim<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} ({})", self.vm.name, self.arguments[1])?;
-        if self.arguments.iter().any(|argument| argument == "mode=non-blocking") {
-            formatter.write_str(" non-blocking")?;
-        }
-        Ok(())
+        formatter.write_str(&self.title)
     }
 }

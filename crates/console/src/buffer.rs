@@ -26,16 +26,35 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::log::{Account, FileState};
 pub use loss::Loss;
-use loss::Losses;
-use memory::{Field, Memory, PAGE};
-
-pub use memory::CAPACITY;
+use memory::{CAPACITY, Field, Memory, PAGE};
 
 /// The layout of the memory, and that it is one of ours.
 const FORMAT: u64 = 0x6879_7065_6d61_6e01;
 
-/// Length of the number that stands where a read is to put its first bytes.
-const GUARD: usize = 8;
+/// The number that stands where a read is to put its first bytes, or as much of it as there is room for.
+#[derive(Debug, Clone, Copy)]
+struct Guard([u8; 8]);
+
+impl Guard {
+    fn of(memory: &Memory) -> Guard {
+        Guard(memory.get(Field::Guard).to_ne_bytes())
+    }
+
+    /// So many bytes of it stand before a read of `length` bytes.
+    fn length(self, length: u64) -> usize {
+        self.0.len().min(usize::try_from(length).unwrap_or(usize::MAX))
+    }
+
+    fn put(self, bytes: &mut [u8]) {
+        let length = self.length(bytes.len() as u64);
+        bytes[..length].copy_from_slice(&self.0[..length]);
+    }
+
+    /// Whether these are not the bytes that were put.
+    fn is_gone_from(self, bytes: &[u8]) -> bool {
+        *bytes != self.0[..bytes.len()]
+    }
+}
 
 /// What was read from a console and is not known to be in its log.
 #[derive(Debug)]
@@ -46,13 +65,13 @@ pub struct Buffer {
     /// Position before which no batch is read from any more, so that it may be overwritten.
     released: u64,
     /// What was read since and kept by nobody.
-    losses: Losses,
+    loss: Option<Loss>,
 }
 
 #[derive(Debug)]
 struct Inner {
     memory: Memory,
-    guard: [u8; GUARD],
+    guard: Guard,
     /// Position of the first byte that is not in the log.
     head: AtomicU64,
     /// Position that lies at the beginning of the memory.
@@ -77,12 +96,11 @@ impl Buffer {
     /// When there is no memory, or no descriptor.
     pub fn new() -> Result<Buffer> {
         let memory = Memory::new()?;
-        let guard = RandomState::new().hash_one(std::process::id());
-        memory.set(Field::Guard, guard);
+        memory.set(Field::Guard, RandomState::new().hash_one(std::process::id()));
         memory.set(Field::Format, FORMAT);
         let (head, base) = (AtomicU64::new(0), AtomicU64::new(0));
-        let inner = Inner { memory, guard: guard.to_ne_bytes(), head, base };
-        Ok(Buffer { inner: Arc::new(inner), tail: 0, released: 0, losses: Losses::default() })
+        let inner = Inner { guard: Guard::of(&memory), memory, head, base };
+        Ok(Buffer { inner: Arc::new(inner), tail: 0, released: 0, loss: None })
     }
 
     /// That of a process that was killed, and the write in which it was; the next thing to do with the buffer is
@@ -105,12 +123,11 @@ impl Buffer {
         if base > head || !in_order(head, tail) || reading_to > tail && !in_order(head, reading_to) {
             return wrong("impossible positions");
         }
-        let guard = get(Field::Guard).to_ne_bytes();
-        if let Some(length) = reading_to.checked_sub(tail).filter(|length| *length > 0) {
-            let looked_at = GUARD.min(usize::try_from(length).unwrap_or(GUARD));
+        let guard = Guard::of(&memory);
+        if let Some(length) = reading_to.checked_sub(tail) {
             // SAFETY: nobody else has this memory in this process yet.
-            let start = unsafe { memory.bytes(offset(base, tail), looked_at) };
-            if *start != guard[..looked_at] {
+            let start = unsafe { memory.bytes(offset(base, tail), guard.length(length)) };
+            if guard.is_gone_from(start) {
                 tail = reading_to;
             }
         }
@@ -120,10 +137,10 @@ impl Buffer {
             length: usize::try_from(writing_to - writing_from).unwrap_or(0),
             from: writing_from,
         });
-        let losses = Losses::open(&memory, guard, tail);
+        let loss = Loss::untold(&memory, guard, tail);
         let inner = Inner { memory, guard, head: head.into(), base: base.into() };
         inner.memory.set(Field::Tail, tail);
-        Ok((Buffer { inner: Arc::new(inner), tail, released: head, losses }, cut_short))
+        Ok((Buffer { inner: Arc::new(inner), tail, released: head, loss }, cut_short))
     }
 
     /// The memory, to be held by the VMM.
@@ -177,8 +194,7 @@ impl Buffer {
         // Each page is there before the read. One that had to be brought in would cut the read short in the moment of a kill.
         free.iter_mut().step_by(PAGE).for_each(|byte| *byte = 0);
         free.last_mut().into_iter().for_each(|byte| *byte = 0);
-        let guarded = GUARD.min(length);
-        free[..guarded].copy_from_slice(&inner.guard[..guarded]);
+        inner.guard.put(free);
         memory.set(Field::ReadingTo, self.tail + length as u64);
         let read = read(free);
         let taken = read.as_ref().map_or(0, |taken| length.min(*taken));

@@ -225,6 +225,3 @@ impl Pauses {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -87,10 +87,11 @@ fn shims(data: &Path) -> (f64, u64) {
     let pause = u64::try_from(PAUSE.as_micros()).expect("a pause");
     let options = Options { pause, ..Options::default() };
     let cmdline = options.to_string();
-    for number in 0..CONSOLES {
-        let name = format!("console-{number}");
+    let names: Vec<String> = (0..CONSOLES).map(|number| format!("console-{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    for name in &names {
         let vmm = ["--hypervisor", "cloud-hypervisor", "--cloud-hypervisor", &double, "--memory", "16m"];
-        let guest = ["--name", &name, "--kernel", testguest(), "--cmdline", &cmdline];
+        let guest = ["--name", name, "--kernel", testguest(), "--cmdline", &cmdline];
         bed.ok(&[&["run", "-d"], &vmm[..], &guest[..]].concat());
     }
     let directories: Vec<_> =
@@ -98,8 +99,7 @@ fn shims(data: &Path) -> (f64, u64) {
     let shims = directories.iter().map(|directory| processes::shim(directory).expect("a shim"));
     let pids: Vec<u32> = shims.map(|pid| pid.as_raw_nonzero().get().unsigned_abs()).collect();
     let figures = watch(&pids);
-    let names: Vec<String> = (0..CONSOLES).map(|number| format!("console-{number}")).collect();
-    bed.ok(&[&["kill"], &names.iter().map(String::as_str).collect::<Vec<_>>()[..]].concat());
+    bed.ok(&[&["kill"], &names[..]].concat());
     directories.iter().for_each(|directory| assert_whole(&directory.join("logs/app.log"), &options));
     figures
 }

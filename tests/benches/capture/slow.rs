@@ -4,12 +4,13 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use hypeman_tests::bed::Bed;
 use hypeman_tests::fixtures::testguest;
+use hypeman_tests::processes::KilledOnDrop;
 
 use crate::peers::{self, Running};
 use crate::report::{cpu_seconds, pss};
@@ -20,16 +21,15 @@ const SAMPLE: u64 = 1000;
 /// A line, as consoles have them.
 const LINE: u64 = 64;
 
-/// For how long.
-const DURATION: Duration = Duration::from_secs(5);
+/// All of them: for five seconds.
+const BYTES: u64 = 5 * RATE;
 
 pub(crate) fn run() {
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
-    let bytes = RATE * DURATION.as_secs();
     println!(
         "\n| 1-byte writes at 1 MB/s for {} s | CPU | a MB | PSS | p50, p99 to disk | p50, p99 to a follower |\n\
          |---|---|---|---|---|---|",
-        DURATION.as_secs()
+        BYTES / RATE
     );
     type Start<'a> = &'a dyn Fn(&Path) -> Running;
     let ways: [(&str, &str, Start); 3] = [
@@ -37,26 +37,19 @@ pub(crate) fn run() {
         ("conmon, tail -f", "conmon", &|path| peers::conmon(path)),
         ("virtlogd, tail -f", "virtlogd", &|path| peers::virtlogd(path)),
     ];
-    let mut cpu = Vec::new();
-    for (title, name, start) in ways {
-        let path = begin(&directory.path().join(name));
-        let figures = feed(start(&path), &path, None, bytes);
-        let path = begin(&directory.path().join(name));
-        let tail = Command::new("tail").arg("-f").arg(&path).stdout(Stdio::piped()).spawn().expect("tail");
-        let followed = feed(start(&path), &path, Some(tail), bytes);
-        cpu.push(row(title, figures, followed));
-    }
+    let tail = |path: &Path| {
+        let mut command = Command::new("tail");
+        command.arg("-f").arg(path);
+        command
+    };
+    let cpu = ways.map(|(title, name, start)| row(title, &directory.path().join(name), start, &tail));
     // The log of an instance that has not run: who follows it over its starts and stops waits for what comes.
     let bed = Bed::new(&directory.path().join("data"));
     bed.ok(&["create", "--name", "followed", "--kernel", testguest()]);
     let logs = bed.data_dir.join("instances").join(&bed.instance_directories()[0]).join("logs");
-    let path = begin(&logs);
-    let figures = feed(peers::on_fifo("capture", &path), &path, None, bytes);
-    let path = begin(&logs);
-    let follower = bed.command(&["logs", "--follow-restarts", "followed"]).stdout(Stdio::piped()).spawn();
-    let follower = Some(follower.expect("hypeman logs"));
-    let followed = feed(peers::on_fifo("capture", &path), &path, follower, bytes);
-    let ours = row("hypeman's capture on a FIFO, hypeman logs -F", figures, followed);
+    let follow = |_: &Path| bed.command(&["logs", "--follow-restarts", "followed"]);
+    let title = "hypeman's capture on a FIFO, hypeman logs -F";
+    let ours = row(title, &logs, &|path| peers::on_fifo("capture", path), &follow);
     println!("\nhypeman's CPU is {:.3} of socat's (goal: at most 0.05).", ours / cpu[0]);
 }
 
@@ -68,16 +61,18 @@ fn begin(directory: &Path) -> PathBuf {
     path
 }
 
-struct Figures {
-    cpu: f64,
-    pss: u64,
-    to_disk: Vec<Duration>,
-    to_follower: Vec<Duration>,
-}
-
-/// Prints them, the last column as it was with a follower; gives the CPU without one.
-fn row(name: &str, figures: Figures, followed: Figures) -> f64 {
-    let Figures { cpu, pss, to_disk, .. } = figures;
+/// Measures a way of capturing, alone and then with someone who follows the log, and prints both; gives the CPU that it took alone.
+fn row(
+    title: &str,
+    directory: &Path,
+    start: &dyn Fn(&Path) -> Running,
+    follow: &dyn Fn(&Path) -> Command,
+) -> f64 {
+    let path = begin(directory);
+    let alone = feed(start(&path), File::open(&path).expect("the log"));
+    let path = begin(directory);
+    let mut follower = KilledOnDrop(follow(&path).stdout(Stdio::piped()).spawn().expect("a follower"));
+    let followed = feed(start(&path), follower.0.stdout.take().expect("piped"));
     let at = |delays: &[Duration], share: f64| {
         let index = (delays.len() as f64 * share) as usize;
         delays[index.min(delays.len() - 1)].as_secs_f64() * 1000.0
@@ -86,10 +81,17 @@ fn row(name: &str, figures: Figures, followed: Figures) -> f64 {
         delays.sort();
         format!("{:.1} ms, {:.1} ms", at(&delays, 0.5), at(&delays, 0.99))
     };
-    let a_megabyte = cpu / (to_disk.len() as f64 * SAMPLE as f64 / 1e6) * 1000.0;
-    let (to_disk, to_follower) = (both(to_disk), both(followed.to_follower));
-    println!("| {name} | {cpu:.2} s | {a_megabyte:.0} ms | {pss} KiB | {to_disk} | {to_follower} |");
+    let Figures { cpu, pss, delays } = alone;
+    let a_megabyte = cpu / (BYTES as f64 / 1e6) * 1000.0;
+    let (to_disk, to_follower) = (both(delays), both(followed.delays));
+    println!("| {title} | {cpu:.2} s | {a_megabyte:.0} ms | {pss} KiB | {to_disk} | {to_follower} |");
     cpu
+}
+
+struct Figures {
+    cpu: f64,
+    pss: u64,
+    delays: Vec<Duration>,
 }
 
 /// When each sample was written, from the beginning on.
@@ -98,30 +100,26 @@ struct Written {
     stamps: Vec<AtomicU64>,
 }
 
-/// Writes at the rate and watches the file and its follower; the CPU is that of the capturing process at its end.
-fn feed(running: Running, path: &Path, follower: Option<Child>, bytes: u64) -> Figures {
-    let stamps = (0..bytes / SAMPLE).map(|_| AtomicU64::new(0)).collect();
+/// Writes at the rate and watches what comes; the figures are those of the capturing process at its end.
+fn feed(running: Running, log: impl Read + Send) -> Figures {
+    let stamps = (0..BYTES / SAMPLE).map(|_| AtomicU64::new(0)).collect();
     let written = Written { begin: Instant::now(), stamps };
     let mut writer = File::from(running.writer.try_clone().expect("another handle"));
-    let (to_disk, to_follower) = std::thread::scope(|scope| {
-        // Only one of them looks at a time: it takes from the processors what is measured.
-        let watcher = match follower {
-            Some(follower) => scope.spawn(|| (Vec::new(), written.watch_and_end(follower))),
-            None => scope.spawn(|| (written.watch(File::open(path).expect("the log")), Vec::new())),
-        };
-        written.write(&mut writer, bytes);
+    let delays = std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| written.watch(log));
+        written.write(&mut writer);
         watcher.join().expect("the watcher")
     });
     let pid = running.child.id();
     let (cpu, pss) = (cpu_seconds(pid), pss(pid));
     drop(writer);
     running.end();
-    Figures { cpu, pss, to_disk, to_follower }
+    Figures { cpu, pss, delays }
 }
 
 impl Written {
-    fn write(&self, writer: &mut File, bytes: u64) {
-        for n in 0..bytes {
+    fn write(&self, writer: &mut File) {
+        for n in 0..BYTES {
             writer.write_all(if n % LINE == LINE - 1 { b"\n" } else { b"x" }).expect("write");
             if n % SAMPLE == SAMPLE - 1 {
                 self.stamps[(n / SAMPLE) as usize]
@@ -130,13 +128,6 @@ impl Written {
                 std::thread::sleep(due.saturating_sub(self.begin.elapsed()));
             }
         }
-    }
-
-    fn watch_and_end(&self, mut follower: Child) -> Vec<Duration> {
-        let delays = self.watch(follower.stdout.as_mut().expect("piped"));
-        follower.kill().expect("kill");
-        follower.wait().expect("the follower");
-        delays
     }
 
     /// For each sample, the time from its write until it came. Only the bytes within lines count: conmon adds its own.

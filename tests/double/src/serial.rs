@@ -154,10 +154,12 @@ impl Line {
             Output::Off => return,
             Output::File(file) => return drop(file.write_all(bytes)),
             Output::Socket { client, ring: Some(ring) } => {
-                let mut send = |client: &mut UnixStream| {
-                    if ring.flush(client) { client.write(bytes).unwrap_or(0) } else { 0 }
-                };
-                let sent = client.as_mut().map_or(0, &mut send);
+                let mut sent = 0;
+                if let Some(client) = client
+                    && ring.flush(client)
+                {
+                    sent = client.write(bytes).unwrap_or(0);
+                }
                 return bytes[sent..].iter().for_each(|byte| ring.keep(*byte));
             }
             Output::Socket { client, ring: None } => {

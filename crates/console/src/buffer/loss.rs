@@ -7,10 +7,11 @@
 #![allow(unsafe_code)] // memory that others may write to
 
 use std::io::Result;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::memory::{Field, Memory, SCRATCH};
-use super::{Buffer, GUARD, offset};
+use super::{Buffer, Guard};
 
 /// Bytes that are missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,19 +24,14 @@ pub struct Loss {
     pub until: SystemTime,
 }
 
-/// What is lost and not told yet.
-#[derive(Debug, Default)]
-pub(super) struct Losses(Option<Loss>);
-
-impl Losses {
-    /// Those of a process that was killed, in whose log `tail` bytes were or were to be.
-    pub(super) fn open(memory: &Memory, guard: [u8; GUARD], tail: u64) -> Losses {
+impl Loss {
+    /// What a process that was killed has lost and not told; `tail` bytes are in its log or on their way to it.
+    pub(super) fn untold(memory: &Memory, guard: Guard, tail: u64) -> Option<Loss> {
         let (mut bytes, losing_to) = (memory.get(Field::Lost), memory.get(Field::LosingTo));
-        if let Some(length) = losing_to.checked_sub(bytes).filter(|length| *length > 0) {
-            let looked_at = GUARD.min(usize::try_from(length).unwrap_or(GUARD));
+        if let Some(length) = losing_to.checked_sub(bytes) {
             // SAFETY: nobody else has this memory in this process yet.
-            let start = unsafe { &memory.scratch()[..looked_at] };
-            if *start != guard[..looked_at] {
+            let start = unsafe { &memory.scratch()[..guard.length(length)] };
+            if guard.is_gone_from(start) {
                 bytes = losing_to;
             }
         }
@@ -45,20 +41,19 @@ impl Losses {
         memory.set(Field::Lost, bytes);
         memory.set(Field::LosingTo, bytes);
         memory.set(Field::MarkedTo, 0);
-        let time = |field| UNIX_EPOCH.checked_add(Duration::from_millis(memory.get(field)));
-        let (since, until) = (time(Field::LostSince), time(Field::LostUntil));
-        Losses((bytes > 0).then(|| Loss {
-            bytes,
-            since: since.unwrap_or(UNIX_EPOCH),
-            until: until.unwrap_or(UNIX_EPOCH),
-        }))
+        let time = |field| {
+            let since = Duration::from_millis(memory.get(field));
+            UNIX_EPOCH.checked_add(since).unwrap_or(UNIX_EPOCH)
+        };
+        let loss = Loss { bytes, since: time(Field::LostSince), until: time(Field::LostUntil) };
+        (bytes > 0).then_some(loss)
     }
 }
 
 impl Buffer {
     /// What is missing at its end.
     pub(crate) fn loss(&self) -> Option<Loss> {
-        self.losses.0
+        self.loss
     }
 
     /// Loses what `read` puts into the memory it is given, which is of `length` bytes or less. It must fill all of it, or nothing.
@@ -69,27 +64,26 @@ impl Buffer {
     ) -> Result<usize> {
         let memory = &self.inner.memory;
         let now = SystemTime::now();
-        let before = self.losses.0.map_or(0, |loss| loss.bytes);
-        let since = self.losses.0.map_or(now, |loss| loss.since);
+        let before = self.loss.map_or(0, |loss| loss.bytes);
+        let since = self.loss.map_or(now, |loss| loss.since);
         memory.set(Field::LostSince, milliseconds(since));
         memory.set(Field::LostUntil, milliseconds(now));
         let length = length.min(SCRATCH);
         // SAFETY: `&mut self` is the only one who uses it.
         let scratch = unsafe { &mut memory.scratch()[..length] };
-        let guarded = GUARD.min(length);
-        scratch[..guarded].copy_from_slice(&self.inner.guard[..guarded]);
-        memory.set(Field::LosingTo, before + length as u64);
+        self.inner.guard.put(scratch);
+        memory.set(Field::LosingTo, before.saturating_add(length as u64));
         let read = read(scratch);
-        let bytes = before + read.as_ref().map_or(0, |taken| length.min(*taken)) as u64;
+        let bytes = before.saturating_add(read.as_ref().map_or(0, |taken| length.min(*taken)) as u64);
         memory.set(Field::Lost, bytes);
         memory.set(Field::LosingTo, bytes);
-        self.losses.0 = (bytes > 0).then_some(Loss { bytes, since, until: now });
+        self.loss = (bytes > 0).then_some(Loss { bytes, since, until: now });
         read
     }
 
     /// Puts what `tell` makes of the loss where the bytes are missing, in a line of its own. Without enough room it does nothing.
     pub(crate) fn tell_loss(&mut self, tell: impl FnOnce(Loss) -> String) -> Option<Loss> {
-        let loss = self.losses.0?;
+        let loss = self.loss?;
         let mut line = if self.ends_line() { String::new() } else { "\n".to_owned() };
         line.push_str(&tell(loss));
         line.push('\n');
@@ -107,15 +101,14 @@ impl Buffer {
         memory.set(Field::Lost, 0);
         memory.set(Field::LosingTo, 0);
         memory.set(Field::MarkedTo, 0);
-        self.losses.0.take()
+        self.loss.take()
     }
 
     /// Whether the last byte that was read ends a line, as far as is known. It may be in the log already, and is in the ring still.
     fn ends_line(&self) -> bool {
-        let base = self.inner.base.load(std::sync::atomic::Ordering::Relaxed);
-        let Some(last) = self.tail.checked_sub(1).filter(|last| *last >= base) else { return true };
+        let base = self.inner.base.load(Ordering::Relaxed);
         // SAFETY: nobody writes before `tail`.
-        unsafe { self.inner.memory.bytes(offset(base, last), 1) == b"\n" }
+        self.tail == base || unsafe { self.inner.bytes(self.tail - 1, self.tail) == b"\n" }
     }
 }
 
@@ -126,6 +119,7 @@ fn milliseconds(time: SystemTime) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::memory::CAPACITY;
     use super::*;
     use crate::buffer::tests::put;
 
@@ -217,7 +211,7 @@ mod tests {
     #[test]
     fn without_room_it_is_told_later() {
         let mut buffer = Buffer::new().unwrap();
-        put(&mut buffer, &vec![b'x'; super::super::CAPACITY]);
+        put(&mut buffer, &vec![b'x'; CAPACITY]);
         throw_away(&mut buffer, b"abc");
         assert_eq!(buffer.tell_loss(|_| "told".to_owned()), None);
         assert_eq!(lost(&buffer), 3);

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
-/// Most bytes that it holds.
-pub const CAPACITY: usize = 4 * 1024 * 1024;
+/// Size of the ring in bytes.
+pub(super) const CAPACITY: usize = 4 * 1024 * 1024;
 
 /// Size of a page, and of the part that holds the numbers.
 pub(super) const PAGE: usize = 4096;
