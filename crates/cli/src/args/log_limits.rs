@@ -13,8 +13,8 @@ pub(crate) struct LogLimitArguments {
     /// Rotated files to keep
     #[arg(long, default_value_t = 3, value_name = "N")]
     log_max_files: u32,
-    /// What becomes of output that the disk does not take: mode=blocking makes the guest wait [default], mode=non-blocking loses it
-    /// when max-buffer-size [default: 1m] is waiting, and tells so in the log
+    /// What becomes of output that the disk does not take: mode=blocking, which is usual, makes the guest wait; mode=non-blocking loses it
+    /// when max-buffer-size, usually 1m, is waiting, and tells so in the log
     #[arg(long, value_parser = LogOption::parse, value_name = "NAME=VALUE")]
     log_opt: Vec<LogOption>,
 }
