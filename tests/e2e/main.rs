@@ -3,9 +3,11 @@
 mod accelerator;
 mod actions;
 mod adoption;
+mod archives;
 mod attach;
 mod cloud_hypervisor;
 mod compression;
+mod confinement;
 mod console;
 mod errors;
 mod faults;
@@ -63,8 +65,10 @@ fn main() {
         accelerator::tests,
         actions::tests,
         adoption::tests,
+        archives::tests,
         attach::tests,
         cloud_hypervisor::tests,
+        confinement::tests,
         compression::tests,
         console::tests,
         errors::tests,

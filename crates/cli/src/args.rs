@@ -46,6 +46,8 @@ pub(crate) enum Command {
     Kernel(KernelCommand),
     /// Fetch an image from a registry
     Pull {
+        #[command(flatten)]
+        limit: ImageLimit,
         /// Image, as in `debian:12` or `127.0.0.1:5000/app@sha256:...`
         reference: String,
     },
@@ -163,6 +165,8 @@ pub(crate) enum KernelCommand {
 pub(crate) enum ImageCommand {
     /// Take an image from an OCI layout, an OCI or docker archive, or a root filesystem in a tar file
     Import {
+        #[command(flatten)]
+        limit: ImageLimit,
         /// Directory or file
         source: PathBuf,
         /// Name for the image; needed when the source has none
@@ -184,6 +188,13 @@ pub(crate) enum ImageCommand {
     Inspect(ImageNames),
     /// Remove images that no instance uses
     Rm(ImageNames),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImageLimit {
+    /// The most that the image may take when it is decompressed [default: HYPEMAN_MAX_IMAGE_SIZE, else 64g]
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    pub(crate) max_size: Option<u64>,
 }
 
 #[derive(Debug, Args)]

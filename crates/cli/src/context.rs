@@ -2,13 +2,18 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use hypeman_image::kernel::Kernels;
 use hypeman_instance::layout;
 use hypeman_instance::snapshots::Snapshots;
 use hypeman_instance::start::Programs;
 use hypeman_instance::store::Store;
 use hypeman_record::record::{KernelUse, Record};
+
+use crate::size;
+
+/// Limits what an image may take.
+const MAX_IMAGE_SIZE: &str = "HYPEMAN_MAX_IMAGE_SIZE";
 
 /// Where things are.
 #[derive(Debug)]
@@ -27,9 +32,10 @@ impl Context {
     /// The data directory by flag, environment or default.
     pub(crate) fn new(data_dir: Option<PathBuf>) -> Result<Context> {
         let data_dir = layout::data_dir(data_dir)?;
+        layout::make_private(&data_dir)?;
         Ok(Context {
             instances: Store::new(&data_dir),
-            images: hypeman_image::Store::new(&data_dir),
+            images: hypeman_image::Store::new(&data_dir).with_most(most_of_image()?),
             kernels: Kernels::new(&data_dir),
             data_dir,
         })
@@ -54,6 +60,15 @@ impl Context {
             snapshot.map(|snapshot| format!("snapshot {}", snapshot.record.id))
         })
     }
+}
+
+/// The most that an image may take when it is decompressed.
+fn most_of_image() -> Result<u64> {
+    let Some(value) = std::env::var_os(MAX_IMAGE_SIZE).filter(|value| !value.is_empty()) else {
+        return Ok(hypeman_image::DEFAULT_SIZE);
+    };
+    let size = value.to_str().ok_or("it is no text".to_owned()).and_then(size::parse);
+    size.map_err(|reason| anyhow!("{MAX_IMAGE_SIZE} is {value:?}: {reason}"))
 }
 
 /// Our own binary, and the init beside it.

@@ -4,8 +4,10 @@ mod args;
 mod commands;
 mod context;
 mod env_file;
+mod escape;
 mod foreign;
 mod hints;
+mod inherited;
 mod keyboard;
 mod names;
 mod output;
@@ -22,10 +24,14 @@ use clap_complete::CompleteEnv;
 
 use hypeman_instance::compress::TASK;
 use hypeman_snapshot::compression::{self, Algorithm};
+use rustix::fs::Mode;
 
 use crate::args::{Arguments, Command};
 
 fn main() -> ExitCode {
+    // What we make is ours alone, and also what those make whom we start: disks, logs and sockets, with guests' secrets in them.
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
+    inherited::keep_to_ourselves();
     // Before the command line is parsed as people's are: a shim lives long, and what it never runs it need not keep in
     // memory.
     if let Some((directory, mode)) = shim() {

@@ -1,6 +1,5 @@
 //! Listings: a table for people or JSON for programs. A reader that hangs up is no error of ours.
 
-use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::{BufWriter, IsTerminal, Write};
 
@@ -12,6 +11,7 @@ use tokio::sync::oneshot;
 
 use crate::args::Format;
 use crate::commands::in_background;
+use crate::escape::{self, cell, printable};
 use crate::hints;
 
 /// Prints a listing; each row is what a table shows of an item.
@@ -23,14 +23,16 @@ pub(crate) fn list<T: Serialize>(
 ) -> Result<()> {
     match format {
         Format::Json => {
-            lines(items.iter().map(serde_json::to_string).collect::<serde_json::Result<Vec<_>>>()?)
+            let documents =
+                items.iter().map(serde_json::to_string).collect::<serde_json::Result<Vec<_>>>()?;
+            lines(documents.iter().map(|document| escape::json(document)))
         }
         Format::Table => {
             let header = header.iter().map(ToString::to_string).collect();
             let rows = std::iter::once(header).chain(items.iter().map(row));
             let mut table = TabWriter::new(BufWriter::new(std::io::stdout().lock())).padding(3);
             for row in rows {
-                writeln!(table, "{}", row.iter().map(|cell| clean(cell)).collect::<Vec<_>>().join("\t"))?;
+                writeln!(table, "{}", row.iter().map(|text| cell(text)).collect::<Vec<_>>().join("\t"))?;
             }
             Ok(table.flush()?)
         }
@@ -39,14 +41,14 @@ pub(crate) fn list<T: Serialize>(
 
 /// Prints documents as one JSON array, as `docker inspect` does.
 pub(crate) fn documents<T: Serialize>(documents: &[T]) -> Result<()> {
-    line(&serde_json::to_string_pretty(documents)?)
+    line(&escape::json(&serde_json::to_string_pretty(documents)?))
 }
 
 /// Prints many lines.
 pub(crate) fn lines(lines: impl IntoIterator<Item = impl Display>) -> Result<()> {
     // Standard output by itself writes each line as it comes.
     let mut out = BufWriter::new(std::io::stdout().lock());
-    lines.into_iter().try_for_each(|line| writeln!(out, "{line}"))?;
+    lines.into_iter().try_for_each(|line| writeln!(out, "{}", printable(&line.to_string())))?;
     Ok(out.flush()?)
 }
 
@@ -57,7 +59,7 @@ pub(crate) fn word(value: &impl Serialize) -> String {
 
 /// Prints a line.
 pub(crate) fn line(text: &str) -> Result<()> {
-    Ok(writeln!(std::io::stdout().lock(), "{text}")?)
+    Ok(writeln!(std::io::stdout().lock(), "{}", printable(text))?)
 }
 
 /// Whether standard output is a terminal.
@@ -72,7 +74,7 @@ pub(crate) fn is_coloured() -> bool {
 
 /// Says something on standard error, where there may be nobody any more to hear it.
 pub(crate) fn complain(text: impl Display) {
-    let _ = writeln!(std::io::stderr().lock(), "hypeman: {text}");
+    let _ = writeln!(std::io::stderr().lock(), "hypeman: {}", printable(&text.to_string()));
 }
 
 /// Tells when whoever reads our standard output has gone: the other end of a pipe, or a terminal that was hung up.
@@ -93,22 +95,13 @@ pub(crate) fn explain(error: &anyhow::Error) -> String {
     }
 }
 
-/// Text of unknown origin, made safe for a terminal and for a cell of a table.
-fn clean(text: &str) -> Cow<'_, str> {
-    if text.contains(char::is_control) {
-        text.chars().filter(|c| !c.is_control()).collect()
-    } else {
-        text.into()
-    }
-}
-
-/// The same, cut to `width` characters.
+/// Text of unknown origin, made safe and cut to `width` characters.
 pub(crate) fn short(text: &str, width: usize) -> String {
-    let clean = clean(text);
-    if clean.chars().count() <= width {
-        return clean.into_owned();
+    let safe = cell(text);
+    if safe.chars().count() <= width {
+        return safe.into_owned();
     }
-    clean.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+    safe.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }
 
 /// How long ago, in its two largest units.

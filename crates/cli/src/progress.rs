@@ -3,6 +3,7 @@
 use hypeman_image::Progress;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::escape::printable;
 use crate::output;
 
 /// A progress bar on standard error; indicatif draws nothing when that is no terminal.
@@ -29,7 +30,7 @@ impl Progress for Terminal {
         if let Ok(style) = ProgressStyle::with_template(template) {
             self.bar.set_style(style);
         }
-        self.bar.set_message(what.to_owned());
+        self.bar.set_message(printable(what).into_owned());
         match total {
             Some(total) => self.bar.set_length(total),
             None => self.bar.unset_length(),

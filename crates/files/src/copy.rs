@@ -13,7 +13,7 @@ use crate::error::{AtPath, Result};
 /// Most that one call copies, in bytes: so it can be interrupted.
 const PIECE: u64 = 256 << 20;
 
-/// Copies a file to one that does not exist, with its holes, its mode and the time of its last change. The copy survives a power cut.
+/// Copies a file to one that does not exist, with its holes and the time of its last change, which is its owner's alone. The copy survives a power cut.
 ///
 /// # Errors
 /// When the disk is full, or the target exists.
@@ -21,7 +21,7 @@ pub fn copy_sparse(source: &Path, target: &Path) -> Result<()> {
     let from = File::open(source).at(source)?;
     let metadata = from.metadata().at(source)?;
     let mut options = OpenOptions::new();
-    let to = options.write(true).create_new(true).mode(metadata.mode() & 0o7777).open(target).at(target)?;
+    let to = options.write(true).create_new(true).mode(0o600).open(target).at(target)?;
     if rustix::fs::ioctl_ficlone(&to, &from).is_err() {
         to.set_len(metadata.len()).at(target)?;
         copy_data(&from, &to, metadata.len()).at(target)?;

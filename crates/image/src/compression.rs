@@ -2,6 +2,8 @@
 
 use std::io::{Cursor, Read};
 
+use crate::limits::{DECOMPRESSOR, ZSTD_WINDOW};
+
 /// Longest of the marks below, in bytes.
 const MARK: u64 = 6;
 
@@ -15,9 +17,15 @@ pub(crate) fn decompressed<'a>(reader: &'a mut dyn Read) -> std::io::Result<Box<
         [0x1f, 0x8b, ..] => Box::new(flate2::read::MultiGzDecoder::new(whole)),
         // A frame, or one that is skipped and may stand before it (RFC 8878, 3.1.1 and 3.1.2).
         [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
-            Box::new(zstd::Decoder::new(whole)?)
+            let mut decoder = zstd::Decoder::new(whole)?;
+            decoder.window_log_max(ZSTD_WINDOW)?;
+            Box::new(decoder)
         }
-        [0xfd, b'7', b'z', b'X', b'Z', 0] => Box::new(liblzma::read::XzDecoder::new_multi_decoder(whole)),
+        [0xfd, b'7', b'z', b'X', b'Z', 0] => {
+            let stream =
+                liblzma::stream::Stream::new_stream_decoder(DECOMPRESSOR, liblzma::stream::CONCATENATED)?;
+            Box::new(liblzma::read::XzDecoder::new_stream(whole, stream))
+        }
         [b'B', b'Z', b'h', b'1'..=b'9', ..] => Box::new(bzip2::read::MultiBzDecoder::new(whole)),
         _ => Box::new(whole),
     })

@@ -5,6 +5,7 @@
 //! squashfs-tools 4.5.1 would do too; tar2sqfs reads PAX records that it stumbles over.)
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
@@ -19,7 +20,7 @@ use crate::error::Result;
 use crate::progress::Progress;
 use crate::spool::Spooled;
 use crate::tool;
-use crate::tree::Tree;
+use crate::tree::{NodeId, Tree};
 
 const TOOL: &str = "tar2sqfs";
 
@@ -29,7 +30,8 @@ const XATTR_PREFIXES: [&str; 3] = ["user.", "trusted.", "security."];
 
 /// Writes the tree to a squashfs at `path`.
 pub(crate) fn write(tree: &Tree, layers: &[Spooled], path: &Path, progress: &dyn Progress) -> Result<()> {
-    let total: u64 = tree.entries().map(|(_, _, entry)| size(entry)).sum();
+    tree.check_crowds()?;
+    let total = total(tree);
     progress.start("making the disk", Some(total));
     let mut child = start(path)?;
     let stdin = child.stdin.take();
@@ -55,11 +57,16 @@ fn free(path: &Path) -> u64 {
     rustix::fs::statvfs(directory).map_or(0, |disk| disk.f_bavail * disk.f_frsize)
 }
 
-fn size(entry: &Entry) -> u64 {
-    match entry.kind {
-        Kind::File(Location { size, .. }) => size,
-        _ => 0,
-    }
+/// Bytes of all files, those with several names once for each.
+fn total(tree: &Tree) -> u64 {
+    let mut total = 0_u64;
+    let Ok(()) = tree.visit(&mut |_, _, _, entry| {
+        if let Kind::File(Location { size, .. }) = entry.kind {
+            total = total.saturating_add(size);
+        }
+        Ok::<_, Infallible>(())
+    });
+    total
 }
 
 fn start(path: &Path) -> Result<Child> {
@@ -72,18 +79,18 @@ fn start(path: &Path) -> Result<Child> {
 
 fn stream(tree: &Tree, layers: &[Spooled], out: impl Write, progress: &dyn Progress) -> std::io::Result<()> {
     let mut builder = tar::Builder::new(out);
-    let mut first_names: HashMap<usize, &[u8]> = HashMap::new();
-    for (path, inode, entry) in tree.entries() {
+    let mut first_names: HashMap<usize, NodeId> = HashMap::new();
+    tree.visit(&mut |node, path, inode, entry| {
         // The root is no entry of its own to tar2sqfs unless it is called `./`.
         let name: &[u8] = if path.is_empty() { b"./" } else { path };
-        match first_names.get(&inode) {
-            Some(first) => append_link(&mut builder, name, first, entry, tar::EntryType::Link)?,
-            None => {
-                append(&mut builder, name, entry, layers, progress)?;
-                first_names.insert(inode, name);
-            }
+        if let Some(first) = first_names.get(&inode) {
+            return append_link(&mut builder, name, &tree.path(*first), entry, tar::EntryType::Link);
         }
-    }
+        if tree.is_linked(inode) {
+            first_names.insert(inode, node);
+        }
+        append(&mut builder, name, entry, layers, progress)
+    })?;
     builder.into_inner()?.flush()
 }
 
@@ -97,6 +104,7 @@ fn append(
     let records: Vec<(String, &[u8])> = entry
         .xattrs
         .iter()
+        .flat_map(|xattrs| xattrs.iter())
         .filter_map(|(name, value)| Some((std::str::from_utf8(name).ok()?, value)))
         .filter(|(name, _)| XATTR_PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
         .map(|(name, value)| (format!("SCHILY.xattr.{name}"), &value[..]))
@@ -109,7 +117,7 @@ fn append(
         Kind::Symlink(target) => return append_link(builder, name, target, entry, tar::EntryType::Symlink),
         Kind::File(location) => {
             header.set_size(location.size);
-            let mut file = &layers[location.layer].file;
+            let mut file = &layers[location.layer as usize].file;
             file.seek(SeekFrom::Start(location.offset))?;
             builder.append_data(&mut header, OsStr::from_bytes(name), file.take(location.size))?;
             progress.advance(location.size);
@@ -141,8 +149,8 @@ fn append_link(
 fn header(entry: &Entry) -> tar::Header {
     let mut header = tar::Header::new_gnu();
     header.set_mode(entry.mode);
-    header.set_uid(entry.uid);
-    header.set_gid(entry.gid);
+    header.set_uid(entry.uid.into());
+    header.set_gid(entry.gid.into());
     header.set_mtime(entry.mtime);
     header.set_size(0);
     header

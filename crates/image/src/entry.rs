@@ -1,17 +1,23 @@
 //! A file of an image.
 
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+/// Extended attributes: values by names.
+pub(crate) type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
+
 /// A file of any kind, without its name.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Entry {
     pub(crate) kind: Kind,
     /// Permission bits.
     pub(crate) mode: u32,
-    pub(crate) uid: u64,
-    pub(crate) gid: u64,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
     /// Seconds since 1970.
     pub(crate) mtime: u64,
-    /// Extended attributes: name and value.
-    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// `None` for a file without any.
+    pub(crate) xattrs: Option<Rc<Xattrs>>,
 }
 
 /// What a file is.
@@ -19,7 +25,7 @@ pub(crate) struct Entry {
 pub(crate) enum Kind {
     Directory,
     File(Location),
-    Symlink(Vec<u8>),
+    Symlink(Box<[u8]>),
     CharacterDevice(u32, u32),
     Fifo,
 }
@@ -28,7 +34,7 @@ pub(crate) enum Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Location {
     /// Number of the spooled layer.
-    pub(crate) layer: usize,
+    pub(crate) layer: u32,
     /// First byte in it.
     pub(crate) offset: u64,
     /// Bytes.
@@ -38,6 +44,6 @@ pub(crate) struct Location {
 impl Entry {
     /// A directory as one is made without an entry.
     pub(crate) fn directory() -> Entry {
-        Entry { kind: Kind::Directory, mode: 0o755, uid: 0, gid: 0, mtime: 0, xattrs: Vec::new() }
+        Entry { kind: Kind::Directory, mode: 0o755, uid: 0, gid: 0, mtime: 0, xattrs: None }
     }
 }

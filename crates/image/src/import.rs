@@ -2,38 +2,38 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Seek};
-use std::path::{Path, PathBuf};
+use std::io::Read;
+use std::path::Path;
+use std::rc::Rc;
 
 use hypeman_files::AtPath;
 use serde::Deserialize;
 
 use crate::config::Changes;
 use crate::error::{Result, content};
+use crate::limits::{LONGEST_PATH, MOST_DOCUMENT, MOST_MEMBERS, Room};
 use crate::manifest::{Descriptor, Manifest};
 use crate::members::Members;
 use crate::progress::Progress;
 use crate::source::{self, Source};
-use crate::spool::{Blob, spool};
+use crate::spool::{Blob, Span, spool};
 use crate::{digest, names};
-
-/// Largest JSON document of an image in bytes.
-pub(crate) const MOST_DOCUMENT: u64 = 8 * 1024 * 1024;
 
 /// Looks what `path` is, and takes it.
 pub(crate) fn import(
     path: &Path,
     changes: &Changes,
     scratch: &Path,
+    most: u64,
     progress: &dyn Progress,
 ) -> Result<Source> {
     if path.metadata().at(path)?.is_dir() {
-        let files = |name: &str| Some(path.join(name)).filter(|path| path.is_file());
+        let files = |name: &str| Some(path.join(name)).filter(|path| path.is_file()).map(Span::whole);
         return layout(&path.display().to_string(), &files);
     }
     let what = path.display().to_string();
-    let blob = Blob { what: what.clone(), path: path.to_owned(), digest: None, diff_id: None };
-    let tar = spool(&blob, scratch, progress)?;
+    let blob = Blob { what: what.clone(), at: Span::whole(path.to_owned()), digest: None, diff_id: None };
+    let tar = spool(&blob, scratch, &mut Room::on(scratch, most)?, progress)?;
     match kind(&what, &tar.file)? {
         Kind::RootFs => return rootfs(path, blob, &tar.diff_id, changes),
         Kind::OldArchive => {
@@ -42,8 +42,7 @@ pub(crate) fn import(
         }
         Kind::Archive => {}
     }
-    (&tar.file).rewind().at(path)?;
-    let members = unpack(&what, &tar.file, scratch)?;
+    let members = members(&what, path, Rc::new(tar.file))?;
     let files = |name: &str| members.get(name).cloned();
     if members.contains_key("index.json") { layout(&what, &files) } else { docker_archive(&what, &files) }
 }
@@ -60,7 +59,7 @@ enum Kind {
 
 /// Tells what a tar is: archives of images have a document in their root that no root filesystem has.
 fn kind(what: &str, tar: &File) -> Result<Kind> {
-    let broken = |error: std::io::Error| content(what, format!("{error}; is it cut off?"));
+    let broken = |error: std::io::Error| content(what, error);
     let (mut has_layers, mut has_repositories) = (false, false);
     for member in Members::new(tar.try_clone().map_err(broken)?, false).map_err(broken)? {
         let path = member.map_err(broken)?.path;
@@ -73,39 +72,52 @@ fn kind(what: &str, tar: &File) -> Result<Kind> {
     Ok(if has_layers && has_repositories { Kind::OldArchive } else { Kind::RootFs })
 }
 
-/// Brings the members of an archive into files with names of ours, so that theirs cannot lead anywhere.
-fn unpack(what: &str, tar: &File, scratch: &Path) -> Result<BTreeMap<String, PathBuf>> {
+/// Where the members of an archive lie in it.
+fn members(what: &str, path: &Path, tar: Rc<File>) -> Result<BTreeMap<String, Span>> {
     let broken = |error: std::io::Error| content(what, error);
     let mut members = BTreeMap::new();
     let mut links = Vec::new();
-    for (number, entry) in tar::Archive::new(tar).entries().map_err(broken)?.enumerate() {
-        let mut entry = entry.map_err(broken)?;
-        let name = String::from_utf8_lossy(&entry.path_bytes()).trim_start_matches("./").to_owned();
-        if entry.header().entry_type().is_file() {
-            let path = scratch.join(format!("member-{number}"));
-            let mut file = File::create(&path).at(&path)?;
-            std::io::copy(&mut entry, &mut file).at(&path)?;
-            members.insert(name, path);
-        } else if let Some(target) = entry.link_name_bytes() {
-            links.push((name, String::from_utf8_lossy(&target).into_owned()));
+    for member in Members::new(tar.try_clone().map_err(broken)?, false).map_err(broken)? {
+        let member = member.map_err(broken)?;
+        if members.len() + links.len() >= MOST_MEMBERS {
+            return Err(content(
+                what,
+                format!("it is an archive of images with more than {MOST_MEMBERS} members"),
+            ));
+        }
+        let text =
+            |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(LONGEST_PATH)]).into_owned();
+        let name = text(member.path.strip_prefix(b"./").unwrap_or(&member.path));
+        if member.kind.is_file() {
+            let part = Some((member.offset, member.size));
+            members.insert(name, Span { path: path.to_owned(), file: Some(tar.clone()), part });
+        } else if !member.link.is_empty() {
+            links.push((name, text(&member.link)));
         }
     }
     // Older dockers save a layer that occurs twice as a link to `../<id>/layer.tar`.
     for (name, target) in links {
-        if let Some(path) = members.get(target.trim_start_matches("../")).cloned() {
-            members.insert(name, path);
+        if let Some(span) = members.get(target.trim_start_matches("../")).cloned() {
+            members.insert(name, span);
         }
     }
     Ok(members)
 }
 
 /// Finds a member by its name.
-type Files<'a> = dyn Fn(&str) -> Option<PathBuf> + 'a;
+type Files<'a> = dyn Fn(&str) -> Option<Span> + 'a;
 
 fn document(what: &str, files: &Files<'_>, name: &str) -> Result<Vec<u8>> {
-    let path = files(name).ok_or_else(|| content(what, format!("{name} is missing in it")))?;
+    let span = files(name).ok_or_else(|| content(what, format!("{name} is missing in it")))?;
+    let (file, length) = span.open()?;
+    if length > MOST_DOCUMENT {
+        return Err(content(
+            format!("{what}: {name}"),
+            format!("it has {length} bytes; {MOST_DOCUMENT} are allowed"),
+        ));
+    }
     let mut bytes = Vec::new();
-    File::open(&path).at(&path)?.take(MOST_DOCUMENT).read_to_end(&mut bytes).at(&path)?;
+    file.take(MOST_DOCUMENT).read_to_end(&mut bytes).at(&span.path)?;
     Ok(bytes)
 }
 
@@ -138,11 +150,10 @@ fn layout(what: &str, files: &Files<'_>) -> Result<Source> {
             continue;
         };
         let layers = manifest.layers.iter().enumerate().map(|(number, layer)| {
-            let path = files(&blob(&layer.digest)?);
-            let path =
-                path.ok_or_else(|| content(what, format!("layer {} is missing in it", layer.digest)))?;
+            let at = files(&blob(&layer.digest)?);
+            let at = at.ok_or_else(|| content(what, format!("layer {} is missing in it", layer.digest)))?;
             let label = format!("{what}: layer {} of {}", number + 1, manifest.layers.len());
-            Ok(Blob { what: label, path, digest: Some(layer.digest.clone()), diff_id: None })
+            Ok(Blob { what: label, at, digest: Some(layer.digest.clone()), diff_id: None })
         });
         return source::describe(digest, names, &verified(&config.digest)?, layers.collect::<Result<_>>()?);
     }
@@ -175,8 +186,8 @@ fn docker_archive(what: &str, files: &Files<'_>) -> Result<Source> {
         .try_into()
         .map_err(|all: Vec<_>| content(what, format!("it holds {} images; save one at a time", all.len())))?;
     let layers = manifest.layers.iter().map(|name| {
-        let path = files(name).ok_or_else(|| content(what, format!("layer {name} is missing in it")))?;
-        Ok(Blob { what: format!("{what}: {name}"), path, digest: None, diff_id: None })
+        let at = files(name).ok_or_else(|| content(what, format!("layer {name} is missing in it")))?;
+        Ok(Blob { what: format!("{what}: {name}"), at, digest: None, diff_id: None })
     });
     let names =
         manifest.repo_tags.unwrap_or_default().iter().filter_map(|tag| names::full(tag).ok()).collect();

@@ -3,7 +3,7 @@
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use hypeman_files::{AtPath, Draft, lock_store, remove_entry, sync_directory};
+use hypeman_files::{AtPath, Draft, copy_sparse, lock_store, remove_entry, sync_directory};
 
 use crate::error::{Error, Result, content};
 use crate::progress::Progress;
@@ -180,8 +180,8 @@ impl Kernels {
         kernel_kind(vmlinuz)?;
         let scratch = Draft::begin(&self.kernels)?;
         let made = scratch.path().join("kernel");
-        std::fs::DirBuilder::new().mode(0o755).create(&made).at(&made)?;
-        std::fs::copy(vmlinuz, made.join(VMLINUZ)).at(vmlinuz)?;
+        std::fs::DirBuilder::new().mode(0o700).create(&made).at(&made)?;
+        copy_sparse(vmlinuz, &made.join(VMLINUZ))?;
         if let Some(modules) = modules {
             copy_modules(modules, &made, version)?;
             make_modules_disk(&made.join(MODULES), &made.join(MODULES_DISK))?;

@@ -3,16 +3,17 @@
 //! Headers are decoded by the crate `tar`. Its reader is not used, because it splits PAX records at newlines
 //! and so refuses xattrs with a newline byte in them, as file capabilities may have.
 
-use std::{
-    fs::File,
-    io::{self, BufReader, Read, Seek, SeekFrom},
-};
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::rc::Rc;
 
 use tar::{EntryType, Header};
 
+use crate::entry::Xattrs;
+use crate::limits::MOST_EXTENSION;
+use crate::pax::{Pax, invalid};
+
 const BLOCK: u64 = 512;
-/// Long names, link targets and PAX records are held in memory: a bound on what an archive can make us take.
-const MAX_EXTENSION: u64 = 1 << 20;
 
 /// One member.
 #[derive(Debug, Clone)]
@@ -29,7 +30,8 @@ pub(crate) struct Member {
     pub(crate) mtime: u64,
     /// Major and minor number.
     pub(crate) device: (u32, u32),
-    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// `None` for a member without any.
+    pub(crate) xattrs: Option<Rc<Xattrs>>,
     /// Where in the file its content begins.
     pub(crate) offset: u64,
     /// Length of its content in bytes.
@@ -41,41 +43,47 @@ pub(crate) struct Members {
     file: BufReader<File>,
     len: u64,
     next: u64,
-    /// PAX records that hold for all following members.
-    global: Vec<(Vec<u8>, Vec<u8>)>,
+    /// What holds for all following members.
+    global: Pax,
     done: bool,
     /// Whether a digest tells that the file is whole, so that it may lack the end mark.
     whole: bool,
-}
-
-fn invalid(reason: impl Into<String>) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, reason.into())
 }
 
 impl Members {
     /// Begins at the beginning of `file`. One that is known to be `whole` may lack the end mark.
     pub(crate) fn new(file: File, whole: bool) -> io::Result<Members> {
         let len = file.metadata()?.len();
-        Ok(Members { file: BufReader::new(file), len, next: 0, global: Vec::new(), done: false, whole })
+        Ok(Members { file: BufReader::new(file), len, next: 0, global: Pax::default(), done: false, whole })
     }
 
     fn member(&mut self) -> io::Result<Option<Member>> {
-        let mut local = self.global.clone();
-        let (mut long_path, mut long_link) = (None, None);
+        let mut described = Described::default();
         loop {
             let Some(header) = self.header()? else {
                 return Ok(None);
             };
-            match header.entry_type() {
-                EntryType::XHeader => local.extend(parse_pax(&self.extension(&header)?)?),
+            let kind = header.entry_type();
+            if !matches!(
+                kind,
+                EntryType::XHeader
+                    | EntryType::XGlobalHeader
+                    | EntryType::GNULongName
+                    | EntryType::GNULongLink
+            ) {
+                return self.finish(&header, described).map(Some);
+            }
+            let bytes = self.extension(&header, &mut described.bytes)?;
+            match kind {
+                EntryType::XHeader => described.pax.read(&bytes)?,
                 EntryType::XGlobalHeader => {
-                    let records = parse_pax(&self.extension(&header)?)?;
-                    local.extend(records.iter().cloned());
-                    self.global.extend(records);
+                    self.global.read(&bytes)?;
+                    if !self.global.xattrs.is_empty() {
+                        return Err(invalid("extended attributes for all members, which no archiver writes"));
+                    }
                 }
-                EntryType::GNULongName => long_path = Some(until_nul(self.extension(&header)?)),
-                EntryType::GNULongLink => long_link = Some(until_nul(self.extension(&header)?)),
-                _ => return self.finish(&header, local, long_path, long_link).map(Some),
+                EntryType::GNULongName => described.path = Some(until_nul(bytes)),
+                _ => described.link = Some(until_nul(bytes)),
             }
         }
     }
@@ -113,17 +121,21 @@ impl Members {
         Ok(Some(header))
     }
 
-    /// Content of a member that only describes the next one.
-    fn extension(&mut self, header: &Header) -> io::Result<Vec<u8>> {
+    /// Content of a member that only describes the next one, before which so many `bytes` stand.
+    fn extension(&mut self, header: &Header, bytes: &mut u64) -> io::Result<Vec<u8>> {
         let size = header.entry_size()?;
-        if size > MAX_EXTENSION {
-            return Err(invalid(format!("an extended header of {size} bytes")));
+        *bytes = bytes.saturating_add(size);
+        if *bytes > MOST_EXTENSION {
+            return Err(invalid(format!(
+                "{bytes} bytes that describe one member; {MOST_EXTENSION} are allowed"
+            )));
         }
-        let mut bytes = vec![0; size as usize];
-        self.file.seek(SeekFrom::Start(self.next))?;
-        self.file.read_exact(&mut bytes)?;
-        self.skip(size)?;
-        Ok(bytes)
+        let start = self.next;
+        self.skip(size)?; // before room is made for it: it has to be there
+        let mut content = vec![0; usize::try_from(size).map_err(io::Error::other)?];
+        self.file.seek(SeekFrom::Start(start))?;
+        self.file.read_exact(&mut content)?;
+        Ok(content)
     }
 
     fn skip(&mut self, size: u64) -> io::Result<()> {
@@ -136,29 +148,24 @@ impl Members {
         Ok(())
     }
 
-    fn finish(
-        &mut self,
-        header: &Header,
-        pax: Vec<(Vec<u8>, Vec<u8>)>,
-        long_path: Option<Vec<u8>>,
-        long_link: Option<Vec<u8>>,
-    ) -> io::Result<Member> {
+    fn finish(&mut self, header: &Header, described: Described) -> io::Result<Member> {
+        let pax = described.pax.or(&self.global);
+        let path = pax.path.or(described.path);
+        let link =
+            pax.link.or(described.link).or_else(|| header.link_name_bytes().map(|link| link.into_owned()));
         let mut member = Member {
-            kind: header.entry_type(),
-            path: long_path.unwrap_or_else(|| header.path_bytes().into_owned()),
-            link: long_link.or_else(|| header.link_name_bytes().map(|l| l.into_owned())).unwrap_or_default(),
+            kind: if pax.is_sparse { EntryType::GNUSparse } else { header.entry_type() },
+            path: path.unwrap_or_else(|| header.path_bytes().into_owned()),
+            link: link.unwrap_or_default(),
             mode: header.mode()? & 0o7777,
-            uid: header.uid()?,
-            gid: header.gid()?,
-            mtime: header.mtime().unwrap_or(0),
+            uid: pax.uid.map_or_else(|| header.uid(), Ok)?,
+            gid: pax.gid.map_or_else(|| header.gid(), Ok)?,
+            mtime: pax.mtime.unwrap_or_else(|| header.mtime().unwrap_or(0)),
             device: device(header)?,
-            xattrs: Vec::new(),
+            xattrs: (!pax.xattrs.is_empty()).then(|| Rc::new(pax.xattrs)),
             offset: self.next,
-            size: header.entry_size()?,
+            size: pax.size.map_or_else(|| header.entry_size(), Ok)?,
         };
-        for (key, value) in pax {
-            member.set(&key, value)?;
-        }
         // Old archives mark directories by their name only.
         if member.kind.is_file() && member.path.ends_with(b"/") {
             member.kind = EntryType::Directory;
@@ -167,10 +174,19 @@ impl Members {
             // Sizes of links and directories are noise: they have no content.
             member.size = 0;
         }
-        member.offset = self.next;
         self.skip(member.size)?;
         Ok(member)
     }
+}
+
+/// What stands before a member to describe it.
+#[derive(Default)]
+struct Described {
+    pax: Pax,
+    path: Option<Vec<u8>>,
+    link: Option<Vec<u8>>,
+    /// Length of all that.
+    bytes: u64,
 }
 
 impl Iterator for Members {
@@ -183,37 +199,6 @@ impl Iterator for Members {
         let member = self.member().transpose();
         self.done = !matches!(member, Some(Ok(_)));
         member
-    }
-}
-
-impl Member {
-    /// Applies one PAX record (pax(1), and star's SCHILY.xattr).
-    fn set(&mut self, key: &[u8], value: Vec<u8>) -> io::Result<()> {
-        let number = || -> io::Result<u64> {
-            let text = String::from_utf8_lossy(&value);
-            let whole = text.split('.').next().unwrap_or_default();
-            // Times before 1970 cannot be told in a squashfs.
-            if whole.starts_with('-') {
-                return Ok(0);
-            }
-            whole.parse().map_err(|_| invalid(format!("bad number {text:?} in a PAX header")))
-        };
-        match key {
-            b"path" => self.path = value,
-            b"linkpath" => self.link = value,
-            b"size" => self.size = number()?,
-            b"uid" => self.uid = number()?,
-            b"gid" => self.gid = number()?,
-            b"mtime" => self.mtime = number()?,
-            _ if key.starts_with(b"GNU.sparse.") => self.kind = EntryType::GNUSparse,
-            _ => {
-                if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-                    self.xattrs.retain(|(old, _)| old != name);
-                    self.xattrs.push((name.to_vec(), value));
-                }
-            }
-        }
-        Ok(())
     }
 }
 
@@ -231,42 +216,13 @@ fn until_nul(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
-/// Splits `LENGTH KEY=VALUE\n` records, whose values may hold any byte.
-fn parse_pax(mut bytes: &[u8]) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
-    let bad = || invalid("malformed PAX header");
-    let mut records = Vec::new();
-    while bytes.first().is_some_and(|b| *b != 0) {
-        let space = bytes.iter().position(|b| *b == b' ').ok_or_else(bad)?;
-        let len: usize =
-            std::str::from_utf8(&bytes[..space]).ok().and_then(|n| n.parse().ok()).ok_or_else(bad)?;
-        let record = bytes.get(space + 1..len).and_then(|r| r.strip_suffix(b"\n")).ok_or_else(bad)?;
-        let equals = record.iter().position(|b| *b == b'=').ok_or_else(bad)?;
-        records.push((record[..equals].to_vec(), record[equals + 1..].to_vec()));
-        bytes = &bytes[len..];
-    }
-    Ok(records)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
-    #[test]
-    fn a_pax_value_may_hold_a_newline() {
-        let records = parse_pax(b"11 k=a\nb=c\n8 x=yz\n\0\0").unwrap_err();
-        assert_eq!(records.kind(), io::ErrorKind::InvalidData);
-        let records = parse_pax(b"11 k=a\nb=c\n7 x=yz\n\0\0");
-        assert_eq!(records.unwrap(), [(b"k".to_vec(), b"a\nb=c".to_vec()), (b"x".to_vec(), b"yz".to_vec())]);
-    }
-
     proptest! {
-        #[test]
-        fn no_bytes_make_the_pax_parser_panic(bytes: Vec<u8>) {
-            let _ = parse_pax(&bytes);
-        }
-
         #[test]
         fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..2048)) {
             use std::io::Write;

@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::manifest::Manifest;
 use crate::progress::Progress;
 use crate::source::{self, Source};
-use crate::spool::Blob;
+use crate::spool::{Blob, Span};
 use crate::{digest, platform};
 
 /// Layers fetched at once, as docker has it.
@@ -75,7 +75,12 @@ async fn fetch(reference: &Reference, scratch: &Path, progress: &dyn Progress) -
                 Failed::Disk(error) => error,
             })?;
             let what = format!("{}: layer {} of {count}", reference.whole(), number + 1);
-            Ok::<_, Error>(Blob { what, path, digest: Some(layer.digest.clone()), diff_id: None })
+            Ok::<_, Error>(Blob {
+                what,
+                at: Span::whole(path),
+                digest: Some(layer.digest.clone()),
+                diff_id: None,
+            })
         }
     });
     let layers: Vec<Blob> = futures_util::stream::iter(layers).buffered(AT_ONCE).try_collect().await?;

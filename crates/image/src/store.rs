@@ -7,6 +7,7 @@ use hypeman_files::{AtPath, Draft, Lock, lock_store, read_json, remove_entry, sy
 use crate::config::Changes;
 use crate::error::{Error, Result};
 use crate::image::Image;
+use crate::limits::DEFAULT_SIZE;
 use crate::progress::Progress;
 use crate::source::Source;
 use crate::{assemble, digest, import, names, pull};
@@ -17,13 +18,20 @@ const RECORD: &str = "image.json";
 #[derive(Debug, Clone)]
 pub struct Store {
     images: PathBuf,
+    most: u64,
 }
 
 impl Store {
     /// The images below `data_dir`, which need not exist yet.
     #[must_use]
     pub fn new(data_dir: &Path) -> Store {
-        Store { images: data_dir.join("images") }
+        Store { images: data_dir.join("images"), most: DEFAULT_SIZE }
+    }
+
+    /// The same, with another limit to what an image may take when it is decompressed, in bytes.
+    #[must_use]
+    pub fn with_most(self, most: u64) -> Store {
+        Store { most, ..self }
     }
 
     /// Fetches an image from its registry; one that is here already is only given the name.
@@ -51,7 +59,7 @@ impl Store {
     ) -> Result<Image> {
         let name = name.map(names::parse).transpose()?;
         let staging = Draft::begin(&self.images)?;
-        let source = import::import(source, changes, staging.path(), progress)?;
+        let source = import::import(source, changes, staging.path(), self.most, progress)?;
         let names = match name {
             Some(name) => vec![names::check_digest(&name, &source.digest)?],
             None => source.names.clone(),
@@ -153,7 +161,7 @@ impl Store {
         if !directory.join(RECORD).exists() {
             let made = staging.path().join("image");
             std::fs::create_dir(&made).at(&made)?;
-            let image = assemble::assemble(source, &made, staging.path(), progress)?;
+            let image = assemble::assemble(source, &made, staging.path(), self.most, progress)?;
             write_json(&made.join(RECORD), &image)?;
             let _held = self.lock()?;
             match std::fs::rename(&made, &directory) {

@@ -1,12 +1,13 @@
 //! Compression aside: a process of its own, which outlives whoever has asked for it.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use hypeman_files::AtPath;
 use hypeman_snapshot::compression::Algorithm;
 use std::os::unix::process::CommandExt;
 
+use crate::background;
 use crate::error::Result;
 
 /// The word by which `hypeman` calls itself for this.
@@ -18,7 +19,7 @@ pub const TASK: &str = "compress-snapshot";
 /// # Errors
 /// When it cannot be started.
 pub fn begin(directory: &Path, algorithm: Algorithm, hypeman: &Path) -> Result<()> {
-    let mut command = Command::new(hypeman);
+    let mut command = background::command(hypeman);
     command.arg(TASK).arg(directory).arg(algorithm.name()).current_dir("/").process_group(0);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().at(hypeman)?;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use hypeman_files::{AtPath, Draft, write_disk};
+use hypeman_files::{AtPath, Draft, copy_sparse, write_disk};
 use hypeman_guest::config::Mode;
 use hypeman_guest::status;
 use hypeman_record::format::{self, Envelope};
@@ -70,10 +70,10 @@ fn write_files(directory: &Path, options: &CreateOptions, record: &Record) -> Re
         std::fs::create_dir(&path).at(&path)?;
     }
     if let KernelUse::Own { source } = &record.kernel {
-        std::fs::copy(source, directory.join(names::KERNEL)).at(source)?;
+        copy_sparse(source, &directory.join(names::KERNEL))?;
     }
     if let Some(initrd) = &options.initrd {
-        std::fs::copy(initrd, directory.join(names::INITRD)).at(initrd)?;
+        copy_sparse(initrd, &directory.join(names::INITRD))?;
     }
     if record.image.is_some() {
         hypeman_image::create_overlay(&directory.join(names::OVERLAY), record.settings.disk_size)?;

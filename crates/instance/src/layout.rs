@@ -1,5 +1,7 @@
 //! Where everything lies below the data directory.
 
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use hypeman_files::AtPath;
@@ -30,6 +32,25 @@ fn user_data_home() -> Result<PathBuf> {
             reason: "HOME is not set".to_owned(),
         },
     )
+}
+
+/// The directories below it, each of them ours alone.
+const STORES: [&str; 4] = ["images", "instances", "kernels", "snapshots"];
+
+/// Takes from others what releases before had left open to them: below the data directory lie guests' secrets. The data directory
+/// itself is left as its user has made it.
+///
+/// # Errors
+/// When the mode of a directory of ours cannot be changed.
+pub fn make_private(data_dir: &Path) -> Result<()> {
+    for store in STORES.map(|store| data_dir.join(store)) {
+        let Ok(metadata) = store.symlink_metadata() else { continue };
+        let is_ours = metadata.uid() == rustix::process::geteuid().as_raw();
+        if metadata.is_dir() && is_ours && metadata.mode() & 0o077 != 0 {
+            std::fs::set_permissions(&store, Permissions::from_mode(0o700)).at(&store)?;
+        }
+    }
+    Ok(())
 }
 
 /// The directory of all instances.

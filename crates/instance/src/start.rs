@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::Child;
 use std::time::Duration;
 
 use command_fds::{CommandFdExt, FdMapping};
@@ -28,7 +28,7 @@ use crate::client::Client;
 use crate::error::{Error, Field, Needs, Result};
 use crate::stop;
 use crate::store::{Instance, Store, short_path};
-use crate::{accelerator, cmdline};
+use crate::{accelerator, background, cmdline};
 
 /// How long a shim whose VM has ended may take to go.
 const LEAVING: Duration = Duration::from_secs(10);
@@ -299,7 +299,7 @@ impl Shim {
         let log = directory.join(names::HYPEMAN_LOG);
         let stderr = OpenOptions::new().append(true).create(true).mode(0o600).open(&log).at(&log)?;
         let lock = FdMapping { parent_fd: alive.into(), child_fd: names::SHIM_LOCK_FD };
-        let mut command = Command::new(hypeman);
+        let mut command = background::command(hypeman);
         command.arg(task).arg(directory).stdin(OwnedFd::from(listener)).stdout(shim_end).stderr(stderr);
         command.fd_mappings(vec![lock]).map_err(std::io::Error::other).at(hypeman)?;
         Ok(Shim { process: command.spawn().at(hypeman)?, word, client })

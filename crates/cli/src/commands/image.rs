@@ -3,23 +3,36 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use hypeman_image::{Changes, Image};
+use hypeman_image::{Changes, Image, Store};
 
 use super::each;
-use crate::args::ImageCommand;
+use crate::args::{ImageCommand, ImageLimit};
 use crate::context::Context;
 use crate::output;
 use crate::progress::Terminal;
 
-pub(crate) fn pull(context: &Context, reference: &str) -> Result<()> {
-    output::line(&context.images.pull(reference, &Terminal::new())?.digest)
+pub(crate) fn pull(context: &Context, limit: &ImageLimit, reference: &str) -> Result<()> {
+    output::line(&images(context, limit).pull(reference, &Terminal::new())?.digest)
+}
+
+/// The images, with a limit of the user's.
+fn images(context: &Context, limit: &ImageLimit) -> Store {
+    let images = context.images.clone();
+    match limit.max_size {
+        Some(most) => images.with_most(most),
+        None => images,
+    }
 }
 
 pub(crate) fn image(context: &Context, command: ImageCommand) -> Result<ExitCode> {
     match command {
-        ImageCommand::Import { source, name, cmd } => {
-            let image =
-                context.images.import(&source, name.as_deref(), &Changes { cmd }, &Terminal::new())?;
+        ImageCommand::Import { limit, source, name, cmd } => {
+            let image = images(context, &limit).import(
+                &source,
+                name.as_deref(),
+                &Changes { cmd },
+                &Terminal::new(),
+            )?;
             output::line(&image.digest)?;
         }
         ImageCommand::Ls { quiet: true, .. } => {

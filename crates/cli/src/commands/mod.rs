@@ -37,7 +37,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
             return doctor::doctor(&context, program.cloud_hypervisor.as_deref(), format.format);
         }
         Command::Kernel(command) => kernel::kernel(&context, command)?,
-        Command::Pull { reference } => image::pull(&context, &reference)?,
+        Command::Pull { limit, reference } => image::pull(&context, &limit, &reference)?,
         Command::Image(command) => return image::image(&context, command),
         Command::Run(arguments) => return run::run(&context, &arguments),
         Command::Create(arguments) => create::print_id(&create::create(&context, &arguments)?)?,

@@ -1,6 +1,5 @@
 //! What a log looks like to people and programs: as it is, or line by line with names and times, or as JSON.
 
-mod escape;
 mod json;
 
 use std::ops::ControlFlow;
@@ -12,8 +11,8 @@ use hypeman_console::reader::Reader;
 use jiff::Timestamp;
 
 use crate::args::Source;
+use crate::escape::Escaper;
 use crate::output;
-use escape::Escaper;
 
 /// A longer line is cut where lines of several instances, or objects, are to be kept apart, in bytes.
 const LONGEST_LINE: usize = 64 * 1024;

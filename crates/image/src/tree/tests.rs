@@ -6,7 +6,7 @@ fn file(size: u64) -> Entry {
 }
 
 fn symlink(target: &str) -> Entry {
-    Entry { kind: Kind::Symlink(target.into()), ..Entry::directory() }
+    Entry { kind: Kind::Symlink(target.as_bytes().into()), ..Entry::directory() }
 }
 
 fn tree(layers: &[&[(&str, Entry)]]) -> Tree {
@@ -20,12 +20,22 @@ fn tree(layers: &[&[(&str, Entry)]]) -> Tree {
     tree
 }
 
+fn entries(tree: &Tree) -> Vec<(Vec<u8>, Entry)> {
+    let mut entries = Vec::new();
+    let Ok(()) = tree.visit(&mut |node, path, _, entry| {
+        assert_eq!(tree.path(node), path);
+        entries.push((path.to_vec(), entry.clone()));
+        Ok::<_, std::convert::Infallible>(())
+    });
+    entries
+}
+
 fn names(tree: &Tree) -> Vec<String> {
-    tree.entries().map(|(path, _, _)| show(path)).collect()
+    entries(tree).into_iter().map(|(path, _)| show(&path)).collect()
 }
 
 fn size(tree: &Tree, path: &str) -> u64 {
-    let (_, _, entry) = tree.entries().find(|(name, _, _)| name == &path.as_bytes()).unwrap();
+    let (_, entry) = entries(tree).into_iter().find(|(name, _)| name == path.as_bytes()).unwrap();
     match entry.kind {
         Kind::File(Location { size, .. }) => size,
         _ => panic!("{path} is no file"),
@@ -86,4 +96,110 @@ fn what_tries_to_escape_is_refused() {
         assert!(joined.link(name.as_bytes(), target.as_bytes()).is_err(), "{name} -> {target}");
     }
     assert_eq!(names(&joined), ["a", "loop", "out"]);
+}
+
+#[test]
+fn what_is_removed_and_replaced_makes_room_again() {
+    let mut joined = Tree::default();
+    for layer in 0..50 {
+        joined.next_layer();
+        joined.add(b".wh.gone", file(0)).unwrap();
+        for name in 0..20 {
+            joined.add(format!("d/{name}").as_bytes(), file(layer)).unwrap();
+            joined.add(format!("gone/{layer}/{name}").as_bytes(), symlink("d")).unwrap();
+        }
+        joined.add(b"d/.wh..wh..opq", file(0)).unwrap();
+    }
+    assert_eq!(names(&joined).len(), 2 + 20 + 1 + 20);
+    assert_eq!((joined.inodes.len(), joined.nodes.len() - joined.free.len()), (43, 44));
+    let bytes =
+        |tree: &Tree| names(tree).iter().map(|path| path.rsplit('/').next().unwrap().len()).sum::<usize>();
+    assert_eq!(joined.metadata, bytes(&joined) + 20);
+}
+
+#[test]
+fn a_directory_that_gives_way_to_a_link_to_a_file_in_it_leaves_the_file() {
+    let mut joined = tree(&[&[("a/b/c", file(7))]]);
+    joined.link(b"a", b"a/b/c").unwrap();
+    assert_eq!(names(&joined), ["a"]);
+    assert_eq!(size(&joined, "a"), 7);
+    assert!(!joined.is_linked(
+        joined.nodes[ROOT].children.values().next().and_then(|&n| joined.nodes[n].inode).unwrap()
+    ));
+}
+
+#[test]
+fn limits_are_named() {
+    let mut joined = tree(&[&[("a", symlink("b/../b/../b/../b/../b/../b/.")), ("b", Entry::directory())]]);
+    let deep = "d/".repeat(MOST_DEPTH + 1) + "f";
+    assert!(joined.add(deep.as_bytes(), file(1)).unwrap_err().to_string().contains("256 directories"));
+    joined.followed = crate::limits::MOST_FOLLOWED - 20;
+    joined.add(b"a/x", file(1)).unwrap();
+    assert!(joined.add(b"a/y", file(1)).unwrap_err().to_string().contains("20000000 symbolic links"));
+    joined.metadata = MOST_METADATA - 1;
+    joined.add(b"x", file(1)).unwrap();
+    assert!(joined.add(b"y", file(1)).unwrap_err().to_string().contains("128 MiB"));
+}
+
+proptest::proptest! {
+    /// Joined step by step and hidden lazily, it is what the rules of the OCI's image specification say (layer.md, whiteouts).
+    #[test]
+    fn it_is_the_tree_of_a_simple_model(
+        layers in proptest::collection::vec(
+            proptest::collection::vec((0..5_u8, proptest::collection::vec("[abc]", 1..4)), 0..8), 1..4),
+    ) {
+        let mut joined = Tree::default();
+        let mut model = BTreeMap::<String, (bool, usize)>::new();
+        for (number, layer) in layers.iter().enumerate() {
+            joined.next_layer();
+            for (kind, path) in layer {
+                let (parent, name) = (path[..path.len() - 1].join("/"), &path[path.len() - 1]);
+                let slash = if parent.is_empty() { "" } else { "/" };
+                let path = path.join("/");
+                let (raw, entry) = match kind {
+                    0 => (format!("{parent}{slash}.wh..wh..opq"), file(0)),
+                    1 => (format!("{parent}{slash}.wh.{name}"), file(0)),
+                    2 => (path.clone(), Entry::directory()),
+                    _ => (path.clone(), file(1)),
+                };
+                if joined.add(raw.as_bytes(), entry).is_ok() {
+                    apply(&mut model, number, *kind, &parent, &path);
+                }
+            }
+        }
+        proptest::prop_assert_eq!(names(&joined), model.into_keys().collect::<Vec<_>>());
+    }
+}
+
+/// A path and whether it is a directory, and the layer it is of.
+fn apply(model: &mut BTreeMap<String, (bool, usize)>, layer: usize, kind: u8, parent: &str, path: &str) {
+    let is_below =
+        |name: &str, directory: &str| directory.is_empty() || name.starts_with(&format!("{directory}/"));
+    let hide = |model: &mut BTreeMap<String, (bool, usize)>, directory: &str| {
+        let kept: Vec<String> =
+            model.iter().filter(|(_, (_, of))| *of == layer).map(|(name, _)| name.clone()).collect();
+        model.retain(|name, (_, of)| {
+            !is_below(name, directory) || *of == layer || kept.iter().any(|kept| is_below(kept, name))
+        });
+    };
+    match kind {
+        0 => hide(model, parent),
+        1 => {
+            hide(model, path);
+            if model.get(path).is_some_and(|(_, of)| *of < layer)
+                && !model.keys().any(|name| is_below(name, path))
+            {
+                model.remove(path);
+            }
+        }
+        _ => {
+            if kind != 2 || model.get(path).is_some_and(|(is_directory, _)| !is_directory) {
+                model.retain(|name, _| !is_below(name, path));
+            }
+            for (end, _) in path.match_indices('/') {
+                model.entry(path[..end].to_owned()).or_insert((true, layer));
+            }
+            model.insert(path.to_owned(), (kind == 2, layer));
+        }
+    }
 }

@@ -1,8 +1,10 @@
-//! What a guest prints, made safe for a terminal: text and colours pass, and what else a terminal would obey is shown instead.
+//! What comes from outside, made safe for a terminal: text passes, of what a guest prints colours too, and what else a terminal would
+//! obey is shown instead.
 //!
 //! What is not passed is shown byte by byte, the control characters as `^[` and the like, and the text after it as the text that
 //! it is: a guest cannot hide what follows in a sequence that it never ends.
 
+use std::borrow::Cow;
 use std::io::Write;
 
 use anstyle_parse::{Params, Parser, Perform, Utf8Parser};
@@ -109,6 +111,44 @@ impl Escaper {
     }
 }
 
+/// Text of ours in which there may be some of unknown origin, with its lines as they are.
+pub(crate) fn printable(text: &str) -> Cow<'_, str> {
+    replaced(text, |character| matches!(character, '\n' | '\t'), show)
+}
+
+/// A cell of a table, all in one line.
+pub(crate) fn cell(text: &str) -> Cow<'_, str> {
+    replaced(text, |_| false, show)
+}
+
+/// JSON, in whose strings serde_json escapes the control characters of ASCII only.
+pub(crate) fn json(text: &str) -> Cow<'_, str> {
+    let in_json = |character: char, out: &mut Vec<u8>| {
+        let mut units = [0; 2];
+        for unit in character.encode_utf16(&mut units) {
+            let _ = write!(out, "\\u{unit:04x}");
+        }
+    };
+    replaced(text, |character| character.is_ascii() && character != '\x7f', in_json)
+}
+
+/// Text in which all that is no text is put otherwise, but for what is kept.
+fn replaced(text: &str, is_kept: impl Fn(char) -> bool, put: impl Fn(char, &mut Vec<u8>)) -> Cow<'_, str> {
+    let is_replaced = |c: char| (c.is_control() || is_reordering(c)) && !is_kept(c);
+    if !text.contains(is_replaced) {
+        return text.into();
+    }
+    let mut out = Vec::with_capacity(text.len() + 16);
+    for character in text.chars() {
+        if is_replaced(character) {
+            put(character, &mut out);
+        } else {
+            out.extend(character.encode_utf8(&mut [0; 4]).as_bytes());
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned().into()
+}
+
 /// A character, if it is text.
 fn show(character: char, out: &mut Vec<u8>) {
     if character.is_ascii_control() {
@@ -211,6 +251,17 @@ mod tests {
         assert_eq!(shown(&[b"\xff\xc3A\x9b2J\xe4\xb8\n"]), "\\xff\\xc3A\\x9b2J\\xe4\\xb8\n");
         let endless = [b"\x1b[".to_vec(), vec![b'1'; 1000]].concat();
         assert_eq!(shown(&[&endless]), format!("^[[{}", "1".repeat(1000)));
+    }
+
+    #[test]
+    fn what_we_say_ourselves_has_neither_colours_nor_other_controls() {
+        let text = "a\x1b[31m\u{9b}2J\n\t\r\u{202e}b";
+        assert_eq!(printable(text), "a^[[31m\\u{9b}2J\n\t^M\\u{202e}b");
+        assert_eq!(cell(text), "a^[[31m\\u{9b}2J^J^I^M\\u{202e}b");
+        let document = serde_json::to_string(&[text, "\x7f"]).unwrap();
+        let safe = json(&document);
+        assert!(!safe.contains(|c: char| c.is_control() || is_reordering(c)), "{safe}");
+        assert_eq!(serde_json::from_str::<[String; 2]>(&safe).unwrap(), [text, "\x7f"]);
     }
 
     proptest! {

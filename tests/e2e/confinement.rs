@@ -1,0 +1,114 @@
+//! Nothing from outside gets more than it was given.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use command_fds::{CommandFdExt, FdMapping};
+use hypeman_tests::bed::Bed;
+use hypeman_tests::fixtures::{bed, testguest};
+use hypeman_tests::needs::QEMU;
+use hypeman_tests::vm::Instance;
+
+use crate::promises;
+
+promises! {
+    [QEMU]
+        a_caller_s_secrets_do_not_live_on_in_shim_and_vmm,
+        all_below_the_data_directory_is_its_owner_s_alone;
+    []
+        directories_of_older_releases_are_closed,
+        what_comes_from_outside_is_printed_escaped;
+}
+
+/// A data directory that is not there yet.
+fn empty() -> (tempfile::TempDir, Bed) {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let bed = Bed::new(&scratch.path().join("data"));
+    (scratch, bed)
+}
+
+fn a_caller_s_secrets_do_not_live_on_in_shim_and_vmm() {
+    let bed = bed();
+    let secret = File::open("/etc/passwd").expect("open");
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let mut command = bed.command(&["run", "-d", "--name", "clean", "--kernel", testguest()]);
+    command.env("CALLERS_SECRET", "hunter2");
+    let descriptors = vec![
+        FdMapping { parent_fd: OwnedFd::from(secret), child_fd: 9 },
+        FdMapping { parent_fd: OwnedFd::from(writer), child_fd: 23 },
+    ];
+    command.fd_mappings(descriptors).expect("map");
+    let output = command.output().expect("hypeman run");
+    drop(command); // with our copies
+    assert!(output.status.success(), "{output:?}");
+    let instance = Instance::named(bed, "clean");
+    // Nobody has the pipe open any more: whoever waits for its end sees it now.
+    let mut rest = Vec::new();
+    std::io::Read::read_to_end(&mut { reader }, &mut rest).expect("read");
+    for process in ["shim", "vmm"] {
+        let of = |file: &str| PathBuf::from(format!("/proc/{}/{file}", instance.pid(process)));
+        let environment = std::fs::read(of("environ")).expect("its environment");
+        assert!(!String::from_utf8_lossy(&environment).contains("hunter2"), "{process}");
+        let open = std::fs::read_dir(of("fd")).expect("its descriptors").flatten();
+        let open: Vec<_> = open.filter_map(|entry| std::fs::read_link(entry.path()).ok()).collect();
+        assert!(!open.contains(&PathBuf::from("/etc/passwd")), "{process}: {open:?}");
+    }
+}
+
+/// All below a directory, itself included.
+fn all_below(path: &Path) -> Vec<PathBuf> {
+    let mut all = vec![path.to_owned()];
+    if path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
+        let entries = std::fs::read_dir(path).expect("a directory").flatten();
+        all.extend(entries.flat_map(|entry| all_below(&entry.path())));
+    }
+    all
+}
+
+fn all_below_the_data_directory_is_its_owner_s_alone() {
+    let (scratch, bed) = empty();
+    // The kernel is another's to read, as in /boot; so is the umask that is there at the start.
+    let kernel = scratch.path().join("kernel");
+    std::fs::copy(testguest(), &kernel).expect("copy");
+    std::fs::set_permissions(&kernel, PermissionsExt::from_mode(0o644)).expect("chmod");
+    let mut command =
+        bed.command(&["run", "-d", "--name", "private", "--kernel", kernel.to_str().expect("UTF-8")]);
+    let before = rustix::process::umask(rustix::fs::Mode::empty());
+    let output = command.output();
+    rustix::process::umask(before);
+    assert!(output.as_ref().is_ok_and(|output| output.status.success()), "{output:?}");
+    let instance = Instance::named(&bed, "private");
+    bed.ok(&["standby", "private"]);
+    bed.ok(&["restore", "private"]);
+    bed.ok(&["snapshot", "create", "private"]);
+    let open: Vec<String> = all_below(&bed.data_dir)
+        .into_iter()
+        .filter_map(|path| Some((path.symlink_metadata().ok()?.mode() & 0o7777, path)))
+        .filter(|(mode, _)| mode & 0o077 != 0)
+        .map(|(mode, path)| format!("{} {mode:o}", path.display()))
+        .collect();
+    assert!(open.is_empty(), "{open:#?}");
+    drop(instance);
+}
+
+fn directories_of_older_releases_are_closed() {
+    let (_scratch, bed) = empty();
+    let mode = |name: &str| bed.data_dir.join(name).metadata().expect("a directory").mode() & 0o777;
+    for name in ["images", "instances", "other"] {
+        std::fs::create_dir_all(bed.data_dir.join(name)).expect("a directory");
+        std::fs::set_permissions(bed.data_dir.join(name), PermissionsExt::from_mode(0o755)).expect("chmod");
+    }
+    bed.ok(&["ps"]);
+    assert_eq!((mode("images"), mode("instances"), mode("other")), (0o700, 0o700, 0o755));
+}
+
+fn what_comes_from_outside_is_printed_escaped() {
+    let (scratch, bed) = empty();
+    let evil = scratch.path().join("evil\x1b]0;owned\x07.tar");
+    std::fs::write(&evil, [1; 1024]).expect("write");
+    let outcome = bed.run(&["image", "import", evil.to_str().expect("UTF-8")]);
+    assert!(outcome.code != 0 && outcome.stderr.contains("evil^[]0;owned^G"), "{outcome:?}");
+    assert!(!outcome.stderr.trim_end().contains(char::is_control), "{outcome:?}");
+}
