@@ -6,7 +6,6 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use hypeman_files::Lock;
 use hypeman_tests::bed::Bed;
 use hypeman_tests::ch::{ByHand, connect, is_real, programs, saboteur};
 use hypeman_tests::console::{assert_no_hole, files, whole};
@@ -194,7 +193,7 @@ fn killed_mid_line() {
         let inspected = bed().inspect("ch-mid-line");
         assert_eq!(inspected["state"], "Stopped");
         assert!(inspected["end"]["message"].as_str().expect("a message").contains("signal 9"), "{inspected}");
-        assert!(!vm.directory().join("serial.sock").exists(), "the reader removes what CH left");
+        assert!(!vm.directory().join("vmm/serial.sock").exists(), "the reader removes what CH left");
     }
 }
 
@@ -216,7 +215,10 @@ fn dead_at_each_stage() {
             let name = format!("ch-dies-{stage}");
             let broken = saboteur(scratch.path(), &name, program, text);
             let cmdline = options(0).to_string();
-            let create = [&["create", "--name", &name][..], &arguments(&broken, &cmdline)].concat();
+            // What plays these tricks starts processes, and signals them.
+            let create =
+                [&["create", "--confine", "off", "--name", &name][..], &arguments(&broken, &cmdline)]
+                    .concat();
             bed().ok(&create);
             let vm = Instance::named(bed(), &name);
             for _ in 0..5 {
@@ -234,7 +236,7 @@ fn dead_at_each_stage() {
 }
 
 fn assert_nothing_left(directory: &Path) {
-    for socket in ["serial.sock", "ch.sock", "ch.sock.lock"] {
+    for socket in ["vmm/serial.sock", "ch.sock", "ch.sock.lock"] {
         assert!(!directory.join(socket).exists(), "{socket} is left");
     }
     let processes = std::fs::read_dir("/proc").expect("/proc").flatten();
@@ -255,7 +257,7 @@ fn a_second_client_leaves_a_gap_that_is_told() {
         let vm = run(bed(), "ch-two", program, &options(0), &[]);
         let log = vm.directory().join("logs/app.log");
         wait_for_growth(&log, 1000);
-        drop(connect(&vm.directory().join("serial.sock")));
+        drop(connect(&vm.directory().join("vmm/serial.sock")));
         let told = || bed().ok(&["logs", "--source", "hypeman", "ch-two"]).contains("closed the line");
         until("the gap is told", told);
         let size = whole(&log).len() as u64;
@@ -342,13 +344,14 @@ fn restored(program: &str, directory: &Path, snapshot: &Path, length: usize) -> 
         disks: Vec::new(),
         accelerator: Accelerator::Kvm,
         cpu_left_out: Vec::new(),
+        by_descriptor: false,
         control_port: None,
     };
     let restore = async {
         let origin = Origin::Restore(snapshot);
-        let command = driver.command(&program, directory, &spec, origin).expect("prepare");
-        let alive = Lock::acquire(&directory.join("vmm.pid")).expect("a lock");
-        let process = Rc::new(VmmProcess::start(command, alive).expect("start it"));
+        let start = driver.command(&program, directory, &spec, origin).expect("prepare");
+        let (process, []) = VmmProcess::start(start, &directory.join("vmm.pid"), []).expect("start it");
+        let process = Rc::new(process);
         let vmm = Vmm { program: &program, directory, process: &process };
         let vm = driver.create(vmm, &spec, origin).await.expect("restore");
         let console = vm.console().await.expect("connect");

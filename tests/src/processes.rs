@@ -13,6 +13,8 @@ pub fn inside(directory: &Path) -> Vec<String> {
     let inside = processes.filter(|process| {
         let cwd = std::fs::read_link(process.path().join("cwd")).unwrap_or_default();
         // That of a process whose directory was removed ends so (proc_pid_cwd(5)).
+        let home = directory.join("vmm"); // where VMMs are at home
+        let cwd = if cwd == home { directory.to_owned() } else { cwd };
         cwd == directory || cwd.to_string_lossy() == format!("{} (deleted)", directory.display())
     });
     let name = |process: std::fs::DirEntry| std::fs::read_to_string(process.path().join("comm")).ok();

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::ArgValueCompleter;
+use hypeman_confine::Strictness;
 use hypeman_guest::ulimit::Ulimit;
 use hypeman_record::launch;
 use hypeman_vmm::spec::{Accelerator, HypervisorKind};
@@ -315,6 +316,9 @@ pub(crate) struct CreateArguments {
     /// What to do when the guest reboots [default: restart for an image with an init of its own, stop for anything else]
     #[arg(long, value_enum)]
     pub(crate) on_reboot: Option<OnReboot>,
+    /// How much the VMM is kept from the host: as far as this host can, strict (else it does not start), or off
+    #[arg(long, value_enum, default_value_t = Confine::Auto)]
+    pub(crate) confine: Confine,
     /// Memory that can be added while it runs (Cloud Hypervisor)
     #[arg(long, value_parser = size::parse, value_name = "SIZE")]
     pub(crate) hotplug_size: Option<u64>,
@@ -419,6 +423,27 @@ impl Accel {
             Accel::Auto => None,
             Accel::Kvm => Some(Accelerator::Kvm),
             Accel::Tcg => Some(Accelerator::Tcg),
+        }
+    }
+}
+
+/// How much a VMM is confined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Confine {
+    /// What this host can give
+    Auto,
+    /// All, or it does not start
+    Strict,
+    /// Nothing
+    Off,
+}
+
+impl From<Confine> for Strictness {
+    fn from(confine: Confine) -> Strictness {
+        match confine {
+            Confine::Auto => Strictness::Auto,
+            Confine::Strict => Strictness::Strict,
+            Confine::Off => Strictness::Off,
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use hypeman_confine::Strictness;
 use hypeman_files::{AtPath, Draft, copy_sparse};
 use hypeman_record::format::Envelope;
 use hypeman_record::launch::{Guest, Launch, OnReboot};
@@ -13,6 +14,7 @@ use hypeman_snapshot::standby;
 use hypeman_vmm::cloud_hypervisor::SERIAL_SOCKET;
 use hypeman_vmm::cloud_hypervisor::description::{self, Description};
 use hypeman_vmm::cloud_hypervisor::snapshot::{Fork, prepare_fork};
+use hypeman_vmm::given;
 use hypeman_vmm::spec::{Accelerator, Disk, HypervisorKind, VmSpec};
 use jiff::Timestamp;
 
@@ -76,7 +78,7 @@ fn move_disks(found: &Description, draft: &Draft, config: &Path) -> Result<Vec<D
         let Some(source) = &disk.path else { continue };
         let target = Path::new(names::DISKS).join(format!("disk{index}"));
         copy_sparse(source, &draft.path().join(&target))?;
-        moves.push((source.clone(), target.clone()));
+        moves.push((source.clone(), given::disk(disks.len())));
         let serial = format!("disk{index}");
         disks.push(Disk { path: target, serial, read_only: disk.readonly, rate_limit: None });
     }
@@ -110,6 +112,7 @@ fn record(name: &str, found: &Description, kernel: PathBuf, log: LogLimits) -> R
             log,
             auto_remove: false,
             on_reboot: None,
+            confine: Strictness::default(),
         },
         envelope: Envelope::of::<Record>(),
     })
@@ -132,6 +135,7 @@ fn launch(record: &Record, disks: Vec<Disk>) -> Launch {
             disks,
             accelerator: Accelerator::Kvm,
             cpu_left_out: Vec::new(),
+            by_descriptor: true,
             control_port: None,
         },
         guest: Guest::Bare,
@@ -139,6 +143,7 @@ fn launch(record: &Record, disks: Vec<Disk>) -> Launch {
         log: settings.log,
         auto_remove: false,
         on_reboot: OnReboot::Stop,
+        confine: settings.confine,
         envelope: Envelope::of::<Launch>(),
     }
 }

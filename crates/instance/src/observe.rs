@@ -241,6 +241,8 @@ mod tests {
             started: jiff::Timestamp::UNIX_EPOCH,
             reboots: 0,
             held: None,
+            confinement: Vec::new(),
+            cgroup: None,
             adoptions: Vec::new(),
             end: None,
             envelope: Envelope::of::<Run>(),

@@ -74,6 +74,7 @@ fn launch(instance: &Instance, findings: &Findings) -> Result<Launch> {
         spec: VmSpec { name: record.name.clone(), ..launch.spec },
         note: None,
         log: record.settings.log,
+        confine: record.settings.confine,
         auto_remove: record.settings.auto_remove,
         ..launch
     })

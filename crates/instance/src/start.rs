@@ -149,6 +149,7 @@ fn prepare(store: &Store, instance: &Instance, programs: &Programs) -> Result<La
         disks: disks(store, record, boot.modules.as_deref())?,
         accelerator: decision.accelerator,
         cpu_left_out: decision.cpu_left_out,
+        by_descriptor: true,
         control_port: record.command.is_some().then(|| CONTROL_PORT.to_owned()),
     };
     if let Some(command) = &record.command {
@@ -165,6 +166,7 @@ fn prepare(store: &Store, instance: &Instance, programs: &Programs) -> Result<La
         log: record.settings.log,
         auto_remove: record.settings.auto_remove,
         on_reboot: on_reboot(record),
+        confine: record.settings.confine,
         envelope: Envelope::of::<Launch>(),
     })
 }

@@ -1,5 +1,6 @@
 //! What a record came to for one start: all that the shim needs, and nothing it would have to look up.
 
+use hypeman_confine::Strictness;
 use hypeman_guest::config::Mode;
 use hypeman_vmm::hypervisor::Program;
 use hypeman_vmm::spec::{HypervisorKind, VmSpec};
@@ -22,6 +23,9 @@ pub struct Launch {
     pub guest: Guest,
     /// What the user should know about this start, for hypeman.log.
     pub note: Option<String>,
+    /// How much the VMM is to be confined.
+    #[serde(default)]
+    pub confine: Strictness,
     /// Limits of each log.
     pub log: LogLimits,
     /// Remove the instance when its VM has ended.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use hypeman_confine::Strictness;
 use hypeman_guest::config::{Mode, Stdio};
 use hypeman_guest::ulimit::Ulimit;
 use hypeman_vmm::spec::{Accelerator, HypervisorKind, RateLimit};
@@ -75,6 +76,9 @@ pub struct Settings {
     /// What to do when the guest reboots; `None` is what suits the kind of guest.
     #[serde(default)]
     pub on_reboot: Option<OnReboot>,
+    /// How much its VMM is confined.
+    #[serde(default)]
+    pub confine: Strictness,
 }
 
 /// An image by what the user called it and by what it was at that time.

@@ -1,5 +1,8 @@
 //! The record of the last run, written by the shim alone.
 
+use std::path::PathBuf;
+
+use hypeman_confine::Measure;
 use hypeman_vmm::spec::Accelerator;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -29,6 +32,12 @@ pub struct Run {
     /// What the VMM holds for the next shim; absent in runs of before VMMs did so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<Held>,
+    /// What confines the VMM, and what could not be had of it; empty in runs of before VMMs were confined.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub confinement: Vec<Measure>,
+    /// The VMM's cgroup, to be removed when it has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<PathBuf>,
     /// The shims that have taken the VM over, the last one last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub adoptions: Vec<Adoption>,

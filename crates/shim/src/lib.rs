@@ -7,6 +7,7 @@
 mod attach;
 mod begin;
 mod channel;
+mod confine;
 mod driver;
 mod error;
 mod halt;

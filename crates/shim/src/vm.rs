@@ -1,24 +1,24 @@
 //! From the launch order to a VM that is ready to boot.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::rc::Rc;
 
+use hypeman_confine::{Confinement, Measure};
 use hypeman_console::buffer::Buffer;
-use hypeman_files::Lock;
 use hypeman_record::format::Envelope;
 use hypeman_record::launch::Launch;
 use hypeman_record::names;
 use hypeman_record::process::{Process, boot_id};
 use hypeman_record::run::{Held, Run};
 use hypeman_vmm::hypervisor::{self, Hypervisor, Origin, Program};
-use hypeman_vmm::process::{VmmExit, VmmProcess};
-use hypeman_vmm::spec::VmSpec;
+use hypeman_vmm::process::{Start, VmmExit, VmmProcess};
 use hypeman_vmm::vm::{Console, Vm};
 use jiff::Timestamp;
 use rustix::fs::{Mode, OFlags};
 
+use crate::confine;
 use crate::error::{Error, Result, StartContext};
 use crate::journal::Journal;
 use crate::keep::Keep;
@@ -41,6 +41,8 @@ pub(crate) struct Vmm {
     pub(crate) process: Rc<VmmProcess>,
     /// What it holds for the next shim.
     held: Option<Held>,
+    /// What confines it.
+    walls: Walls,
     /// What it prints.
     pub(crate) output: OwnedFd,
 }
@@ -70,10 +72,15 @@ impl Vmm {
         let memory = buffer.memory().start("prepare the VMM")?;
         let (output, vmm_end) = output_pipe()?;
         let held = [memory.as_fd(), keep.store()];
-        let (process, held) = spawn(&*hypervisor, &program, &launch.spec, origin, vmm_end, held)?;
+        let mut start =
+            hypervisor.command(&program, Path::new("."), &launch.spec, origin).start("prepare the VMM")?;
+        start.confinement = confine::prepare(launch, &program, &start)?;
+        let walls = start.confinement.as_ref().map(Walls::of).unwrap_or_default();
+        let (process, held) = spawn(start, &program, vmm_end, held).inspect_err(|_| walls.remove())?;
         let pid = process.pid().as_raw_nonzero();
         journal.note(format_args!("started {} {} as pid {pid}", program.path.display(), program.version));
-        Ok(Vmm { hypervisor, program, process: Rc::new(process), held: Some(held), output })
+        walls.note_what_is_missing(journal);
+        Ok(Vmm { hypervisor, program, process: Rc::new(process), held: Some(held), walls, output })
     }
 
     /// Takes over the VMM of a run.
@@ -91,7 +98,8 @@ impl Vmm {
             return Err(Error::new("the VMM has ended".to_owned()));
         }
         let output = open_output().start("open vmm.out")?;
-        Ok(Vmm { hypervisor, program, process: Rc::new(process), held: run.held, output })
+        let walls = Walls { measures: run.confinement.clone(), cgroup: run.cgroup.clone() };
+        Ok(Vmm { hypervisor, program, process: Rc::new(process), held: run.held, walls, output })
     }
 
     /// The memory that it holds of the console's buffer; `None` when it is of a release before there was such.
@@ -167,6 +175,8 @@ impl Vmm {
             started,
             reboots,
             held: self.held,
+            confinement: self.walls.measures.clone(),
+            cgroup: self.walls.cgroup.clone(),
             adoptions: Vec::new(),
             end: None,
             envelope: Envelope { format: Run::WITHOUT_STANDBY, ..Envelope::of::<Run>() },
@@ -183,9 +193,38 @@ impl Vmm {
         self.clean_up();
     }
 
-    /// Removes the sockets of one that has ended.
+    /// Removes the sockets and the cgroup of one that has ended.
     pub(crate) fn clean_up(&self) {
         self.hypervisor.clean_up(Path::new("."));
+        self.walls.remove();
+    }
+}
+
+/// What confines a VMM.
+#[derive(Debug, Default)]
+struct Walls {
+    measures: Vec<Measure>,
+    cgroup: Option<PathBuf>,
+}
+
+impl Walls {
+    fn of(confinement: &Confinement) -> Walls {
+        Walls { measures: confinement.measures.clone(), cgroup: confinement.cgroup.clone() }
+    }
+
+    fn note_what_is_missing(&self, journal: &Journal) {
+        for Measure { measure, missing, .. } in &self.measures {
+            if let Some(why) = missing {
+                journal.note(format_args!("the VMM is not confined by {measure}: {why}"));
+            }
+        }
+    }
+
+    /// Removes what stays of them when the VMM has ended.
+    fn remove(&self) {
+        if let Some(cgroup) = &self.cgroup {
+            hypeman_confine::cgroup::remove(cgroup);
+        }
     }
 }
 
@@ -196,22 +235,15 @@ async fn opened(vm: Rc<dyn Vm>, run: Run) -> std::result::Result<Made, String> {
 }
 
 fn spawn(
-    hypervisor: &dyn Hypervisor,
+    mut start: Start,
     program: &Program,
-    spec: &VmSpec,
-    origin: Origin<'_>,
     output: OwnedFd,
     held: [BorrowedFd<'_>; 2],
 ) -> Result<(VmmProcess, Held)> {
-    let alive = Lock::try_acquire(Path::new(names::VMM_PID))
-        .start("lock vmm.pid")?
-        .ok_or("a VMM of this instance still runs")
-        .start("lock vmm.pid")?;
-    let mut command = hypervisor.command(program, Path::new("."), spec, origin).start("prepare the VMM")?;
-    command.stdin(Stdio::null());
-    command.stdout(output.try_clone().start("prepare the VMM")?).stderr(output);
+    start.command.stdin(Stdio::null());
+    start.command.stdout(output.try_clone().start("prepare the VMM")?).stderr(output);
     // With the command our copies of the descriptors go that are the VMM's now.
-    let started = VmmProcess::start_holding(command, alive, held);
+    let started = VmmProcess::start(start, Path::new(names::VMM_PID), held);
     let (process, [console_memory, console_connection]) =
         started.start(&format!("start {}", program.path.display()))?;
     Ok((process, Held { console_memory, console_connection }))

@@ -1,13 +1,12 @@
 //! The trait each hypervisor implements, in the order in which a supervisor calls it.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::rc::Rc;
 
 use async_trait::async_trait;
 
 use crate::findings::Findings;
-use crate::process::VmmProcess;
+use crate::process::{Start, VmmProcess};
 use crate::qemu::CpuFeatures;
 use crate::spec::{Accelerator, VmSpec};
 use crate::vm::Vm;
@@ -176,15 +175,15 @@ pub trait Hypervisor {
         Vec::new()
     }
 
-    /// Prepares `directory` (FIFOs, no stale sockets) and gives the command that starts the VMM there. The VMM must
-    /// start with the guest stopped.
+    /// Prepares `directory` (the VMM's home, FIFOs, no stale sockets) and tells how the VMM is started there. It must start with the
+    /// guest stopped.
     fn command(
         &self,
         program: &Program,
         directory: &Path,
         spec: &VmSpec,
         origin: Origin<'_>,
-    ) -> Result<Command>;
+    ) -> Result<Start>;
 
     /// Connects to the API of the VMM that was just started from [`Hypervisor::command`], and makes the VM there. Its guest
     /// does not run yet. The caller drops this future when the VMM's process ends. Needs a tokio `LocalSet`.

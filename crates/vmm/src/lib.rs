@@ -6,6 +6,8 @@
 pub mod cloud_hypervisor;
 pub mod fifo;
 pub mod findings;
+pub mod given;
+pub mod home;
 pub mod hypervisor;
 pub mod kvm;
 pub mod process;

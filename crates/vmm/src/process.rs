@@ -3,19 +3,51 @@
 
 use std::fs::File;
 use std::io::{Error, Result};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 
-use hypeman_files::Lock;
-use rustix::io::{Errno, FdFlags};
+use command_fds::{CommandFdExt, FdMapping};
+use hypeman_confine::Confinement;
+use hypeman_files::Existing;
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, WaitId, WaitIdOptions};
 use serde::{Deserialize, Serialize};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::OnceCell;
 
-/// Lowest number for a descriptor that the VMM only holds; those below are what drivers hand over.
-const HELD_FD: i32 = 16;
+use crate::given::Given;
+
+/// Where the child finds the file for its pid, before the VMM's program runs.
+const PID_FD: i32 = 15;
+
+/// Where the VMM holds its lock.
+const LOCK_FD: i32 = 16;
+
+/// The first number of what the VMM only holds; what drivers hand over has others.
+const HELD_FD: i32 = 17;
+
+/// A VMM to be started.
+#[derive(Debug)]
+pub struct Start {
+    /// Its program with its arguments.
+    pub command: Command,
+    /// The descriptors that it gets.
+    pub descriptors: Vec<FdMapping>,
+    /// The files among them that are its VM's.
+    pub given: Vec<Given>,
+    /// What keeps it from everything else.
+    pub confinement: Option<Confinement>,
+}
+
+impl Start {
+    /// One without any files and confinement.
+    pub(crate) fn new(command: Command, descriptors: Vec<FdMapping>) -> Start {
+        Start { command, descriptors, given: Vec::new(), confinement: None }
+    }
+}
 
 /// How a VMM's process has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,53 +69,54 @@ pub struct VmmProcess {
 }
 
 impl VmmProcess {
-    /// Starts a VMM that holds the lock `alive` as long as it lives, and in whose file its pid stands before its program runs.
-    /// So from its first moment to its last others can tell that there is a VMM and which, whatever becomes of us. Needs a
-    /// tokio runtime.
+    /// Starts a VMM that holds a lock on the file `pid_file` as long as it lives, and in which its pid stands before its program
+    /// runs. So from its first moment to its last others can tell that there is a VMM and which, whatever becomes of us. What else is
+    /// to live as long as the VMM does it holds as well, by numbers that come back with the process. Needs a tokio runtime.
     ///
     /// # Errors
-    /// When it cannot be started.
-    pub fn start(command: Command, alive: Lock) -> Result<VmmProcess> {
-        VmmProcess::spawn(command, alive, Vec::new())
-    }
-
-    /// As [`VmmProcess::start`], with what else is to live as long as the VMM does. Its numbers there come back with the process.
-    ///
-    /// # Errors
-    /// When it cannot be started.
-    pub fn start_holding<const N: usize>(
-        command: Command,
-        alive: Lock,
+    /// When a VMM holds the lock, or this one cannot be started.
+    pub fn start<const N: usize>(
+        start: Start,
+        pid_file: &Path,
         held: [BorrowedFd<'_>; N],
     ) -> Result<(VmmProcess, [i32; N])> {
-        let held = held.iter().map(|held| Ok(rustix::io::fcntl_dupfd_cloexec(held, HELD_FD)?));
-        let held = held.collect::<Result<Vec<OwnedFd>>>()?;
+        let Start { mut command, mut descriptors, confinement, .. } = start;
+        let mut child = None;
+        if let Some(confinement) = confinement {
+            let numbered = confinement.descriptors.into_iter();
+            descriptors.extend(numbered.map(|(parent_fd, child_fd)| FdMapping { parent_fd, child_fd }));
+            child = Some(confinement.child);
+        }
+        let (pid_writer, lock) = lock(pid_file)?;
+        descriptors.push(FdMapping { parent_fd: pid_writer, child_fd: PID_FD });
+        descriptors.push(FdMapping { parent_fd: lock, child_fd: LOCK_FD });
         let mut numbers = [-1; N];
-        numbers.iter_mut().zip(&held).for_each(|(number, held)| *number = held.as_raw_fd());
-        Ok((VmmProcess::spawn(command, alive, held)?, numbers))
-    }
-
-    fn spawn(mut command: Command, alive: Lock, held: Vec<OwnedFd>) -> Result<VmmProcess> {
-        let lock = rustix::io::fcntl_dupfd_cloexec(alive.file(), HELD_FD)?;
-        drop(alive); // a lock is let go of with the last of its descriptors (flock(2))
+        for (child_fd, (number, held)) in (HELD_FD..).zip(numbers.iter_mut().zip(held)) {
+            descriptors.push(FdMapping { parent_fd: held.try_clone_to_owned()?, child_fd });
+            *number = child_fd;
+        }
+        command.fd_mappings(descriptors).map_err(Error::other)?;
         let write_pid = move || {
+            // SAFETY: the mapping of descriptors, which is done first, has just put it there, and nobody else knows of it.
+            let pid_file = unsafe { OwnedFd::from_raw_fd(PID_FD) };
             let mut text = [0; 20];
             let pid = rustix::process::getpid().as_raw_nonzero().get();
             let text = decimal(pid.unsigned_abs(), &mut text);
             // Its first line at once: whoever reads it finds the old one or the new one.
-            rustix::io::pwrite(&lock, text, 0)?;
-            rustix::fs::ftruncate(&lock, text.len() as u64)?;
-            for held in &held {
-                rustix::io::fcntl_setfd(held, FdFlags::empty())?;
+            rustix::io::pwrite(&pid_file, text, 0)?;
+            rustix::fs::ftruncate(&pid_file, text.len() as u64)?;
+            match &mut child {
+                // SAFETY: the same holds of the descriptors of the confinement.
+                Some(child) => unsafe { child.enter() },
+                None => Ok(()),
             }
-            Ok(rustix::io::fcntl_setfd(&lock, FdFlags::empty())?)
         };
         // SAFETY: the closure runs in a forked child. It makes some system calls on descriptors that it owns, and neither
         // allocates nor takes a lock nor panics (async-signal-safety, signal-safety(7)).
         unsafe { command.pre_exec(write_pid) };
         let child = command.spawn()?;
         // The standard library waits for no child by itself, so until we do the pid is this process's.
-        VmmProcess::hold(child.id())
+        Ok((VmmProcess::hold(child.id())?, numbers))
     }
 
     /// A descriptor that a VMM holds, opened anew: of a memfd or another file.
@@ -173,6 +206,16 @@ impl VmmProcess {
     }
 }
 
+/// A file to write the pid to, and the same file to be locked as long as its holder lives. The VMM holds the one that it cannot write.
+fn lock(path: &Path) -> Result<(OwnedFd, OwnedFd)> {
+    let mut options = File::options();
+    let writer = options.write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    match hypeman_files::Lock::try_acquire_existing(path).map_err(Error::other)? {
+        Existing::Taken(lock) => Ok((writer.into(), lock.into())),
+        Existing::Held | Existing::Missing => Err(Error::other("a VMM of this instance still runs")),
+    }
+}
+
 /// A number in decimal digits with a line's end, without allocating.
 fn decimal(mut number: u32, buffer: &mut [u8; 20]) -> &[u8] {
     let mut begin = buffer.len() - 1;
@@ -195,10 +238,10 @@ mod tests {
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
     }
 
-    fn shell(script: &str) -> Command {
+    fn shell(script: &str) -> Start {
         let mut command = Command::new("sh");
         command.args(["-c", script]);
-        command
+        Start::new(command, Vec::new())
     }
 
     #[test]
@@ -206,10 +249,17 @@ mod tests {
         run(async {
             let scratch = tempfile::tempdir().unwrap();
             let path = scratch.path().join("vmm.pid");
-            let process = VmmProcess::start(shell("exec sleep 1000"), Lock::acquire(&path).unwrap()).unwrap();
+            let process = VmmProcess::start(shell("exec sleep 1000"), &path, []).unwrap().0;
             let pid = std::fs::read_to_string(&path).unwrap();
             assert_eq!(pid, format!("{}\n", process.pid().as_raw_nonzero()));
             assert!(hypeman_files::is_held(&path).unwrap());
+            let refused = VmmProcess::start(shell("exit 0"), &path, []).unwrap_err();
+            assert!(refused.to_string().contains("still runs"));
+            assert!(
+                process.open_held(LOCK_FD).is_ok()
+                    && std::fs::read_link(format!("/proc/{}/fd/{PID_FD}", process.pid().as_raw_nonzero()))
+                        .is_err()
+            );
             process.kill().unwrap();
             assert_eq!(process.ended().await, VmmExit::Signal(9));
             assert_eq!(process.ended().await, VmmExit::Signal(9), "told again");
@@ -222,11 +272,11 @@ mod tests {
     fn a_code_is_told_and_of_a_process_that_is_not_ours_only_the_end() {
         run(async {
             let scratch = tempfile::tempdir().unwrap();
-            let lock = || Lock::acquire(&scratch.path().join("vmm.pid")).unwrap();
-            let process = VmmProcess::start(shell("exit 3"), lock()).unwrap();
+            let path = scratch.path().join("vmm.pid");
+            let (process, []) = VmmProcess::start(shell("exit 3"), &path, []).unwrap();
             assert_eq!(process.ended().await, VmmExit::Code(3));
             // Its parent, a shell, ends first: then it is nobody's whom we could wait for.
-            let output = shell("sleep 1000 >/dev/null 2>&1 & echo $!").output().unwrap();
+            let output = shell("sleep 1000 >/dev/null 2>&1 & echo $!").command.output().unwrap();
             let pid = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
             let adopted = VmmProcess::adopt(pid).unwrap();
             adopted.kill().unwrap();
@@ -238,10 +288,10 @@ mod tests {
     fn what_it_holds_can_be_had_from_it() {
         run(async {
             let scratch = tempfile::tempdir().unwrap();
-            let lock = Lock::acquire(&scratch.path().join("vmm.pid")).unwrap();
+            let path = scratch.path().join("vmm.pid");
             let held = File::create(scratch.path().join("held")).unwrap();
             let (process, [number]) =
-                VmmProcess::start_holding(shell("exec sleep 1000"), lock, [held.as_fd()]).unwrap();
+                VmmProcess::start(shell("exec sleep 1000"), &path, [held.as_fd()]).unwrap();
             drop(held);
             std::fs::remove_file(scratch.path().join("held")).unwrap();
             std::io::Write::write_all(&mut process.open_held(number).unwrap(), b"kept").unwrap();

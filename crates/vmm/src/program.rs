@@ -38,11 +38,6 @@ pub(crate) fn discover(
     Ok(Program { path, version })
 }
 
-/// An error for a program that was found.
-pub(crate) fn unusable(program: &Program, reason: impl ToString) -> Error {
-    Error::Unusable { by: String::new(), path: program.path.clone(), reason: reason.to_string() }
-}
-
 fn version(path: &Path) -> Result<String> {
     let broken = |why: String| {
         let reason = format!("--version failed: {why}");

@@ -72,6 +72,10 @@ pub struct VmSpec {
     /// CPU features that QEMU's KVM refuses here, and that the guest does not get (see [`crate::hypervisor::Hypervisor::cpu_features`]).
     #[serde(default)]
     pub cpu_left_out: Vec<String>,
+    /// Whether the VMM gets its files as descriptors, and has a directory of its own. Not so in snapshots of releases before that, in
+    /// which their paths stand.
+    #[serde(default)]
+    pub by_descriptor: bool,
     /// Name of a virtio-serial port to offer the guest, served on the host as `control.sock`.
     pub control_port: Option<String>,
 }

@@ -2,8 +2,8 @@
 //! what the test guest would print instead of a guest. It stands in where the real one or KVM cannot be had; the same
 //! tests run against the real one when `HYPEMAN_TEST_CLOUD_HYPERVISOR` names it.
 //!
-//! Each manner names the source file it is taken from, in v53.0 unless another release is named. `HYPEMAN_DOUBLE_RELEASE`
-//! chooses the release whose manners it has (default 53).
+//! Each manner names the source file it is taken from, in v53.0 unless another release is named. The name by which it is
+//! called chooses the release whose manners it has: `...-v52` those before v53.0.
 
 mod api;
 mod events;
@@ -35,9 +35,11 @@ struct Arguments {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let release: u32 = match std::env::var("HYPEMAN_DOUBLE_RELEASE") {
-        Ok(release) => release.parse().context("HYPEMAN_DOUBLE_RELEASE is no number")?,
-        Err(_) => 53,
+    let own = std::env::current_exe().context("find out how it is called")?;
+    let called = own.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let release: u32 = match called.rsplit_once("-v") {
+        Some((_, release)) => release.parse().context("its name ends in no release")?,
+        None => 53,
     };
     if arguments.version {
         println!("cloud-hypervisor v{release}.0-double");

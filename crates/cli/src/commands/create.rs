@@ -75,6 +75,7 @@ fn settings(arguments: &CreateArguments, findings: &Findings) -> Result<Settings
         log: arguments.log.limits(),
         auto_remove: arguments.rm,
         on_reboot: arguments.on_reboot.map(Into::into),
+        confine: arguments.confine.into(),
     })
 }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use hypeman_confine::Measure;
 use hypeman_vmm::findings::Findings;
 use hypeman_vmm::kvm::{KvmState, probe_kvm};
 use hypeman_vmm::qemu::{CpuFeatures, try_features};
@@ -41,6 +42,7 @@ pub(crate) fn doctor(context: &Context, cloud_hypervisor: Option<&Path>, format:
     checks.push(kvm());
     checks.extend(qemu_on_kvm());
     checks.push(host_kernel());
+    checks.extend(confinement());
     checks.push(data_dir(&context.data_dir));
     checks.push(init());
     checks.push(guest_kernel(context));
@@ -63,7 +65,7 @@ pub(crate) fn doctor(context: &Context, cloud_hypervisor: Option<&Path>, format:
 
 /// Columns of the report, and of its parts.
 const WIDTH: usize = 100;
-const NAME_WIDTH: usize = 18;
+const NAME_WIDTH: usize = 20;
 const VERDICT_WIDTH: usize = 10;
 
 /// The lines that tell of a check; words longer than a line, paths, are left whole.
@@ -158,6 +160,17 @@ fn host_kernel() -> Check {
     check("host kernel", Verdict::Ok, detail)
 }
 
+/// What can keep a VMM from this host.
+fn confinement() -> impl Iterator<Item = Check> {
+    hypeman_confine::survey().into_iter().map(|Measure { measure, confined_to, missing }| {
+        let name = format!("confine {measure}");
+        match missing {
+            None => check(&name, Verdict::Ok, confined_to.unwrap_or_default()),
+            Some(why) => check(&name, Verdict::Missing, why).optional(),
+        }
+    })
+}
+
 /// Whether the data directory can really be written.
 fn data_dir(path: &Path) -> Check {
     let tried = std::fs::create_dir_all(path).and_then(|()| {
@@ -221,7 +234,7 @@ mod tests {
                 .advice(&"do something about it ".repeat(10))
                 .optional();
         let lines = report(&check);
-        assert!(lines[0].starts_with("qemu on kvm       unusable"), "{lines:#?}");
+        assert!(lines[0].starts_with("qemu on kvm         unusable"), "{lines:#?}");
         assert!(lines.iter().any(|line| line.contains(&path)));
         assert!(lines.iter().all(|line| line.chars().count() <= WIDTH || line.contains(&path)), "{lines:#?}");
     }

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::Command;
 
 use async_trait::async_trait;
-use hypeman_files::Lock;
 use hypeman_vmm::hypervisor;
+use hypeman_vmm::process::Start;
 use hypeman_vmm::vm::{Console, KeepConsole};
 use tokio::sync::watch;
 use tokio::task::LocalSet;
@@ -99,8 +99,8 @@ fn drive<F: Future<Output = ()>>(
     LocalSet::new().block_on(&runtime, async {
         let mut sleep = Command::new("sleep");
         sleep.arg("1000");
-        let alive = Lock::acquire(&scratch.path().join("vmm.pid")).unwrap();
-        let process = VmmProcess::start(sleep, alive).unwrap();
+        let start = Start { command: sleep, descriptors: Vec::new(), given: Vec::new(), confinement: None };
+        let (process, []) = VmmProcess::start(start, &scratch.path().join("vmm.pid"), []).unwrap();
         let shared = shared(scratch.path());
         let (orders, queue) = mpsc::channel(8);
         let mut driver = Driver::new(shared.clone(), queue);

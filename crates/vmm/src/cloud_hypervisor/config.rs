@@ -23,9 +23,6 @@ pub(crate) struct VmConfig<'a> {
     console: Console,
     /// The device by which a guest tells that its kernel has panicked.
     pvpanic: bool,
-    landlock_enable: bool,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    landlock_rules: Vec<LandlockRule>,
 }
 
 #[derive(Debug, Serialize)]
@@ -86,17 +83,9 @@ struct Console {
     mode: &'static str,
 }
 
-#[derive(Debug, Serialize)]
-struct LandlockRule {
-    path: &'static str,
-    access: &'static str,
-}
-
 impl<'a> VmConfig<'a> {
-    /// The description of `spec`, sandboxed if `landlock`.
-    pub(crate) fn new(spec: &'a VmSpec, landlock: bool) -> VmConfig<'a> {
-        // Beside the files that it is given, which it allows itself, the directory with its sockets.
-        let directory = LandlockRule { path: ".", access: "rw" };
+    /// The description of `spec`.
+    pub(crate) fn new(spec: &'a VmSpec) -> VmConfig<'a> {
         VmConfig {
             cpus: Cpus { boot_vcpus: spec.vcpus, max_vcpus: spec.vcpus },
             memory: Memory {
@@ -113,8 +102,6 @@ impl<'a> VmConfig<'a> {
             serial: Serial { mode: "Socket", socket: SERIAL_SOCKET },
             console: Console { mode: "Off" },
             pvpanic: true,
-            landlock_enable: landlock,
-            landlock_rules: if landlock { vec![directory] } else { Vec::new() },
         }
     }
 }
@@ -165,6 +152,7 @@ mod tests {
             disks: vec![disk],
             accelerator: Accelerator::Kvm,
             cpu_left_out: Vec::new(),
+            by_descriptor: false,
             control_port: None,
         };
         let expected = serde_json::json!({
@@ -178,9 +166,7 @@ mod tests {
             "serial": {"mode": "Socket", "socket": "serial.sock"},
             "console": {"mode": "Off"},
             "pvpanic": true,
-            "landlock_enable": true,
-            "landlock_rules": [{"path": ".", "access": "rw"}],
         });
-        assert_eq!(serde_json::to_value(VmConfig::new(&spec, true)).unwrap(), expected);
+        assert_eq!(serde_json::to_value(VmConfig::new(&spec)).unwrap(), expected);
     }
 }

@@ -9,7 +9,6 @@ mod config;
 pub mod description;
 mod events;
 mod json;
-mod landlock;
 mod pin;
 mod release;
 mod serial;
@@ -21,14 +20,15 @@ use std::path::Path;
 use std::process::Command;
 
 use async_trait::async_trait;
-use command_fds::{CommandFdExt, FdMapping};
+use command_fds::FdMapping;
+use hypeman_files::AtPath;
 
 use crate::findings::Findings;
 use crate::hypervisor::{Abilities, Hypervisor, Origin, Program, Result, Vmm};
-use crate::program;
-use crate::socket;
+use crate::process::Start;
 use crate::spec::{Accelerator, VmSpec};
 use crate::vm::Vm;
+use crate::{given, home, program, socket};
 
 /// The API's socket.
 const API_SOCKET: &str = "ch.sock";
@@ -65,27 +65,33 @@ impl Hypervisor for CloudHypervisor {
         program: &Program,
         directory: &Path,
         spec: &VmSpec,
-        _origin: Origin<'_>,
-    ) -> Result<Command> {
+        origin: Origin<'_>,
+    ) -> Result<Start> {
         self.check(spec)?;
-        socket::remove(&directory.join(SERIAL_SOCKET))?;
+        let home = home::make(directory, spec)?;
+        socket::remove(&home.join(SERIAL_SOCKET))?;
+        if let (true, Origin::Restore(snapshot)) = (spec.by_descriptor, origin) {
+            home::put_snapshot(&home, &directory.join(snapshot))?;
+        }
         let mut command = Command::new(&program.path);
-        command.current_dir(directory);
+        command.current_dir(&home);
         command.env("MALLOC_TRIM_THRESHOLD_", NEVER_TRIM);
         command.args(["--api-socket", &format!("fd={API_FD}")]);
         command.args(["--event-monitor", &format!("fd={EVENTS_FD}")]);
-        let descriptors = vec![
+        let mut descriptors = vec![
             FdMapping { parent_fd: socket::listen(&directory.join(API_SOCKET))?, child_fd: API_FD },
             FdMapping { parent_fd: OwnedFd::from(events::make_fifo(directory)?), child_fd: EVENTS_FD },
         ];
-        command.fd_mappings(descriptors).map_err(|error| program::unusable(program, error))?;
-        Ok(command)
+        let given = given::open(spec, directory, origin == Origin::Boot)?;
+        descriptors.extend(given::mappings(&given).at(directory)?);
+        Ok(Start { given, ..Start::new(command, descriptors) })
     }
 
     async fn create(&self, vmm: Vmm<'_>, spec: &VmSpec, origin: Origin<'_>) -> Result<Box<dyn Vm>> {
         Ok(Box::new(match origin {
             Origin::Boot => {
-                let config = config::VmConfig::new(spec, landlock::is_there(vmm.program));
+                let spec = given::named(spec);
+                let config = config::VmConfig::new(&spec);
                 vm::CloudHypervisorVm::create(vmm, &config).await?
             }
             Origin::Restore(snapshot) => vm::CloudHypervisorVm::restore(vmm, snapshot).await?,
@@ -97,8 +103,7 @@ impl Hypervisor for CloudHypervisor {
     }
 
     fn clean_up(&self, directory: &Path) {
-        for socket in [API_SOCKET, SERIAL_SOCKET] {
-            let _ = socket::remove(&directory.join(socket));
-        }
+        let _ = socket::remove(&directory.join(API_SOCKET));
+        let _ = socket::remove(&home::of(directory).join(SERIAL_SOCKET));
     }
 }

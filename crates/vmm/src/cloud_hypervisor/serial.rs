@@ -8,6 +8,7 @@ use hypeman_files::AtPath;
 use tokio::net::UnixSocket;
 
 use super::SERIAL_SOCKET;
+use crate::home;
 use crate::hypervisor::Result;
 use crate::vm::{Console, KeepConsole};
 
@@ -18,13 +19,14 @@ pub(crate) async fn connect(directory: &Path) -> Result<Console> {
 
 /// As [`connect`], with a connection that `keep` has seen before anything comes over it.
 pub(crate) async fn connect_kept(directory: &Path, keep: &mut KeepConsole<'_>) -> Result<Console> {
-    let path = directory.join(SERIAL_SOCKET);
+    let path = home::of(directory).join(SERIAL_SOCKET);
     let console = async {
         let socket = UnixSocket::new_stream()?;
         let [output, input] = [socket.as_fd().try_clone_to_owned()?, socket.as_fd().try_clone_to_owned()?];
         let console = Console { output, input };
         keep(&console)?;
-        drop(socket.connect(&path).await?);
+        let (_found, path) = home::find_socket(&path)?;
+        drop(socket.connect(path).await?);
         Ok(console)
     };
     let connected: std::io::Result<Console> = console.await;

@@ -18,6 +18,7 @@ use super::description::Memory;
 use super::events::{Event, Events};
 use super::pin::Pinned;
 use super::{API_SOCKET, accepted, release, serial};
+use crate::home;
 use crate::hypervisor::{Error, Result, Vmm};
 use crate::process::VmmProcess;
 use crate::vm::{Console, KeepConsole, Paused, ShutdownReason, Vm, VmStatus};
@@ -61,8 +62,12 @@ impl CloudHypervisorVm {
 
     /// As [`CloudHypervisorVm::create`], from a snapshot.
     pub(crate) async fn restore(vmm: Vmm<'_>, snapshot: &Path) -> Result<CloudHypervisorVm> {
-        let source = serde_json::json!({"source_url": url(vmm.directory, snapshot)?});
+        let home = home::of(vmm.directory);
+        let source =
+            if home == vmm.directory { url(vmm.directory, snapshot)? } else { own_url(&home::restored()) };
+        let source = serde_json::json!({"source_url": source});
         let vm = CloudHypervisorVm::make(vmm, "vm.restore", &source).await?;
+        home::remove_snapshot(&home);
         vm.publish.send_modify(|status| status.paused = Some(Paused::Requested));
         Ok(CloudHypervisorVm { is_restored: true, ..vm })
     }
@@ -147,6 +152,11 @@ fn apply(event: &Event, panicked: &mut bool, status: &mut VmStatus) {
     }
 }
 
+/// A directory as the VMM itself calls it, as the API wants it.
+fn own_url(directory: &Path) -> String {
+    format!("file://{}", directory.display())
+}
+
 /// A directory as the API wants it.
 fn url(vmm: &Path, directory: &Path) -> Result<String> {
     let path = vmm.join(directory);
@@ -217,8 +227,14 @@ impl Vm for CloudHypervisorVm {
     }
 
     async fn snapshot(&self, directory: &Path) -> Result<()> {
-        let destination = serde_json::json!({"destination_url": url(&self.directory, directory)?});
-        self.api.put_json("vm.snapshot", &destination).await
+        let home = home::of(&self.directory);
+        if home == self.directory {
+            let destination = serde_json::json!({"destination_url": url(&self.directory, directory)?});
+            return self.api.put_json("vm.snapshot", &destination).await;
+        }
+        let destination = serde_json::json!({"destination_url": own_url(&home::begin_snapshot(&home)?)});
+        self.api.put_json("vm.snapshot", &destination).await?;
+        home::take_snapshot(&home, &self.directory.join(directory))
     }
 
     async fn rest_of_console(&self, keep: &mut KeepConsole<'_>) -> Result<Option<Console>> {

@@ -14,6 +14,8 @@ pub(crate) fn of(machine: Machine, spec: &VmSpec, origin: Origin<'_>) -> Vec<Str
     let mut arguments = Arguments::default();
     arguments.flags(&["-S", "-nodefaults", "-no-user-config"]);
     arguments.pair("-display", "none");
+    // QEMU's own list of system calls, on top of ours.
+    arguments.pair("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
     arguments.pair("-name", format!("guest={}", escaped(&spec.name)));
     arguments.pair("-machine", machine_name(machine));
     arguments.pair("-accel", accelerator(spec.accelerator));
@@ -148,6 +150,7 @@ mod tests {
             disks: vec![disk],
             accelerator: Accelerator::Tcg,
             cpu_left_out: Vec::new(),
+            by_descriptor: false,
             control_port: None,
         };
         let arguments = of(Machine::Q35, &spec, Origin::Boot);

@@ -9,7 +9,7 @@ use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hypeman_files::AtPath;
@@ -17,6 +17,7 @@ use qapi::qmp::{self, MigrationStatus};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
 use super::vm::QemuVm;
+use crate::home;
 use crate::hypervisor::{Error, Program, Result};
 
 /// The file of a snapshot.
@@ -56,26 +57,50 @@ impl QemuVm {
     /// Writes memory and devices of the stopped VM.
     pub(super) async fn save(&self, directory: &Path) -> Result<()> {
         self.forget_last().await?;
-        let path = self.directory.join(directory).join(FILE);
-        let file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path).at(&path)?;
         // Without a limit: nobody uses the disk for anything that would not have to wait for this.
         let parameters =
             qmp::MigrateSetParameters { max_bandwidth: Some(i64::MAX.unsigned_abs()), ..Default::default() };
         self.execute(qmp::migrate_set_parameters(parameters)).await?;
-        let uri = self.prepare(&directory.join(FILE), &file).await?;
-        let migrate = qmp::migrate { uri: Some(uri), channels: None, detach: None, resume: None };
-        self.execute(migrate).await?;
-        self.wait_until_migrated("migrate").await
+        let home = self.home();
+        let uri = match (self.file_format, &home) {
+            (FileFormat::Stream, _) => {
+                let path = self.directory.join(directory).join(FILE);
+                let mut options = OpenOptions::new();
+                let file =
+                    options.write(true).create(true).truncate(true).mode(0o600).open(&path).at(&path)?;
+                self.stream(&path, &file).await?
+            }
+            (FileFormat::Mapped, Some(home)) => self.mapped(&home::begin_snapshot(home)?.join(FILE)).await?,
+            (FileFormat::Mapped, None) => self.mapped(&directory.join(FILE)).await?,
+        };
+        self.execute(qmp::migrate { uri: Some(uri), channels: None, detach: None, resume: None }).await?;
+        self.wait_until_migrated("migrate").await?;
+        match home {
+            Some(home) if self.file_format == FileFormat::Mapped => {
+                home::take_snapshot(&home, &self.directory.join(directory))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Reads them into the VM, which was started with `-incoming defer` and stays stopped.
     pub(super) async fn restore(&self, directory: &Path) -> Result<()> {
-        let path = self.directory.join(directory).join(FILE);
-        let file = File::open(&path).at(&path)?;
-        let uri = self.prepare(&directory.join(FILE), &file).await?;
+        let uri = match (self.file_format, self.home()) {
+            (FileFormat::Stream, _) => {
+                let path = self.directory.join(directory).join(FILE);
+                let file = File::open(&path).at(&path)?;
+                self.stream(&path, &file).await?
+            }
+            (FileFormat::Mapped, Some(_)) => self.mapped(&home::restored().join(FILE)).await?,
+            (FileFormat::Mapped, None) => self.mapped(&directory.join(FILE)).await?,
+        };
         self.execute(qmp::migrate_incoming { uri: Some(uri), channels: None, exit_on_error: None }).await?;
         self.wait_until_migrated("migrate-incoming").await
+    }
+
+    /// QEMU's own directory, if it has one.
+    fn home(&self) -> Option<PathBuf> {
+        Some(home::of(&self.directory)).filter(|home| *home != self.directory)
     }
 
     /// Ends a migration that was given up. Without one this does nothing.
@@ -96,23 +121,19 @@ impl QemuVm {
         }
     }
 
-    /// Makes QEMU ready for a file that it finds at `path`, and we have open. What it is to be called.
-    async fn prepare(&self, path: &Path, file: &File) -> Result<String> {
-        match self.file_format {
-            FileFormat::Mapped => {
-                let mapped = qmp::MigrationCapabilityStatus {
-                    capability: qmp::MigrationCapability::mapped_ram,
-                    state: true,
-                };
-                self.execute(qmp::migrate_set_capabilities { capabilities: vec![mapped] }).await?;
-                Ok(format!("file:{}", path.display()))
-            }
-            FileFormat::Stream => {
-                self.send(file).at(path)?;
-                self.execute(qmp::getfd { fdname: DESCRIPTOR.to_owned() }).await?;
-                Ok(format!("fd:{DESCRIPTOR}"))
-            }
-        }
+    /// Makes QEMU ready for a file in which each page has its place. What it is to be called.
+    async fn mapped(&self, path: &Path) -> Result<String> {
+        let mapped =
+            qmp::MigrationCapabilityStatus { capability: qmp::MigrationCapability::mapped_ram, state: true };
+        self.execute(qmp::migrate_set_capabilities { capabilities: vec![mapped] }).await?;
+        Ok(format!("file:{}", path.display()))
+    }
+
+    /// Makes QEMU ready for a stream into or from a file, which it gets. What it is to be called.
+    async fn stream(&self, path: &Path, file: &File) -> Result<String> {
+        self.send(file).at(path)?;
+        self.execute(qmp::getfd { fdname: DESCRIPTOR.to_owned() }).await?;
+        Ok(format!("fd:{DESCRIPTOR}"))
     }
 
     /// Sends a descriptor, which QEMU keeps for the next `getfd`. A byte has to go with it; a space means nothing in JSON.

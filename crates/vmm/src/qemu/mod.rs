@@ -14,18 +14,19 @@ use std::path::Path;
 use std::process::Command;
 
 use async_trait::async_trait;
-use command_fds::{CommandFdExt, FdMapping};
+use command_fds::FdMapping;
+use hypeman_files::AtPath;
 
 pub use kvm::{CpuFeatures, try_features};
 
-use crate::fifo;
 use crate::findings::Findings;
 use crate::hypervisor::{Abilities, Hypervisor, Origin, Program, Result, Vmm};
-use crate::program;
+use crate::process::Start;
 use crate::socket::{self, listen};
 use crate::spec::{Accelerator, VmSpec};
 use crate::tsc::host_tsc_khz;
 use crate::vm::Vm;
+use crate::{fifo, given, home, program};
 
 /// QMP's socket.
 const QMP_SOCKET: &str = "qmp.sock";
@@ -90,29 +91,35 @@ impl Hypervisor for Qemu {
         directory: &Path,
         spec: &VmSpec,
         origin: Origin<'_>,
-    ) -> Result<Command> {
+    ) -> Result<Start> {
         self.check(spec)?;
+        let home = home::make(directory, spec)?;
         for name in [CONSOLE_IN, CONSOLE_OUT] {
-            fifo::make(&directory.join(name))?;
+            fifo::make(&home.join(name))?;
+        }
+        if let (true, Origin::Restore(snapshot)) = (spec.by_descriptor, origin) {
+            home::put_snapshot(&home, &directory.join(snapshot))?;
         }
         // Both sockets listen before QEMU starts, and QEMU inherits them: a connect never fails and never has to be
         // tried again.
-        let mut sockets =
+        let mut descriptors =
             vec![FdMapping { parent_fd: listen(&directory.join(QMP_SOCKET))?, child_fd: arguments::QMP_FD }];
         if spec.control_port.is_some() {
             let parent_fd = listen(&directory.join(CONTROL_SOCKET))?;
-            sockets.push(FdMapping { parent_fd, child_fd: arguments::CONTROL_FD });
+            descriptors.push(FdMapping { parent_fd, child_fd: arguments::CONTROL_FD });
         }
         let mut command = Command::new(&program.path);
-        command.current_dir(directory).args(arguments::of(self.machine, spec, origin));
-        command.fd_mappings(sockets).map_err(|error| program::unusable(program, error))?;
-        Ok(command)
+        command.current_dir(&home).args(arguments::of(self.machine, &given::named(spec), origin));
+        let given = given::open(spec, directory, true)?;
+        descriptors.extend(given::mappings(&given).at(directory)?);
+        Ok(Start { given, ..Start::new(command, descriptors) })
     }
 
     async fn create(&self, vmm: Vmm<'_>, spec: &VmSpec, origin: Origin<'_>) -> Result<Box<dyn Vm>> {
         let vm = vm::QemuVm::connect(vmm, spec.control_port.is_some()).await?;
         if let Origin::Restore(snapshot) = origin {
             vm.restore(snapshot).await?;
+            home::remove_snapshot(&home::of(vmm.directory));
         }
         Ok(Box::new(vm))
     }

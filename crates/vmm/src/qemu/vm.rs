@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use hypeman_files::AtPath;
 use qapi::futures::{QapiService, QmpStreamTokio};
 use qapi::qmp::{self, QmpCommand, RunState};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::OFlags;
 use tokio::io::WriteHalf;
 use tokio::net::UnixStream;
 use tokio::sync::watch;
@@ -19,6 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::events::Events;
 use super::migration::FileFormat;
 use super::{CONSOLE_IN, CONSOLE_OUT, CONTROL_SOCKET, QMP_SOCKET, registers};
+use crate::home;
 use crate::hypervisor::{Error, Result, Vmm};
 use crate::vm::{Console, KeepConsole, Paused, Vm, VmStatus};
 
@@ -123,10 +124,7 @@ impl Vm for QemuVm {
     }
 
     async fn console(&self) -> Result<Console> {
-        let open = |name: &str, flags: OFlags| {
-            let path = self.directory.join(name);
-            rustix::fs::open(&path, flags | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()).at(&path)
-        };
+        let open = |name: &str, flags: OFlags| home::open_fifo(&home::of(&self.directory).join(name), flags);
         let output = open(CONSOLE_OUT, OFlags::RDONLY)?;
         // It may be refused: all pipes of an ordinary user together may not be larger than pipe(7) tells. Then the guest has
         // to wait sooner while nobody reads.

@@ -1,14 +1,12 @@
 //! A VM as a shim would have it, on each machine that runs the test guest here.
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::rc::Rc;
 use std::time::Duration;
 
-use hypeman_files::Lock;
 use hypeman_vmm::findings::Findings;
 use hypeman_vmm::hypervisor::{Error, Origin, Program, Vmm};
 use hypeman_vmm::process::VmmProcess;
@@ -128,13 +126,12 @@ fn double(release: u32) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let double = test.ancestors().nth(2).unwrap().join("cloud-hypervisor-double");
     assert!(double.exists(), "build it first: cargo build --workspace --bins");
-    let script = double.with_file_name(format!("cloud-hypervisor-double-v{release}"));
-    // Written aside and renamed: tests run beside each other, and one may just be executing it.
-    let mut file = tempfile::NamedTempFile::new_in(double.parent().unwrap()).unwrap();
-    writeln!(file, "#!/bin/sh\nHYPEMAN_DOUBLE_RELEASE={release} exec {} \"$@\"", double.display()).unwrap();
-    file.as_file().set_permissions(std::fs::Permissions::from_mode(0o755)).unwrap();
-    file.into_temp_path().persist(&script).unwrap();
-    script
+    // Its name tells it. Linked aside and renamed: tests run beside each other, and one may just be executing it.
+    let link = double.with_file_name(format!("cloud-hypervisor-double-v{release}"));
+    let aside = tempfile::tempdir_in(double.parent().unwrap()).unwrap();
+    std::fs::hard_link(&double, aside.path().join("double")).unwrap();
+    std::fs::rename(aside.path().join("double"), &link).unwrap();
+    link
 }
 
 /// All that run here.
@@ -155,6 +152,7 @@ pub(crate) fn spec(machine: &Machine, options: &Options) -> VmSpec {
         disks: Vec::new(),
         accelerator: machine.accelerator,
         cpu_left_out: machine.cpu_left_out.clone(),
+        by_descriptor: true,
         control_port: Some("test".into()),
     }
 }
@@ -177,10 +175,10 @@ pub(crate) async fn create(
     origin: Origin<'_>,
 ) -> (Running, Result<Box<dyn Vm>, Error>) {
     let driver = hypervisor(machine.kind);
-    let mut command = driver.command(&machine.program, directory, spec, origin).unwrap();
-    command.stdin(Stdio::null());
-    let alive = Lock::acquire(&directory.join("vmm.pid")).unwrap();
-    let process = Running(Rc::new(VmmProcess::start(command, alive).unwrap()));
+    let mut start = driver.command(&machine.program, directory, spec, origin).unwrap();
+    start.command.stdin(Stdio::null());
+    let (process, []) = VmmProcess::start(start, &directory.join("vmm.pid"), []).unwrap();
+    let process = Running(Rc::new(process));
     let vmm = Vmm { program: &machine.program, directory, process: &process.0 };
     let created = driver.create(vmm, spec, origin).await;
     (process, created)

@@ -58,7 +58,7 @@ fn a_second_client_takes_the_line_over_and_it_can_be_had_back() {
         bed.vm.boot().await.unwrap();
         read(&mut bed, |bytes| bytes.ends_with(b"\n")).await;
         let _second =
-            std::os::unix::net::UnixStream::connect(bed.directory.path().join("serial.sock")).unwrap();
+            std::os::unix::net::UnixStream::connect(bed.directory.path().join("vmm/serial.sock")).unwrap();
         assert_eq!(read(&mut bed, |_| false).await, b"", "the first is closed");
         assert!(hypeman_files::is_held(&bed.directory.path().join("vmm.pid")).unwrap(), "and the VMM lives");
         bed.console = bed.vm.console().await.unwrap();

@@ -1,0 +1,84 @@
+//! What a VMM's process does between fork(2) and execve(2). It may make system calls, and nothing that needs memory or a lock
+//! (signal-safety(7)).
+#![allow(unsafe_code)] // descriptors that are handed over by their numbers, and a system call
+
+use std::io::{Error, Result};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+
+use rustix::mount::{MountPropagationFlags, MoveMountFlags};
+use rustix::process::{Resource, Rlimit};
+use rustix::thread::{CapabilitySet, CapabilitySets, UnshareFlags};
+use seccompiler::BpfProgram;
+
+use crate::calls;
+use crate::user::User;
+
+/// Where the child finds the list of its cgroup's members.
+pub(crate) const CGROUP_FD: i32 = 12;
+/// Where it finds the mount with its devices.
+pub(crate) const DEVICES_FD: i32 = 13;
+/// Where it finds Landlock's rules.
+pub(crate) const RULES_FD: i32 = 14;
+
+/// The walls that it walks into.
+#[derive(Debug)]
+pub struct Child {
+    pub(crate) cgroup: bool,
+    pub(crate) devices: bool,
+    pub(crate) rules: bool,
+    /// Only root can become another.
+    pub(crate) user: Option<User>,
+    pub(crate) filters: Vec<BpfProgram>,
+}
+
+impl Child {
+    /// Confines the calling process, for good.
+    ///
+    /// # Errors
+    /// When one of the walls that were prepared does not stand; the program is not to be run then.
+    ///
+    /// # Safety
+    /// To be called once, in a child that was just forked, in which the descriptors of the confinement lie at their numbers.
+    pub unsafe fn enter(&mut self) -> Result<()> {
+        // SAFETY: the caller promises that it lies there and that nobody else has taken it.
+        let take = |number| unsafe { OwnedFd::from_raw_fd(number) };
+        if self.cgroup {
+            rustix::io::write(take(CGROUP_FD), b"0\n")?; // itself (cgroups(7))
+        }
+        if self.devices {
+            enter_namespaces(&take(DEVICES_FD))?;
+        }
+        // A dump would have the guest's memory in it.
+        rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+        if let Some(user) = &self.user {
+            user.become_it()?;
+        }
+        let none = CapabilitySet::empty();
+        rustix::thread::set_capabilities(
+            None,
+            CapabilitySets { effective: none, permitted: none, inheritable: none },
+        )?;
+        rustix::thread::set_no_new_privs(true)?;
+        if self.rules {
+            restrict(&take(RULES_FD))?;
+        }
+        self.filters.iter_mut().try_for_each(calls::apply)
+    }
+}
+
+/// A view of the host without its network, its queues and its devices, but for those that lie in `devices`.
+fn enter_namespaces(devices: &OwnedFd) -> Result<()> {
+    let flags = UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS | UnshareFlags::NEWNET;
+    // SAFETY: it has the side effects of unshare(2) on a process of one thread that shares nothing with another one by its flags.
+    unsafe { rustix::thread::unshare_unsafe(flags) }?;
+    // What is mounted here is nobody else's to see.
+    rustix::mount::mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    Ok(rustix::mount::move_mount(devices.as_fd(), c"", rustix::fs::CWD, c"/dev", flags)?)
+}
+
+fn restrict(ruleset: &OwnedFd) -> Result<()> {
+    // SAFETY: landlock_restrict_self(2) takes a descriptor and flags, and touches no memory.
+    let restricted = unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0) };
+    if restricted == 0 { Ok(()) } else { Err(Error::last_os_error()) }
+}

@@ -1,0 +1,84 @@
+//! The files that a VMM gets as descriptors: its kernel, its initramfs and its disks. It finds them below /proc/self/fd, whatever it may
+//! and may not reach by their names.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use command_fds::FdMapping;
+use hypeman_files::AtPath;
+use rustix::fs::OFlags;
+
+use crate::hypervisor::Result;
+use crate::spec::VmSpec;
+
+/// The kernel's number in the VMM.
+const KERNEL: i32 = 32;
+
+/// The initramfs's number.
+const INITRAMFS: i32 = 33;
+
+/// The first disk's number.
+const FIRST_DISK: i32 = 34;
+
+/// A file that a VMM gets.
+#[derive(Debug)]
+pub struct Given {
+    /// The open file.
+    pub file: File,
+    /// Its number in the VMM.
+    number: i32,
+    /// Whether the VMM may write.
+    pub writable: bool,
+}
+
+/// Where the VMM finds a disk.
+#[must_use]
+pub fn disk(index: usize) -> PathBuf {
+    (FIRST_DISK..).nth(index).map_or_else(PathBuf::new, named_by)
+}
+
+fn named_by(number: i32) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{number}"))
+}
+
+/// The specification as the VMM is told it.
+pub(crate) fn named(spec: &VmSpec) -> VmSpec {
+    let mut named = spec.clone();
+    if spec.by_descriptor {
+        named.kernel = named_by(KERNEL);
+        named.initramfs = spec.initramfs.as_ref().map(|_| named_by(INITRAMFS));
+        named.disks.iter_mut().enumerate().for_each(|(index, found)| found.path = disk(index));
+    }
+    named
+}
+
+/// Opens the files of a VM in `directory`; what it boots from only for a VMM that reads it.
+pub(crate) fn open(spec: &VmSpec, directory: &Path, reads_kernel: bool) -> Result<Vec<Given>> {
+    if !spec.by_descriptor {
+        return Ok(Vec::new());
+    }
+    let mut files: Vec<(i32, &Path, bool)> = Vec::new();
+    if reads_kernel {
+        files.push((KERNEL, &spec.kernel, false));
+        files.extend(spec.initramfs.as_deref().map(|path| (INITRAMFS, path, false)));
+    }
+    files
+        .extend((FIRST_DISK..).zip(&spec.disks).map(|(number, disk)| (number, &*disk.path, !disk.read_only)));
+    let open = |(number, path, writable): (i32, &Path, bool)| {
+        let path = directory.join(path);
+        let mut options = OpenOptions::new();
+        // Not by a link: we make none there.
+        let no_link = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or(0);
+        let file = options.read(true).write(writable).custom_flags(no_link).open(&path).at(&path)?;
+        Ok(Given { file, number, writable })
+    };
+    files.into_iter().map(open).collect()
+}
+
+/// Where the VMM gets them.
+pub(crate) fn mappings(given: &[Given]) -> std::io::Result<Vec<FdMapping>> {
+    let mapping =
+        |given: &Given| Ok(FdMapping { parent_fd: given.file.try_clone()?.into(), child_fd: given.number });
+    given.iter().map(mapping).collect()
+}
