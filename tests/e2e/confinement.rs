@@ -15,6 +15,8 @@ use crate::promises;
 
 promises! {
     [QEMU]
+        a_vmm_that_was_taken_over_gets_nothing,
+        what_confines_a_vm_is_told_and_strict_means_all_of_it,
         a_caller_s_secrets_do_not_live_on_in_shim_and_vmm,
         all_below_the_data_directory_is_its_owner_s_alone;
     []
@@ -55,6 +57,99 @@ fn a_caller_s_secrets_do_not_live_on_in_shim_and_vmm() {
         let open: Vec<_> = open.filter_map(|entry| std::fs::read_link(entry.path()).ok()).collect();
         assert!(!open.contains(&PathBuf::from("/etc/passwd")), "{process}: {open:?}");
     }
+}
+
+/// The program that tries to get out, in QEMU's place.
+fn intruder() -> PathBuf {
+    Bed::new(Path::new("")).hypeman.with_file_name("escaped-vmm")
+}
+
+fn a_vmm_that_was_taken_over_gets_nothing() {
+    let bed = bed();
+    let victim = Instance::run(bed, "victim", &["--accel", "tcg", "--kernel", testguest()]);
+    let at = |path: &str| victim.directory().join(path).display().to_string();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let mut victims = vec![format!("port={}", listener.local_addr().expect("its address").port())];
+    victims.extend(
+        ["instance.json", "kernel", "logs/app.log", "vmm.pid", "vmm/console.out"]
+            .map(|path| format!("file={}", at(path))),
+    );
+    victims.extend(["", "vmm", "../..", "disks"].map(|path| format!("list={}", at(path))));
+    victims.extend(["shim.sock", "qmp.sock"].map(|path| format!("socket={}", at(path))));
+    // Where others may be found by a relative path, and by the process of the same user.
+    victims.extend(
+        ["file=../instance.json", "file=../launch.json", "list=..", "socket=../shim.sock"].map(str::to_owned),
+    );
+    victims.extend(["shim", "vmm"].map(|process| format!("process={}", victim.pid(process))));
+    let cmdline = victims.join(" ");
+    bed.ok(&[
+        "create",
+        "--name",
+        "intruder",
+        "--accel",
+        "tcg",
+        "--kernel",
+        testguest(),
+        "--cmdline",
+        &cmdline,
+    ]);
+    let vm = Instance::named(bed, "intruder");
+    let outcome = bed.clone().with("HYPEMAN_QEMU", intruder()).run(&["start", "intruder"]);
+    assert_eq!(outcome.code, 1, "it is no VMM: {outcome:?}");
+    let log = std::fs::read_to_string(vm.directory().join("vmm/report")).expect("its report");
+    assert!(log.contains("escaped-vmm is done"), "{log}");
+    let got: Vec<&str> =
+        log.lines().filter(|line| line.contains("GOT ") || line.contains("LACKS ")).collect();
+    assert!(got.is_empty(), "{got:#?}\n{log}");
+    assert!(log.matches("has ").count() >= 5, "what is its own it can use: {log}");
+    victim.prints();
+}
+
+fn what_confines_a_vm_is_told_and_strict_means_all_of_it() {
+    let bed = bed();
+    let vm = Instance::run(bed, "confined", &["--accel", "tcg", "--kernel", testguest()]);
+    let told = bed.inspect("confined")["run"]["confinement"].clone();
+    let told = told.as_array().expect("measures");
+    let missing: Vec<&str> = told
+        .iter()
+        .filter(|measure| measure["missing"].is_string())
+        .filter_map(|m| m["measure"].as_str())
+        .collect();
+    for measure in ["landlock", "seccomp", "no-new-privileges", "user"] {
+        assert!(!missing.contains(&measure), "{told:#?}");
+    }
+    let status = std::fs::read_to_string(format!("/proc/{}/status", vm.pid("vmm"))).expect("its status");
+    let line = |name: &str| {
+        status.lines().find_map(|line| line.strip_prefix(name)).expect("a line").trim().to_owned()
+    };
+    assert_eq!(
+        (line("CapEff:"), line("CapPrm:"), line("NoNewPrivs:")),
+        ("0".repeat(16), "0".repeat(16), "1".to_owned())
+    );
+    if rustix::process::geteuid().is_root() {
+        assert!(!line("Uid:").starts_with('0'), "{status}");
+    }
+    let arguments =
+        std::fs::read_to_string(format!("/proc/{}/cmdline", vm.pid("vmm"))).expect("its arguments");
+    assert!(
+        arguments
+            .contains("-sandbox\0on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny")
+    );
+    let doctor = bed.run(&["doctor", "--format", "json"]).stdout;
+    assert!(doctor.contains("confine landlock") && doctor.contains("confine cgroup"), "{doctor}");
+    bed.ok(&["create", "--confine", "strict", "--name", "strict", "--accel", "tcg", "--kernel", testguest()]);
+    let _strict = Instance::named(bed, "strict");
+    if missing.is_empty() {
+        bed.ok(&["start", "strict"]);
+    } else {
+        bed.fails(&["start", "strict"], &[missing[0], "--confine auto"]);
+        assert_eq!(bed.inspect("strict")["state"], "Created");
+    }
+    let off =
+        ["run", "-d", "--confine", "off", "--name", "unconfined", "--accel", "tcg", "--kernel", testguest()];
+    bed.ok(&off);
+    let _unconfined = Instance::named(bed, "unconfined");
+    assert_eq!(bed.inspect("unconfined")["run"].get("confinement"), None);
 }
 
 /// All below a directory, itself included.

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use testguest::Options;
 use testguest::check::Sequence;
 
+use crate::wait::eventually;
+
 /// All files of the log, oldest first.
 #[must_use]
 pub fn files(app_log: &Path) -> Vec<PathBuf> {
@@ -16,13 +18,18 @@ pub fn files(app_log: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The whole log, oldest byte first.
+/// The whole log, oldest byte first. While it is rotated there is no newest file for an instant.
 ///
 /// # Panics
-/// When a file cannot be read.
+/// When a file cannot be read, or there is none for long.
 #[must_use]
 pub fn whole(app_log: &Path) -> Vec<u8> {
-    files(app_log).iter().flat_map(|file| std::fs::read(file).expect("read a log")).collect()
+    let read = || match files(app_log).iter().map(std::fs::read).collect::<std::io::Result<Vec<_>>>() {
+        Ok(parts) => Some(parts.concat()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => panic!("read a log: {error}"),
+    };
+    eventually("a log", read)
 }
 
 /// The parts of a test guest's log that its boots have printed: each begins with line 0.

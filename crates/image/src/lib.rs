@@ -26,6 +26,7 @@ mod pax;
 mod platform;
 mod progress;
 mod pull;
+mod registry;
 mod source;
 mod spool;
 mod store;

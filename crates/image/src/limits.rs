@@ -50,6 +50,12 @@ pub(crate) const MOST_MEMBERS: usize = 100_000;
 /// Largest JSON document of an image in bytes.
 pub(crate) const MOST_DOCUMENT: u64 = 8 << 20;
 
+/// Largest manifest or index of a registry in bytes, as the registry `distribution` has it.
+pub(crate) const MOST_MANIFEST: u64 = 4 << 20;
+
+/// Largest token or error of a registry in bytes.
+pub(crate) const MOST_ANSWER: u64 = 1 << 20;
+
 /// Most memory that a decompressor may take, in bytes. `xz -9` takes 65 MiB, `zstd --long` 128 MiB.
 pub(crate) const DECOMPRESSOR: u64 = 130 << 20;
 

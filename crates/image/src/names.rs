@@ -31,13 +31,13 @@ pub(crate) fn full(reference: &str) -> Result<String> {
 
 /// Parses a reference by the grammar of distribution
 /// (<https://pkg.go.dev/github.com/distribution/reference>).
-pub(crate) fn parse(reference: &str) -> Result<oci_client::Reference> {
-    let parsed = oci_client::Reference::try_from(reference);
+pub(crate) fn parse(reference: &str) -> Result<oci_spec::distribution::Reference> {
+    let parsed = oci_spec::distribution::Reference::try_from(reference);
     parsed.map_err(|error| Error::Reference { reference: reference.to_owned(), reason: error.to_string() })
 }
 
 /// The whole name, when the digest in it, if there is one, is that of the image which shall have it.
-pub(crate) fn check_digest(name: &oci_client::Reference, digest: &str) -> Result<String> {
+pub(crate) fn check_digest(name: &oci_spec::distribution::Reference, digest: &str) -> Result<String> {
     match name.digest() {
         Some(named) if named != digest => {
             let reason = format!("its digest is not that of the image, which is {digest}");

@@ -41,7 +41,7 @@ impl Store {
     pub fn pull(&self, reference: &str, progress: &dyn Progress) -> Result<Image> {
         let full = names::parse(reference)?;
         let staging = Draft::begin(&self.images)?;
-        let source = pull::pull(&full, staging.path(), progress)?;
+        let source = pull::pull(&full, staging.path(), self.most, progress)?;
         self.adopt(&source, &[full.whole()], staging, progress)
     }
 

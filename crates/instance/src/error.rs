@@ -141,6 +141,16 @@ pub enum Error {
         /// What KVM lacks here.
         why: String,
     },
+    /// Its VMM is to be confined strictly, and this host cannot give all of it.
+    #[error(
+        "instance {name} could not be started: the VMM cannot be confined as strictly as was asked for: {missing}"
+    )]
+    NotConfined {
+        /// The instance's name.
+        name: String,
+        /// What cannot be had, and why.
+        missing: String,
+    },
     /// A file or directory could not be used.
     #[error(transparent)]
     Files(#[from] hypeman_files::Error),

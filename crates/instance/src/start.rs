@@ -10,6 +10,7 @@ use std::process::Child;
 use std::time::Duration;
 
 use command_fds::{CommandFdExt, FdMapping};
+use hypeman_confine::Strictness;
 use hypeman_files::{AtPath, Lock, write_disk};
 use hypeman_guest::config::{self, GuestConfig, Mode};
 use hypeman_guest::{CONTROL_PORT, disk, status};
@@ -132,6 +133,7 @@ pub(crate) fn become_starter(instance: &Instance, begin: Begin) -> Result<Option
 /// Resolves a record to what holds on this host now, and writes the disks of this start.
 fn prepare(store: &Store, instance: &Instance, programs: &Programs) -> Result<Launch> {
     let record = &instance.record;
+    check_confinement(record)?;
     let findings = Findings::in_directory(store.data_dir());
     let settings = &record.settings;
     let program =
@@ -169,6 +171,20 @@ fn prepare(store: &Store, instance: &Instance, programs: &Programs) -> Result<La
         confine: record.settings.confine,
         envelope: Envelope::of::<Launch>(),
     })
+}
+
+/// Refuses a VM that is to be confined as this host cannot. What only its start can show the shim refuses.
+fn check_confinement(record: &Record) -> Result<()> {
+    if record.settings.confine != Strictness::Strict {
+        return Ok(());
+    }
+    let missing = hypeman_confine::survey().into_iter();
+    let missing: Vec<String> =
+        missing.filter_map(|measure| Some(format!("{}: {}", measure.measure, measure.missing?))).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Error::NotConfined { name: record.name.clone(), missing: missing.join("; ") })
 }
 
 /// What to do when the guest reboots. A system is booted again, as everywhere; of anything else a reboot is the end.
