@@ -47,12 +47,18 @@ bench:
 	cargo build --release --workspace --bins
 	cargo bench --workspace
 
-# Ten million inputs for what reads a snapshot's configuration. Needs a nightly compiler; installs cargo-fuzz below target.
+# Ten million inputs for each of those who read what strangers write: archives, a guest's status disk, the shim's socket, a snapshot's
+# configuration. Needs a nightly compiler and a C++ one; installs cargo-fuzz below target.
+FUZZ := archive status_disk shim_protocol snapshot_config
+RUNS ?= 10000000
 fuzz:
 	@command -v target/tools/bin/cargo-fuzz >/dev/null || cargo install cargo-fuzz --root target/tools
-	@mkdir -p target/fuzz/corpus
-	PATH="$(CURDIR)/target/tools/bin:$$PATH" cargo +nightly fuzz run --sanitizer none --target-dir target/fuzz \
-		snapshot_config target/fuzz/corpus fuzz/seeds/snapshot_config -- -runs=10000000 -max_len=4096
+	for target in $(FUZZ); do \
+		mkdir -p target/fuzz/corpus/$$target && \
+		PATH="$(CURDIR)/target/tools/bin:$$PATH" cargo +nightly fuzz run --sanitizer none --target-dir target/fuzz \
+			$$target target/fuzz/corpus/$$target fuzz/seeds/$$target -- \
+			-runs=$(RUNS) -max_len=8192 -rss_limit_mb=256 -timeout=10 || exit 1; \
+	done
 
 # Puts the two binaries side by side, where hypeman looks for its init.
 PREFIX ?= /usr/local

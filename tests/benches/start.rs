@@ -34,31 +34,33 @@ fn main() {
         Some(lacking) => println!("SKIPPED start with KVM: {lacking}\n"),
     }
     println!(
-        "| start, median of {ROUNDS} (tcg) and {ROUNDS_WITH_KVM} (kvm) | by hand | hypeman run -d | ratio |\n|---|---|---|---|"
+        "| start, median of {ROUNDS} (tcg) and {ROUNDS_WITH_KVM} (kvm) | by hand | hypeman run -d | ratio | of it for confinement |\n|---|---|---|---|---|"
     );
     for accel in accelerators {
         let scratch = tempfile::tempdir().expect("a directory");
         let bed = Bed::new(scratch.path());
         // One after the other in turn, so that both meet the same weather.
-        let (mut hand, mut ours) = (Vec::new(), Vec::new());
+        let (mut hand, mut ours, mut unconfined) = (Vec::new(), Vec::new(), Vec::new());
         for round in 0..if accel == "kvm" { ROUNDS_WITH_KVM } else { ROUNDS } {
             hand.push(by_hand(scratch.path(), accel));
-            ours.push(by_hypeman(&bed, accel, round));
+            ours.push(by_hypeman(&bed, accel, round, "auto"));
+            unconfined.push(by_hypeman(&bed, accel, round, "off"));
         }
-        row(&format!("to the VMM's process ({accel})"), &hand, &ours, |times| times.process);
-        row(&format!("to the first byte on disk ({accel})"), &hand, &ours, |times| times.first_byte);
+        row(&format!("to the VMM's process ({accel})"), [&hand, &ours, &unconfined], |times| times.process);
+        row(&format!("to the first byte on disk ({accel})"), [&hand, &ours, &unconfined], |times| {
+            times.first_byte
+        });
     }
     weight();
 }
 
-fn row(name: &str, hand: &[Times], ours: &[Times], pick: impl Fn(&Times) -> Duration) {
-    let median = |times: &[Times]| {
+fn row(name: &str, series: [&[Times]; 3], pick: impl Fn(&Times) -> Duration) {
+    let [hand, ours, unconfined] = series.map(|times| {
         let mut sorted: Vec<Duration> = times.iter().map(&pick).collect();
         sorted.sort();
         sorted[sorted.len() / 2].as_secs_f64() * 1000.0
-    };
-    let (hand, ours) = (median(hand), median(ours));
-    println!("| {name} | {hand:.1} ms | {ours:.1} ms | {:.2} |", ours / hand);
+    });
+    println!("| {name} | {hand:.1} ms | {ours:.1} ms | {:.2} | {:+.1} ms |", ours / hand, ours - unconfined);
 }
 
 fn cmdline() -> String {
@@ -95,8 +97,8 @@ fn by_hand(scratch: &Path, accel: &str) -> Times {
     Times { process, first_byte }
 }
 
-fn by_hypeman(bed: &Bed, accel: &str, round: usize) -> Times {
-    let name = format!("start-{accel}-{round}");
+fn by_hypeman(bed: &Bed, accel: &str, round: usize, confine: &str) -> Times {
+    let name = format!("start-{accel}-{round}-{confine}");
     let cmdline = cmdline();
     let arguments = [
         "run",
@@ -105,6 +107,8 @@ fn by_hypeman(bed: &Bed, accel: &str, round: usize) -> Times {
         &name,
         "--accel",
         accel,
+        "--confine",
+        confine,
         "--memory",
         "32m",
         "--kernel",

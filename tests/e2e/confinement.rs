@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use command_fds::{CommandFdExt, FdMapping};
 use hypeman_tests::bed::Bed;
-use hypeman_tests::fixtures::{bed, testguest};
-use hypeman_tests::needs::QEMU;
+use hypeman_tests::fixtures::{bed, busybox, busybox_tar, kernel, testguest};
+use hypeman_tests::needs::{BUSYBOX, QEMU};
 use hypeman_tests::vm::Instance;
+use hypeman_tests::wait::until;
 
 use crate::promises;
 
@@ -19,6 +20,9 @@ promises! {
         what_confines_a_vm_is_told_and_strict_means_all_of_it,
         a_caller_s_secrets_do_not_live_on_in_shim_and_vmm,
         all_below_the_data_directory_is_its_owner_s_alone;
+    [QEMU, BUSYBOX]
+        all_of_it_can_be_had_on_an_ordinary_kernel,
+        a_secret_of_an_instance_is_in_no_argument_list_and_in_no_log;
     []
         directories_of_older_releases_are_closed,
         what_comes_from_outside_is_printed_escaped;
@@ -150,6 +154,44 @@ fn what_confines_a_vm_is_told_and_strict_means_all_of_it() {
     bed.ok(&off);
     let _unconfined = Instance::named(bed, "unconfined");
     assert_eq!(bed.inspect("unconfined")["run"].get("confinement"), None);
+}
+
+fn all_of_it_can_be_had_on_an_ordinary_kernel() {
+    let bed = bed();
+    kernel();
+    let scratch = tempfile::tempdir().expect("a directory");
+    let tar = scratch.path().join("probe.tar");
+    std::fs::copy(busybox_tar(), &tar).expect("copy");
+    let built = Bed::new(Path::new("")).hypeman;
+    let mut append = std::process::Command::new("tar");
+    append.arg("-C").arg(built.parent().expect("a directory")).arg("-rf").arg(&tar).arg("strict-probe");
+    assert!(append.status().expect("tar").success());
+    bed.ok(&["image", "import", "--name", "strict-probe", tar.to_str().expect("UTF-8")]);
+    let outcome = bed.run(&["run", "--rm", "--memory", "512m", "strict-probe", "/strict-probe"]);
+    let told = &outcome.stdout;
+    for word in ["memory: limited", "threads: limited", "cgroup removed: true", "strict-probe is done"] {
+        assert!(told.contains(word) && !told.contains("removed: false"), "{word}: {outcome:?}");
+    }
+}
+
+fn a_secret_of_an_instance_is_in_no_argument_list_and_in_no_log() {
+    const SECRET: &str = "correct-horse-battery-staple";
+    let bed = bed();
+    let scratch = tempfile::tempdir().expect("a directory");
+    let env = scratch.path().join("env");
+    std::fs::write(&env, format!("PASSWORD={SECRET}\n")).expect("write");
+    let arguments = ["--env-file", env.to_str().expect("UTF-8"), busybox(), "sleep", "1000"];
+    let vm = Instance::run(bed, "secretive", &arguments);
+    until("its program runs", || vm.state() == "Running");
+    let says_it =
+        |path: &Path| String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).contains(SECRET);
+    let processes =
+        std::fs::read_dir("/proc").expect("/proc").flatten().map(|process| process.path().join("cmdline"));
+    let logs = all_below(&vm.directory().join("logs"));
+    let found: Vec<PathBuf> = processes.chain(logs).filter(|path| says_it(path)).collect();
+    assert!(found.is_empty(), "{found:?}");
+    let environment = |process: &str| PathBuf::from(format!("/proc/{}/environ", vm.pid(process)));
+    assert!(!says_it(&environment("shim")) && !says_it(&environment("vmm")));
 }
 
 /// All below a directory, itself included.

@@ -58,7 +58,7 @@ fn free(path: &Path) -> u64 {
 }
 
 /// Bytes of all files, those with several names once for each.
-fn total(tree: &Tree) -> u64 {
+pub(crate) fn total(tree: &Tree) -> u64 {
     let mut total = 0_u64;
     let Ok(()) = tree.visit(&mut |_, _, _, entry| {
         if let Kind::File(Location { size, .. }) = entry.kind {

@@ -73,7 +73,7 @@ fn kind(what: &str, tar: &File) -> Result<Kind> {
 }
 
 /// Where the members of an archive lie in it.
-fn members(what: &str, path: &Path, tar: Rc<File>) -> Result<BTreeMap<String, Span>> {
+pub(crate) fn members(what: &str, path: &Path, tar: Rc<File>) -> Result<BTreeMap<String, Span>> {
     let broken = |error: std::io::Error| content(what, error);
     let mut members = BTreeMap::new();
     let mut links = Vec::new();

@@ -33,6 +33,9 @@ mod store;
 mod tool;
 mod tree;
 
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
+
 pub use config::{Changes, Config};
 pub use error::{Error, Result};
 pub use image::Image;

@@ -1,7 +1,8 @@
 //! Removal: a directory that is renamed out of sight first, so that nobody meets half an instance.
 
 use hypeman_files::{Existing, Lock};
-use hypeman_record::names;
+use hypeman_record::run::Run;
+use hypeman_record::{format, names};
 
 use crate::error::{Error, Needs, Result};
 use crate::observe::{self, Holder};
@@ -29,6 +30,11 @@ pub fn remove(instance: &Instance, force: bool) -> Result<()> {
             Err(Error::NotFound(_)) if force => return Ok(()),
             lock => lock?,
         };
+        // Of one whose shim was killed nobody else has done so.
+        if let Ok(Some(Run { cgroup: Some(cgroup), .. })) = format::read(&instance.directory.join(names::RUN))
+        {
+            hypeman_confine::cgroup::remove(&cgroup);
+        }
         return match hypeman_files::remove_directory(&instance.directory, &lock) {
             Err(error) if force && error.is_not_found() => Ok(()),
             removed => Ok(removed?),

@@ -12,6 +12,12 @@ use hypeman_guest::status::{DISK_SIZE, Status};
 pub fn read(path: &Path) -> Option<Status> {
     let mut bytes = Vec::new();
     File::open(path).ok()?.take(DISK_SIZE).read_to_end(&mut bytes).ok()?;
+    parse(&bytes)
+}
+
+/// The report in what stands on the disk.
+#[must_use]
+pub fn parse(bytes: &[u8]) -> Option<Status> {
     let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
     serde_json::from_slice(&bytes[..end]).ok()
 }

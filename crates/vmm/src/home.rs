@@ -39,13 +39,18 @@ pub(crate) fn make(directory: &Path, spec: &VmSpec) -> Result<PathBuf> {
     Ok(home)
 }
 
-/// Puts the files of a snapshot, except what we alone have a use for, where the VMM finds them. The same files: they are not copied.
-pub(crate) fn put_snapshot(home: &Path, snapshot: &Path) -> Result<()> {
+/// Puts those of the files of a snapshot that the VMM has written where it finds them. The same files: they are not copied. What else lies
+/// there is ours, and not to be another's to change.
+pub(crate) fn put_snapshot(home: &Path, snapshot: &Path, names: &[&str]) -> Result<()> {
     let restored = home.join(RESTORED);
     std::fs::create_dir(&restored).at(&restored)?;
-    for file in hypeman_files::entries(snapshot)? {
-        let target = restored.join(file.file_name().unwrap_or_default());
-        std::fs::hard_link(&file, &target).at(&target)?;
+    for name in names {
+        match std::fs::hard_link(snapshot.join(name), restored.join(name)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Ok(Err(error).at(&restored)?);
+            }
+            _ => {} // which of them there are is the VMM's to say
+        }
     }
     Ok(())
 }

@@ -39,6 +39,9 @@ const EVENTS_FD: i32 = 4;
 /// The serial line's socket, which Cloud Hypervisor makes.
 pub const SERIAL_SOCKET: &str = "serial.sock";
 
+/// The files of a snapshot (`vmm/src/migration/mod.rs`, `vmm/src/memory_manager.rs`).
+const SNAPSHOT: [&str; 3] = ["config.json", "state.json", "memory-ranges"];
+
 /// So many bytes have to be free before glibc gives any back, which it does when a thread frees memory, and then it opens
 /// /proc/sys/vm/overcommit_memory. Before cloud-hypervisor#8646 (after v53.0) not each thread's seccomp filter allows that, and the
 /// VMM is gone: real v51.1 ended so in one of fifty standbys.
@@ -71,7 +74,7 @@ impl Hypervisor for CloudHypervisor {
         let home = home::make(directory, spec)?;
         socket::remove(&home.join(SERIAL_SOCKET))?;
         if let (true, Origin::Restore(snapshot)) = (spec.by_descriptor, origin) {
-            home::put_snapshot(&home, &directory.join(snapshot))?;
+            home::put_snapshot(&home, &directory.join(snapshot), &SNAPSHOT)?;
         }
         let mut command = Command::new(&program.path);
         command.current_dir(&home);

@@ -21,7 +21,7 @@ use crate::home;
 use crate::hypervisor::{Error, Program, Result};
 
 /// The file of a snapshot.
-const FILE: &str = "memory";
+pub(super) const FILE: &str = "memory";
 
 /// By what name QEMU knows its descriptor.
 const DESCRIPTOR: &str = "snapshot";

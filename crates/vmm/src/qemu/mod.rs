@@ -98,7 +98,7 @@ impl Hypervisor for Qemu {
             fifo::make(&home.join(name))?;
         }
         if let (true, Origin::Restore(snapshot)) = (spec.by_descriptor, origin) {
-            home::put_snapshot(&home, &directory.join(snapshot))?;
+            home::put_snapshot(&home, &directory.join(snapshot), &[migration::FILE])?;
         }
         // Both sockets listen before QEMU starts, and QEMU inherits them: a connect never fails and never has to be
         // tried again.
