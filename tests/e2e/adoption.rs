@@ -115,7 +115,8 @@ fn upgrade_twenty_times(name: &str, arguments: &[&str]) {
     let options = guest.options();
     let vm = guest.run();
     let (directory, log, vmm) = (vm.directory(), vm.log(), vm.pid("vmm"));
-    let wait = bed.command(&["wait", name]).stdout(Stdio::piped()).spawn().expect("hypeman wait");
+    let mut wait = bed.command(&["wait", name]);
+    let wait = wait.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("hypeman wait");
     for _ in 0..20 {
         let before = whole(&log).len();
         until("the log grows", || whole(&log).len() > before + 5000);
@@ -130,7 +131,8 @@ fn upgrade_twenty_times(name: &str, arguments: &[&str]) {
     assert_eq!(bed.ok(&["upgrade-shims"]), "", "all are of this program");
     bed.ok(&["stop", "-t", "0", name]);
     let waited = wait.wait_with_output().expect("its end");
-    assert_eq!(String::from_utf8_lossy(&waited.stdout).trim(), "137");
+    let words = String::from_utf8_lossy(&waited.stderr);
+    assert_eq!((String::from_utf8_lossy(&waited.stdout).trim(), &*words), ("137", ""));
     assert_whole(&log, &options);
     let told = bed.ok(&["logs", "--source", "hypeman", name]);
     assert!(!told.contains("missing"), "{told}");

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use command_fds::{CommandFdExt, FdMapping};
 use hypeman_tests::bed::Bed;
 use hypeman_tests::fixtures::{bed, busybox, busybox_tar, kernel, testguest};
-use hypeman_tests::needs::{BUSYBOX, QEMU};
+use hypeman_tests::needs::{BUSYBOX, Need, QEMU, find};
 use hypeman_tests::vm::Instance;
 use hypeman_tests::wait::until;
 
@@ -20,6 +20,7 @@ promises! {
         what_confines_a_vm_is_told_and_strict_means_all_of_it,
         a_caller_s_secrets_do_not_live_on_in_shim_and_vmm,
         all_below_the_data_directory_is_its_owner_s_alone;
+    [QEMU, Need::Root] a_program_that_only_root_can_reach_runs_all_the_same;
     [QEMU, BUSYBOX]
         all_of_it_can_be_had_on_an_ordinary_kernel,
         a_secret_of_an_instance_is_in_no_argument_list_and_in_no_log;
@@ -172,6 +173,25 @@ fn all_of_it_can_be_had_on_an_ordinary_kernel() {
     for word in ["memory: limited", "threads: limited", "cgroup removed: true", "strict-probe is done"] {
         assert!(told.contains(word) && !told.contains("removed: false"), "{word}: {outcome:?}");
     }
+}
+
+fn a_program_that_only_root_can_reach_runs_all_the_same() {
+    let bed = bed();
+    let scratch = tempfile::tempdir().expect("a directory");
+    let qemu = scratch.path().join("qemu");
+    let real = find("qemu-system-x86_64").expect("QEMU");
+    std::fs::write(&qemu, format!("#!/bin/sh\nexec {} \"$@\"\n", real.display())).expect("write");
+    std::fs::set_permissions(&qemu, PermissionsExt::from_mode(0o755)).expect("chmod");
+    std::fs::set_permissions(scratch.path(), PermissionsExt::from_mode(0o700)).expect("chmod");
+    let vm = Instance::run(bed, "roots", &["--accel", "tcg", "--kernel", testguest()]);
+    bed.ok(&["kill", "roots"]); // from now on its files are the user's
+    bed.clone().with("HYPEMAN_QEMU", &qemu).ok(&["start", "roots"]);
+    vm.prints();
+    let told = bed.inspect("roots")["run"]["confinement"].clone();
+    let user =
+        told.as_array().expect("measures").iter().find(|measure| measure["measure"] == "user").expect("one");
+    let why = user["missing"].as_str().expect("it cannot be had");
+    assert!(why.contains(scratch.path().to_str().expect("UTF-8")), "{why}");
 }
 
 fn a_secret_of_an_instance_is_in_no_argument_list_and_in_no_log() {

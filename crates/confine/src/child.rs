@@ -28,6 +28,8 @@ pub struct Child {
     pub(crate) rules: bool,
     /// Only root can become another.
     pub(crate) user: Option<User>,
+    /// What it keeps of root's powers.
+    pub(crate) capabilities: CapabilitySet,
     pub(crate) filters: Vec<BpfProgram>,
 }
 
@@ -53,11 +55,9 @@ impl Child {
         if let Some(user) = &self.user {
             user.become_it()?;
         }
-        let none = CapabilitySet::empty();
-        rustix::thread::set_capabilities(
-            None,
-            CapabilitySets { effective: none, permitted: none, inheritable: none },
-        )?;
+        let (kept, none) = (self.capabilities, CapabilitySet::empty());
+        let kept = CapabilitySets { effective: kept, permitted: kept, inheritable: none };
+        rustix::thread::set_capabilities(None, kept)?;
         rustix::thread::set_no_new_privs(true)?;
         if self.rules {
             restrict(&take(RULES_FD))?;

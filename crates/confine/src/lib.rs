@@ -14,6 +14,7 @@ mod user;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
 
 pub use child::Child;
@@ -123,10 +124,17 @@ pub fn prepare(needs: &Needs<'_>, strictness: Strictness) -> Result<Confinement,
     };
     let filters = calls::filters(needs.io_uring);
     let group = cgroup::make(needs.name, needs.memory, needs.threads);
-    let privileges: Result<(), String> = Ok(());
+    // The VM's files may be the user's already, also for a root who cannot become that user now.
+    let is_root = rustix::process::geteuid().is_root();
+    let capabilities =
+        if is_root && user.is_err() { CapabilitySet::DAC_OVERRIDE } else { CapabilitySet::empty() };
+    let privileges: Result<CapabilitySet, String> = Ok(capabilities);
     let measures = vec![
         Measure::new("user", &user, |user: &User| user.to_string()),
-        Measure::new("no-new-privileges", &privileges, |()| "no capabilities, no core dump".to_owned()),
+        Measure::new("no-new-privileges", &privileges, |capabilities| match capabilities.is_empty() {
+            true => "no capabilities, no core dump".to_owned(),
+            false => "no capability but to open root's and the VMs' files, no core dump".to_owned(),
+        }),
         Measure::new("landlock", &rules, |rules| rules.describe()),
         Measure::new("seccomp", &filters, |_| calls::DESCRIPTION.to_owned()),
         Measure::new("namespaces", &devices, |_| devices::DESCRIPTION.to_owned()),
@@ -154,7 +162,8 @@ pub fn prepare(needs: &Needs<'_>, strictness: Strictness) -> Result<Confinement,
         cgroup: cgroup.is_some(),
         devices: has(child::DEVICES_FD),
         rules: has(child::RULES_FD),
-        user: user.ok().filter(|_| rustix::process::geteuid().is_root()),
+        user: user.ok().filter(|_| is_root),
+        capabilities,
         filters: filters.unwrap_or_default(),
     };
     Ok(Confinement { child, descriptors, measures, cgroup })

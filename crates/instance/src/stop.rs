@@ -140,11 +140,8 @@ pub fn wait(instance: &Instance, hypeman: &Path) -> Result<End> {
                 Err(_) => break,
             },
             Holder::Vmm(_) if adopted.is_ok() && adopt::is_orphaned(instance)? => {}
-            // The VMM's process is what is left to wait for.
-            Holder::Vmm(vmm) => {
-                while vmm.is_alive() && !vmm.wait_gone(Duration::from_secs(3600)) {}
-                break;
-            }
+            // The VMM's process is what is left to wait for; but another may have given it a shim meanwhile, which tells the end.
+            Holder::Vmm(vmm) => while vmm.is_alive() && !vmm.wait_gone(Duration::from_secs(3600)) {},
             Holder::Nobody => break,
         }
     }
