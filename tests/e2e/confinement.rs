@@ -20,7 +20,9 @@ promises! {
         what_confines_a_vm_is_told_and_strict_means_all_of_it,
         a_caller_s_secrets_do_not_live_on_in_shim_and_vmm,
         all_below_the_data_directory_is_its_owner_s_alone;
-    [QEMU, Need::Root] a_program_that_only_root_can_reach_runs_all_the_same;
+    [QEMU, Need::Root]
+        an_ordinary_user_s_vmm_that_was_taken_over_gets_nothing,
+        a_program_that_only_root_can_reach_runs_all_the_same;
     [QEMU, BUSYBOX]
         all_of_it_can_be_had_on_an_ordinary_kernel,
         a_secret_of_an_instance_is_in_no_argument_list_and_in_no_log;
@@ -64,14 +66,32 @@ fn a_caller_s_secrets_do_not_live_on_in_shim_and_vmm() {
     }
 }
 
-/// The program that tries to get out, in QEMU's place.
-fn intruder() -> PathBuf {
-    Bed::new(Path::new("")).hypeman.with_file_name("escaped-vmm")
+fn a_vmm_that_was_taken_over_gets_nothing() {
+    let intruder = Bed::new(Path::new("")).hypeman.with_file_name("escaped-vmm");
+    attack(bed(), testguest(), &intruder);
 }
 
-fn a_vmm_that_was_taken_over_gets_nothing() {
-    let bed = bed();
-    let victim = Instance::run(bed, "victim", &["--accel", "tcg", "--kernel", testguest()]);
+/// Without root all VMs are the caller's.
+fn an_ordinary_user_s_vmm_that_was_taken_over_gets_nothing() {
+    const NOBODY: u32 = 65534;
+    let (scratch, bed) = empty();
+    // Where nobody can run it.
+    for program in ["hypeman", "hypeman-init", "escaped-vmm"] {
+        std::fs::copy(bed.hypeman.with_file_name(program), scratch.path().join(program)).expect("copy");
+    }
+    let kernel = scratch.path().join("kernel");
+    std::fs::copy(testguest(), &kernel).expect("copy");
+    for (path, mode) in [(scratch.path(), 0o755), (&kernel, 0o644)] {
+        std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).expect("chmod");
+        std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).expect("chown");
+    }
+    let bed = bed.of(scratch.path().join("hypeman")).as_user(NOBODY);
+    attack(&bed, kernel.to_str().expect("UTF-8"), &scratch.path().join("escaped-vmm"));
+}
+
+/// Runs a VM, and beside it a program in QEMU's place that goes for it.
+fn attack(bed: &Bed, kernel: &str, intruder: &Path) {
+    let victim = Instance::run(bed, "victim", &["--accel", "tcg", "--kernel", kernel]);
     let at = |path: &str| victim.directory().join(path).display().to_string();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let mut victims = vec![format!("port={}", listener.local_addr().expect("its address").port())];
@@ -87,19 +107,10 @@ fn a_vmm_that_was_taken_over_gets_nothing() {
     );
     victims.extend(["shim", "vmm"].map(|process| format!("process={}", victim.pid(process))));
     let cmdline = victims.join(" ");
-    bed.ok(&[
-        "create",
-        "--name",
-        "intruder",
-        "--accel",
-        "tcg",
-        "--kernel",
-        testguest(),
-        "--cmdline",
-        &cmdline,
-    ]);
+    let arguments = ["--accel", "tcg", "--kernel", kernel, "--cmdline", &cmdline];
+    bed.ok(&[&["create", "--name", "intruder"], &arguments[..]].concat());
     let vm = Instance::named(bed, "intruder");
-    let outcome = bed.clone().with("HYPEMAN_QEMU", intruder()).run(&["start", "intruder"]);
+    let outcome = bed.clone().with("HYPEMAN_QEMU", intruder).run(&["start", "intruder"]);
     assert_eq!(outcome.code, 1, "it is no VMM: {outcome:?}");
     let log = std::fs::read_to_string(vm.directory().join("vmm/report")).expect("its report");
     assert!(log.contains("escaped-vmm is done"), "{log}");
@@ -142,6 +153,11 @@ fn what_confines_a_vm_is_told_and_strict_means_all_of_it() {
     );
     let doctor = bed.run(&["doctor", "--format", "json"]).stdout;
     assert!(doctor.contains("confine landlock") && doctor.contains("confine cgroup"), "{doctor}");
+    let line = doctor.lines().find(|line| line.contains("\"vm confined\"")).expect("a line of its own");
+    assert!(
+        line.contains("confined by user") && missing.iter().all(|missing| line.contains(missing)),
+        "{line}"
+    );
     bed.ok(&["create", "--confine", "strict", "--name", "strict", "--accel", "tcg", "--kernel", testguest()]);
     let _strict = Instance::named(bed, "strict");
     if missing.is_empty() {

@@ -1,6 +1,7 @@
 //! The binary under test, and a data directory.
 
 use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -13,6 +14,8 @@ pub struct Bed {
     pub data_dir: PathBuf,
     /// Set for each command.
     environment: Vec<(String, OsString)>,
+    /// Who runs each command, if it is not us.
+    user: Option<u32>,
 }
 
 /// What a command did.
@@ -41,7 +44,7 @@ impl Bed {
             "{} is not built: run `cargo build --workspace --bins`",
             hypeman.display()
         );
-        Bed { hypeman, data_dir: data_dir.to_owned(), environment: Vec::new() }
+        Bed { hypeman, data_dir: data_dir.to_owned(), environment: Vec::new(), user: None }
     }
 
     /// The same for another binary.
@@ -58,12 +61,22 @@ impl Bed {
         self
     }
 
+    /// The same with commands that this user runs, who has to be able to.
+    #[must_use]
+    pub fn as_user(mut self, user: u32) -> Bed {
+        self.user = Some(user);
+        self
+    }
+
     /// A command of hypeman's, to be run as the test likes.
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.hypeman);
         command.env("HYPEMAN_DATA_DIR", &self.data_dir).args(arguments).stdin(std::process::Stdio::null());
         command.envs(self.environment.iter().cloned());
+        if let Some(user) = self.user {
+            command.uid(user).gid(user);
+        }
         command
     }
 

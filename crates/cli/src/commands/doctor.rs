@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use hypeman_confine::Measure;
+use hypeman_record::state::State;
 use hypeman_vmm::findings::Findings;
 use hypeman_vmm::kvm::{KvmState, probe_kvm};
 use hypeman_vmm::qemu::{CpuFeatures, try_features};
@@ -43,6 +44,7 @@ pub(crate) fn doctor(context: &Context, cloud_hypervisor: Option<&Path>, format:
     checks.extend(qemu_on_kvm());
     checks.push(host_kernel());
     checks.extend(confinement());
+    checks.extend(confined(context));
     checks.push(data_dir(&context.data_dir));
     checks.push(init());
     checks.push(guest_kernel(context));
@@ -169,6 +171,30 @@ fn confinement() -> impl Iterator<Item = Check> {
             Some(why) => check(&name, Verdict::Missing, why).optional(),
         }
     })
+}
+
+/// What confines each VM that runs.
+fn confined(context: &Context) -> Vec<Check> {
+    let (instances, _) = context.instances.list().unwrap_or_default(); // the data directory has a check of its own
+    let checked = instances.into_iter().filter_map(|instance| {
+        let seen = instance.observe().ok()?;
+        let run = seen
+            .run
+            .filter(|_| matches!(seen.state, State::Initializing | State::Running | State::Paused))?;
+        let name = format!("vm {}", instance.record.name);
+        if run.confinement.is_empty() {
+            return Some(check(&name, Verdict::Missing, "it is not confined").optional());
+        }
+        let (had, missing): (Vec<_>, Vec<_>) =
+            run.confinement.iter().partition(|measure| measure.missing.is_none());
+        let had = had.iter().map(|measure| measure.measure.as_str()).collect::<Vec<_>>().join(", ");
+        let missing = missing.iter().map(|measure| {
+            format!("; without {}: {}", measure.measure, measure.missing.as_deref().unwrap_or_default())
+        });
+        let detail = format!("confined by {had}{}", missing.collect::<String>());
+        Some(check(&name, Verdict::Ok, detail))
+    });
+    checked.collect()
 }
 
 /// Whether the data directory can really be written.
