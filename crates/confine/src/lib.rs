@@ -15,9 +15,13 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::thread::CapabilitySet;
+use seccompiler::BpfProgram;
 use serde::{Deserialize, Serialize};
 
+use cgroup::Group;
 pub use child::Child;
+use devices::Devices;
+use files::Rules;
 pub use user::User;
 
 /// How much of it a VM is to have.
@@ -113,69 +117,94 @@ pub enum Error {
 /// # Errors
 /// When all of it is asked for and some cannot be had.
 pub fn prepare(needs: &Needs<'_>, strictness: Strictness) -> Result<Confinement, Error> {
-    let devices = devices::prepare(needs.kvm);
-    let user = match needs.home {
-        None => Err(user::BY_NAME.to_owned()),
-        Some(home) => user::prepare(needs, home, devices.is_ok()),
-    };
-    let rules = match needs.home {
-        None => Err(user::BY_NAME.to_owned()),
-        Some(home) => files::prepare(needs, home, devices.as_ref().ok()),
-    };
-    let filters = calls::filters(needs.io_uring);
-    let group = cgroup::make(needs.name, needs.memory, needs.threads);
-    // The VM's files may be the user's already, also for a root who cannot become that user now.
-    let is_root = rustix::process::geteuid().is_root();
-    let capabilities =
-        if is_root && user.is_err() { CapabilitySet::DAC_OVERRIDE } else { CapabilitySet::empty() };
-    let privileges: Result<CapabilitySet, String> = Ok(capabilities);
-    let measures = vec![
-        Measure::new("user", &user, |user: &User| user.to_string()),
-        Measure::new("no-new-privileges", &privileges, |capabilities| match capabilities.is_empty() {
-            true => "no capabilities, no core dump".to_owned(),
-            false => "no capability but to open root's and the VMs' files, no core dump".to_owned(),
-        }),
-        Measure::new("landlock", &rules, |rules| rules.describe()),
-        Measure::new("seccomp", &filters, |_| calls::DESCRIPTION.to_owned()),
-        Measure::new("namespaces", &devices, |_| devices::DESCRIPTION.to_owned()),
-        Measure::new("cgroup", &group, |group| group.path.display().to_string()),
-    ];
-    let missing = measures
-        .iter()
-        .filter_map(|measure| Some(format!("{}: {}", measure.measure, measure.missing.as_ref()?)));
-    let missing = missing.collect::<Vec<_>>().join("; ");
+    let built = Built::new(needs);
+    let measures = built.measures();
+    let missing = missing(&measures);
     if strictness == Strictness::Strict && !missing.is_empty() {
-        if let Ok(group) = &group {
+        if let Ok(group) = &built.group {
             cgroup::remove(&group.path);
         }
         return Err(Error::NotStrict(missing));
     }
-    let mut descriptors = Vec::new();
-    let cgroup = group.ok().map(|group| {
-        descriptors.push((group.members, child::CGROUP_FD));
-        group.path
-    });
-    descriptors.extend(devices.ok().map(|devices| (devices.mount, child::DEVICES_FD)));
-    descriptors.extend(rules.ok().map(|rules| (rules.ruleset, child::RULES_FD)));
-    let has = |number| descriptors.iter().any(|(_, of)| *of == number);
-    let child = Child {
-        cgroup: cgroup.is_some(),
-        devices: has(child::DEVICES_FD),
-        rules: has(child::RULES_FD),
-        user: user.ok().filter(|_| is_root),
-        capabilities,
-        filters: filters.unwrap_or_default(),
-    };
-    Ok(Confinement { child, descriptors, measures, cgroup })
+    Ok(built.into_confinement(measures))
 }
 
-/// What this host could give a VMM of `program` on KVM, for people.
+/// What of some measures could not be had, and why; empty when all could.
+#[must_use]
+pub fn missing(measures: &[Measure]) -> String {
+    let missing = |measure: &Measure| Some(format!("{}: {}", measure.measure, measure.missing.as_ref()?));
+    measures.iter().filter_map(missing).collect::<Vec<_>>().join("; ")
+}
+
+/// The walls, each built or with the reason why not.
+struct Built {
+    devices: Result<Devices, String>,
+    user: Result<User, String>,
+    rules: Result<Rules, String>,
+    filters: Result<Vec<BpfProgram>, String>,
+    group: Result<Group, String>,
+}
+
+impl Built {
+    fn new(needs: &Needs<'_>) -> Built {
+        let devices = devices::prepare(needs.kvm);
+        let by_name = || user::BY_NAME.to_owned();
+        let home = needs.home.ok_or_else(by_name);
+        let user = home.clone().and_then(|home| user::prepare(needs, home, devices.is_ok()));
+        let rules = home.and_then(|home| files::prepare(needs, home, devices.as_ref().ok()));
+        let filters = calls::filters(needs.io_uring);
+        let group = cgroup::make(needs.name, needs.memory, needs.threads);
+        Built { devices, user, rules, filters, group }
+    }
+
+    /// What is left of root's powers. The VM's files may be the user's already, also for a root who cannot become that user now.
+    fn capabilities(&self) -> CapabilitySet {
+        if rustix::process::geteuid().is_root() && self.user.is_err() {
+            CapabilitySet::DAC_OVERRIDE
+        } else {
+            CapabilitySet::empty()
+        }
+    }
+
+    fn measures(&self) -> Vec<Measure> {
+        let kept = if self.capabilities().is_empty() { "" } else { " but to open root's and the VMs' files" };
+        let privileges = Ok(format!("no capabilities{kept}, no core dump"));
+        vec![
+            Measure::new("user", &self.user, ToString::to_string),
+            Measure::new("no-new-privileges", &privileges, String::clone),
+            Measure::new("landlock", &self.rules, Rules::describe),
+            Measure::new("seccomp", &self.filters, |_| calls::DESCRIPTION.to_owned()),
+            Measure::new("namespaces", &self.devices, |_| devices::DESCRIPTION.to_owned()),
+            Measure::new("cgroup", &self.group, |group| group.path.display().to_string()),
+        ]
+    }
+
+    fn into_confinement(self, measures: Vec<Measure>) -> Confinement {
+        let child = Child {
+            cgroup: self.group.is_ok(),
+            devices: self.devices.is_ok(),
+            rules: self.rules.is_ok(),
+            capabilities: self.capabilities(),
+            user: self.user.ok().filter(|_| rustix::process::geteuid().is_root()),
+            filters: self.filters.unwrap_or_default(),
+        };
+        let (cgroup, members) = self.group.map(|group| (group.path, group.members)).ok().unzip();
+        let descriptors = [
+            members.map(|members| (members, child::CGROUP_FD)),
+            self.devices.ok().map(|devices| (devices.mount, child::DEVICES_FD)),
+            self.rules.ok().map(|rules| (rules.ruleset, child::RULES_FD)),
+        ];
+        Confinement { child, descriptors: descriptors.into_iter().flatten().collect(), measures, cgroup }
+    }
+}
+
+/// What this host could give a VMM, for people.
 #[must_use]
 pub fn survey() -> Vec<Measure> {
     let devices = devices::prepare(true);
     let user = user::of_this_host(devices.is_ok());
     vec![
-        Measure::new("user", &user, |user: &User| user.to_string()),
+        Measure::new("user", &user, ToString::to_string),
         Measure::new("landlock", &files::version(), |version| format!("Landlock, version {version}")),
         Measure::new("seccomp", &calls::filters(false), |_| calls::DESCRIPTION.to_owned()),
         Measure::new("namespaces", &devices, |_| devices::DESCRIPTION.to_owned()),

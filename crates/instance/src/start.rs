@@ -178,13 +178,10 @@ fn check_confinement(record: &Record) -> Result<()> {
     if record.settings.confine != Strictness::Strict {
         return Ok(());
     }
-    let missing = hypeman_confine::survey().into_iter();
-    let missing: Vec<String> =
-        missing.filter_map(|measure| Some(format!("{}: {}", measure.measure, measure.missing?))).collect();
-    if missing.is_empty() {
-        return Ok(());
+    match hypeman_confine::missing(&hypeman_confine::survey()) {
+        missing if missing.is_empty() => Ok(()),
+        missing => Err(Error::NotConfined { name: record.name.clone(), missing }),
     }
-    Err(Error::NotConfined { name: record.name.clone(), missing: missing.join("; ") })
 }
 
 /// What to do when the guest reboots. A system is booted again, as everywhere; of anything else a reboot is the end.
