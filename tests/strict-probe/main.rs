@@ -52,7 +52,7 @@ async fn confined(program: &str, task: &str) -> VmmExit {
     let needs = Needs {
         program: Path::new(program),
         home: Some(home),
-        files: vec![GivenFile { file: file.as_fd(), writable: true }],
+        files: vec![GivenFile { file: file.as_fd(), number: 32, writable: false }],
         kvm: false,
         io_uring: false,
         name: task,

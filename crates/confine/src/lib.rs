@@ -10,6 +10,7 @@ mod child;
 mod devices;
 mod files;
 mod user;
+mod view;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -40,7 +41,7 @@ pub enum Strictness {
 /// One wall, and whether it stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Measure {
-    /// Its name: `user`, `landlock`, `seccomp`, `namespaces`, `cgroup` or `no-new-privileges`.
+    /// Its name: `user`, `landlock`, `seccomp`, `namespaces`, `cgroup`, `read-only-files` or `no-new-privileges`.
     pub measure: String,
     /// What it is; absent when it could not be had.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -66,6 +67,8 @@ impl Measure {
 pub struct GivenFile<'a> {
     /// The open file.
     pub file: BorrowedFd<'a>,
+    /// The number by which the VMM knows it.
+    pub number: i32,
     /// Whether it may be written.
     pub writable: bool,
 }
@@ -96,7 +99,7 @@ pub struct Needs<'a> {
 pub struct Confinement {
     /// What its process does before its program runs.
     pub child: Child,
-    /// Descriptors for it, by the numbers where it expects them.
+    /// Descriptors for it, by the numbers where it expects them. They replace files that it is given by the same numbers.
     pub descriptors: Vec<(OwnedFd, i32)>,
     /// What stands, and what could not be had.
     pub measures: Vec<Measure>,
@@ -141,6 +144,7 @@ struct Built {
     devices: Result<Devices, String>,
     user: Result<User, String>,
     rules: Result<Rules, String>,
+    views: Result<Vec<(OwnedFd, i32)>, String>,
     filters: Result<Vec<BpfProgram>, String>,
     group: Result<Group, String>,
 }
@@ -151,10 +155,11 @@ impl Built {
         let by_name = || user::BY_NAME.to_owned();
         let home = needs.home.ok_or_else(by_name);
         let user = home.clone().and_then(|home| user::prepare(needs, home, devices.is_ok()));
-        let rules = home.and_then(|home| files::prepare(needs, home, devices.as_ref().ok()));
+        let rules = home.clone().and_then(|home| files::prepare(needs, home, devices.as_ref().ok()));
+        let views = home.clone().and_then(|_| view::prepare(needs));
         let filters = calls::filters(needs.io_uring);
         let group = cgroup::make(needs.name, needs.memory, needs.threads);
-        Built { devices, user, rules, filters, group }
+        Built { devices, user, rules, views, filters, group }
     }
 
     /// What is left of root's powers. The VM's files may be the user's already, also for a root who cannot become that user now.
@@ -173,6 +178,9 @@ impl Built {
             Measure::new("user", &self.user, ToString::to_string),
             Measure::new("no-new-privileges", &privileges, String::clone),
             Measure::new("landlock", &self.rules, Rules::describe),
+            Measure::new("read-only-files", &self.views, |_| {
+                "not even their owner can write them".to_owned()
+            }),
             Measure::new("seccomp", &self.filters, |_| calls::DESCRIPTION.to_owned()),
             Measure::new("namespaces", &self.devices, |_| devices::DESCRIPTION.to_owned()),
             Measure::new("cgroup", &self.group, |group| group.path.display().to_string()),
@@ -194,7 +202,8 @@ impl Built {
             self.devices.ok().map(|devices| (devices.mount, child::DEVICES_FD)),
             self.rules.ok().map(|rules| (rules.ruleset, child::RULES_FD)),
         ];
-        Confinement { child, descriptors: descriptors.into_iter().flatten().collect(), measures, cgroup }
+        let descriptors = descriptors.into_iter().flatten().chain(self.views.into_iter().flatten()).collect();
+        Confinement { child, descriptors, measures, cgroup }
     }
 }
 

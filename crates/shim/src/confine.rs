@@ -35,7 +35,11 @@ pub(crate) fn prepare(launch: &Launch, program: &Program, start: &Start) -> Resu
         files: start
             .given
             .iter()
-            .map(|given| GivenFile { file: given.file.as_fd(), writable: given.writable })
+            .map(|given| GivenFile {
+                file: given.file.as_fd(),
+                number: given.number,
+                writable: given.writable,
+            })
             .collect(),
         kvm: spec.accelerator == Accelerator::Kvm,
         io_uring: launch.hypervisor == HypervisorKind::CloudHypervisor,

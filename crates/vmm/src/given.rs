@@ -27,7 +27,7 @@ pub struct Given {
     /// The open file.
     pub file: File,
     /// Its number in the VMM.
-    number: i32,
+    pub number: i32,
     /// Whether the VMM may write.
     pub writable: bool,
 }

@@ -83,6 +83,8 @@ impl VmmProcess {
         let Start { mut command, mut descriptors, confinement, .. } = start;
         let mut child = None;
         if let Some(confinement) = confinement {
+            let replaced = |number| confinement.descriptors.iter().any(|(_, by)| *by == number);
+            descriptors.retain(|given| !replaced(given.child_fd));
             let numbered = confinement.descriptors.into_iter();
             descriptors.extend(numbered.map(|(parent_fd, child_fd)| FdMapping { parent_fd, child_fd }));
             child = Some(confinement.child);
