@@ -1,11 +1,10 @@
 //! Shows in a guest with an ordinary kernel that all walls around a VMM can be had there, and that the cgroup's limits hold: what the
 //! machine that tests run on may lack.
 
-use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::Command;
 
-use hypeman_confine::{GivenFile, Needs, Strictness};
+use hypeman_confine::{Given, Needs, Strictness};
 use hypeman_vmm::process::{Start, VmmExit, VmmProcess};
 
 /// The limits, in bytes and threads.
@@ -52,7 +51,7 @@ async fn confined(program: &str, task: &str) -> VmmExit {
     let needs = Needs {
         program: Path::new(program),
         home: Some(home),
-        files: vec![GivenFile { file: file.as_fd(), number: 32, writable: false }],
+        files: &[Given { file: file.into(), number: 32, writable: false }],
         kvm: false,
         io_uring: false,
         name: task,
@@ -69,7 +68,8 @@ async fn confined(program: &str, task: &str) -> VmmExit {
     let cgroup = confinement.cgroup.clone().expect("strict");
     let mut command = Command::new(program);
     command.arg(task).current_dir(home);
-    let start = Start { command, descriptors: Vec::new(), given: Vec::new(), confinement: Some(confinement) };
+    let mut start = Start::new(command, Vec::new(), Vec::new());
+    start.confinement = Some(confinement);
     let (process, []) = VmmProcess::start(start, Path::new("/tmp/pid"), []).expect("start it");
     let exit = process.ended().await;
     hypeman_confine::cgroup::remove(&cgroup);

@@ -45,10 +45,10 @@ pub(crate) fn documents<T: Serialize>(documents: &[T]) -> Result<()> {
 }
 
 /// Prints many lines.
-pub(crate) fn lines(lines: impl IntoIterator<Item = impl Display>) -> Result<()> {
+pub(crate) fn lines(lines: impl IntoIterator<Item = impl AsRef<str>>) -> Result<()> {
     // Standard output by itself writes each line as it comes.
     let mut out = BufWriter::new(std::io::stdout().lock());
-    lines.into_iter().try_for_each(|line| writeln!(out, "{}", printable(&line.to_string())))?;
+    lines.into_iter().try_for_each(|line| writeln!(out, "{}", printable(line.as_ref())))?;
     Ok(out.flush()?)
 }
 

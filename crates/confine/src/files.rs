@@ -103,10 +103,10 @@ fn rules(
             }
         }
     }
-    for file in &needs.files {
+    for file in needs.files {
         let write = AccessFs::WriteFile | AccessFs::Truncate;
         let access = if file.writable { write | AccessFs::ReadFile } else { AccessFs::ReadFile.into() };
-        rules = rules.add_rule(PathBeneath::new(file.file, access))?;
+        rules = rules.add_rule(PathBeneath::new(&file.file, access))?;
     }
     Ok(rules)
 }

@@ -12,7 +12,7 @@ mod files;
 mod user;
 mod view;
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::thread::CapabilitySet;
@@ -63,10 +63,10 @@ impl Measure {
 }
 
 /// A file that the VMM is given.
-#[derive(Debug, Clone, Copy)]
-pub struct GivenFile<'a> {
+#[derive(Debug)]
+pub struct Given {
     /// The open file.
-    pub file: BorrowedFd<'a>,
+    pub file: OwnedFd,
     /// The number by which the VMM knows it.
     pub number: i32,
     /// Whether it may be written.
@@ -81,7 +81,7 @@ pub struct Needs<'a> {
     /// Its own directory, below which it may do what it likes; `None` for one that has to find its files by name.
     pub home: Option<&'a Path>,
     /// The files of its VM.
-    pub files: Vec<GivenFile<'a>>,
+    pub files: &'a [Given],
     /// Whether it runs its guest on KVM.
     pub kvm: bool,
     /// Whether it has a filter of its own that is stricter about io_uring than ours can be.

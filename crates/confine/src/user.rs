@@ -89,10 +89,10 @@ pub(crate) fn prepare(
         ));
     }
     let own = || -> Result<()> {
-        for file in &needs.files {
-            let stat = rustix::fs::fstat(file.file)?;
+        for file in needs.files {
+            let stat = rustix::fs::fstat(&file.file)?;
             if (stat.st_uid, stat.st_gid) != (user.uid.as_raw(), user.gid.as_raw()) {
-                rustix::fs::fchown(file.file, Some(user.uid), Some(user.gid))?;
+                rustix::fs::fchown(&file.file, Some(user.uid), Some(user.gid))?;
             }
         }
         own_all(home, user)

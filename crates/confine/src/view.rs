@@ -17,7 +17,7 @@ pub(crate) fn prepare(needs: &Needs<'_>) -> std::result::Result<Vec<(OwnedFd, i3
         return Err("mounts are root's to make".to_owned());
     }
     let read_only = needs.files.iter().filter(|file| !file.writable);
-    let views = read_only.map(|file| Ok((view(file.file)?, file.number))).collect::<Result<Vec<_>>>();
+    let views = read_only.map(|file| Ok((view(&file.file)?, file.number))).collect::<Result<Vec<_>>>();
     views.map_err(|error| format!("files cannot be shown read-only: {error}"))
 }
 

@@ -13,7 +13,8 @@ use crate::error::{AtPath, Result};
 /// Most that one call copies, in bytes: so it can be interrupted.
 const PIECE: u64 = 256 << 20;
 
-/// Copies a file to one that does not exist, with its holes and the time of its last change, which is its owner's alone. The copy survives a power cut.
+/// Copies a file to one that does not exist, with its holes and the time of its last change. The copy is its owner's alone, and survives a
+/// power cut.
 ///
 /// # Errors
 /// When the disk is full, or the target exists.

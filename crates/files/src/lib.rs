@@ -12,6 +12,6 @@ pub use draft::{Draft, entries, lock_store, remove_directory, remove_entry};
 pub use error::{AtPath, Error, Result, with_causes};
 pub use lock::{Existing, Holding, Lock, holding, is_held};
 pub use records::{
-    read_at_most, read_existing, read_json, replace, sync_directory, write_disk, write_json,
+    read_at_most, read_existing, read_json, remove_tree, replace, sync_directory, write_disk, write_json,
     write_json_unsynced,
 };

@@ -68,6 +68,17 @@ fn write(path: &Path, bytes: &[u8], sync: bool) -> Result<()> {
     if sync { file.sync_all().at(path) } else { Ok(()) }
 }
 
+/// Removes a directory and all below it, if it is there. Links are not followed.
+///
+/// # Errors
+/// When something of it cannot be removed.
+pub fn remove_tree(path: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).at(path),
+        _ => Ok(()),
+    }
+}
+
 /// Makes a rename in `directory` survive a power cut.
 ///
 /// # Errors

@@ -410,7 +410,7 @@ impl Tree {
 
     /// Follows the symbolic links in `parent` inside the tree, as the guest would.
     fn resolve(&mut self, raw: &[u8], parent: &[u8]) -> Result<Place> {
-        let walk = names::Walk::new(|node: NodeId, name: &[u8]| {
+        let look = |node: NodeId, name: &[u8]| {
             let child = *self.nodes[node].children.get(name)?;
             let target = self.nodes[child].inode.map(|inode| &self.inodes.get(inode).kind);
             Some((
@@ -420,8 +420,8 @@ impl Tree {
                     _ => None,
                 },
             ))
-        });
-        let (done, followed) = walk.follow(raw, parent, self.followed)?;
+        };
+        let (done, followed) = names::follow(look, raw, parent, self.followed)?;
         let bytes: usize = done.iter().map(|(name, _)| name.len() + 1).sum();
         if done.len() > MOST_DEPTH || bytes > LONGEST_PATH {
             return Err(refused(

@@ -1,9 +1,8 @@
 //! What the VMM of an instance may have, and nothing else.
 
-use std::os::fd::AsFd;
 use std::path::Path;
 
-use hypeman_confine::{Confinement, GivenFile, Needs, Strictness};
+use hypeman_confine::{Confinement, Needs, Strictness};
 use hypeman_record::launch::Launch;
 use hypeman_vmm::home::HOME;
 use hypeman_vmm::hypervisor::Program;
@@ -32,15 +31,7 @@ pub(crate) fn prepare(launch: &Launch, program: &Program, start: &Start) -> Resu
     let needs = Needs {
         program: &program.path,
         home: spec.by_descriptor.then_some(Path::new(HOME)),
-        files: start
-            .given
-            .iter()
-            .map(|given| GivenFile {
-                file: given.file.as_fd(),
-                number: given.number,
-                writable: given.writable,
-            })
-            .collect(),
+        files: &start.given,
         kvm: spec.accelerator == Accelerator::Kvm,
         io_uring: launch.hypervisor == HypervisorKind::CloudHypervisor,
         name: &directory.file_name().unwrap_or_default().to_string_lossy(),

@@ -2,7 +2,7 @@
 
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use hypeman_files::{AtPath, sync_directory};
 use hypeman_record::format::{self, Envelope};
@@ -178,11 +178,7 @@ pub fn forget(directory: &Path) -> Result<()> {
 }
 
 fn remove(directory: &Path, name: &str) -> Result<()> {
-    let path: PathBuf = directory.join(name);
-    match std::fs::remove_dir_all(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Ok(Err(error).at(&path)?),
-        _ => Ok(()),
-    }
+    Ok(hypeman_files::remove_tree(&directory.join(name))?)
 }
 
 #[cfg(test)]

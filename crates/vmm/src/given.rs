@@ -1,11 +1,11 @@
 //! The files that a VMM gets as descriptors: its kernel, its initramfs and its disks. It finds them below /proc/self/fd, whatever it may
 //! and may not reach by their names.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use command_fds::FdMapping;
+use hypeman_confine::Given;
 use hypeman_files::AtPath;
 use rustix::fs::OFlags;
 
@@ -20,17 +20,6 @@ const INITRAMFS: i32 = 33;
 
 /// The first disk's number.
 const FIRST_DISK: i32 = 34;
-
-/// A file that a VMM gets.
-#[derive(Debug)]
-pub struct Given {
-    /// The open file.
-    pub file: File,
-    /// Its number in the VMM.
-    pub number: i32,
-    /// Whether the VMM may write.
-    pub writable: bool,
-}
 
 /// Where the VMM finds a disk.
 #[must_use]
@@ -71,14 +60,7 @@ pub(crate) fn open(spec: &VmSpec, directory: &Path, reads_kernel: bool) -> Resul
         // Not by a link: we make none there.
         let no_link = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or(0);
         let file = options.read(true).write(writable).custom_flags(no_link).open(&path).at(&path)?;
-        Ok(Given { file, number, writable })
+        Ok(Given { file: file.into(), number, writable })
     };
     files.into_iter().map(open).collect()
-}
-
-/// Where the VMM gets them.
-pub(crate) fn mappings(given: &[Given]) -> std::io::Result<Vec<FdMapping>> {
-    let mapping =
-        |given: &Given| Ok(FdMapping { parent_fd: given.file.try_clone()?.into(), child_fd: given.number });
-    given.iter().map(mapping).collect()
 }

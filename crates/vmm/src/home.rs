@@ -3,14 +3,16 @@
 //!
 //! What lies there is its to change, also when a guest has taken it over: whoever opens something there follows no link.
 
+use std::fs::DirBuilder;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown};
 use std::path::{Path, PathBuf};
 
-use hypeman_files::AtPath;
-use rustix::fs::{CWD, FileType, Mode, OFlags};
+use hypeman_files::{AtPath, remove_tree};
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::hypervisor::Result;
+use crate::hypervisor::{Origin, Result};
 use crate::spec::VmSpec;
 
 /// Its name.
@@ -22,26 +24,33 @@ const RESTORED: &str = "restored";
 /// Below it, a snapshot that is being written.
 const SAVED: &str = "saved";
 
-/// The directory in which the VMM of the instance in `directory` works: that directory itself, when an older release has started it.
-pub(crate) fn of(directory: &Path) -> PathBuf {
-    let home = directory.join(HOME);
-    if home.is_dir() { home } else { directory.to_owned() }
+/// The one of the VMM of the instance in `directory`; `None` when an older release has started it.
+pub(crate) fn own(directory: &Path) -> Option<PathBuf> {
+    Some(directory.join(HOME)).filter(|home| home.is_dir())
 }
 
-/// Makes it for a VMM that is to be started, with nothing in it.
-pub(crate) fn make(directory: &Path, spec: &VmSpec) -> Result<PathBuf> {
+/// The directory in which the VMM of the instance in `directory` works: without one of its own that directory itself.
+pub(crate) fn of(directory: &Path) -> PathBuf {
+    own(directory).unwrap_or_else(|| directory.to_owned())
+}
+
+/// Makes it for a VMM that is to be started, with nothing in it but the files called `names` of the snapshot from which it goes on.
+pub(crate) fn make(directory: &Path, spec: &VmSpec, origin: Origin<'_>, names: &[&str]) -> Result<PathBuf> {
     let home = directory.join(HOME);
-    remove(&home)?;
+    remove_tree(&home)?;
     if !spec.by_descriptor {
         return Ok(directory.to_owned());
     }
-    rustix::fs::mkdirat(CWD, &home, Mode::RWXU).map_err(std::io::Error::from).at(&home)?;
+    DirBuilder::new().mode(0o700).create(&home).at(&home)?;
+    if let Origin::Restore(snapshot) = origin {
+        put_snapshot(&home, &directory.join(snapshot), names)?;
+    }
     Ok(home)
 }
 
 /// Puts those of the files of a snapshot that the VMM has written where it finds them. The same files: they are not copied. What else lies
 /// there is ours, and not to be another's to change.
-pub(crate) fn put_snapshot(home: &Path, snapshot: &Path, names: &[&str]) -> Result<()> {
+fn put_snapshot(home: &Path, snapshot: &Path, names: &[&str]) -> Result<()> {
     let restored = home.join(RESTORED);
     std::fs::create_dir(&restored).at(&restored)?;
     for name in names {
@@ -62,17 +71,16 @@ pub(crate) fn restored() -> PathBuf {
 
 /// Forgets them, when they were read.
 pub(crate) fn remove_snapshot(home: &Path) {
-    let _ = remove(&home.join(RESTORED)); // with the next start it goes at the latest
+    let _ = remove_tree(&home.join(RESTORED)); // with the next start it goes at the latest
 }
 
 /// Makes a directory for a VMM to write a snapshot to; what the VMM calls it.
 pub(crate) fn begin_snapshot(home: &Path) -> Result<PathBuf> {
     let saved = home.join(SAVED);
-    remove(&saved)?;
+    remove_tree(&saved)?;
     std::fs::create_dir(&saved).at(&saved)?;
     let owner = std::fs::metadata(home).at(home)?;
-    use std::os::unix::fs::MetadataExt;
-    std::os::unix::fs::chown(&saved, Some(owner.uid()), Some(owner.gid())).at(&saved)?;
+    chown(&saved, Some(owner.uid()), Some(owner.gid())).at(&saved)?;
     Ok(Path::new("/proc/self/cwd").join(SAVED))
 }
 
@@ -85,7 +93,7 @@ pub(crate) fn take_snapshot(home: &Path, target: &Path) -> Result<()> {
             return Ok(Err(std::io::Error::from(Errno::LOOP)).at(&moved)?);
         }
     }
-    remove(&home.join(SAVED))
+    Ok(remove_tree(&home.join(SAVED))?)
 }
 
 /// Opens a FIFO in it.
@@ -110,12 +118,5 @@ fn check(file: impl AsFd, expected: FileType) -> std::io::Result<()> {
         Ok(())
     } else {
         Err(std::io::Error::other(format!("it is no {expected:?} but a {found:?}")))
-    }
-}
-
-fn remove(path: &Path) -> Result<()> {
-    match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Ok(Err(error).at(path)?),
-        _ => Ok(()),
     }
 }

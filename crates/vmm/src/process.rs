@@ -1,6 +1,7 @@
 //! A VMM's process, held by a pidfd: one that we have started and one that we have taken over are the same to us.
 #![allow(unsafe_code)] // pre_exec(3)'s rules, and AsyncFd's
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Error, Result};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -10,15 +11,13 @@ use std::path::Path;
 use std::process::Command;
 
 use command_fds::{CommandFdExt, FdMapping};
-use hypeman_confine::Confinement;
+use hypeman_confine::{Confinement, Given};
 use hypeman_files::Existing;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, WaitId, WaitIdOptions};
 use serde::{Deserialize, Serialize};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::OnceCell;
-
-use crate::given::Given;
 
 /// Where the child finds the file for its pid, before the VMM's program runs.
 const PID_FD: i32 = 15;
@@ -35,17 +34,18 @@ pub struct Start {
     /// Its program with its arguments.
     pub command: Command,
     /// The descriptors that it gets.
-    pub descriptors: Vec<FdMapping>,
-    /// The files among them that are its VM's.
+    descriptors: Vec<FdMapping>,
+    /// The files of its VM, which it gets as well.
     pub given: Vec<Given>,
     /// What keeps it from everything else.
     pub confinement: Option<Confinement>,
 }
 
 impl Start {
-    /// One without any files and confinement.
-    pub(crate) fn new(command: Command, descriptors: Vec<FdMapping>) -> Start {
-        Start { command, descriptors, given: Vec::new(), confinement: None }
+    /// One without confinement.
+    #[must_use]
+    pub fn new(command: Command, descriptors: Vec<FdMapping>, given: Vec<Given>) -> Start {
+        Start { command, descriptors, given, confinement: None }
     }
 }
 
@@ -80,15 +80,15 @@ impl VmmProcess {
         pid_file: &Path,
         held: [BorrowedFd<'_>; N],
     ) -> Result<(VmmProcess, [i32; N])> {
-        let Start { mut command, mut descriptors, confinement, .. } = start;
-        let mut child = None;
-        if let Some(confinement) = confinement {
-            let replaced = |number| confinement.descriptors.iter().any(|(_, by)| *by == number);
-            descriptors.retain(|given| !replaced(given.child_fd));
-            let numbered = confinement.descriptors.into_iter();
-            descriptors.extend(numbered.map(|(parent_fd, child_fd)| FdMapping { parent_fd, child_fd }));
-            child = Some(confinement.child);
-        }
+        let Start { mut command, mut descriptors, given, confinement } = start;
+        let (mut child, numbered) =
+            confinement.map(|confinement| (confinement.child, confinement.descriptors)).unzip();
+        // What the confinement has for a number takes the place of the file.
+        let mut numbers: BTreeMap<i32, OwnedFd> =
+            given.into_iter().map(|given| (given.number, given.file)).collect();
+        numbers.extend(numbered.into_iter().flatten().map(|(descriptor, number)| (number, descriptor)));
+        descriptors
+            .extend(numbers.into_iter().map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd }));
         let (pid_writer, lock) = lock(pid_file)?;
         descriptors.push(FdMapping { parent_fd: pid_writer, child_fd: PID_FD });
         descriptors.push(FdMapping { parent_fd: lock, child_fd: LOCK_FD });
@@ -243,7 +243,7 @@ mod tests {
     fn shell(script: &str) -> Start {
         let mut command = Command::new("sh");
         command.args(["-c", script]);
-        Start::new(command, Vec::new())
+        Start::new(command, Vec::new(), Vec::new())
     }
 
     #[test]

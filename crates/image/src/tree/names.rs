@@ -4,69 +4,54 @@ use super::NodeId;
 use crate::error::{Result, content};
 use crate::limits::{LONGEST_NAME, LONGEST_PATH, MOST_FOLLOWED, MOST_LINKS};
 
-/// Looks a name up in a directory: what is there, and the target if it is a symbolic link.
-pub(super) struct Walk<'a, F: Fn(NodeId, &[u8]) -> Option<(NodeId, Option<&'a [u8]>)>> {
-    look: F,
-}
-
 /// The components of a path, each with its node if it is there.
 type Done<'a> = Vec<(&'a [u8], Option<NodeId>)>;
 
-impl<'a, F: Fn(NodeId, &[u8]) -> Option<(NodeId, Option<&'a [u8]>)>> Walk<'a, F> {
-    pub(super) fn new(look: F) -> Self {
-        Walk { look }
-    }
-
-    /// Follows the symbolic links in `parent`, as the guest would. `followed` components of targets were followed before; how many
-    /// are so now.
-    pub(super) fn follow(
-        &self,
-        raw: &[u8],
-        parent: &'a [u8],
-        mut followed: usize,
-    ) -> Result<(Done<'a>, usize)> {
-        let mut todo: Vec<&'a [u8]> = components(parent).rev().collect();
-        let mut done: Done<'a> = Vec::new();
-        let mut links = 0;
-        while let Some(component) = todo.pop() {
-            match component {
-                b"." => continue,
-                b".." => match done.pop() {
-                    Some(_) => continue,
-                    None => {
-                        return Err(refused(
-                            raw,
-                            "it lies behind a symbolic link that leads out of the image",
-                        ));
-                    }
-                },
-                _ => {}
-            }
-            let directory = done.last().map_or(Some(super::ROOT), |(_, node)| *node);
-            match directory.and_then(|directory| (self.look)(directory, component)) {
-                Some((_, Some(target))) => {
-                    links += 1;
-                    if links > MOST_LINKS {
-                        return Err(refused(raw, "it lies behind a loop of symbolic links"));
-                    }
-                    if target.starts_with(b"/") {
-                        done.clear();
-                    }
-                    let before = todo.len();
-                    todo.extend(components(target).rev());
-                    followed += todo.len() - before;
-                    if followed > MOST_FOLLOWED {
-                        let reason =
-                            format!("its entries lie behind more than {MOST_FOLLOWED} symbolic links");
-                        return Err(content("the image", reason));
-                    }
+/// Follows the symbolic links in `parent`, as the guest would; `look` tells what is at a name in a directory, and the target if that is a
+/// symbolic link. `followed` components of targets were followed before; how many are so now.
+pub(super) fn follow<'a>(
+    look: impl Fn(NodeId, &[u8]) -> Option<(NodeId, Option<&'a [u8]>)>,
+    raw: &[u8],
+    parent: &'a [u8],
+    mut followed: usize,
+) -> Result<(Done<'a>, usize)> {
+    let mut todo: Vec<&'a [u8]> = components(parent).rev().collect();
+    let mut done: Done<'a> = Vec::new();
+    let mut links = 0;
+    while let Some(component) = todo.pop() {
+        match component {
+            b"." => continue,
+            b".." => match done.pop() {
+                Some(_) => continue,
+                None => {
+                    return Err(refused(raw, "it lies behind a symbolic link that leads out of the image"));
                 }
-                Some((node, None)) => done.push((component, Some(node))),
-                None => done.push((component, None)),
-            }
+            },
+            _ => {}
         }
-        Ok((done, followed))
+        let directory = done.last().map_or(Some(super::ROOT), |(_, node)| *node);
+        match directory.and_then(|directory| look(directory, component)) {
+            Some((_, Some(target))) => {
+                links += 1;
+                if links > MOST_LINKS {
+                    return Err(refused(raw, "it lies behind a loop of symbolic links"));
+                }
+                if target.starts_with(b"/") {
+                    done.clear();
+                }
+                let before = todo.len();
+                todo.extend(components(target).rev());
+                followed += todo.len() - before;
+                if followed > MOST_FOLLOWED {
+                    let reason = format!("its entries lie behind more than {MOST_FOLLOWED} symbolic links");
+                    return Err(content("the image", reason));
+                }
+            }
+            Some((node, None)) => done.push((component, Some(node))),
+            None => done.push((component, None)),
+        }
     }
+    Ok((done, followed))
 }
 
 /// What aufs keeps for itself in a layer (`.wh..wh.plnk`, `.wh..wh.aufs` and all below), which is none of the image's.

@@ -99,7 +99,7 @@ fn drive<F: Future<Output = ()>>(
     LocalSet::new().block_on(&runtime, async {
         let mut sleep = Command::new("sleep");
         sleep.arg("1000");
-        let start = Start { command: sleep, descriptors: Vec::new(), given: Vec::new(), confinement: None };
+        let start = Start::new(sleep, Vec::new(), Vec::new());
         let (process, []) = VmmProcess::start(start, &scratch.path().join("vmm.pid"), []).unwrap();
         let shared = shared(scratch.path());
         let (orders, queue) = mpsc::channel(8);

@@ -21,7 +21,6 @@ use std::process::Command;
 
 use async_trait::async_trait;
 use command_fds::FdMapping;
-use hypeman_files::AtPath;
 
 use crate::findings::Findings;
 use crate::hypervisor::{Abilities, Hypervisor, Origin, Program, Result, Vmm};
@@ -71,23 +70,18 @@ impl Hypervisor for CloudHypervisor {
         origin: Origin<'_>,
     ) -> Result<Start> {
         self.check(spec)?;
-        let home = home::make(directory, spec)?;
+        let home = home::make(directory, spec, origin, &SNAPSHOT)?;
         socket::remove(&home.join(SERIAL_SOCKET))?;
-        if let (true, Origin::Restore(snapshot)) = (spec.by_descriptor, origin) {
-            home::put_snapshot(&home, &directory.join(snapshot), &SNAPSHOT)?;
-        }
         let mut command = Command::new(&program.path);
         command.current_dir(&home);
         command.env("MALLOC_TRIM_THRESHOLD_", NEVER_TRIM);
         command.args(["--api-socket", &format!("fd={API_FD}")]);
         command.args(["--event-monitor", &format!("fd={EVENTS_FD}")]);
-        let mut descriptors = vec![
+        let descriptors = vec![
             FdMapping { parent_fd: socket::listen(&directory.join(API_SOCKET))?, child_fd: API_FD },
             FdMapping { parent_fd: OwnedFd::from(events::make_fifo(directory)?), child_fd: EVENTS_FD },
         ];
-        let given = given::open(spec, directory, origin == Origin::Boot)?;
-        descriptors.extend(given::mappings(&given).at(directory)?);
-        Ok(Start { given, ..Start::new(command, descriptors) })
+        Ok(Start::new(command, descriptors, given::open(spec, directory, origin == Origin::Boot)?))
     }
 
     async fn create(&self, vmm: Vmm<'_>, spec: &VmSpec, origin: Origin<'_>) -> Result<Box<dyn Vm>> {

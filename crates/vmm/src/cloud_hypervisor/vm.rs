@@ -62,12 +62,16 @@ impl CloudHypervisorVm {
 
     /// As [`CloudHypervisorVm::create`], from a snapshot.
     pub(crate) async fn restore(vmm: Vmm<'_>, snapshot: &Path) -> Result<CloudHypervisorVm> {
-        let home = home::of(vmm.directory);
-        let source =
-            if home == vmm.directory { url(vmm.directory, snapshot)? } else { own_url(&home::restored()) };
+        let home = home::own(vmm.directory);
+        let source = match home {
+            Some(_) => own_url(&home::restored()),
+            None => url(vmm.directory, snapshot)?,
+        };
         let source = serde_json::json!({"source_url": source});
         let vm = CloudHypervisorVm::make(vmm, "vm.restore", &source).await?;
-        home::remove_snapshot(&home);
+        if let Some(home) = home {
+            home::remove_snapshot(&home);
+        }
         vm.publish.send_modify(|status| status.paused = Some(Paused::Requested));
         Ok(CloudHypervisorVm { is_restored: true, ..vm })
     }
@@ -227,14 +231,16 @@ impl Vm for CloudHypervisorVm {
     }
 
     async fn snapshot(&self, directory: &Path) -> Result<()> {
-        let home = home::of(&self.directory);
-        if home == self.directory {
-            let destination = serde_json::json!({"destination_url": url(&self.directory, directory)?});
-            return self.api.put_json("vm.snapshot", &destination).await;
+        let home = home::own(&self.directory);
+        let destination = match &home {
+            Some(home) => own_url(&home::begin_snapshot(home)?),
+            None => url(&self.directory, directory)?,
+        };
+        self.api.put_json("vm.snapshot", &serde_json::json!({"destination_url": destination})).await?;
+        match home {
+            Some(home) => home::take_snapshot(&home, &self.directory.join(directory)),
+            None => Ok(()),
         }
-        let destination = serde_json::json!({"destination_url": own_url(&home::begin_snapshot(&home)?)});
-        self.api.put_json("vm.snapshot", &destination).await?;
-        home::take_snapshot(&home, &self.directory.join(directory))
     }
 
     async fn rest_of_console(&self, keep: &mut KeepConsole<'_>) -> Result<Option<Console>> {

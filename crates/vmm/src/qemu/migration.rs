@@ -9,7 +9,7 @@ use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use hypeman_files::AtPath;
@@ -61,7 +61,7 @@ impl QemuVm {
         let parameters =
             qmp::MigrateSetParameters { max_bandwidth: Some(i64::MAX.unsigned_abs()), ..Default::default() };
         self.execute(qmp::migrate_set_parameters(parameters)).await?;
-        let home = self.home();
+        let home = home::own(&self.directory);
         let uri = match (self.file_format, &home) {
             (FileFormat::Stream, _) => {
                 let path = self.directory.join(directory).join(FILE);
@@ -85,7 +85,7 @@ impl QemuVm {
 
     /// Reads them into the VM, which was started with `-incoming defer` and stays stopped.
     pub(super) async fn restore(&self, directory: &Path) -> Result<()> {
-        let uri = match (self.file_format, self.home()) {
+        let uri = match (self.file_format, home::own(&self.directory)) {
             (FileFormat::Stream, _) => {
                 let path = self.directory.join(directory).join(FILE);
                 let file = File::open(&path).at(&path)?;
@@ -96,11 +96,6 @@ impl QemuVm {
         };
         self.execute(qmp::migrate_incoming { uri: Some(uri), channels: None, exit_on_error: None }).await?;
         self.wait_until_migrated("migrate-incoming").await
-    }
-
-    /// QEMU's own directory, if it has one.
-    fn home(&self) -> Option<PathBuf> {
-        Some(home::of(&self.directory)).filter(|home| *home != self.directory)
     }
 
     /// Ends a migration that was given up. Without one this does nothing.

@@ -15,7 +15,6 @@ use std::process::Command;
 
 use async_trait::async_trait;
 use command_fds::FdMapping;
-use hypeman_files::AtPath;
 
 pub use kvm::{CpuFeatures, try_features};
 
@@ -93,12 +92,9 @@ impl Hypervisor for Qemu {
         origin: Origin<'_>,
     ) -> Result<Start> {
         self.check(spec)?;
-        let home = home::make(directory, spec)?;
+        let home = home::make(directory, spec, origin, &[migration::FILE])?;
         for name in [CONSOLE_IN, CONSOLE_OUT] {
             fifo::make(&home.join(name))?;
-        }
-        if let (true, Origin::Restore(snapshot)) = (spec.by_descriptor, origin) {
-            home::put_snapshot(&home, &directory.join(snapshot), &[migration::FILE])?;
         }
         // Both sockets listen before QEMU starts, and QEMU inherits them: a connect never fails and never has to be
         // tried again.
@@ -110,16 +106,16 @@ impl Hypervisor for Qemu {
         }
         let mut command = Command::new(&program.path);
         command.current_dir(&home).args(arguments::of(self.machine, &given::named(spec), origin));
-        let given = given::open(spec, directory, true)?;
-        descriptors.extend(given::mappings(&given).at(directory)?);
-        Ok(Start { given, ..Start::new(command, descriptors) })
+        Ok(Start::new(command, descriptors, given::open(spec, directory, true)?))
     }
 
     async fn create(&self, vmm: Vmm<'_>, spec: &VmSpec, origin: Origin<'_>) -> Result<Box<dyn Vm>> {
         let vm = vm::QemuVm::connect(vmm, spec.control_port.is_some()).await?;
         if let Origin::Restore(snapshot) = origin {
             vm.restore(snapshot).await?;
-            home::remove_snapshot(&home::of(vmm.directory));
+            if let Some(home) = home::own(vmm.directory) {
+                home::remove_snapshot(&home);
+            }
         }
         Ok(Box::new(vm))
     }
