@@ -10,6 +10,7 @@ mod compression;
 mod confinement;
 mod console;
 mod errors;
+mod exec;
 mod faults;
 mod fork;
 mod images;
@@ -72,6 +73,7 @@ fn main() {
         compression::tests,
         console::tests,
         errors::tests,
+        exec::tests,
         faults::tests,
         fork::tests,
         images::tests,

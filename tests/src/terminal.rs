@@ -6,7 +6,7 @@ use std::process::{Child, Command};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{LocalModes, tcgetattr};
+use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 
 use crate::wait::until;
 
@@ -59,6 +59,15 @@ impl Terminal {
     /// When nobody reads.
     pub fn types(&self, bytes: &[u8]) {
         (&self.keyboard).write_all(bytes).expect("type");
+    }
+
+    /// Gives it another size.
+    ///
+    /// # Panics
+    /// When it is gone.
+    pub fn resize(&self, rows: u16, columns: u16) {
+        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&self.keyboard, size).expect("another size");
     }
 
     /// What was shown so far.

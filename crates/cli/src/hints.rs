@@ -52,7 +52,9 @@ fn instance(error: &Error) -> Option<String> {
         Error::NoKvm { .. } => "create it with --accel auto or tcg, which can do without KVM".to_owned(),
         Error::Silent { name, .. } => format!("`hypeman rm -f {name}` removes it by force"),
         Error::NoInit { name } => {
-            format!("press its power button with `hypeman stop {name}`, or end it with `hypeman kill {name}`")
+            format!(
+                "there is one in VMs of an image; press its power button with `hypeman stop {name}`, or end it with `hypeman kill {name}`"
+            )
         }
         Error::Image(error) => image(error)?,
         Error::Vmm(error) => vmm(error)?,

@@ -1,5 +1,6 @@
 //! `hypeman`: OCI images as microVMs, whose console logs are whole.
 
+mod agent;
 mod args;
 mod commands;
 mod context;

@@ -44,6 +44,11 @@ pub(crate) fn documents<T: Serialize>(documents: &[T]) -> Result<()> {
     line(&escape::json(&serde_json::to_string_pretty(documents)?))
 }
 
+/// Prints one document on a line.
+pub(crate) fn document(document: &impl Serialize) -> Result<()> {
+    line(&escape::json(&serde_json::to_string(document)?))
+}
+
 /// Prints many lines.
 pub(crate) fn lines(lines: impl IntoIterator<Item = impl AsRef<str>>) -> Result<()> {
     // Standard output by itself writes each line as it comes.

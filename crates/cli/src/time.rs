@@ -1,4 +1,4 @@
-//! Points in time as docker reads them: how long ago, a date, a date and time, or seconds since 1970.
+//! Times as docker reads them: spans, and points: how long ago, a date, a date and time, or seconds since 1970.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -26,6 +26,13 @@ pub(crate) fn parse(text: &str) -> Result<SystemTime, String> {
     time.ok_or_else(|| {
         "give how long ago, like 10m or 1h30m, or a time, like 2026-11-25T10:00:00Z".to_owned()
     })
+}
+
+/// A span of time: seconds, or `1m30s`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let duration = seconds.or_else(|| humantime::parse_duration(text).ok());
+    duration.ok_or_else(|| "give seconds, or a time like 1m30s".to_owned())
 }
 
 #[cfg(test)]

@@ -58,4 +58,18 @@ pub struct GuestConfig {
     /// Whether there is a disk with the modules of the kernel ([`crate::disk::MODULES`]).
     #[serde(default)]
     pub modules: bool,
+    /// How the agent and the host find each other.
+    #[serde(default)]
+    pub agent: AgentChannel,
+}
+
+/// The way between the host and the agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AgentChannel {
+    /// A virtio-serial port.
+    #[default]
+    Port,
+    /// Connections over vsock, which the host makes.
+    Vsock,
 }

@@ -1,4 +1,4 @@
-//! Requests of the host to init over the control port.
+//! Requests of the host to the inits of releases before there was an agent, which go on in snapshots of theirs.
 
 use serde::{Deserialize, Serialize};
 

@@ -22,5 +22,5 @@ pub mod disk {
     pub const STATUS: &str = "status";
 }
 
-/// Name of the virtio-serial port on which init takes [`control::Request`]s, one JSON object a line.
+/// Name of the virtio-serial port on which inits of before there was an agent take [`control::Request`]s, one JSON object a line.
 pub const CONTROL_PORT: &str = "hypeman.control";

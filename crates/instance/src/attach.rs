@@ -1,4 +1,4 @@
-//! Typing to a guest.
+//! Streams to a guest: to its keyboard, and to its agent.
 
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -15,12 +15,29 @@ use crate::store::Instance;
 /// # Errors
 /// When it does not run, or its shim does not answer, or is of an older release.
 pub fn attach(instance: &Instance, hypeman: &Path) -> Result<UnixStream> {
+    connect(instance, hypeman, Client::attach)
+}
+
+/// Connects to the guest's agent, for one exchange ([`hypeman_agent::protocol`]). A guest that boots is waited for. The stream ends with the
+/// exchange, the VM, or its shim.
+///
+/// # Errors
+/// As [`attach`]; and when the guest has no agent, or that does not answer.
+pub fn agent(instance: &Instance, hypeman: &Path) -> Result<UnixStream> {
+    connect(instance, hypeman, Client::agent)
+}
+
+fn connect(
+    instance: &Instance,
+    hypeman: &Path,
+    what: fn(Client) -> Result<UnixStream>,
+) -> Result<UnixStream> {
     loop {
         adopt::adopt(instance, hypeman)?;
         stop::require_active(instance)?;
-        match stop::client(instance).and_then(Client::attach) {
+        match stop::client(instance).and_then(what) {
             Err(error) if error.has_hung_up() => {} // it has ended, or was killed: look again
-            attached => return attached,
+            connected => return connected,
         }
     }
 }

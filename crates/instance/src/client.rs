@@ -20,6 +20,9 @@ const MAX_ANSWER: u64 = 64 * 1024;
 /// How long a shim may take to answer what needs no waiting for.
 const ANSWER: Duration = Duration::from_secs(3);
 
+/// How long it may take to pass a word on to a guest, which may have to boot first; longer than shims wait themselves.
+const GUEST: Duration = Duration::from_secs(25);
+
 /// How long it may take to end a VM, beyond the time that the guest is given: a VMM may be writing to a slow disk.
 const ENDING: Duration = Duration::from_secs(10);
 
@@ -108,8 +111,21 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::ask`].
-    pub fn attach(mut self) -> Result<UnixStream> {
-        match self.ask(&Request::Attach)? {
+    pub fn attach(self) -> Result<UnixStream> {
+        self.become_stream(&Request::Attach)
+    }
+
+    /// Asks for a stream to the guest's agent.
+    ///
+    /// # Errors
+    /// As [`Client::ask`]; and when there is no agent, or it does not come.
+    pub fn agent(self) -> Result<UnixStream> {
+        self.become_stream(&Request::Agent)
+    }
+
+    /// Asks for what the connection itself is for from then on.
+    fn become_stream(mut self, request: &Request) -> Result<UnixStream> {
+        match self.ask(request)? {
             Response::Done => {}
             other => return Err(self.wrong_answer(&other)),
         }
@@ -155,15 +171,15 @@ fn limit(request: &Request) -> Option<Duration> {
         Request::Hello { .. }
         | Request::State
         | Request::PowerButton
-        | Request::Signal { .. }
         | Request::Pause
         | Request::Resume
         | Request::HandOver
         | Request::Attach => Some(ANSWER),
         Request::Stop { timeout_ms } => Duration::from_millis(*timeout_ms).checked_add(ENDING),
         Request::Kill | Request::Discard => Some(ENDING),
-        // Its memory may be large, and the disk slow.
-        Request::Wait | Request::Standby => None,
+        Request::Signal { .. } => Some(GUEST),
+        // Its memory may be large, and the disk slow; its guest may have to boot.
+        Request::Wait | Request::Standby | Request::Agent => None,
     }
 }
 

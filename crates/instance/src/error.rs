@@ -208,8 +208,8 @@ pub enum Error {
         /// Whether that was to hang up, as one that goes.
         hung_up: bool,
     },
-    /// No init of ours runs in the guest that could pass a signal on.
-    #[error("instance {name}: no init of ours runs in its guest that could pass a signal on")]
+    /// Nobody of ours is in the guest.
+    #[error("instance {name}: no agent of ours is in its guest that could do that")]
     NoInit {
         /// The instance's name.
         name: String,

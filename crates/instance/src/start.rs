@@ -10,10 +10,11 @@ use std::process::Child;
 use std::time::Duration;
 
 use command_fds::{CommandFdExt, FdMapping};
+use hypeman_agent::PORT_NAME;
 use hypeman_confine::Strictness;
 use hypeman_files::{AtPath, Lock, write_disk};
-use hypeman_guest::config::{self, GuestConfig, Mode};
-use hypeman_guest::{CONTROL_PORT, disk, status};
+use hypeman_guest::config::{self, AgentChannel, GuestConfig, Mode};
+use hypeman_guest::{disk, status};
 use hypeman_image::kernel::Kernels;
 use hypeman_record::format::{self, Envelope};
 use hypeman_record::launch::{Guest, Launch, OnReboot};
@@ -23,7 +24,7 @@ use hypeman_record::record::{CommandSpec, KernelUse, Record};
 use hypeman_record::state::State;
 use hypeman_snapshot::standby;
 use hypeman_vmm::findings::Findings;
-use hypeman_vmm::spec::{Disk, VmSpec};
+use hypeman_vmm::spec::{Disk, HypervisorKind, VmSpec};
 
 use crate::client::Client;
 use crate::error::{Error, Field, Needs, Result};
@@ -152,7 +153,7 @@ fn prepare(store: &Store, instance: &Instance, programs: &Programs) -> Result<La
         accelerator: decision.accelerator,
         cpu_left_out: decision.cpu_left_out,
         by_descriptor: true,
-        control_port: record.command.is_some().then(|| CONTROL_PORT.to_owned()),
+        control_port: record.command.is_some().then(|| PORT_NAME.to_owned()),
     };
     if let Some(command) = &record.command {
         let path = instance.directory.join(names::CONFIG);
@@ -286,6 +287,10 @@ fn guest_config(record: &Record, command: &CommandSpec, modules: bool) -> Result
         pid_namespace: command.pid_namespace,
         stdio: command.stdio,
         modules,
+        agent: match record.settings.hypervisor {
+            HypervisorKind::CloudHypervisor => AgentChannel::Vsock,
+            HypervisorKind::Qemu | HypervisorKind::QemuMicrovm => AgentChannel::Port,
+        },
     };
     Ok(serde_json::to_vec(&config).map_err(std::io::Error::from).at(Path::new(names::CONFIG))?)
 }

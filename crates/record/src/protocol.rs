@@ -44,6 +44,9 @@ pub enum Request {
     /// Type to the guest: what follows the answer on this connection are no more requests but keys, to its end. What the guest says
     /// is in its log.
     Attach,
+    /// Speak with the guest's agent: what follows the answer on this connection, both ways, is one exchange with it. Answered when the
+    /// agent is there.
+    Agent,
     /// Answered when the VM has ended and all that it printed is written. An instance that removes itself waits until the asker has hung up.
     Wait,
 }
@@ -58,7 +61,7 @@ impl Request {
     pub fn abilities() -> Vec<String> {
         Request::FIRST_ABILITIES
             .iter()
-            .chain(&["hand-over", "pause", "resume", "standby", "attach"])
+            .chain(&["hand-over", "pause", "resume", "standby", "attach", "agent"])
             .map(ToString::to_string)
             .collect()
     }
@@ -79,6 +82,7 @@ impl Request {
             Request::Standby => "standby",
             Request::HandOver => "hand-over",
             Request::Attach => "attach",
+            Request::Agent => "agent",
             Request::Wait => "wait",
         }
     }
@@ -132,7 +136,7 @@ pub enum Refusal {
     NotUnderstood,
     /// The VM is in a state that forbids it.
     WrongState,
-    /// No init of ours runs in the guest.
+    /// Nobody of ours is in the guest: no init, no agent.
     NoInit,
     /// The guest does not take what it was sent.
     GuestBusy,

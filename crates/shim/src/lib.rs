@@ -4,9 +4,9 @@
 //! thread reads and answers; others only write what may have to wait for a disk. It keeps no more in memory than what is on
 //! its way from the guest to the disk.
 
+mod agent;
 mod attach;
 mod begin;
-mod channel;
 mod confine;
 mod driver;
 mod error;
@@ -15,9 +15,11 @@ mod journal;
 mod keep;
 mod logs;
 mod memory;
+mod old_init;
 mod order;
 mod policy;
 mod process;
+mod relay;
 mod room;
 mod schedule;
 mod server;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use hypeman_agent::mux::MAX_STREAMS;
 use hypeman_record::protocol::Refusal;
 use hypeman_vmm::hypervisor;
 use tokio::sync::oneshot;
@@ -66,11 +67,17 @@ pub(crate) enum Error {
     Vmm(#[from] hypervisor::Error),
     #[error("it cannot be put to standby: {0}")]
     Standby(String),
-    #[error("no init of ours runs in this guest that could pass a signal on")]
+    #[error("no agent of ours is in this guest")]
     NoInit,
-    #[error("the guest takes no signals: its port is full")]
-    PortFull,
-    #[error("the guest takes no signals: {0}")]
+    #[error("the guest's agent does not answer")]
+    NoAgent,
+    #[error("the guest's agent is busy: {MAX_STREAMS} things are being done by it at once")]
+    Busy,
+    #[error("it is paused")]
+    Paused,
+    #[error("the guest could not do it: {0}")]
+    Guest(String),
+    #[error("the guest cannot be reached: {0}")]
     Port(#[from] std::io::Error),
 }
 
@@ -81,11 +88,11 @@ impl Error {
     pub(crate) fn refusal(&self) -> Refusal {
         match self {
             Error::Silent => Refusal::VmmSilent,
-            Error::Denied(_) => Refusal::WrongState,
+            Error::Denied(_) | Error::Paused => Refusal::WrongState,
             Error::Vmm(_) => Refusal::VmmRefused,
             Error::Standby(_) => Refusal::NotSaved,
             Error::NoInit => Refusal::NoInit,
-            Error::PortFull | Error::Port(_) => Refusal::GuestBusy,
+            Error::NoAgent | Error::Busy | Error::Guest(_) | Error::Port(_) => Refusal::GuestBusy,
         }
     }
 }

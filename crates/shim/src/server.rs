@@ -14,6 +14,7 @@ use tokio::task::spawn_local;
 use crate::attach;
 use crate::order::{Asked, Error, Order};
 use crate::policy::{self, Phase, Verdict};
+use crate::relay;
 use crate::shared::Shared;
 
 /// Longest request in bytes.
@@ -81,7 +82,15 @@ async fn converse(
         }
         let request = serde_json::from_slice(&line);
         let attaches = matches!(request, Ok(Request::Attach));
+        let mut agent = None;
         let response = match request {
+            Ok(Request::Agent) => match relay::open(shared).await {
+                Ok(opened) => {
+                    agent = Some(opened);
+                    Response::Done
+                }
+                Err(error) => refused(&error),
+            },
             Ok(request) => answer(&request, shared, orders).await,
             Err(error) => {
                 let message = format!("not a request: {error}");
@@ -91,6 +100,13 @@ async fn converse(
         let mut line = serde_json::to_vec(&response)?;
         line.push(b'\n');
         writer.write_all(&line).await?;
+        if let Some(agent) = agent {
+            tokio::select! {
+                () = relay::join(reader, writer, agent) => {}
+                _ = published.wait_for(|published| published.phase >= Phase::Draining) => {}
+            }
+            return Ok(());
+        }
         if attaches && response == Response::Done {
             tokio::select! {
                 typed = attach::take_keys(&mut reader, shared) => return typed,
@@ -98,6 +114,10 @@ async fn converse(
             }
         }
     }
+}
+
+fn refused(error: &Error) -> Response {
+    Response::Error { kind: error.refusal(), message: error.to_string() }
 }
 
 async fn answer(request: &Request, shared: &Rc<Shared>, orders: &mpsc::Sender<Asked>) -> Response {
@@ -111,6 +131,7 @@ async fn answer(request: &Request, shared: &Rc<Shared>, orders: &mpsc::Sender<As
         }
         Request::Wait => return ended(shared, None).await,
         Request::Attach => return attach::answer(shared),
+        Request::Agent => return Response::Done, // with a stream to it
         Request::PowerButton => Order::PowerButton,
         Request::Signal { signal } => Order::Signal(*signal),
         Request::Stop { timeout_ms } => Order::Stop(Duration::from_millis(*timeout_ms)),
@@ -122,7 +143,7 @@ async fn answer(request: &Request, shared: &Rc<Shared>, orders: &mpsc::Sender<As
         Request::HandOver => Order::HandOver,
     };
     if let Err(error) = give(order, shared, orders).await {
-        return Response::Error { kind: error.refusal(), message: error.to_string() };
+        return refused(&error);
     }
     match order {
         Order::PowerButton

@@ -13,6 +13,7 @@ use hypeman_vmm::vm::Paused;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::agent::Agent;
 use crate::journal::Journal;
 use crate::policy::Phase;
 
@@ -40,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) published: watch::Sender<Published>,
     /// What is typed to the guest.
     pub(crate) keyboard: Keyboard,
+    /// The guest's agent.
+    pub(crate) agent: Agent,
     /// The instance is to be removed: do not wait for room for what cannot be written.
     pub(crate) discard: CancellationToken,
 }
@@ -52,6 +55,7 @@ impl Shared {
             journal,
             published: watch::Sender::new(published),
             keyboard: Keyboard::new(),
+            agent: Agent::new(),
             discard: CancellationToken::new(),
         }
     }

@@ -24,8 +24,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{LocalSet, spawn_blocking, spawn_local};
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::Mode;
+use crate::agent;
 use crate::begin::{begin, go_on_again};
 use crate::driver::{Driver, Left};
 use crate::error::{Error, Result, StartContext};
@@ -330,6 +332,7 @@ impl Supervisor {
         let mut console = keep_console(&shared, vm.clone(), console, kept.clone(), app);
         let output = keep_output(&shared, output, log);
         let booted = self.driver.meanwhile(boot).await;
+        let _agent = AbortOnDropHandle::new(spawn_local(agent::keep(vm.clone(), shared.clone())));
         if let Some(Err(error)) = &booted {
             vmm.end().await;
             self.collect([console, output]).await;

@@ -5,10 +5,12 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+use hypeman_agent::protocol::Order;
 use hypeman_vmm::hypervisor;
 use hypeman_vmm::vm::Vm;
 
 use crate::order::{Error, Result};
+use crate::shared::Shared;
 
 /// Time a VMM is given to answer.
 const ANSWER: Duration = Duration::from_secs(1);
@@ -43,6 +45,18 @@ impl Work {
     pub(crate) fn press(vm: &Rc<dyn Vm>) -> Work {
         let vm = vm.clone();
         Work::new(Kind::Press, ANSWER, async move { vm.power_button().await.map(|()| true) })
+    }
+
+    /// Asks the guest to end by its agent, or by the power button if that fails.
+    pub(crate) fn ask(vm: &Rc<dyn Vm>, shared: &Rc<Shared>) -> Work {
+        let (vm, shared) = (vm.clone(), shared.clone());
+        Work::new(Kind::Press, ANSWER, async move {
+            let asked = tokio::time::timeout(ANSWER / 2, shared.agent.order(Order::Stop)).await;
+            if !matches!(asked, Ok(Ok(()))) {
+                vm.power_button().await?;
+            }
+            Ok(true)
+        })
     }
 
     pub(crate) fn resume(vm: &Rc<dyn Vm>) -> Work {

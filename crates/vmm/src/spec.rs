@@ -76,6 +76,7 @@ pub struct VmSpec {
     /// which their paths stand.
     #[serde(default)]
     pub by_descriptor: bool,
-    /// Name of a virtio-serial port to offer the guest, served on the host as `control.sock`.
+    /// Name of the channel between the host and someone in the guest: a virtio-serial port of that name, served on the host as
+    /// `control.sock`; on Cloud Hypervisor vsock.
     pub control_port: Option<String>,
 }

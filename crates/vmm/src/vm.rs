@@ -1,11 +1,11 @@
 //! A VM that was made and is connected to: what can be asked of it, and what it tells.
 
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use tokio::net::UnixStream;
 use tokio::sync::watch;
 
 use crate::hypervisor::Result;
@@ -94,6 +94,7 @@ pub trait Vm {
     async fn abandon_snapshot(&self) -> Result<()>;
     /// Whether the guest has halted all its CPUs with interrupts off: it will never run again. A VMM that cannot tell says no.
     async fn is_halted(&self) -> Result<bool>;
-    /// Connects to the guest's end of the control port; `None` where the VM has no such port. Non-blocking.
-    fn channel(&self) -> Result<Option<UnixStream>>;
+    /// Connects to the channel of whoever serves it in the guest, on this port where it is vsock; `None` where the VM has none. Where someone
+    /// has to listen for that, it fails until they do.
+    async fn channel(&self, vsock_port: u32) -> Result<Option<UnixStream>>;
 }

@@ -215,7 +215,7 @@ impl Interrupts {
     }
 
     /// The number of the next one.
-    async fn next(&mut self) -> i32 {
+    pub(crate) async fn next(&mut self) -> i32 {
         let [hangup, interrupt, quit, terminate] = &mut self.signals;
         tokio::select! {
             _ = hangup.1.recv() => hangup.0,

@@ -3,8 +3,10 @@
 mod adopt;
 mod attach;
 mod completion;
+mod copy;
 mod create;
 mod doctor;
+mod exec;
 mod foreground;
 mod fork;
 mod image;
@@ -15,6 +17,8 @@ mod logs;
 mod ps;
 mod run;
 mod snapshot;
+mod stat;
+mod top;
 
 use std::process::ExitCode;
 
@@ -51,6 +55,12 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Restore(names) => return lifecycle::restore(&context, &names),
         Command::Fork { state, source, name } => fork::fork(&context, &source, &name, state)?,
         Command::Snapshot(command) => return snapshot::snapshot(&context, command),
+        Command::Exec(arguments) => return exec::exec(&context, &arguments),
+        Command::Cp(arguments) => copy::copy(&context, &arguments)?,
+        Command::Stat { follow, format, name, path } => {
+            return stat::stat(&context, &name, &path, follow, format.format);
+        }
+        Command::Top { format, name } => top::top(&context, &name, format.format)?,
         Command::Attach(arguments) => return attach::attach(&context, &arguments),
         Command::Adopt(arguments) => return adopt::command(&context, &arguments),
         Command::UpgradeShims { names } => return adopt::upgrade(&context, &names),

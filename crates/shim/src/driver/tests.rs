@@ -1,7 +1,7 @@
 use std::cell::RefCell;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
+use tokio::net::UnixStream;
 
 use async_trait::async_trait;
 use hypeman_vmm::hypervisor;
@@ -84,7 +84,7 @@ impl Vm for TestVm {
     async fn is_halted(&self) -> hypervisor::Result<bool> {
         Ok(false)
     }
-    fn channel(&self) -> hypervisor::Result<Option<UnixStream>> {
+    async fn channel(&self, _vsock_port: u32) -> hypervisor::Result<Option<UnixStream>> {
         Ok(None)
     }
 }

@@ -5,11 +5,14 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::SERIAL_SOCKET;
+use super::{SERIAL_SOCKET, VSOCK_SOCKET};
 use crate::spec::{Disk, RateLimit, VmSpec};
 
 /// Time in which a token bucket fills up again, in milliseconds.
 const REFILL_MS: u64 = 1000;
+
+/// The guest's address on vsock: the first that is not reserved (vsock(7)). It is known to its own VMM only, so all have the same.
+const CID: u32 = 3;
 
 /// A VM as Cloud Hypervisor wants it described.
 #[derive(Debug, Serialize)]
@@ -23,6 +26,14 @@ pub(crate) struct VmConfig<'a> {
     console: Console,
     /// The device by which a guest tells that its kernel has panicked.
     pvpanic: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vsock: Option<Vsock>,
+}
+
+#[derive(Debug, Serialize)]
+struct Vsock {
+    cid: u32,
+    socket: &'static str,
 }
 
 #[derive(Debug, Serialize)]
@@ -102,6 +113,7 @@ impl<'a> VmConfig<'a> {
             serial: Serial { mode: "Socket", socket: SERIAL_SOCKET },
             console: Console { mode: "Off" },
             pvpanic: true,
+            vsock: spec.control_port.as_ref().map(|_| Vsock { cid: CID, socket: VSOCK_SOCKET }),
         }
     }
 }
@@ -153,7 +165,7 @@ mod tests {
             accelerator: Accelerator::Kvm,
             cpu_left_out: Vec::new(),
             by_descriptor: false,
-            control_port: None,
+            control_port: Some("agent".into()),
         };
         let expected = serde_json::json!({
             "cpus": {"boot_vcpus": 2, "max_vcpus": 2},
@@ -166,6 +178,7 @@ mod tests {
             "serial": {"mode": "Socket", "socket": "serial.sock"},
             "console": {"mode": "Off"},
             "pvpanic": true,
+            "vsock": {"cid": 3, "socket": "vsock.sock"},
         });
         assert_eq!(serde_json::to_value(VmConfig::new(&spec)).unwrap(), expected);
     }

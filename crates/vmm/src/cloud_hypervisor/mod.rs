@@ -14,6 +14,7 @@ mod release;
 mod serial;
 pub mod snapshot;
 mod vm;
+mod vsock;
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -37,6 +38,8 @@ const API_FD: i32 = 3;
 const EVENTS_FD: i32 = 4;
 /// The serial line's socket, which Cloud Hypervisor makes.
 pub const SERIAL_SOCKET: &str = "serial.sock";
+/// The host's side of vsock, which Cloud Hypervisor makes.
+pub const VSOCK_SOCKET: &str = "vsock.sock";
 
 /// The files of a snapshot (`vmm/src/migration/mod.rs`, `vmm/src/memory_manager.rs`).
 const SNAPSHOT: [&str; 3] = ["config.json", "state.json", "memory-ranges"];
@@ -71,7 +74,9 @@ impl Hypervisor for CloudHypervisor {
     ) -> Result<Start> {
         self.check(spec)?;
         let home = home::make(directory, spec, origin, &SNAPSHOT)?;
-        socket::remove(&home.join(SERIAL_SOCKET))?;
+        for socket in [SERIAL_SOCKET, VSOCK_SOCKET] {
+            socket::remove(&home.join(socket))?;
+        }
         let mut command = Command::new(&program.path);
         command.current_dir(&home);
         command.env("MALLOC_TRIM_THRESHOLD_", NEVER_TRIM);
@@ -101,6 +106,8 @@ impl Hypervisor for CloudHypervisor {
 
     fn clean_up(&self, directory: &Path) {
         let _ = socket::remove(&directory.join(API_SOCKET));
-        let _ = socket::remove(&home::of(directory).join(SERIAL_SOCKET));
+        for socket in [SERIAL_SOCKET, VSOCK_SOCKET] {
+            let _ = socket::remove(&home::of(directory).join(socket));
+        }
     }
 }

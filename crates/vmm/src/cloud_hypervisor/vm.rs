@@ -1,6 +1,5 @@
 //! A VM in a running Cloud Hypervisor.
 
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -9,6 +8,7 @@ use async_trait::async_trait;
 use hypeman_files::AtPath;
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
+use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -17,7 +17,7 @@ use super::config::VmConfig;
 use super::description::Memory;
 use super::events::{Event, Events};
 use super::pin::Pinned;
-use super::{API_SOCKET, accepted, release, serial};
+use super::{API_SOCKET, accepted, release, serial, vsock};
 use crate::home;
 use crate::hypervisor::{Error, Result, Vmm};
 use crate::process::VmmProcess;
@@ -262,7 +262,7 @@ impl Vm for CloudHypervisorVm {
         Ok(false) // nothing in its API tells
     }
 
-    fn channel(&self) -> Result<Option<UnixStream>> {
-        Ok(None) // vsock has to come first
+    async fn channel(&self, vsock_port: u32) -> Result<Option<UnixStream>> {
+        vsock::connect(&self.directory, vsock_port).await
     }
 }

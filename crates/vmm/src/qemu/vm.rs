@@ -1,7 +1,6 @@
 //! A VM in a running QEMU.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -174,13 +173,11 @@ impl Vm for QemuVm {
         Ok(registers::all_halted(&registers))
     }
 
-    fn channel(&self) -> Result<Option<StdUnixStream>> {
+    async fn channel(&self, _vsock_port: u32) -> Result<Option<UnixStream>> {
         if !self.has_channel {
             return Ok(None);
         }
         let path = self.directory.join(CONTROL_SOCKET);
-        let stream = StdUnixStream::connect(&path).at(&path)?;
-        stream.set_nonblocking(true).at(&path)?;
-        Ok(Some(stream))
+        Ok(Some(UnixStream::connect(&path).await.at(&path)?))
     }
 }

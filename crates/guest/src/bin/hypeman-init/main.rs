@@ -2,6 +2,7 @@
 //!
 //! It prints nothing of its own when all goes well: the console belongs to the command.
 
+mod agent;
 mod console;
 mod disks;
 mod exec;
@@ -10,14 +11,13 @@ mod modprobe;
 mod modules;
 mod output;
 mod power;
+mod process;
 mod program;
 mod report;
-mod requests;
 mod root;
 mod streams;
 mod systemd;
 mod user;
-mod wake;
 
 use hypeman_guest::config::{GuestConfig, Mode};
 
@@ -27,8 +27,8 @@ use crate::report::Failure;
 fn main() {
     // On a host it would mount over the root and switch the machine off.
     if std::process::id() != 1 {
-        if wake::requested(std::env::args().skip(1)) {
-            return wake::serve();
+        if let Some(task) = agent::requested(std::env::args().skip(1)) {
+            return agent::carry_out(task);
         }
         if let Some(module) = modprobe::requested(std::env::args().skip(1)) {
             std::process::exit(i32::from(modprobe::load(&module).is_err()));

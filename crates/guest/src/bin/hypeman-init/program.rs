@@ -1,16 +1,15 @@
 //! Finding and starting the command as a container's runtime does: without the shell that libc gives what it cannot execute.
 #![allow(unsafe_code)] // execve
 
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::report::{Context, Failure};
 use elf::ElfBytes;
 use elf::endian::AnyEndian;
-use hypeman_guest::config::GuestConfig;
-
-use crate::report::{Context, Failure};
 
 /// How much of a program is read to learn which interpreter it wants, in bytes. The table is at its beginning.
 const HEAD: u64 = 1 << 20;
@@ -33,18 +32,23 @@ unsafe impl Send for Pointers {}
 unsafe impl Sync for Pointers {}
 
 impl Program {
-    /// Finds the command of `config`.
-    pub(crate) fn find(config: &GuestConfig, home: &str) -> Result<Program, Failure> {
-        let name = config.argv.first().ok_or("there is none").context("run a command")?;
-        let path = find(name, config.env.get("PATH").map_or("", String::as_str), Path::new(&config.workdir))?;
-        let mut environment = config.env.clone();
+    /// Finds a command in a working directory, for someone who is at home in `home`.
+    pub(crate) fn find(
+        argv: &[String],
+        mut environment: BTreeMap<String, String>,
+        workdir: &str,
+        home: &str,
+        has_terminal: bool,
+    ) -> Result<Program, Failure> {
+        let name = argv.first().ok_or("there is none").context("run a command")?;
+        let path = find(name, environment.get("PATH").map_or("", String::as_str), Path::new(workdir))?;
         environment.entry("HOME".to_owned()).or_insert_with(|| home.to_owned());
-        if config.stdio.tty {
+        if has_terminal {
             environment.entry("TERM".to_owned()).or_insert_with(|| "xterm".to_owned()); // as docker's
         }
         let string = |text: String| CString::new(text).context("pass the command's arguments");
         let strings = |texts: Vec<String>| texts.into_iter().map(string).collect::<Result<Vec<_>, _>>();
-        let mut all = strings(config.argv.clone())?;
+        let mut all = strings(argv.to_vec())?;
         let environment =
             strings(environment.iter().map(|(name, value)| format!("{name}={value}")).collect())?;
         let pointers = |strings: &[CString]| {

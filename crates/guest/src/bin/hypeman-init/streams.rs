@@ -2,8 +2,8 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use std::process::{Command, Stdio};
+use std::os::fd::OwnedFd;
+use std::process::Stdio;
 
 use hypeman_guest::config;
 use rustix::fs::{Mode, Uid};
@@ -16,7 +16,7 @@ use crate::user::User;
 
 /// For one command.
 pub(crate) struct Streams {
-    input: Option<OwnedFd>,
+    input: OwnedFd,
     output: OwnedFd,
     is_terminal: bool,
 }
@@ -38,8 +38,7 @@ impl Streams {
             owner
                 .and_then(|()| rustix::fs::fchmod(&console, Mode::from_raw_mode(0o620)))
                 .context("give the console away")?;
-            let streams =
-                Streams { input: Some(again(&console)?), output: console.into(), is_terminal: true };
+            let streams = Streams { input: again(&console)?, output: console.into(), is_terminal: true };
             return Ok((streams, Printed(None)));
         }
         console::make_exact(&console);
@@ -50,16 +49,14 @@ impl Streams {
             OpenOptions::new().read(true).open("/dev/null").context("open an empty input")?.into()
         };
         let (reader, writer) = output::pipe()?;
-        let streams = Streams { input: Some(input), output: writer, is_terminal: false };
+        let streams = Streams { input, output: writer, is_terminal: false };
         Ok((streams, Printed(Some((reader, console)))))
     }
 
-    /// Gives them to a command.
-    pub(crate) fn give(&mut self, command: &mut Command) -> Result<(), Failure> {
-        let output = || self.output.try_clone().context("open the output");
-        command.stdout(output()?).stderr(output()?);
-        command.stdin(self.input.take().map_or_else(Stdio::null, Stdio::from));
-        Ok(())
+    /// As a command's input, output and errors.
+    pub(crate) fn into_stdio(self) -> Result<[Stdio; 3], Failure> {
+        let errors = self.output.try_clone().context("open the output")?;
+        Ok([self.input.into(), self.output.into(), errors.into()])
     }
 
     /// Whether the command's standard input is to be its terminal.
@@ -92,9 +89,4 @@ fn typed(mut console: File) -> Result<OwnedFd, Failure> {
         }
     });
     Ok(reader)
-}
-
-/// Makes its standard input the terminal of a process that leads a session. Allocates nothing.
-pub(crate) fn take_terminal() -> rustix::io::Result<()> {
-    rustix::process::ioctl_tiocsctty(std::io::stdin().as_fd())
 }

@@ -7,8 +7,8 @@ use std::process::Command;
 use hypeman_guest::config::GuestConfig;
 use hypeman_guest::status::Status;
 
+use crate::agent;
 use crate::report::{self, Context, Failure};
-use crate::wake;
 
 /// Becomes the image's init. Returns only when that cannot be started.
 pub(crate) fn hand_over(config: &GuestConfig, status: &File) -> Result<(), Failure> {
@@ -24,7 +24,7 @@ pub(crate) fn hand_over(config: &GuestConfig, status: &File) -> Result<(), Failu
     for (resource, limit) in config.ulimits.iter().filter_map(|limit| limit.limit()) {
         let _ = rustix::process::setrlimit(resource, limit); // a system may set its own
     }
-    wake::start();
+    agent::keep_apart(config);
     report::write(status, &Status::Running);
     let error = command.exec();
     let code = if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 };

@@ -1,0 +1,222 @@
+//! exec: a command in an instance that runs.
+
+use std::io::{IsTerminal, Read, Write};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+use hypeman_agent::frames::{self, Frame, HEAD, Kind, MAX_DATA};
+use hypeman_agent::protocol::{Exec, INPUT_WINDOW, Ran, Request, Say, Size};
+use rustix::termios::tcgetwinsize;
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+
+use super::foreground::Interrupts;
+use super::{in_background, runtime};
+use crate::args::ExecArguments;
+use crate::context::Context;
+use crate::keyboard::RawTerminal;
+use crate::{agent, env_file, output};
+
+/// Most pieces of output that wait for whoever reads ours, and of input for the guest.
+const MOST_WAITING: usize = 4;
+
+/// What a command that was ended for its time has, as timeout(1).
+const TIMED_OUT: u8 = 124;
+
+/// What a program has that nobody reads any more: 128, and SIGPIPE.
+const NOT_READ: u8 = 141;
+
+pub(crate) fn exec(context: &Context, arguments: &ExecArguments) -> Result<ExitCode> {
+    let [name, argv @ ..] = &arguments.name_and_command[..] else { bail!("give a name and a command") };
+    if arguments.interactive && arguments.tty && !std::io::stdin().is_terminal() {
+        bail!(
+            "standard input is no terminal; leave out -t to give the command what comes from a pipe or file"
+        );
+    }
+    let exec = Exec {
+        argv: argv.to_vec(),
+        env: env_file::collect(&arguments.env_file, &arguments.env)?,
+        workdir: arguments.workdir.clone(),
+        user: arguments.user.clone(),
+        interactive: arguments.interactive,
+        terminal: arguments.tty.then(size),
+        detach: arguments.detach,
+        timeout_ms: arguments.timeout.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+    };
+    if exec.workdir.as_ref().is_some_and(|workdir| !workdir.starts_with('/')) {
+        bail!("the working directory {:?} is not absolute", exec.workdir.unwrap_or_default());
+    }
+    let instance = context.instances.find(name)?;
+    let code = runtime()?.block_on(async { converse(exec, agent::connect(&instance)?).await });
+    code.map_err(|error| agent::explained(error, &instance))
+}
+
+/// The size of our terminal.
+fn size() -> Size {
+    let size = tcgetwinsize(std::io::stdout()).or_else(|_| tcgetwinsize(std::io::stdin()));
+    size.map(|size| Size { rows: size.ws_row, columns: size.ws_col }).unwrap_or_default()
+}
+
+async fn converse(exec: Exec, stream: UnixStream) -> Result<ExitCode> {
+    let (mut reader, mut writer) = stream.into_split();
+    let (is_detached, types) = (exec.detach, exec.interactive);
+    let is_terminal = exec.terminal.is_some();
+    let mut interrupts = Interrupts::new()?;
+    let mut resized = signal(SignalKind::window_change()).context("listen to the terminal")?;
+    frames::write_message(&mut writer, &Request::Exec(exec)).await?;
+    match frames::read_message(&mut reader).await? {
+        Ran::Started { .. } if is_detached => return Ok(ExitCode::SUCCESS),
+        Ran::Started { .. } => {}
+        Ran::Failed(failure) => return Ok(failed(&failure)),
+        other => bail!("the guest's agent gave an answer to another question: {other:?}"),
+    }
+    let _raw = if types && is_terminal { RawTerminal::take(true)? } else { None };
+    let (credit, credits) = mpsc::unbounded_channel();
+    let (say, said) = mpsc::unbounded_channel();
+    let mut shown = tokio::spawn(show(reader, credit));
+    let typing = tokio::spawn(speak(writer, types.then(read_input), credits, said));
+    let mut interrupted = 0;
+    let code = loop {
+        tokio::select! {
+            code = &mut shown => break code.context("show what the command prints")??,
+            _ = resized.recv(), if is_terminal => {
+                let _ = say.send(Say::Resize(size()));
+            }
+            signal = interrupts.next() => {
+                interrupted += 1;
+                if interrupted > 1 {
+                    break ExitCode::from(u8::try_from(128 + signal).unwrap_or(u8::MAX));
+                }
+                let _ = say.send(Say::Signal { signal });
+            }
+        }
+    };
+    typing.abort();
+    Ok(code)
+}
+
+fn failed(failure: &hypeman_agent::protocol::Failure) -> ExitCode {
+    output::complain(failure);
+    ExitCode::from(u8::try_from(failure.code).unwrap_or(u8::MAX))
+}
+
+/// Shows what the command prints, to its end; its exit code.
+async fn show(mut reader: OwnedReadHalf, credit: mpsc::UnboundedSender<u32>) -> Result<ExitCode> {
+    let output = Sink::new(std::io::stdout());
+    let errors = Sink::new(std::io::stderr());
+    let code = loop {
+        let frame = frames::read(&mut reader).await?;
+        let frame = frame.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::UnexpectedEof))?;
+        let is_read = match frame.kind {
+            Kind::Data => output.write(frame).await,
+            Kind::Error => errors.write(frame).await,
+            Kind::End => true,
+            Kind::Message => match frame.message()? {
+                Ran::Wants { bytes } => {
+                    let _ = credit.send(bytes); // nobody types any more
+                    true
+                }
+                Ran::Exited { code } => break ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)),
+                Ran::TimedOut => {
+                    output::complain("its time was up, and the command was ended");
+                    break ExitCode::from(TIMED_OUT);
+                }
+                Ran::Failed(failure) => break failed(&failure),
+                Ran::Started { .. } => bail!("the guest's agent repeats itself"),
+            },
+        };
+        if !is_read {
+            return Ok(ExitCode::from(NOT_READ));
+        }
+    };
+    output.finish().await;
+    errors.finish().await;
+    Ok(code)
+}
+
+/// One of our outputs, which may keep whoever writes waiting: a thread of its own does.
+struct Sink {
+    frames: mpsc::Sender<Frame>,
+    written: oneshot::Receiver<()>,
+}
+
+impl Sink {
+    fn new(mut output: impl Write + Send + 'static) -> Sink {
+        let (frames, mut waiting) = mpsc::channel::<Frame>(MOST_WAITING);
+        let written = in_background(move || {
+            while let Some(frame) = waiting.blocking_recv() {
+                if output.write_all(&frame.body).and_then(|()| output.flush()).is_err() {
+                    return;
+                }
+            }
+        });
+        Sink { frames, written }
+    }
+
+    /// Whether somebody reads it.
+    async fn write(&self, frame: Frame) -> bool {
+        self.frames.send(frame).await.is_ok()
+    }
+
+    async fn finish(self) {
+        drop(self.frames);
+        let _ = self.written.await;
+    }
+}
+
+/// Standard input, piece by piece, each with room for a frame's head before it.
+fn read_input() -> mpsc::Receiver<Vec<u8>> {
+    let (sender, pieces) = mpsc::channel(MOST_WAITING);
+    // Not the runtime's: it waits for what may never come, and is not waited for.
+    std::thread::spawn(move || {
+        let mut stdin = std::io::stdin().lock();
+        loop {
+            let mut piece = vec![0; HEAD + MAX_DATA];
+            let count = match stdin.read(&mut piece[HEAD..]) {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                read => read.unwrap_or(0),
+            };
+            piece.truncate(HEAD + count);
+            if count == 0 || sender.blocking_send(piece).is_err() {
+                return;
+            }
+        }
+    });
+    pieces
+}
+
+/// Sends the command what is typed, as much as it wants, and what else there is to say.
+async fn speak(
+    mut writer: OwnedWriteHalf,
+    mut typed: Option<mpsc::Receiver<Vec<u8>>>,
+    mut credits: mpsc::UnboundedReceiver<u32>,
+    mut said: mpsc::UnboundedReceiver<Say>,
+) -> std::io::Result<()> {
+    let mut credit = INPUT_WINDOW as usize;
+    loop {
+        tokio::select! {
+            Some(say) = said.recv() => frames::write_message(&mut writer, &say).await?,
+            Some(bytes) = credits.recv() => credit += bytes as usize,
+            piece = next(&mut typed), if credit >= MAX_DATA => match piece {
+                Some(mut piece) => {
+                    credit -= piece.len() - HEAD;
+                    frames::write(&mut writer, Kind::Data, &mut piece).await?;
+                }
+                None => {
+                    typed = None;
+                    frames::write_end(&mut writer).await?;
+                }
+            },
+            else => return Ok(()),
+        }
+    }
+}
+
+async fn next(typed: &mut Option<mpsc::Receiver<Vec<u8>>>) -> Option<Vec<u8>> {
+    match typed {
+        Some(typed) => typed.recv().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,161 @@
+//! From a tree to a tar stream.
+
+use std::collections::HashMap;
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{Error, Read, Result, Write};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+use tar::{Builder, EntryType, Header, HeaderMode};
+
+use crate::LeftOut;
+
+/// Writes what is at `path` to `stream` as `name`; of a directory with an empty name only what is in it. `follow` is about a link that `path`
+/// itself is; others are sent as they are.
+///
+/// # Errors
+/// When something cannot be read, or `stream` takes no more.
+pub fn pack(path: &Path, name: &Path, follow: bool, stream: impl Write) -> Result<LeftOut> {
+    let mut packer =
+        Packer { archive: Builder::new(stream), links: HashMap::new(), left_out: LeftOut::default() };
+    let metadata = if follow { path.metadata() } else { path.symlink_metadata() };
+    packer.add(path, name, &metadata.map_err(|error| named(path, &error))?)?;
+    packer.archive.into_inner()?.flush()?;
+    Ok(packer.left_out)
+}
+
+struct Packer<W: Write> {
+    archive: Builder<W>,
+    /// What files with several names were called first, by device and number.
+    links: HashMap<(u64, u64), PathBuf>,
+    left_out: LeftOut,
+}
+
+impl<W: Write> Packer<W> {
+    fn add(&mut self, path: &Path, name: &Path, metadata: &Metadata) -> Result<()> {
+        let mut waiting = vec![(path.to_owned(), name.to_owned(), metadata.clone())];
+        while let Some((path, name, metadata)) = waiting.pop() {
+            self.add_one(&path, &name, &metadata)?;
+            if !metadata.is_dir() {
+                continue;
+            }
+            let entries = std::fs::read_dir(&path).map_err(|error| named(&path, &error))?;
+            let mut names = entries.map(|entry| Ok(entry?.file_name())).collect::<Result<Vec<_>>>()?;
+            names.sort_unstable_by(|one, other| other.cmp(one)); // the last one is taken first
+            for entry in names {
+                let path = path.join(&entry);
+                match path.symlink_metadata() {
+                    Ok(metadata) => waiting.push((path, name.join(&entry), metadata)),
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {} // it was removed meanwhile
+                    Err(error) => return Err(named(&path, &error)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn add_one(&mut self, path: &Path, name: &Path, metadata: &Metadata) -> Result<()> {
+        let kind = metadata.file_type();
+        if name.as_os_str().is_empty() {
+            return if kind.is_dir() { Ok(()) } else { Err(Error::other("a file needs a name")) };
+        }
+        if kind.is_file() {
+            return self.add_file(path, name, metadata);
+        }
+        let mut header = header(metadata);
+        header.set_size(0);
+        let sent = if kind.is_dir() {
+            self.archive.append_data(&mut header, name, std::io::empty())
+        } else if kind.is_symlink() {
+            let target = std::fs::read_link(path).map_err(|error| named(path, &error))?;
+            self.archive.append_link(&mut header, name, target)
+        } else if kind.is_socket() {
+            self.left_out.add(path, "it is a socket");
+            Ok(())
+        } else {
+            if kind.is_char_device() || kind.is_block_device() {
+                header.set_device_major(rustix::fs::major(metadata.rdev()))?;
+                header.set_device_minor(rustix::fs::minor(metadata.rdev()))?;
+            }
+            self.archive.append_data(&mut header, name, std::io::empty())
+        };
+        sent.map_err(|error| named(path, &error))
+    }
+
+    fn add_file(&mut self, path: &Path, name: &Path, metadata: &Metadata) -> Result<()> {
+        if metadata.nlink() > 1
+            && let Some(first) = self.links.get(&(metadata.dev(), metadata.ino()))
+        {
+            let mut header = header(metadata);
+            header.set_entry_type(EntryType::Link);
+            header.set_size(0);
+            return self.archive.append_link(&mut header, name, first).map_err(|error| named(path, &error));
+        }
+        // Without waiting, and through no link: it may be something else by now.
+        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+        let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
+        let mut file = match opened {
+            // The one that was looked at may have been a link that is followed.
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
+                File::open(path)
+            }
+            opened => opened,
+        }
+        .map_err(|error| named(path, &error))?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(named(path, &Error::other("it was changed while it was read")));
+        }
+        let sent = if metadata.blocks() * 512 < metadata.size() {
+            self.add_sparse(&mut file, name, &metadata)
+        } else {
+            self.archive.append_data(&mut header(&metadata), name, Exactly { file, left: metadata.len() })
+        };
+        sent.map_err(|error| named(path, &error))?;
+        if metadata.nlink() > 1 {
+            self.links.insert((metadata.dev(), metadata.ino()), name.to_owned());
+        }
+        Ok(())
+    }
+
+    /// Sends no holes. The archive would be torn by a file that changes meanwhile.
+    fn add_sparse(&mut self, file: &mut File, name: &Path, before: &Metadata) -> Result<()> {
+        self.archive.append_file(name, file)?;
+        let after = file.metadata()?;
+        let is_same = (after.len(), after.mtime(), after.mtime_nsec())
+            == (before.len(), before.mtime(), before.mtime_nsec());
+        if is_same { Ok(()) } else { Err(Error::other("it was changed while it was read, and has holes")) }
+    }
+}
+
+fn header(metadata: &Metadata) -> Header {
+    let mut header = Header::new_gnu();
+    header.set_metadata_in_mode(metadata, HeaderMode::Complete);
+    header
+}
+
+/// As many bytes of a file as were announced, also of one that is written to: a log has grown meanwhile. One that has shrunk ends with NULs, as
+/// with tar(1).
+struct Exactly {
+    file: File,
+    left: u64,
+}
+
+impl Read for Exactly {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        let buffer = &mut buffer[..most];
+        let mut count = self.file.read(buffer)?;
+        if count == 0 {
+            buffer.fill(0);
+            count = buffer.len();
+        }
+        self.left -= count as u64;
+        Ok(count)
+    }
+}
+
+fn named(path: &Path, error: &Error) -> Error {
+    Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
