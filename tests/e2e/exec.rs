@@ -5,8 +5,9 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
 
 use hypeman_tests::bed::Outcome;
-use hypeman_tests::fixtures::{bed, busybox};
-use hypeman_tests::needs::{BUSYBOX, QEMU};
+use hypeman_tests::ch::{is_real, on_each};
+use hypeman_tests::fixtures::{bed, busybox, testguest};
+use hypeman_tests::needs::{BUSYBOX, Need, QEMU};
 use hypeman_tests::terminal::Terminal;
 use hypeman_tests::vm::Instance;
 use hypeman_tests::wait::{eventually, until};
@@ -29,6 +30,9 @@ promises! {
         a_vm_sleeps_in_the_middle,
         a_command_is_run_where_the_program_is_process_1,
         what_cannot_be_run_is_told;
+    [BUSYBOX, Need::CloudHypervisor]
+        on_cloud_hypervisor_the_channel_is_vsock,
+        on_cloud_hypervisor_vsock_outlives_a_sleep;
 }
 
 /// A VM with a program that waits for its end.
@@ -147,7 +151,7 @@ fn a_terminal_has_a_size_and_signals() {
     let terminal = Terminal::new();
     terminal.resize(33, 101);
     let script = "trap 'echo changed $(stty size)' WINCH; echo ready $(stty size) $TERM; tty; \
-                  trap 'echo interrupted' INT; while read line; do echo got $line; done; exit 9";
+                  trap 'echo interrupted' INT; until [ \"$line\" = end ]; do read line && echo got $line; done; exit 9";
     let mut child = terminal.start(bed().command(&["exec", "-it", "exec-terminal", "sh", "-c", script]));
     terminal.shows("ready 33 101 xterm");
     terminal.shows("/dev/pts/");
@@ -159,7 +163,7 @@ fn a_terminal_has_a_size_and_signals() {
     terminal.shows("changed 20 60");
     terminal.types(b"\x03");
     terminal.shows("interrupted");
-    terminal.types(b"\r\x04");
+    terminal.types(b"end\r");
     assert_eq!(child.wait().expect("its end").code(), Some(9));
     assert!(terminal.is_cooked(), "it is as it was before");
     bed().fails(&["exec", "-it", "exec-terminal", "true"], &["terminal"]);
@@ -227,7 +231,10 @@ fn fifty_at_once() {
             .collect();
         for (number, one) in all.into_iter().enumerate() {
             let outcome = one.join().expect("no panic");
-            assert_eq!((outcome.code, outcome.stdout.len()), (i32::try_from(number).unwrap(), 100_000));
+            assert_eq!(
+                (outcome.code, outcome.stdout.len()),
+                (i32::try_from(number).expect("small"), 100_000)
+            );
         }
     });
 }
@@ -321,4 +328,79 @@ fn what_cannot_be_run_is_told() {
     bed().fails(&["exec", "exec-paused", "true"], &["paused"]);
     bed().ok(&["resume", "exec-paused"]);
     assert_eq!(shell("exec-paused", "echo goes on"), "goes on");
+}
+
+/// A VM of an image on Cloud Hypervisor, whose kernel is the test guest: no Linux runs under the KVM of such hosts as these tests have.
+fn on_cloud_hypervisor<'a>(name: &str, arguments: &[&str]) -> Instance<'a> {
+    let kernel = ["--kernel", testguest(), "--memory", "64m", "--confine", "off", "--cmdline", "count=0"];
+    Instance::run(bed(), name, &[arguments, &kernel, &[busybox()]].concat())
+}
+
+/// The double's guest has no Linux either: its agent runs on the host, behind the double's vsock socket, as nobody.
+fn on_cloud_hypervisor_the_channel_is_vsock() {
+    if is_real() {
+        return; // no guest with an agent runs there
+    }
+    on_each(|arguments| {
+        let name = "exec-vsock";
+        let vm = on_cloud_hypervisor(name, arguments);
+        let nobody = ["-u", "65534:65534"];
+        let shell = |script: &str| exec(name, &nobody, &["sh", "-c", script]);
+        let outcome = shell("echo out; echo err >&2; id -u; exit 7");
+        assert_eq!(
+            (outcome.code, outcome.stdout.as_str(), outcome.stderr.as_str()),
+            (7, "out\n65534\n", "err\n")
+        );
+        let large = exec(name, &nobody, &["head", "-c", "10000000", "/dev/zero"]);
+        assert_eq!((large.code, large.stdout.len()), (0, 10_000_000));
+        std::thread::scope(|scope| {
+            let many: Vec<_> = (0..30)
+                .map(|number| {
+                    scope.spawn(move || {
+                        (number, exec(name, &nobody, &["sh", "-c", &format!("exit {number}")]))
+                    })
+                })
+                .collect();
+            for one in many {
+                let (number, outcome) = one.join().expect("no panic");
+                assert_eq!(outcome.code, number, "{outcome:?}");
+            }
+        });
+        let scratch = tempfile::tempdir().expect("a directory");
+        std::fs::set_permissions(scratch.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777))
+            .expect("chmod");
+        let [there, back] =
+            ["there", "back"].map(|end| scratch.path().join(end).to_str().expect("UTF-8").to_owned());
+        bed().ok(&["cp", testguest(), &format!("{name}:{there}")]);
+        bed().ok(&["cp", &format!("{name}:{there}"), &back]);
+        let read = |path: &str| std::fs::read(path).expect("read");
+        assert!(read(testguest()) == read(&there) && read(&there) == read(&back));
+        let mut child = start(&["exec", "-u", "65534:65534", name, "sh", "-c", "echo ready; sleep 60"]);
+        assert_eq!(first_line(&mut child), "ready\n");
+        vm.kill("shim");
+        assert_ne!(child.wait().expect("its end").code(), Some(0));
+        assert_eq!(shell("echo again").stdout, "again\n");
+        bed().ok(&["standby", name]);
+        bed().ok(&["restore", name]);
+        assert_eq!(shell("echo and again").stdout, "and again\n");
+    });
+}
+
+fn on_cloud_hypervisor_vsock_outlives_a_sleep() {
+    on_each(|arguments| {
+        let vm = on_cloud_hypervisor("vsock-sleeps", arguments);
+        let socket = vm.directory().join("vmm/vsock.sock");
+        vm.prints();
+        assert!(socket.exists(), "its VMM has made it");
+        for _ in 0..2 {
+            bed().ok(&["standby", "vsock-sleeps"]);
+            bed().ok(&["restore", "vsock-sleeps"]);
+            assert!(socket.exists());
+            vm.prints();
+        }
+        bed().ok(&["fork", "vsock-sleeps", "vsock-fork"]);
+        let fork = Instance::named(bed(), "vsock-fork");
+        fork.prints();
+        assert!(fork.directory().join("vmm/vsock.sock").exists());
+    });
 }

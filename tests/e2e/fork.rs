@@ -24,6 +24,8 @@ promises! {
     [Need::CloudHypervisor] a_fork_on_cloud_hypervisor_goes_on_where_its_source_was;
     [QEMU, BUSYBOX]
         linux_goes_on_with_its_clock_right,
+        a_guest_knows_when_and_who_it_is_before_anything_else_runs,
+        a_copy_of_disks_boots_as_another_machine,
         ten_forks_at_once_are_ten_machines;
 }
 
@@ -177,4 +179,78 @@ fn ten_forks_at_once_are_ten_machines() {
     assert_eq!(bed.inspect("mother")["state"], "Standby");
     bed.ok(&["restore", "mother"]);
     eventually("it goes on too", || last(&log_of_source).filter(|(tick, ..)| *tick > before.1));
+}
+
+/// A program with a machine-id, that says when and who it is, as often as it can, and draws lots.
+const WITNESS: &str = "test -e /etc/machine-id || printf '%032d\\n' 7 > /etc/machine-id; while :; do \
+                       echo \"who $(date +%s) $(hostname) $(cat /etc/machine-id) $(head -c 8 /dev/urandom | od -An -tx1 | tr -d ' ') end\"; done";
+
+/// What it said: times, names, machine-ids and lots. Of what was under way when it was put to sleep the first line tells.
+fn witnessed(log: &Path) -> Vec<(u64, String, String, String)> {
+    let text = String::from_utf8_lossy(&whole(log)).into_owned();
+    let line = |line: &str| {
+        let words: Vec<&str> = line.split(' ').collect();
+        let [_, time, host, id, lot, "end"] = words[..] else { return None };
+        Some((time.parse().ok()?, host.to_owned(), id.to_owned(), lot.to_owned()))
+    };
+    text.lines().filter_map(line).collect()
+}
+
+fn a_guest_knows_when_and_who_it_is_before_anything_else_runs() {
+    for (name, machine) in [("witness", "qemu"), ("witness-micro", "qemu-microvm")] {
+        let arguments = ["--memory", "128m", "--hypervisor", machine, busybox(), "sh", "-c", WITNESS];
+        let source = Instance::run(bed(), name, &arguments);
+        let log = source.log();
+        eventually("it speaks", || (witnessed(&log).len() > 5).then_some(()));
+        assert_eq!(bed().run(&["exec", name, "true"]).code, 0, "its agent is there");
+        bed().ok(&["standby", name]);
+        let before = witnessed(&log).len();
+        let names = ["a", "b"].map(|fork| format!("{name}-{fork}"));
+        for fork in &names {
+            bed().ok(&["fork", "--state", "standby", name, fork]);
+        }
+        // So long that a clock which stands still meanwhile is seen to be wrong.
+        std::thread::sleep(Duration::from_secs(3));
+        let woken = now();
+        let mut lots = Vec::new();
+        let forks = names.iter().map(|fork| Instance::named(bed(), fork)).collect::<Vec<_>>();
+        for vm in [&source, &forks[0], &forks[1]] {
+            bed().ok(&["restore", &vm.name]);
+            let log = vm.log();
+            let old = if vm.name == name { before } else { 0 };
+            eventually("it speaks again", || (witnessed(&log).len() > old + 5).then_some(()));
+            bed().ok(&["kill", &vm.name]);
+            let told = witnessed(&log).split_off(old);
+            let id = if vm.name == name {
+                format!("{:032}", 7)
+            } else {
+                format!("{}68797065", bed().inspect(&vm.name)["id"].as_str().expect("an id"))
+            };
+            for (time, host, machine_id, _) in &told[1..] {
+                assert!(*time >= woken, "{time} is before {woken}, when it was woken");
+                assert_eq!((host, machine_id), (&vm.name, &id));
+            }
+            lots.extend(told[1..].iter().map(|(.., lot)| lot.clone()));
+        }
+        let all = lots.len();
+        lots.sort();
+        lots.dedup();
+        assert_eq!(lots.len(), all, "two machines have drawn the same");
+    }
+}
+
+fn a_copy_of_disks_boots_as_another_machine() {
+    let source = Instance::run(bed(), "disks", &["--memory", "128m", busybox(), "sh", "-c", WITNESS]);
+    eventually("it speaks", || (!witnessed(&source.log()).is_empty()).then_some(()));
+    bed().ok(&["exec", "disks", "sync"]);
+    bed().ok(&["kill", "disks"]);
+    bed().ok(&["fork", "disks", "disks-copy"]);
+    let copy = Instance::named(bed(), "disks-copy");
+    for vm in [&source, &copy] {
+        let old = if vm.name == "disks" { witnessed(&vm.log()).len() } else { 0 };
+        bed().ok(&["start", &vm.name]);
+        let (_, host, id, _) = eventually("it speaks", || witnessed(&vm.log()).get(old).cloned());
+        assert_eq!(host, vm.name);
+        assert_eq!(id == format!("{:032}", 7), vm.name == "disks", "{id}");
+    }
 }

@@ -9,10 +9,12 @@ mod cloud_hypervisor;
 mod compression;
 mod confinement;
 mod console;
+mod copies;
 mod errors;
 mod exec;
 mod faults;
 mod fork;
+mod health;
 mod images;
 mod lifecycle;
 mod logs;
@@ -72,10 +74,12 @@ fn main() {
         confinement::tests,
         compression::tests,
         console::tests,
+        copies::tests,
         errors::tests,
         exec::tests,
         faults::tests,
         fork::tests,
+        health::tests,
         images::tests,
         lifecycle::tests,
         logs::tests,

@@ -13,7 +13,9 @@ use crate::promises;
 
 promises! {
     [QEMU, MMDEBSTRAP, LOGROTATE, Need::Root] boots_logs_across_copytruncate_and_powers_off;
-    [QEMU, MMDEBSTRAP, Need::Root] a_system_sleeps_and_wakes;
+    [QEMU, MMDEBSTRAP, Need::Root]
+        a_system_sleeps_and_wakes,
+        a_system_that_hears_no_button_is_asked_by_its_agent;
 }
 
 /// The numbers that the service `traffic` printed, in the order of the log.
@@ -71,4 +73,26 @@ fn a_system_sleeps_and_wakes() {
 /// The time that the service printed last.
 fn clock(log: &str) -> Option<u64> {
     log.lines().rev().find_map(|line| line.split_once("clock ")?.1.trim().parse().ok())
+}
+
+fn a_system_that_hears_no_button_is_asked_by_its_agent() {
+    // Nobody there listens to the button, as in an image without dbus and udev.
+    let words = "systemd.mask=systemd-logind.service systemd.mask=dbus.service systemd.mask=dbus.socket printk.devkmsg=on";
+    let arguments = ["--memory", "1g", "--show-boot", "--cmdline", words, debian()];
+    let vm = Instance::run(bed(), "debian-asked", &arguments);
+    assert_eq!(bed().ok(&["exec", "debian-asked", "cat", "/proc/1/comm"]), "systemd");
+    let _ = vm.read_until("traffic 5");
+    // Its init cannot lose the agent, nor can whoever kills it.
+    let list = bed().ok(&["top", "--format", "json", "debian-asked"]);
+    let agent = list.lines().find(|line| line.ends_with("agent\"}")).expect("an agent").to_owned();
+    let agent: serde_json::Value = serde_json::from_str(&agent).expect("JSON");
+    let _ = bed().run(&["exec", "debian-asked", "kill", "-9", &agent["pid"].to_string()]);
+    assert_eq!(bed().ok(&["exec", "debian-asked", "systemctl", "is-active", "traffic"]), "active");
+    // A signal is its init's: here the one by which it starts its programs anew.
+    bed().ok(&["kill", "-s", "HUP", "debian-asked"]);
+    let _ = vm.read_until("Reloading");
+    bed().ok(&["stop", "-t", "120", "debian-asked"]);
+    assert_eq!(bed().inspect("debian-asked")["end"]["reason"], "guest-shutdown");
+    let log = String::from_utf8_lossy(&whole(&vm.log())).into_owned();
+    assert!(log.contains("reboot: Power down"), "no clean end: {log}");
 }

@@ -284,6 +284,19 @@ pub struct Health {
     pub output: String,
 }
 
+impl Health {
+    /// As far as it is kept: a guest may say more than docker keeps of a check.
+    #[must_use]
+    pub fn bounded(mut self) -> Health {
+        let end =
+            self.output.char_indices().map(|(at, _)| at).take_while(|at| *at <= 4096).last().unwrap_or(0);
+        if self.output.len() > 4096 {
+            self.output.truncate(end);
+        }
+        self
+    }
+}
+
 /// docker's three.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

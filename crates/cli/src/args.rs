@@ -1,5 +1,6 @@
 //! The command line.
 
+mod health;
 mod log_limits;
 mod logs;
 mod snapshot;
@@ -13,6 +14,7 @@ use hypeman_guest::ulimit::Ulimit;
 use hypeman_record::launch;
 use hypeman_vmm::spec::{Accelerator, HypervisorKind};
 
+use health::HealthArguments;
 use log_limits::LogLimitArguments;
 pub(crate) use logs::{LogFormat, LogsArguments, Source, Tail};
 pub(crate) use snapshot::{CompressionArgument, SnapshotCommand, SnapshotKind, TargetState};
@@ -427,6 +429,8 @@ pub(crate) struct CreateArguments {
     /// Also show what the kernel and init print
     #[arg(long)]
     pub(crate) show_boot: bool,
+    #[command(flatten)]
+    pub(crate) health: HealthArguments,
     #[command(flatten)]
     pub(crate) log: LogLimitArguments,
     /// Image (optional when a kernel file is given), and arguments for its program

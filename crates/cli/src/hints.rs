@@ -105,6 +105,9 @@ fn program_hint(program: &str) -> Option<&'static str> {
 
 fn field_hint(field: Field) -> Option<&'static str> {
     Some(match field {
+        Field::HealthCheck => {
+            "see the --health-* flags of `hypeman run --help`; --no-healthcheck stands alone"
+        }
         Field::Vcpus => "give another --cpus",
         Field::Memory => "give another --memory",
         Field::HotplugMemory => "give another --hotplug-size, or leave it out",

@@ -61,6 +61,29 @@ pub struct GuestConfig {
     /// How the agent and the host find each other.
     #[serde(default)]
     pub agent: AgentChannel,
+    /// The machine-id, should this be a copy of another machine; 32 hexadecimal digits.
+    #[serde(default)]
+    pub machine_id: Option<String>,
+    /// How it is found out how the command is.
+    #[serde(default)]
+    pub health: Option<HealthCheck>,
+}
+
+/// A command that is run from time to time, and whose exit code is 0 if all is well. Times are in milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthCheck {
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// From the end of one to the beginning of the next.
+    pub interval_ms: u64,
+    /// After that it has failed.
+    pub timeout_ms: u64,
+    /// So many in turn make it unhealthy.
+    pub retries: u32,
+    /// Failures so soon after the start do not count.
+    pub start_period_ms: u64,
+    /// In place of the interval during that time, until one has succeeded.
+    pub start_interval_ms: u64,
 }
 
 /// The way between the host and the agent.

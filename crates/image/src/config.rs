@@ -25,6 +25,28 @@ pub struct Config {
     pub stop_signal: Option<String>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// How it is found out how the program is; images of releases before there was such have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
+}
+
+/// The HEALTHCHECK of an image (docker's addition to the configuration,
+/// <https://github.com/moby/docker-image-spec/blob/v1.3.1/specs-go/v1/image.go>). Times are in nanoseconds, and 0 is the usual.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct Health {
+    /// `NONE`, or `CMD` and arguments, or `CMD-SHELL` and a line for the shell.
+    pub test: Vec<String>,
+    /// Between two checks.
+    pub interval: u64,
+    /// For one.
+    pub timeout: u64,
+    /// After the start, when failures do not count.
+    pub start_period: u64,
+    /// Between two checks in that time.
+    pub start_interval: u64,
+    /// So many failures make it unhealthy.
+    pub retries: u32,
 }
 
 /// What to say of how to run an image that is made from a root filesystem, as `docker import --change` does.
@@ -70,6 +92,7 @@ struct RunConfig {
     user: Option<String>,
     stop_signal: Option<String>,
     labels: Option<BTreeMap<String, String>>,
+    healthcheck: Option<Health>,
 }
 
 impl Document {
@@ -103,6 +126,7 @@ impl Document {
             user: config.user.unwrap_or_default(),
             stop_signal: config.stop_signal.filter(|signal| !signal.is_empty()),
             labels: config.labels.unwrap_or_default(),
+            health: config.healthcheck,
         }
     }
 }

@@ -36,7 +36,7 @@ mod tree;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 
-pub use config::{Changes, Config};
+pub use config::{Changes, Config, Health};
 pub use error::{Error, Result};
 pub use image::Image;
 pub use limits::DEFAULT_SIZE;

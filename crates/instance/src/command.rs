@@ -8,6 +8,7 @@ use hypeman_image::Config;
 use hypeman_record::record::CommandSpec;
 
 use crate::error::{Field, Result};
+use crate::health;
 use crate::options::{CreateOptions, invalid};
 use crate::signal::signal_number;
 
@@ -79,6 +80,7 @@ pub(crate) fn resolve(options: &CreateOptions, image: &Config) -> Result<Command
         stop_signal: image.stop_signal.as_deref().and_then(|name| signal_number(name).ok()),
         ulimits: ulimits(&options.ulimits),
         stdio: options.stdio,
+        health: health::resolve(&options.health, image.health.as_ref())?,
     })
 }
 

@@ -44,6 +44,8 @@ pub enum Field {
     OnReboot,
     /// The name of a snapshot.
     SnapshotName,
+    /// The health check.
+    HealthCheck,
 }
 
 impl std::fmt::Display for Field {
@@ -68,6 +70,7 @@ impl std::fmt::Display for Field {
             Field::DataDirectory => "the data directory",
             Field::OnReboot => "the answer to a reboot",
             Field::SnapshotName => "the snapshot's name",
+            Field::HealthCheck => "the health check",
         })
     }
 }

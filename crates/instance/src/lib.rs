@@ -17,6 +17,7 @@ pub mod delete;
 pub mod error;
 pub mod foreign;
 pub mod fork;
+pub mod health;
 pub mod layout;
 pub mod name;
 pub mod observe;

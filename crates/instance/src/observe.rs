@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use hypeman_agent::protocol::Health;
 use hypeman_files::Holding;
 use hypeman_record::end::{self, End, Reason};
 use hypeman_record::names;
@@ -41,6 +42,8 @@ pub struct Observation {
     pub state: State,
     /// What there is to say of it: why it is paused, or why it is unknown.
     pub reason: Option<String>,
+    /// What the health checks of its program have shown, if there are any.
+    pub health: Option<Health>,
     /// Whether a VMM runs without a shim.
     pub orphaned: bool,
     /// Whether a shim supervises it.
@@ -145,12 +148,11 @@ fn complete(instance: &Instance, holder: Holder, run: Option<Run>, asks_left: u3
     let directory = &instance.directory;
     match holder {
         Holder::Shim => match ask_shim(instance) {
-            Ok((state, reason, shim_release)) => {
+            Ok(told) => {
                 // The shim may have recorded a run since we looked.
                 let run =
                     run.map_or_else(|| format::read(&directory.join(names::RUN)), |run| Ok(Some(run)))?;
-                let (supervised, orphaned) = (true, false);
-                Ok(Observation { state, reason, orphaned, supervised, shim_release, run, end: None })
+                Ok(Observation { run, ..told })
             }
             // It may have ended since we looked, or was killed. Then nobody could answer, and its record tells.
             Err(error) => match look_past_dead_shim(instance, error.has_hung_up())? {
@@ -159,17 +161,7 @@ fn complete(instance: &Instance, holder: Holder, run: Option<Run>, asks_left: u3
                     complete(instance, Holder::Shim, run, asks_left - 1)
                 }
                 (Holder::Shim, run) => {
-                    let (supervised, orphaned) = (true, false);
-                    let (state, reason) = (State::Unknown, Some(error.to_string()));
-                    Ok(Observation {
-                        state,
-                        reason,
-                        orphaned,
-                        supervised,
-                        shim_release: None,
-                        run,
-                        end: None,
-                    })
+                    Ok(Observation { run, ..supervised(State::Unknown, Some(error.to_string())) })
                 }
                 (holder, run) => Ok(unsupervised(directory, holder, run)),
             },
@@ -178,13 +170,22 @@ fn complete(instance: &Instance, holder: Holder, run: Option<Run>, asks_left: u3
     }
 }
 
-/// The state that the shim tells, what it says of it, and its release.
-fn ask_shim(instance: &Instance) -> Result<(State, Option<String>, Option<String>)> {
+/// What the shim tells.
+fn ask_shim(instance: &Instance) -> Result<Observation> {
     let mut client = Client::connect(&instance.record.name, &instance.directory)?;
     match client.ask(&Request::State)? {
-        Response::State { state, reason } => Ok((state, reason, client.peer()?.release)),
+        Response::State { state, reason, health } => {
+            let shim_release = client.peer()?.release;
+            Ok(Observation { health, shim_release, ..supervised(state, reason) })
+        }
         other => Err(client.wrong_answer(&other)),
     }
+}
+
+/// With a shim, of which nothing more is known.
+fn supervised(state: State, reason: Option<String>) -> Observation {
+    let (health, shim_release, run, end) = (None, None, None, None);
+    Observation { state, reason, health, orphaned: false, supervised: true, shim_release, run, end }
 }
 
 /// Without a shim: its record of the end, or else what the host and the disks say.
@@ -204,7 +205,7 @@ fn unsupervised(directory: &Path, holder: Holder, run: Option<Run>) -> Observati
         (_, None) => (State::Created, None, None),
         (_, Some(run)) => (State::Stopped, None, Some(ended(run, directory))),
     };
-    Observation { state, reason, orphaned, supervised: false, shim_release: None, run, end }
+    Observation { state, reason, health: None, orphaned, supervised: false, shim_release: None, run, end }
 }
 
 /// How a run ended of which nothing is left.

@@ -10,6 +10,7 @@ use hypeman_record::record::{KernelUse, LogLimits, LogMode, Settings};
 use hypeman_vmm::spec::HypervisorKind;
 
 use crate::error::{Error, Field, Result};
+use crate::health::HealthOptions;
 use crate::name;
 
 const MIB: u64 = 1024 * 1024;
@@ -35,6 +36,8 @@ pub struct CreateOptions {
     pub ulimits: Vec<Ulimit>,
     /// What the command has as its input and output.
     pub stdio: Stdio,
+    /// What replaces the image's health check.
+    pub health: HealthOptions,
     /// A kernel of the user's own, or a version of `hypeman kernel ls`.
     pub kernel: Option<KernelUse>,
     /// An initramfs of the user's own.

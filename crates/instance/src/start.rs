@@ -291,6 +291,8 @@ fn guest_config(record: &Record, command: &CommandSpec, modules: bool) -> Result
             HypervisorKind::CloudHypervisor => AgentChannel::Vsock,
             HypervisorKind::Qemu | HypervisorKind::QemuMicrovm => AgentChannel::Port,
         },
+        machine_id: Some(Record::machine_id(&record.id)),
+        health: command.health.clone(),
     };
     Ok(serde_json::to_vec(&config).map_err(std::io::Error::from).at(Path::new(names::CONFIG))?)
 }

@@ -1,5 +1,6 @@
 //! What is said on the shim's socket: one JSON object a line, a response for each request, in order.
 
+use hypeman_agent::protocol::Health;
 use serde::{Deserialize, Serialize};
 
 use crate::end::End;
@@ -106,6 +107,9 @@ pub enum Response {
         /// What there is to say of it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
+        /// What the health checks have shown, if there are any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        health: Option<Health>,
     },
     /// It was done.
     Done,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use hypeman_confine::Strictness;
-use hypeman_guest::config::{Mode, Stdio};
+use hypeman_guest::config::{HealthCheck, Mode, Stdio};
 use hypeman_guest::ulimit::Ulimit;
 use hypeman_vmm::spec::{Accelerator, HypervisorKind, RateLimit};
 use jiff::Timestamp;
@@ -36,6 +36,14 @@ pub struct Record {
     /// Format and release, and what a newer one has added.
     #[serde(flatten)]
     pub envelope: Envelope,
+}
+
+impl Record {
+    /// The machine-id of a copy of another machine: the 128 bits of one (machine-id(5)) from our 96, and a mark that it is ours.
+    #[must_use]
+    pub fn machine_id(id: &str) -> String {
+        format!("{id}68797065")
+    }
 }
 
 impl Versioned for Record {
@@ -114,6 +122,9 @@ pub struct CommandSpec {
     /// What it has as its input and output.
     #[serde(default)]
     pub stdio: Stdio,
+    /// How it is found out how it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthCheck>,
 }
 
 fn default_ulimits() -> Vec<Ulimit> {

@@ -166,7 +166,11 @@ async fn control(askers: mpsc::Sender<Opener>, shared: &Shared) -> Result<()> {
             let answer = match frames::read_message(&mut reader).await? {
                 Report::Done => Ok(()),
                 Report::Failed { message } => Err(message),
-                Report::Hello { .. } | Report::Health(_) => continue,
+                Report::Health(health) => {
+                    shared.published.send_modify(|published| published.health = Some(health.bounded()));
+                    continue;
+                }
+                Report::Hello { .. } => continue,
             };
             let Some(asker) = waiting.borrow_mut().pop_front() else {
                 return Err(std::io::Error::other("it answers what nobody has asked"));

@@ -14,6 +14,7 @@ use hypeman_guest::control;
 use hypeman_record::end::Force;
 use hypeman_record::launch::{Guest, Launch};
 use hypeman_record::process::Process;
+use hypeman_record::record::Record;
 use hypeman_vmm::process::{VmmExit, VmmProcess};
 use hypeman_vmm::vm::{Paused, Vm, VmStatus};
 use tokio::sync::{mpsc, oneshot};
@@ -40,9 +41,6 @@ const GUEST: Duration = Duration::from_secs(20);
 
 /// Random bytes for a guest that has slept.
 const SEED: usize = 64;
-
-/// Makes a machine-id's 128 bits of an instance's id of 96 (machine-id(5)).
-const OURS: &str = "68797065";
 
 /// Longest time that a guest may be given to end; more is as much as for ever.
 const LONGEST_STOP: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
@@ -495,7 +493,7 @@ fn slept(launch: &Launch) -> Slept {
     Slept {
         unix_nanoseconds: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),
         hostname: launch.spec.name.clone(),
-        machine_id: format!("{}{OURS}", id.unwrap_or_default()),
+        machine_id: Record::machine_id(&id.unwrap_or_default()),
         seed: seed.iter().map(|byte| format!("{byte:02x}")).collect(),
     }
 }

@@ -18,6 +18,9 @@ use crate::shared::Shared;
 /// How long an agent may take to be there when the program runs beside which it is started.
 const COMING: Duration = Duration::from_secs(10);
 
+/// How long a guest that boots is waited for.
+const BOOTING: Duration = Duration::from_secs(120);
+
 /// How often it is looked whether it still can be.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -29,7 +32,7 @@ pub(crate) async fn reach(shared: &Shared) -> Result<()> {
     if shared.launch.guest == Guest::Bare || old_init::is_in(&shared.launch) {
         return Err(Error::NoInit);
     }
-    let mut deadline = None;
+    let (begun, mut deadline) = (Instant::now(), None);
     loop {
         let (phase, is_paused) = {
             let published = shared.published.borrow();
@@ -43,6 +46,9 @@ pub(crate) async fn reach(shared: &Shared) -> Result<()> {
         }
         if shared.agent.is_there() {
             return Ok(());
+        }
+        if begun.elapsed() > BOOTING {
+            return Err(Error::NoAgent);
         }
         if shared.is_up() && *deadline.get_or_insert(Instant::now() + COMING) < Instant::now() {
             return Err(Error::NoAgent);

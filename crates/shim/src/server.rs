@@ -127,7 +127,8 @@ async fn answer(request: &Request, shared: &Rc<Shared>, orders: &mpsc::Sender<As
         }
         Request::State => {
             let (state, reason) = shared.state();
-            return Response::State { state, reason };
+            let health = shared.published.borrow().health.clone();
+            return Response::State { state, reason, health };
         }
         Request::Wait => return ended(shared, None).await,
         Request::Attach => return attach::answer(shared),

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::rc::Rc;
 
+use hypeman_agent::protocol::Health;
 use hypeman_console::keyboard::Keyboard;
 use hypeman_guest::status::Status;
 use hypeman_record::end::{End, Reason};
@@ -26,6 +27,8 @@ pub(crate) struct Published {
     pub(crate) paused: Option<Paused>,
     /// How it ended, from when the VMM has.
     pub(crate) end: Option<End>,
+    /// What the health checks have shown, if there are any.
+    pub(crate) health: Option<Health>,
     /// What becomes of its output while its log cannot be written, and why.
     pub(crate) stalled: Option<String>,
 }
@@ -49,7 +52,8 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(launch: Launch, journal: Rc<Journal>) -> Shared {
-        let published = Published { phase: Phase::Booting, paused: None, end: None, stalled: None };
+        let published =
+            Published { phase: Phase::Booting, paused: None, end: None, health: None, stalled: None };
         Shared {
             launch,
             journal,

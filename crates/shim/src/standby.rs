@@ -5,6 +5,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
+use hypeman_agent::protocol::Order;
 use hypeman_console::writer::Writer;
 use hypeman_record::names;
 use hypeman_snapshot::cpu::Cpu;
@@ -20,6 +21,9 @@ use crate::keep::Keep;
 use crate::logs::{self, Keeper, take_rest};
 use crate::shared::Shared;
 use crate::vm::Vmm;
+
+/// How long a guest may take to have all its programs stand still.
+const FREEZING: Duration = Duration::from_secs(1);
 
 /// How long a VMM may take to stop its vCPUs, or to let them go on.
 const SWITCHING: Duration = Duration::from_secs(10);
@@ -80,6 +84,10 @@ impl Suspension<'_> {
                 }
             }
         }
+        // Until it is told what it has missed, nothing of the guest is to run on. One without an agent has to do without.
+        if !was_paused && self.shared.agent.is_there() {
+            let _ = timeout(FREEZING, self.shared.agent.order(Order::Freeze)).await;
+        }
         // First, so that whoever takes over from a killed shim knows why the VM stands still.
         standby::begin(Path::new(".")).start("make the snapshot")?;
         if !was_paused {
@@ -126,7 +134,11 @@ impl Suspension<'_> {
         };
         if !was_paused {
             match timeout(SWITCHING, self.vm.resume()).await {
-                Ok(Ok(())) => self.shared.journal.note("the VM goes on"),
+                Ok(Ok(())) => {
+                    self.shared.journal.note("the VM goes on");
+                    let thaw = self.shared.agent.order(Order::Thaw { slept: None });
+                    let _ = timeout(FREEZING, thaw).await; // after a while its agent does so by itself
+                }
                 Ok(Err(error)) => self.shared.journal.note(format_args!("the VM does not go on: {error}")),
                 Err(_) => self.shared.journal.note("the VM does not go on: its VMM does not answer"),
             }

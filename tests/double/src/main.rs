@@ -11,6 +11,7 @@ mod guest;
 mod ring;
 mod serial;
 mod vm;
+mod vsock;
 
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;

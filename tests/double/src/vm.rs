@@ -9,6 +9,7 @@ use testguest::{Finish, Options};
 use crate::events::Events;
 use crate::guest::{self, Gate};
 use crate::serial::{Line, Unserved};
+use crate::vsock::Vsock;
 
 /// The file in which the real one keeps the guest's memory.
 const MEMORY: &str = "memory-ranges";
@@ -30,6 +31,7 @@ pub(crate) struct Vmm {
 struct Vm {
     config: Value,
     state: State,
+    vsock: Option<Vsock>,
 }
 
 enum State {
@@ -78,7 +80,8 @@ impl Vmm {
         let line = Unserved::make(&config["serial"], self.release).map_err(|causes| {
             [vec!["Error from API".to_owned(), "The VM could not be created".to_owned()], causes].concat()
         })?;
-        *vm = Some(Vm { config, state: State::Created(line) });
+        let vsock = Vsock::make(&config)?;
+        *vm = Some(Vm { config, state: State::Created(line), vsock });
         Ok(None)
     }
 
@@ -87,15 +90,16 @@ impl Vmm {
         let Some(vm) = current.take() else {
             return Err(failure("The VM could not boot", "VM is not created"));
         };
-        let State::Created(line) = vm.state else {
-            *current = Some(vm);
+        let Vm { config, state, vsock } = vm;
+        let State::Created(line) = state else {
+            *current = Some(Vm { config, state, vsock });
             return Err(failure("The VM could not boot", "VM is already running"));
         };
         self.events.tell("vm", "booting");
-        load(&vm.config).map_err(|cause| failure("The VM could not boot", &cause))?;
+        load(&config).map_err(|cause| failure("The VM could not boot", &cause))?;
         let gate = Gate::default();
-        let line = self.start(&vm.config, line, &gate)?;
-        *current = Some(Vm { config: vm.config, state: State::Running(line, gate) });
+        let line = self.start(&config, line, &gate)?;
+        *current = Some(Vm { config, state: State::Running(line, gate), vsock });
         self.events.tell("vm", "booted");
         Ok(None)
     }
@@ -130,7 +134,7 @@ impl Vmm {
         let again = Unserved::make(&vm.config["serial"], self.release)
             .and_then(|line| self.start(&vm.config, line, &gate));
         if let Ok(line) = again {
-            *current = Some(Vm { config: vm.config, state: State::Running(line, gate) });
+            *current = Some(Vm { config: vm.config, state: State::Running(line, gate), vsock: vm.vsock });
             self.events.tell("vm", "rebooted");
         }
     }
@@ -175,7 +179,7 @@ impl Vmm {
 
     fn snapshot(&self, body: &Value) -> Answer {
         let vm = self.vm.lock().expect("no panic");
-        let Some(Vm { config, state: State::Paused(_, gate) }) = &*vm else {
+        let Some(Vm { config, state: State::Paused(_, gate), .. }) = &*vm else {
             return Err(failure("The VM could not be snapshotted", "VM is not paused"));
         };
         let directory = directory(&body["destination_url"])?;
@@ -201,9 +205,10 @@ impl Vmm {
             return Err(failed("VM is already created".to_owned()));
         }
         let line = Unserved::make(&config["serial"], self.release)?;
+        let vsock = Vsock::make(&config)?;
         let gate = Gate::restored(position);
         let line = self.start(&config, line, &gate)?;
-        *current = Some(Vm { config, state: State::Paused(line, gate) });
+        *current = Some(Vm { config, state: State::Paused(line, gate), vsock });
         Ok(None)
     }
 

@@ -48,6 +48,7 @@ pub(crate) fn options(context: &Context, arguments: &CreateArguments) -> Result<
         user: arguments.user.clone(),
         ulimits: arguments.ulimit.clone(),
         stdio: Stdio { interactive: arguments.interactive, tty: arguments.tty },
+        health: arguments.health.options(),
         kernel: arguments.kernel.as_deref().map(|kernel| kernel_use(context, kernel)),
         initrd: arguments.initrd.clone(),
         settings: settings(arguments, &Findings::in_directory(&context.data_dir))?,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
+use hypeman_agent::protocol::Health;
 use hypeman_instance::store::Instance;
 use hypeman_record::end::End;
 use hypeman_record::names;
@@ -25,6 +26,8 @@ struct Document {
     state: State,
     /// What there is to say of it, if it is not as it should be.
     state_reason: Option<String>,
+    /// What the health checks of its program have shown, if there are any and it runs.
+    health: Option<Health>,
     /// Whether a shim keeps its console.
     supervised: bool,
     /// The release of that shim, if it tells.
@@ -59,6 +62,7 @@ fn document(instance: Instance) -> Result<Document> {
         record: instance.record,
         state: seen.state,
         state_reason: seen.reason,
+        health: seen.health,
         supervised: seen.supervised,
         shim_release: seen.shim_release,
         run: seen.run,

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
+use hypeman_agent::protocol::HealthStatus;
 use hypeman_instance::observe::{Observation, observe_all};
 use hypeman_instance::store::Instance;
 use hypeman_record::state::State;
@@ -24,6 +25,7 @@ struct Row {
     state: State,
     status: String,
     state_reason: Option<String>,
+    health: Option<HealthStatus>,
     exit_code: Option<i32>,
 }
 
@@ -76,7 +78,8 @@ fn row(instance: &Instance, seen: Observation) -> Row {
             format!("{}{}", seen.state, since.unwrap_or_default())
         }
         (None, Some(run)) if seen.state.is_active() => {
-            format!("{} for {}", seen.state, output::ago(run.started))
+            let health = seen.health.as_ref().map(|health| format!(" ({})", output::word(&health.status)));
+            format!("{} for {}{}", seen.state, output::ago(run.started), health.unwrap_or_default())
         }
         _ => seen.state.to_string(),
     };
@@ -94,6 +97,7 @@ fn row(instance: &Instance, seen: Observation) -> Row {
         state: seen.state,
         status,
         state_reason: seen.reason,
+        health: seen.health.map(|health| health.status),
         exit_code: seen.end.map(|end| end.exit_code),
     }
 }

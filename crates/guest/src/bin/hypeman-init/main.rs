@@ -6,6 +6,7 @@ mod agent;
 mod console;
 mod disks;
 mod exec;
+mod identity;
 mod loopback;
 mod modprobe;
 mod modules;

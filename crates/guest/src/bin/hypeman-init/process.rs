@@ -69,6 +69,9 @@ impl Launch {
         command.stdin(stdin).stdout(stdout).stderr(stderr);
         let Launch { user, limits, takes_terminal, namespace, cgroup, .. } = self;
         let groups: Vec<_> = user.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
+        let our_uid = rustix::process::geteuid();
+        // Whoever is not root can become nobody else.
+        let is_already_it = !our_uid.is_root() && our_uid.as_raw() == user.uid;
         let program = Arc::new(self.program);
         let executed = program.clone();
         // SAFETY: between fork and exec only system calls are made, on values that were made before; no memory is
@@ -96,10 +99,12 @@ impl Launch {
                 for (resource, limit) in &limits {
                     rustix::process::setrlimit(*resource, *limit)?;
                 }
-                rustix::thread::set_thread_groups(&groups)?;
-                // The child has one thread, so what holds for it holds for the process.
-                rustix::thread::set_thread_gid(Gid::from_raw(user.gid))?;
-                rustix::thread::set_thread_uid(Uid::from_raw(user.uid))?;
+                if !is_already_it {
+                    rustix::thread::set_thread_groups(&groups)?;
+                    // The child has one thread, so what holds for it holds for the process.
+                    rustix::thread::set_thread_gid(Gid::from_raw(user.gid))?;
+                    rustix::thread::set_thread_uid(Uid::from_raw(user.uid))?;
+                }
                 Err(executed.execute(&path))
             });
         }

@@ -9,8 +9,8 @@ use hypeman_guest::disk;
 use rustix::mount::{MountFlags, mount};
 
 use crate::disks::Disks;
-use crate::modprobe;
 use crate::report::{Context, Failure};
+use crate::{identity, modprobe};
 
 /// File systems an image's disk may have, the one that the host makes first.
 const ROOT_TYPES: [&str; 3] = ["squashfs", "erofs", "ext4"];
@@ -33,6 +33,8 @@ pub(crate) fn enter(disks: &Disks, config: &GuestConfig) -> Result<(), Failure> 
     for directory in ["/upper/upper", "/upper/work"] {
         std::fs::create_dir_all(directory).context("use the writable disk")?;
     }
+    // Whose disk it was last; an image's own name is none of a machine's.
+    let before = std::fs::read_to_string("/upper/upper/etc/hostname").ok();
     let options = c"lowerdir=/lower,upperdir=/upper/upper,workdir=/upper/work";
     mount("overlay", "/new", "overlay", MountFlags::NOATIME, Some(options)).context("join the disks")?;
     mount_system(config.mode)?;
@@ -45,7 +47,13 @@ pub(crate) fn enter(disks: &Disks, config: &GuestConfig) -> Result<(), Failure> 
             modprobe::make_nodes();
         }
     }
-    name(&config.hostname);
+    identity::name(&config.hostname);
+    // A copy of another machine's disks.
+    if let (Some(before), Some(id)) = (before, &config.machine_id)
+        && before.trim() != config.hostname
+    {
+        identity::renew_machine_id(id);
+    }
     Ok(())
 }
 
@@ -113,15 +121,4 @@ fn switch() -> Result<(), Failure> {
     rustix::mount::mount_move(".", "/").context(doing)?;
     rustix::process::chroot(".").context(doing)?;
     std::env::set_current_dir("/").context(doing)
-}
-
-/// Names the guest, as docker names a container. An image that has no place for it does without.
-pub(crate) fn name(hostname: &str) {
-    let _ = rustix::system::sethostname(hostname.as_bytes());
-    let _ = std::fs::create_dir_all("/etc");
-    let _ = std::fs::write("/etc/hostname", format!("{hostname}\n"));
-    let _ = std::fs::write(
-        "/etc/hosts",
-        format!("127.0.0.1\tlocalhost\n::1\tlocalhost\n127.0.1.1\t{hostname}\n"),
-    );
 }

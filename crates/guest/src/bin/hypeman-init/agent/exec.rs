@@ -21,7 +21,7 @@ use tokio::task::spawn_local;
 
 use super::Agent;
 use super::output::Output;
-use super::pipe::Pipe;
+use super::pipe::{Pipe, Printed};
 use super::session::{self, Session};
 use crate::process::{self, Launch, Namespace};
 use crate::program::Program;
@@ -29,10 +29,9 @@ use crate::report::{Context, Failure};
 use crate::user::{self, User};
 
 /// Our ends of a command's input and output.
-struct Ends {
+pub(crate) struct Ends {
     input: Option<Pipe>,
-    output: Option<Pipe>,
-    errors: Option<Pipe>,
+    pub(crate) printed: Printed,
     terminal: Option<OwnedFd>,
 }
 
@@ -53,7 +52,8 @@ pub(crate) async fn converse(agent: &Agent, exec: Exec, mut stream: Stream) -> R
     }
     let (reader, writer) = tokio::io::split(stream);
     let (wanted, credits) = mpsc::unbounded_channel();
-    let output = Output { writer, output: ends.output, errors: ends.errors, credits };
+    let mut printed = ends.printed;
+    let output = Output { writer, printed: &mut printed, credits };
     let input = Input { typed: ends.input, terminal: ends.terminal, wanted, leader: session.leader };
     let timeout = exec.timeout_ms.map(Duration::from_millis);
     let told = tokio::select! {
@@ -61,7 +61,11 @@ pub(crate) async fn converse(agent: &Agent, exec: Exec, mut stream: Stream) -> R
         () = input.take(reader) => Err(ErrorKind::UnexpectedEof.into()),
     };
     if told.is_err() {
-        session.end(Signal::HUP).await; // whoever wanted it has gone
+        // Whoever wanted it has gone. It may have something to say of that, and is not to be ended by saying it.
+        tokio::select! {
+            () = session.end(Signal::HUP) => {}
+            () = printed.discard() => {}
+        }
     }
     told
 }
@@ -146,7 +150,7 @@ fn window(size: Size) -> Winsize {
 }
 
 /// Starts a command as the configuration of the VM's program and the request have it together.
-fn start(agent: &Agent, exec: &Exec) -> std::result::Result<(Session, Ends), Failure> {
+pub(crate) fn start(agent: &Agent, exec: &Exec) -> std::result::Result<(Session, Ends), Failure> {
     let config = &agent.setting.config;
     let user = user::resolve(exec.user.as_ref().unwrap_or(&config.user))?;
     let workdir = exec.workdir.clone().unwrap_or_else(|| config.workdir.clone());
@@ -183,7 +187,8 @@ fn namespace(agent: &Agent) -> Namespace {
 }
 
 fn nowhere() -> Result<([Stdio; 3], Ends)> {
-    let ends = Ends { input: None, output: None, errors: None, terminal: None };
+    let printed = Printed { output: None, errors: None };
+    let ends = Ends { input: None, printed, terminal: None };
     Ok(([Stdio::null(), Stdio::null(), Stdio::null()], ends))
 }
 
@@ -202,8 +207,8 @@ fn on_pipes(interactive: bool) -> Result<([Stdio; 3], Ends)> {
     } else {
         (Stdio::null(), None)
     };
-    let ends =
-        Ends { input, output: Some(Pipe::new(output)?), errors: Some(Pipe::new(errors)?), terminal: None };
+    let printed = Printed { output: Some(Pipe::new(output)?), errors: Some(Pipe::new(errors)?) };
+    let ends = Ends { input, printed, terminal: None };
     Ok(([their_input, their_output.into(), their_errors.into()], ends))
 }
 
@@ -218,11 +223,7 @@ fn on_terminal(size: Size, user: &User) -> Result<([Stdio; 3], Ends)> {
     rustix::fs::fchown(&theirs, Some(Uid::from_raw(user.uid)), None)?;
     let [input, output, terminal] = [ours.try_clone()?, ours.try_clone()?, ours];
     let streams = [theirs.try_clone()?.into(), theirs.try_clone()?.into(), theirs.into()];
-    let ends = Ends {
-        input: Some(Pipe::new(input)?),
-        output: Some(Pipe::new(output)?),
-        errors: None,
-        terminal: Some(terminal),
-    };
+    let printed = Printed { output: Some(Pipe::new(output)?), errors: None };
+    let ends = Ends { input: Some(Pipe::new(input)?), printed, terminal: Some(terminal) };
     Ok((streams, ends))
 }

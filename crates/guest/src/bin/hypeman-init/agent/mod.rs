@@ -8,12 +8,15 @@ mod channel;
 mod control;
 mod copy;
 mod exec;
+mod health;
 mod output;
 mod pipe;
 mod session;
+mod sleep;
 mod stat;
 mod top;
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::process::{Child, Command, Stdio};
@@ -24,12 +27,13 @@ use std::time::Duration;
 
 use hypeman_agent::link::Link;
 use hypeman_agent::mux::{self, Stream};
-use hypeman_agent::protocol::Request;
+use hypeman_agent::protocol::{Health, Request};
 use hypeman_agent::{data, frames};
 use hypeman_guest::config::GuestConfig;
 use rustix::fs::MemfdFlags;
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 use tokio::task::{LocalSet, spawn_local};
 
 use channel::Channel;
@@ -140,6 +144,10 @@ fn keep(setting: &File, leaves: &AtomicBool) {
 pub(crate) struct Agent {
     pub(crate) setting: Setting,
     pub(crate) sessions: session::Sessions,
+    /// What the health checks have shown, if there are any.
+    pub(crate) health: watch::Sender<Option<Health>>,
+    /// What stands still, and since when.
+    pub(crate) frozen: RefCell<Option<sleep::Frozen>>,
 }
 
 fn be_agent(mut file: File) -> std::io::Result<()> {
@@ -149,13 +157,22 @@ fn be_agent(mut file: File) -> std::io::Result<()> {
     let setting: Setting = serde_json::from_slice(&text)?;
     // What is short of memory kills something else first.
     let _ = std::fs::write("/proc/self/oom_score_adj", "-1000");
-    let agent = Rc::new(Agent { setting, sessions: session::Sessions::begin() });
+    sleep::thaw_what_was_left();
+    let agent = Rc::new(Agent {
+        health: watch::Sender::new(setting.config.health.as_ref().map(|_| Health::default())),
+        setting,
+        sessions: session::Sessions::begin(),
+        frozen: RefCell::new(None),
+    });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, agent.live())
 }
 
 impl Agent {
     async fn live(self: Rc<Agent>) -> std::io::Result<()> {
+        if let Some(check) = self.setting.config.health.clone() {
+            spawn_local(health::check(self.clone(), check));
+        }
         let mut channels = channel::Channels::open(&self.setting).await?;
         loop {
             let channel = channels.next().await?;
@@ -184,7 +201,7 @@ impl Agent {
 
     async fn converse(self: Rc<Agent>, mut stream: Stream) -> std::io::Result<()> {
         match frames::read_message(&mut stream).await? {
-            Request::Control => control::converse(&self, stream).await,
+            Request::Control => control::converse(self, stream).await,
             Request::Exec(exec) => exec::converse(&self, exec, stream).await,
             Request::Stat { path, follow } => answer(stream, &stat::stat(&path, follow)).await,
             Request::Top => answer(stream, &top::top()).await,

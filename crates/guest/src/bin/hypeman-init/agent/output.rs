@@ -1,17 +1,18 @@
 //! What a command prints, on its way to whoever has it run, to its end.
 
-use std::io::{ErrorKind, Result};
+use std::io::Result;
 use std::time::Duration;
 
-use hypeman_agent::frames::{self, HEAD, Kind, MAX_DATA};
+use hypeman_agent::data;
+use hypeman_agent::frames::{self, HEAD, MAX_DATA};
 use hypeman_agent::mux::Stream;
 use hypeman_agent::protocol::Ran;
 use rustix::process::Signal;
-use tokio::io::{AsyncWriteExt, WriteHalf};
+use tokio::io::WriteHalf;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use super::pipe::Pipe;
+use super::pipe::Printed;
 use super::session::Session;
 
 /// How long what a command has left running in the background may go on to print after it: docker's two seconds.
@@ -21,36 +22,29 @@ const AFTER_END: Duration = Duration::from_secs(2);
 const HELD: usize = 1 << 20;
 
 /// The way to whoever has it run.
-pub(crate) struct Output {
+pub(crate) struct Output<'a> {
     pub(crate) writer: WriteHalf<Stream>,
-    pub(crate) output: Option<Pipe>,
-    pub(crate) errors: Option<Pipe>,
+    pub(crate) printed: &'a mut Printed,
     /// How much more of its input may come.
     pub(crate) credits: mpsc::UnboundedReceiver<u32>,
 }
 
-impl Output {
+impl Output<'_> {
     /// Passes on what the command prints until it has ended, and tells how. When its time is up it is ended.
     pub(crate) async fn pass_on(mut self, session: &Session, timeout: Option<Duration>) -> Result<()> {
-        let [mut output, mut errors] = [(); 2].map(|()| vec![0; HEAD + MAX_DATA]);
+        let mut frame = vec![0; HEAD + MAX_DATA];
         let mut deadline = timeout.map(|timeout| Instant::now() + timeout);
         let mut ending = None;
         let mut end: Option<(i32, Instant)> = None;
         let mut after_end = 0;
-        while end.is_none_or(|(_, until)| {
-            (self.output.is_some() || self.errors.is_some()) && (Instant::now() < until || after_end < HELD)
-        }) {
+        let may_follow = |after_end, until| after_end < HELD || Instant::now() < until;
+        while end.is_none_or(|(_, until)| self.printed.is_open() && may_follow(after_end, until)) {
             tokio::select! {
                 biased; // what was printed before its end comes before that
-                count = read(self.output.as_ref(), &mut output) => {
-                    let count = count?;
+                read = self.printed.next(&mut frame[HEAD..]) => {
+                    let (kind, count) = read?;
                     after_end += if end.is_some() { count } else { 0 };
-                    self.send(Kind::Data, &mut output, count).await?;
-                }
-                count = read(self.errors.as_ref(), &mut errors) => {
-                    let count = count?;
-                    after_end += if end.is_some() { count } else { 0 };
-                    self.send(Kind::Error, &mut errors, count).await?;
+                    frames::write(&mut self.writer, kind, &mut frame[..HEAD + count]).await?;
                 }
                 Some(bytes) = self.credits.recv() => self.say(&Ran::Wants { bytes }).await?,
                 code = session.ended(), if end.is_none() => end = Some((code?, Instant::now() + AFTER_END)),
@@ -65,33 +59,11 @@ impl Output {
         let code = end.map_or(125, |(code, _)| code);
         let is_timed_out = timeout.is_some() && deadline.is_none();
         self.say(&if is_timed_out { Ran::TimedOut } else { Ran::Exited { code } }).await?;
-        self.writer.shutdown().await
-    }
-
-    /// Sends what was read; at its end nothing more is.
-    async fn send(&mut self, kind: Kind, frame: &mut [u8], count: usize) -> Result<()> {
-        if count > 0 {
-            return frames::write(&mut self.writer, kind, &mut frame[..HEAD + count]).await;
-        }
-        match kind {
-            Kind::Error => self.errors = None,
-            _ => self.output = None,
-        }
-        Ok(())
+        data::close(self.writer).await
     }
 
     async fn say(&mut self, word: &Ran) -> Result<()> {
         frames::write_message(&mut self.writer, word).await
-    }
-}
-
-async fn read(pipe: Option<&Pipe>, frame: &mut [u8]) -> Result<usize> {
-    match pipe {
-        Some(pipe) => match pipe.read(&mut frame[HEAD..]).await {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => std::future::pending().await,
-            read => read,
-        },
-        None => std::future::pending().await,
     }
 }
 
