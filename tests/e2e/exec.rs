@@ -332,7 +332,7 @@ fn what_cannot_be_run_is_told() {
 
 /// A VM of an image on Cloud Hypervisor, whose kernel is the test guest: no Linux runs under the KVM of such hosts as these tests have.
 fn on_cloud_hypervisor<'a>(name: &str, arguments: &[&str]) -> Instance<'a> {
-    let kernel = ["--kernel", testguest(), "--memory", "64m", "--confine", "off", "--cmdline", "count=0"];
+    let kernel = ["--kernel", testguest(), "--memory", "64m", "--accel", "kvm", "--confine", "off"];
     Instance::run(bed(), name, &[arguments, &kernel, &[busybox()]].concat())
 }
 

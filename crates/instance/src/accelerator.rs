@@ -63,11 +63,16 @@ fn on_tcg(why: &str) -> Decision {
     Decision::new(Accelerator::Tcg, Some(note))
 }
 
-/// Where nothing but KVM will do. Where that is there and broken, a kernel that is not Linux may still run.
+/// Where nothing but KVM will do. Where that is there and broken, a kernel that is not Linux may still run; and whoever asks for KVM by name
+/// knows.
 fn require_kvm(record: &Record, findings: &Findings) -> std::result::Result<(), String> {
     match probe_kvm(findings) {
         KvmState::Works => Ok(()),
-        KvmState::Broken(_) if record.image.is_none() => Ok(()),
+        KvmState::Broken(_)
+            if record.image.is_none() || record.settings.accelerator == Some(Accelerator::Kvm) =>
+        {
+            Ok(())
+        }
         KvmState::Missing(why) => Err(format!("there is no KVM here: {why}")),
         KvmState::Broken(why) => Err(format!("KVM is broken here, so no Linux runs on it: {why}")),
     }

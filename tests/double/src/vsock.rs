@@ -15,6 +15,20 @@ const AGENT: &str = "CONNECT 1024";
 /// The user and group `nobody` and `nogroup`, as everywhere.
 const NOBODY: u32 = 65534;
 
+/// Keeps what this process was given from the agents that it starts: the lock by which it is known to run is among it.
+pub(crate) fn keep_descriptors() -> std::io::Result<()> {
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        let number: Option<i32> = entry?.file_name().to_str().and_then(|name| name.parse().ok());
+        if let Some(number) = number.filter(|number| *number > 2) {
+            // SAFETY: it is borrowed for one call, and closed by nobody: there is one thread yet.
+            #[allow(unsafe_code)]
+            let descriptor = unsafe { std::os::fd::BorrowedFd::borrow_raw(number) };
+            let _ = rustix::io::fcntl_setfd(descriptor, rustix::io::FdFlags::CLOEXEC); // that of the listing is closed
+        }
+    }
+    Ok(())
+}
+
 /// The device, until it is dropped.
 pub(crate) struct Vsock(String);
 
