@@ -48,8 +48,8 @@ bench:
 	cargo bench --workspace
 
 # Ten million inputs for each of those who read what strangers write: archives, a guest's status disk, the shim's socket, a snapshot's
-# configuration. Needs a nightly compiler and a C++ one; installs cargo-fuzz below target.
-FUZZ := archive status_disk shim_protocol snapshot_config
+# configuration, both ends of the channel to the agent. Needs a nightly compiler and a C++ one; installs cargo-fuzz below target.
+FUZZ := archive status_disk shim_protocol snapshot_config agent_from_guest agent_from_host
 RUNS ?= 10000000
 fuzz:
 	@command -v target/tools/bin/cargo-fuzz >/dev/null || cargo install cargo-fuzz --root target/tools

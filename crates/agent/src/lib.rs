@@ -9,6 +9,8 @@
 
 pub mod data;
 pub mod frames;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 pub mod link;
 pub mod mux;
 pub mod protocol;

@@ -53,6 +53,24 @@ impl<T> Link<T> {
     }
 }
 
+#[cfg(feature = "fuzz")]
+impl<T> Link<T> {
+    const KNOWN: Nonce = [7; NONCE];
+
+    /// One with a session whose number the fuzzer knows.
+    pub(crate) fn in_session(channel: T) -> Link<T> {
+        Link { nonce: Link::<T>::KNOWN, ..Link::new(channel) }
+    }
+
+    /// Bytes as frames of that session.
+    pub(crate) fn framed(bytes: &[u8]) -> Vec<u8> {
+        let mut outbox = Outbox::default();
+        outbox.push(bytes);
+        outbox.seal(&Link::<T>::KNOWN);
+        outbox.bytes
+    }
+}
+
 impl<T: AsyncRead + AsyncWrite + Unpin> Link<T> {
     /// Begins a session, as the host, and waits until the agent has taken part in it.
     ///
