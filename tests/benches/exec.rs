@@ -28,6 +28,9 @@ const ROUNDS: usize = 3;
 /// The small files.
 const FILES: usize = 10_000;
 
+/// What tar's archives are multiples of, in bytes.
+const TAR_BLOCK: u64 = 10_240;
+
 const NAME: &str = "exec-bench";
 
 fn main() {
@@ -120,10 +123,10 @@ impl Copies<'_> {
                 self.port,
                 SIZE >> 16
             );
-            times[0].push(self.to_guest(&take, || File::open(file).expect("it")));
+            times[0].push(self.send_raw(&take, || File::open(file).expect("it")));
             times[1].push(self.timed(&["cp", "-q", file, &format!("{NAME}:/ours")]));
             let back = self.scratch.join("back");
-            times[2].push(self.from_guest(
+            times[2].push(self.receive_raw(
                 &format!("dd if=/raw of={} bs=64k 2>/dev/null", self.port),
                 |socket| {
                     let mut target = File::create(&back).expect("a file");
@@ -133,19 +136,19 @@ impl Copies<'_> {
             times[3].push(self.timed(&["cp", "-q", &format!("{NAME}:/ours"), back.to_str().expect("UTF-8")]));
             self.clean("/ours /raw");
 
-            let tar = format!("mkdir /raw; tar xf {} -C /raw", self.port);
-            times[4].push(self.to_guest(&tar, || {
-                let mut tar = Command::new("tar")
-                    .args(["-C", small, "-cf", "-", "."])
-                    .stdout(Stdio::piped())
-                    .spawn()
-                    .expect("tar");
-                tar.stdout.take().expect("piped")
-            }));
+            let tar = self.scratch.join("small.tar");
+            let made = Command::new("tar").args(["-C", small, "-cf"]).arg(&tar).arg(".").status();
+            assert!(made.expect("tar").success());
+            let blocks = tar.metadata().expect("it").len() / TAR_BLOCK;
+            let take = format!(
+                "mkdir /raw; dd if={} bs={TAR_BLOCK} count={blocks} iflag=fullblock 2>/dev/null | tar xf - -C /raw",
+                self.port
+            );
+            times[4].push(self.send_raw(&take, || File::open(&tar).expect("it")));
             times[5].push(self.timed(&["cp", "-q", small, &format!("{NAME}:/ours")]));
             let back = self.scratch.join("small-back");
             std::fs::create_dir_all(&back).expect("a directory");
-            times[6].push(self.from_guest(&format!("tar cf {} -C /raw .", self.port), |socket| {
+            times[6].push(self.receive_raw(&format!("tar cf {} -C /raw .", self.port), |socket| {
                 let mut tar = Command::new("tar")
                     .arg("-C")
                     .arg(&back)
@@ -186,13 +189,12 @@ impl Copies<'_> {
     }
 
     /// Has the guest take what is written to the raw port, from the first byte to its being done.
-    fn to_guest<R: Read>(&self, take: &str, source: impl FnOnce() -> R) -> Duration {
+    fn send_raw<R: Read>(&self, take: &str, source: impl FnOnce() -> R) -> Duration {
         std::thread::scope(|scope| {
             let taker = scope.spawn(|| shell(self.bed, take));
             let socket = UnixStream::connect(&self.socket).expect("the raw port");
-            timed(move || {
+            timed(|| {
                 std::io::copy(&mut source(), &mut { &socket }).expect("write");
-                drop(socket); // tar reads to the end
                 taker.join().expect("no panic")
             })
             .0
@@ -200,7 +202,7 @@ impl Copies<'_> {
     }
 
     /// Has the guest write to the raw port, until all of it is read.
-    fn from_guest(&self, write: &str, read: impl FnOnce(&UnixStream)) -> Duration {
+    fn receive_raw(&self, write: &str, read: impl FnOnce(&UnixStream)) -> Duration {
         let socket = UnixStream::connect(&self.socket).expect("the raw port");
         let socket = &socket;
         std::thread::scope(|scope| {

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use crate::frames::{self, HEAD, Kind, MAX_DATA};
 
 /// Most pieces on their way between the two.
-const MOST_WAITING: usize = 4;
+const MOST_WAITING: usize = 8;
 
 /// What a thread writes, to be sent.
 #[derive(Debug)]

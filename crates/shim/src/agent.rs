@@ -21,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use crate::guest;
 use crate::shared::Shared;
 
 /// First and longest time between two attempts to begin a session.
@@ -150,6 +151,7 @@ async fn control(askers: mpsc::Sender<Opener>, shared: &Shared) -> Result<()> {
     let (orders, mut ordered) = mpsc::channel::<(Order, Answer)>(MAX_WAITING);
     // Before anybody else: a guest that stands still goes on with this.
     let slept = shared.agent.slept.borrow().clone();
+    let slept = slept.map(|slept| Slept { unix_nanoseconds: guest::unix_nanoseconds(), ..slept });
     let (answer, woken) = oneshot::channel();
     let _ = orders.try_send((Order::Thaw { slept }, answer));
     let waiting = RefCell::new(VecDeque::new());
@@ -163,6 +165,7 @@ async fn control(askers: mpsc::Sender<Opener>, shared: &Shared) -> Result<()> {
     };
     let hear = async {
         loop {
+            tokio::task::yield_now().await; // a guest that never falls silent has only its turn
             let answer = match frames::read_message(&mut reader).await? {
                 Report::Done => Ok(()),
                 Report::Failed { message } => Err(message),

@@ -6,26 +6,21 @@
 use std::future::pending;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use futures_util::FutureExt;
-use hypeman_agent::protocol::{Order as Word, Slept};
-use hypeman_guest::control;
 use hypeman_record::end::Force;
-use hypeman_record::launch::{Guest, Launch};
+use hypeman_record::launch::Guest;
 use hypeman_record::process::Process;
-use hypeman_record::record::Record;
 use hypeman_vmm::process::{VmmExit, VmmProcess};
 use hypeman_vmm::vm::{Paused, Vm, VmStatus};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep_until};
 
+use crate::guest;
 use crate::halt::{self, Idleness};
-use crate::old_init;
 use crate::order::{Asked, Error, Order, Result};
 use crate::policy::{self, Phase, Verdict};
-use crate::relay;
 use crate::room;
 use crate::shared::{Shared, explain};
 use crate::work::{Kind, Work};
@@ -35,12 +30,6 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// How often an init system of the guest's own is pressed, of which we do not know when it begins to listen.
 const PRESS_AGAIN: Duration = Duration::from_secs(2);
-
-/// How long a guest may take to do something that is no more than a word: one that has still to boot needs some time.
-const GUEST: Duration = Duration::from_secs(20);
-
-/// Random bytes for a guest that has slept.
-const SEED: usize = 64;
 
 /// Longest time that a guest may be given to end; more is as much as for ever.
 const LONGEST_STOP: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
@@ -156,7 +145,7 @@ impl Driver {
         care.press_at = self.deadline.map(|_| Instant::now());
         self.hear(&mut care, &status.borrow_and_update());
         if std::mem::take(&mut self.wakes) {
-            self.wake_guest(&care);
+            guest::has_slept(&self.shared, &care.vm);
         }
         loop {
             if let Some(left) = self.leaves.take() {
@@ -213,7 +202,9 @@ impl Driver {
                 care.press_at = Some(Instant::now());
                 return care.pressers.push(asked.reply);
             }
-            (Order::Signal(signal), Some(care)) => return self.signal(care, signal, asked.reply),
+            (Order::Signal(signal), Some(care)) => {
+                return guest::signal(self.shared.clone(), care.vm.clone(), signal, asked.reply);
+            }
             (Order::Pause, Some(care)) => return care.hold(asked.reply),
             (Order::Resume, Some(care)) => return care.release(asked.reply),
             (Order::Standby, Some(_)) => {
@@ -243,32 +234,6 @@ impl Driver {
             }
         };
         let _ = asked.reply.send(answer);
-    }
-
-    /// Passes a signal on, beside all else: its guest may still boot.
-    fn signal(&self, care: &Care, signal: i32, reply: oneshot::Sender<Result<()>>) {
-        let (shared, vm) = (self.shared.clone(), care.vm.clone());
-        spawn_local(async move {
-            let passed_on = tokio::time::timeout(GUEST, pass_on(&shared, vm, signal)).await;
-            let _ = reply.send(passed_on.unwrap_or(Err(Error::NoAgent))); // whoever asked may have hung up
-        });
-    }
-
-    /// Tells the guest what it has missed. One without anybody of ours has to find out by itself.
-    fn wake_guest(&self, care: &Care) {
-        let slept = slept(&self.shared.launch);
-        if !old_init::is_in(&self.shared.launch) {
-            return self.shared.agent.has_slept(slept);
-        }
-        let wake =
-            control::Request::Wake { unix_nanoseconds: slept.unix_nanoseconds, hostname: slept.hostname };
-        let (shared, vm) = (self.shared.clone(), care.vm.clone());
-        spawn_local(async move {
-            match old_init::send(vm, wake).await {
-                Ok(()) | Err(Error::NoInit) => {}
-                Err(error) => shared.journal.note(format_args!("the guest's clock stays behind: {error}")),
-            }
-        });
     }
 
     /// Of several who ask the guest to end, the most impatient one counts.
@@ -471,30 +436,6 @@ fn answer(askers: &mut Vec<oneshot::Sender<Result<()>>>, done: Result<()>) {
     let mut done = Some(done);
     for asker in askers.drain(..) {
         let _ = asker.send(done.take().unwrap_or(Ok(())));
-    }
-}
-
-/// Sends the program in the guest a signal; where its own init is that, the init.
-async fn pass_on(shared: &Shared, vm: Rc<dyn Vm>, signal: i32) -> Result<()> {
-    if old_init::is_in(&shared.launch) && shared.launch.guest == Guest::Exec {
-        return old_init::send(vm, control::Request::Signal { signal }).await;
-    }
-    relay::reach(shared).await?;
-    shared.agent.order(Word::Signal { signal }).await.map_err(Error::Guest)
-}
-
-/// What a guest that goes on from its snapshot has to know.
-fn slept(launch: &Launch) -> Slept {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let mut seed = [0; SEED];
-    let _ = rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty()); // never too much at once (getrandom(2))
-    let id =
-        std::env::current_dir().ok().and_then(|directory| Some(directory.file_name()?.to_str()?.to_owned()));
-    Slept {
-        unix_nanoseconds: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),
-        hostname: launch.spec.name.clone(),
-        machine_id: Record::machine_id(&id.unwrap_or_default()),
-        seed: seed.iter().map(|byte| format!("{byte:02x}")).collect(),
     }
 }
 

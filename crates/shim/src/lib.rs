@@ -10,6 +10,7 @@ mod begin;
 mod confine;
 mod driver;
 mod error;
+mod guest;
 mod halt;
 mod journal;
 mod keep;

@@ -42,7 +42,8 @@ pub(crate) fn named(spec: &VmSpec) -> VmSpec {
     named
 }
 
-/// Opens the files of a VM in `directory`; what it boots from only for a VMM that reads it.
+/// Opens the files of a VM in `directory`; its kernel only for a VMM that reads it. An initramfs Cloud Hypervisor opens for a restore too
+/// (`Vm::new`, `vmm/src/vm.rs`).
 pub(crate) fn open(spec: &VmSpec, directory: &Path, reads_kernel: bool) -> Result<Vec<Given>> {
     if !spec.by_descriptor {
         return Ok(Vec::new());
@@ -50,8 +51,8 @@ pub(crate) fn open(spec: &VmSpec, directory: &Path, reads_kernel: bool) -> Resul
     let mut files: Vec<(i32, &Path, bool)> = Vec::new();
     if reads_kernel {
         files.push((KERNEL, &spec.kernel, false));
-        files.extend(spec.initramfs.as_deref().map(|path| (INITRAMFS, path, false)));
     }
+    files.extend(spec.initramfs.as_deref().map(|path| (INITRAMFS, path, false)));
     files
         .extend((FIRST_DISK..).zip(&spec.disks).map(|(number, disk)| (number, &*disk.path, !disk.read_only)));
     let open = |(number, path, writable): (i32, &Path, bool)| {

@@ -179,7 +179,13 @@ impl Vm for CloudHypervisorVm {
 
     async fn boot(&self) -> Result<()> {
         if self.is_restored {
-            return self.resume().await;
+            self.resume().await?;
+            // As it tells itself in a moment.
+            self.publish.send_modify(|status| {
+                status.booted = true;
+                status.paused = None;
+            });
+            return Ok(());
         }
         let _pinned = self.drops_until_accepted.and_then(Pinned::new);
         match self.api.put("vm.boot").await {

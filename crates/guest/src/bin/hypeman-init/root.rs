@@ -89,7 +89,10 @@ fn mount_system(mode: Mode) -> Result<(), Failure> {
         // The image's /run is its own: services have directories in it.
         attach("devpts", "/new/dev/pts", "mode=0620,gid=5,ptmxmode=0666")?;
         attach("tmpfs", "/new/dev/shm", "mode=1777")?;
-        attach("cgroup2", "/new/sys/fs/cgroup", "")?;
+        // Each command of the agent's gets a cgroup of its own. Without the option, which kernels before 6.0 do not know, a process waits for
+        // an RCU grace period to be put there (Documentation/admin-guide/cgroup-v2.rst).
+        attach("cgroup2", "/new/sys/fs/cgroup", "favordynmods")
+            .or_else(|_| attach("cgroup2", "/new/sys/fs/cgroup", ""))?;
         for (target, link) in [
             ("/proc/self/fd", "/new/dev/fd"),
             ("/proc/self/fd/0", "/new/dev/stdin"),

@@ -67,6 +67,7 @@ pub(crate) async fn converse(agent: &Agent, exec: Exec, mut stream: Stream) -> R
             () = printed.discard() => {}
         }
     }
+    session::sweep();
     told
 }
 

@@ -47,14 +47,18 @@ impl Sessions {
 
     /// One for a command; without a cgroup where none can be had.
     pub(crate) fn make(&self, is_left: bool) -> Option<PathBuf> {
-        for directory in directories() {
-            let _ = std::fs::remove_dir(directory); // those that are empty
-        }
         self.next.set(self.next.get() + 1);
         let name = if is_left { LEFT.to_owned() } else { format!("{:x}", self.next.get()) };
         let directory = ours()?.join(name);
         std::fs::create_dir_all(&directory).ok()?;
         Some(directory)
+    }
+}
+
+/// Removes the cgroups that are empty. Not on the way to a command, which it would keep waiting.
+pub(crate) fn sweep() {
+    for directory in directories() {
+        let _ = std::fs::remove_dir(directory);
     }
 }
 
