@@ -21,8 +21,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use crate::guest;
 use crate::shared::Shared;
+use crate::{guest, old_init};
 
 /// First and longest time between two attempts to begin a session.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
@@ -103,6 +103,9 @@ impl Agent {
 
 /// Keeps a session with the agent of a VM, for as long as it is not dropped.
 pub(crate) async fn keep(vm: Rc<dyn Vm>, shared: Rc<Shared>) {
+    if old_init::is_in(&shared.launch) {
+        return; // its port has one client at a time, and that is not us
+    }
     let mut pause = FIRST_PAUSE;
     loop {
         let begun = Instant::now();

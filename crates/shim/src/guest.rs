@@ -33,7 +33,7 @@ pub(crate) fn signal(shared: Rc<Shared>, vm: Rc<dyn Vm>, signal: i32, reply: one
 /// Sends the program in the guest a signal; where its own init is that, the init.
 async fn pass_on(shared: &Shared, vm: Rc<dyn Vm>, signal: i32) -> Result<()> {
     if old_init::is_in(&shared.launch) && shared.launch.guest == Guest::Exec {
-        return old_init::send(vm, control::Request::Signal { signal }).await;
+        return old_init::send(&shared.old_init, vm, control::Request::Signal { signal }).await;
     }
     relay::reach(shared).await?;
     shared.agent.order(Order::Signal { signal }).await.map_err(Error::Guest)
@@ -48,7 +48,7 @@ pub(crate) fn has_slept(shared: &Rc<Shared>, vm: &Rc<dyn Vm>) {
     let wake = control::Request::Wake { unix_nanoseconds: slept.unix_nanoseconds, hostname: slept.hostname };
     let (shared, vm) = (shared.clone(), vm.clone());
     spawn_local(async move {
-        match old_init::send(vm, wake).await {
+        match old_init::send(&shared.old_init, vm, wake).await {
             Ok(()) | Err(Error::NoInit) => {}
             Err(error) => shared.journal.note(format_args!("the guest's clock stays behind: {error}")),
         }

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agent::Agent;
 use crate::journal::Journal;
+use crate::old_init;
 use crate::policy::Phase;
 
 /// What is known of the VM. Whoever is asked for it reads it here; the VMM is not asked.
@@ -46,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) keyboard: Keyboard,
     /// The guest's agent.
     pub(crate) agent: Agent,
+    /// The port of an init of a release before there was an agent.
+    pub(crate) old_init: old_init::Port,
     /// The instance is to be removed: do not wait for room for what cannot be written.
     pub(crate) discard: CancellationToken,
 }
@@ -60,6 +63,7 @@ impl Shared {
             published: watch::Sender::new(published),
             keyboard: Keyboard::new(),
             agent: Agent::new(),
+            old_init: old_init::Port::default(),
             discard: CancellationToken::new(),
         }
     }
