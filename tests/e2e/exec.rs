@@ -26,6 +26,7 @@ promises! {
         a_command_whose_time_is_up_is_ended,
         fifty_at_once,
         the_agent_is_killed,
+        an_agent_that_is_stuck_costs_only_those_who_speak_with_it,
         the_shim_is_killed,
         a_vm_sleeps_in_the_middle,
         a_command_is_run_where_the_program_is_process_1,
@@ -260,6 +261,26 @@ fn the_agent_is_killed() {
         .expect("an agent");
     let _ = exec("exec-agent", &[], &["kill", "-9", agent]);
     breaks_and_works_again("exec-agent", child, "agent");
+}
+
+fn an_agent_that_is_stuck_costs_only_those_who_speak_with_it() {
+    let program = "trap 'exit 3' TERM; while :; do grep -q 'T (stopped)' /proc/[0-9]*/status && echo stopped; sleep 0.2; done";
+    let vm = Instance::run(bed(), "exec-stuck", &[busybox(), "sh", "-c", program]);
+    let list = bed().ok(&["top", "--format", "json", "exec-stuck"]);
+    let agent = list.lines().find(|line| line.ends_with("agent\"}")).expect("an agent");
+    let agent: serde_json::Value = serde_json::from_str(agent).expect("JSON");
+    let mut child = start(&["exec", "exec-stuck", "sh", "-c", &format!("kill -STOP {}", agent["pid"])]);
+    let _ = vm.read_until("stopped");
+    bed().ok(&["standby", "exec-stuck"]);
+    assert_ne!(child.wait().expect("its end").code(), Some(0), "whoever spoke with it is told");
+    bed().ok(&["restore", "exec-stuck"]);
+    let mut waits = start(&["exec", "exec-stuck", "true"]);
+    bed().ok(&["pause", "exec-stuck"]);
+    bed().ok(&["resume", "exec-stuck"]);
+    // By the power button, then.
+    bed().ok(&["stop", "exec-stuck"]);
+    assert_eq!(bed().inspect("exec-stuck")["end"]["exit_code"], 3);
+    assert_ne!(waits.wait().expect("its end").code(), Some(0));
 }
 
 fn the_shim_is_killed() {

@@ -46,7 +46,7 @@ fn main() -> Result<()> {
         println!("cloud-hypervisor v{release}.0-double");
         return Ok(());
     }
-    vsock::keep_descriptors().context("look at what was inherited")?;
+    vsock::keep_descriptors();
     let events = events::Events::new(arguments.event_monitor.as_deref().map(inherited).transpose()?);
     let socket = arguments.api_socket.context("--api-socket is missing")?;
     let listener = if socket.starts_with("fd=") {

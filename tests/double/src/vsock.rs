@@ -15,10 +15,11 @@ const AGENT: &str = "CONNECT 1024";
 /// The user and group `nobody` and `nogroup`, as everywhere.
 const NOBODY: u32 = 65534;
 
-/// Keeps what this process was given from the agents that it starts: the lock by which it is known to run is among it.
-pub(crate) fn keep_descriptors() -> std::io::Result<()> {
-    for entry in std::fs::read_dir("/proc/self/fd")? {
-        let number: Option<i32> = entry?.file_name().to_str().and_then(|name| name.parse().ok());
+/// Keeps what this process was given from the agents that it starts: the lock by which it is known to run is among it. One that is confined
+/// cannot look, and can start nobody either.
+pub(crate) fn keep_descriptors() {
+    for entry in std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten() {
+        let number: Option<i32> = entry.file_name().to_str().and_then(|name| name.parse().ok());
         if let Some(number) = number.filter(|number| *number > 2) {
             // SAFETY: it is borrowed for one call, and closed by nobody: there is one thread yet.
             #[allow(unsafe_code)]
@@ -26,7 +27,6 @@ pub(crate) fn keep_descriptors() -> std::io::Result<()> {
             let _ = rustix::io::fcntl_setfd(descriptor, rustix::io::FdFlags::CLOEXEC); // that of the listing is closed
         }
     }
-    Ok(())
 }
 
 /// The device, until it is dropped.

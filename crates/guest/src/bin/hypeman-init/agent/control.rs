@@ -66,14 +66,16 @@ async fn carry_out(agent: &Rc<Agent>, order: Order) -> Result<()> {
         Order::Signal { signal } => process::send(agent.setting.program.unwrap_or(INIT), signal),
         Order::Stop => stop(agent),
         Order::Freeze => {
-            let frozen = Frozen::freeze().await;
-            agent.frozen.replace(frozen);
-            let agent = agent.clone();
+            let Some(frozen) = Frozen::freeze().await else { return Ok(()) };
+            let watched = agent.clone();
             // Should the host have gone, or have changed its mind.
-            spawn_local(async move {
+            let guard = spawn_local(async move {
                 tokio::time::sleep(STANDING_STILL).await;
-                thaw(&agent);
+                thaw(&watched);
             });
+            if let Some((_, last)) = agent.frozen.replace(Some((frozen, guard))) {
+                last.abort();
+            }
             Ok(())
         }
         Order::Thaw { slept } => {
@@ -85,8 +87,9 @@ async fn carry_out(agent: &Rc<Agent>, order: Order) -> Result<()> {
 }
 
 fn thaw(agent: &Agent) {
-    if let Some(frozen) = agent.frozen.take() {
+    if let Some((frozen, guard)) = agent.frozen.take() {
         frozen.thaw();
+        guard.abort(); // it may be the one that has called
     }
 }
 

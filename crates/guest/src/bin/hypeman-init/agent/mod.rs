@@ -34,7 +34,7 @@ use rustix::fs::MemfdFlags;
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
-use tokio::task::{LocalSet, spawn_local};
+use tokio::task::{JoinHandle, LocalSet, spawn_local};
 
 use channel::Channel;
 
@@ -152,8 +152,8 @@ pub(crate) struct Agent {
     pub(crate) sessions: session::Sessions,
     /// What the health checks have shown, if there are any.
     pub(crate) health: watch::Sender<Option<Health>>,
-    /// What stands still, and since when.
-    pub(crate) frozen: RefCell<Option<sleep::Frozen>>,
+    /// What stands still, and who ends that if nobody else does.
+    pub(crate) frozen: RefCell<Option<(sleep::Frozen, JoinHandle<()>)>>,
 }
 
 fn be_agent(mut file: File) -> std::io::Result<()> {
