@@ -1,8 +1,9 @@
 //! From a tree to a tar stream.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs::{File, Metadata, OpenOptions};
-use std::io::{Error, Read, Result, Write};
+use std::io::{BufReader, Error, Read, Result, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -10,6 +11,9 @@ use rustix::fs::OFlags;
 use tar::{Builder, EntryType, Header, HeaderMode};
 
 use crate::LeftOut;
+
+/// How much of a file is read at once, in bytes.
+const READ_AHEAD: usize = 128 * 1024;
 
 /// Writes what is at `path` to `stream` as `name`; of a directory with an empty name only what is in it. `follow` is about a link that `path`
 /// itself is; others are sent as they are.
@@ -32,24 +36,45 @@ struct Packer<W: Write> {
     left_out: LeftOut,
 }
 
+/// A directory whose entries are being sent.
+struct Directory {
+    path: PathBuf,
+    name: PathBuf,
+    /// The next one last.
+    entries: Vec<OsString>,
+}
+
+impl Directory {
+    fn read(path: PathBuf, name: PathBuf) -> Result<Directory> {
+        let entries = std::fs::read_dir(&path).map_err(|error| named(&path, &error))?;
+        let mut entries = entries.map(|entry| Ok(entry?.file_name())).collect::<Result<Vec<_>>>()?;
+        entries.sort_unstable_by(|one, other| other.cmp(one));
+        Ok(Directory { path, name, entries })
+    }
+}
+
 impl<W: Write> Packer<W> {
     fn add(&mut self, path: &Path, name: &Path, metadata: &Metadata) -> Result<()> {
-        let mut waiting = vec![(path.to_owned(), name.to_owned(), metadata.clone())];
-        while let Some((path, name, metadata)) = waiting.pop() {
-            self.add_one(&path, &name, &metadata)?;
-            if !metadata.is_dir() {
+        self.add_one(path, name, metadata)?;
+        let mut directories = Vec::new();
+        if metadata.is_dir() {
+            directories.push(Directory::read(path.to_owned(), name.to_owned())?);
+        }
+        while let Some(directory) = directories.last_mut() {
+            let Some(entry) = directory.entries.pop() else {
+                directories.pop();
                 continue;
-            }
-            let entries = std::fs::read_dir(&path).map_err(|error| named(&path, &error))?;
-            let mut names = entries.map(|entry| Ok(entry?.file_name())).collect::<Result<Vec<_>>>()?;
-            names.sort_unstable_by(|one, other| other.cmp(one)); // the last one is taken first
-            for entry in names {
-                let path = path.join(&entry);
-                match path.symlink_metadata() {
-                    Ok(metadata) => waiting.push((path, name.join(&entry), metadata)),
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {} // it was removed meanwhile
-                    Err(error) => return Err(named(&path, &error)),
+            };
+            let (path, name) = (directory.path.join(&entry), directory.name.join(&entry));
+            match path.symlink_metadata() {
+                Ok(metadata) => {
+                    self.add_one(&path, &name, &metadata)?;
+                    if metadata.is_dir() {
+                        directories.push(Directory::read(path, name)?);
+                    }
                 }
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {} // it was removed meanwhile
+                Err(error) => return Err(named(&path, &error)),
             }
         }
         Ok(())
@@ -110,7 +135,10 @@ impl<W: Write> Packer<W> {
         let sent = if metadata.blocks() * 512 < metadata.size() {
             self.add_sparse(&mut file, name, &metadata)
         } else {
-            self.archive.append_data(&mut header(&metadata), name, Exactly { file, left: metadata.len() })
+            // tar's own copy reads 8 KiB at a time.
+            let size = usize::try_from(metadata.len()).unwrap_or(usize::MAX).min(READ_AHEAD);
+            let file = Exactly { file: BufReader::with_capacity(size, file), left: metadata.len() };
+            self.archive.append_data(&mut header(&metadata), name, file)
         };
         sent.map_err(|error| named(path, &error))?;
         if metadata.nlink() > 1 {
@@ -138,7 +166,7 @@ fn header(metadata: &Metadata) -> Header {
 /// As many bytes of a file as were announced, also of one that is written to: a log has grown meanwhile. One that has shrunk ends with NULs, as
 /// with tar(1).
 struct Exactly {
-    file: File,
+    file: BufReader<File>,
     left: u64,
 }
 

@@ -35,7 +35,13 @@ const PRIVILEGES: u32 = 0o6000;
 pub fn unpack(stream: impl Read, directory: &Path, name: &Path, trust: Trust) -> Result<LeftOut> {
     let root = Dir::open_ambient_dir(directory, cap_std::ambient_authority())
         .map_err(|error| named(directory, &error))?;
-    let mut unpacker = Unpacker { root, trust, directories: Vec::new(), left_out: LeftOut::default() };
+    let mut unpacker = Unpacker {
+        root,
+        trust,
+        directories: Vec::new(),
+        left_out: LeftOut::default(),
+        buffer: vec![0; 64 * BLOCK],
+    };
     let mut archive = Archive::new(stream);
     for entry in archive.entries()? {
         let mut entry = entry?;
@@ -77,6 +83,8 @@ struct Unpacker {
     /// Directories with what they get last: until then we have to be able to write in them.
     directories: Vec<(PathBuf, Header)>,
     left_out: LeftOut,
+    /// For the contents of files.
+    buffer: Vec<u8>,
 }
 
 impl Unpacker {
@@ -150,12 +158,12 @@ impl Unpacker {
         }
     }
 
-    fn write_file(&self, entry: &mut impl Read, path: &Path, header: &Header) -> Result<()> {
+    fn write_file(&mut self, entry: &mut impl Read, path: &Path, header: &Header) -> Result<()> {
         self.make_way(path)?;
         let mut options = OpenOptions::new();
         options.write(true).create_new(true).mode(0o600);
         let mut file = self.root.open_with(path, &options)?.into_std();
-        write_sparsely(entry, &mut file)?;
+        write_sparsely(entry, &mut file, &mut self.buffer)?;
         if self.trust.owners {
             let (uid, gid) = owner(header)?;
             rustix::fs::fchown(&file, Some(uid), Some(gid))?;
@@ -233,12 +241,11 @@ fn times(header: &Header) -> Timestamps {
 }
 
 /// Writes with holes where nothing is: what comes may say how they lie, or not.
-fn write_sparsely(from: &mut impl Read, file: &mut std::fs::File) -> Result<()> {
+fn write_sparsely(from: &mut impl Read, file: &mut std::fs::File, buffer: &mut [u8]) -> Result<()> {
     use std::os::unix::fs::FileExt;
-    let mut buffer = vec![0; 64 * BLOCK];
     let mut at = 0_u64;
     loop {
-        let count = fill(from, &mut buffer)?;
+        let count = fill(from, buffer)?;
         if count == 0 {
             return file.set_len(at).and_then(|()| file.flush());
         }
