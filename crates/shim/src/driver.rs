@@ -322,12 +322,13 @@ impl Driver {
             care.press_at = Some(now + LOOK);
             return;
         }
-        self.shared.journal.note("asking the guest to end");
         care.was_up = is_up;
         care.waits_for_guest = false;
         care.press_at = None;
         // Whoever wants the button has it pressed; for an end the agent has a better word.
         let asks = care.pressers.is_empty() && self.shared.agent.is_there();
+        let how = if asks { "asking the guest, by its agent, to end" } else { "pressing the power button" };
+        self.shared.journal.note(how);
         care.work = Some(if asks { Work::ask(&care.vm, &self.shared) } else { Work::press(&care.vm) });
     }
 
