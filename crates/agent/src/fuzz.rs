@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::link::Link;
-use crate::protocol::{Copied, Found, Order, Processes, Ran, Report, Request, Say};
+use crate::protocol::{Copied, Found, MAX_HEALTH_OUTPUT, Order, Processes, Ran, Report, Request, Say};
 use crate::{frames, mux};
 
 /// A channel over which these bytes come, and nothing more; what goes out is lost.
@@ -61,17 +61,19 @@ pub fn from_guest(bytes: &[u8]) {
         let client = async {
             if let Ok(mut stream) = opened.await {
                 let _ = frames::write_message(&mut stream, &Request::Top).await;
-                while let Ok(Some(frame)) = frames::read(&mut stream).await {
-                    understand_guest(&frame);
-                }
+                read_all(&mut stream, understand_guest).await;
             }
         };
         let _ = tokio::join!(mux::open(&mut link, &mut asked), client);
         let mut stream = bytes;
-        while let Ok(Some(frame)) = frames::read(&mut stream).await {
-            understand_guest(&frame);
-        }
+        read_all(&mut stream, understand_guest).await;
     });
+}
+
+async fn read_all(stream: &mut (impl AsyncRead + Unpin), understand: fn(&frames::Frame)) {
+    while let Ok(Some(frame)) = frames::read(stream).await {
+        understand(&frame);
+    }
 }
 
 fn understand_guest(frame: &frames::Frame) {
@@ -80,7 +82,7 @@ fn understand_guest(frame: &frames::Frame) {
     let _ = frame.message::<Found>();
     let _ = frame.message::<Processes>();
     if let Ok(Report::Health(health)) = frame.message() {
-        assert!(health.bounded().output.len() <= 4096, "more is kept than docker keeps");
+        assert!(health.bounded().output.len() <= MAX_HEALTH_OUTPUT, "more is kept than docker keeps");
     }
 }
 
@@ -96,14 +98,10 @@ pub fn from_host(bytes: &[u8]) {
         let mut streams = Vec::new();
         let _ = mux::accept(&mut link, |stream| streams.push(stream)).await;
         for mut stream in streams {
-            while let Ok(Some(frame)) = frames::read(&mut stream).await {
-                understand_host(&frame);
-            }
+            read_all(&mut stream, understand_host).await;
         }
         let mut stream = bytes;
-        while let Ok(Some(frame)) = frames::read(&mut stream).await {
-            understand_host(&frame);
-        }
+        read_all(&mut stream, understand_host).await;
     });
 }
 

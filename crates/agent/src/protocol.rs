@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+/// How much of what a health check prints is kept, in bytes: docker's.
+pub const MAX_HEALTH_OUTPUT: usize = 4096;
+
 /// So many bytes of a command's input may be sent before it [`Ran::Wants`] more.
 pub const INPUT_WINDOW: u32 = 256 * 1024;
 
@@ -288,11 +291,7 @@ impl Health {
     /// As far as it is kept: a guest may say more than docker keeps of a check.
     #[must_use]
     pub fn bounded(mut self) -> Health {
-        let end =
-            self.output.char_indices().map(|(at, _)| at).take_while(|at| *at <= 4096).last().unwrap_or(0);
-        if self.output.len() > 4096 {
-            self.output.truncate(end);
-        }
+        self.output.truncate(self.output.floor_char_boundary(MAX_HEALTH_OUTPUT));
         self
     }
 }

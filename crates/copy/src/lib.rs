@@ -9,6 +9,11 @@ mod unpack;
 pub use pack::pack;
 pub use unpack::{Trust, unpack};
 
+/// An error with the path that it is about.
+fn named(path: &std::path::Path, error: &std::io::Error) -> std::io::Error {
+    std::io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
 /// What was left out of a copy, for people.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LeftOut {

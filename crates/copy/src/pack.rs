@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 use tar::{Builder, EntryType, Header, HeaderMode};
 
-use crate::LeftOut;
+use crate::{LeftOut, named};
 
 /// How much of a file is read at once, in bytes.
 const READ_AHEAD: usize = 128 * 1024;
@@ -182,8 +182,4 @@ impl Read for Exactly {
         self.left -= count as u64;
         Ok(count)
     }
-}
-
-fn named(path: &Path, error: &Error) -> Error {
-    Error::new(error.kind(), format!("{}: {error}", path.display()))
 }

@@ -10,7 +10,7 @@ use rustix::fs::makedev;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, Timespec, Timestamps, Uid};
 use tar::{Archive, Entry, EntryType, Header};
 
-use crate::LeftOut;
+use crate::{LeftOut, named};
 
 /// How much of an archive is believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,8 +27,8 @@ const BLOCK: usize = 4096;
 /// Bits of a mode that are not given away: set-user-ID, set-group-ID.
 const PRIVILEGES: u32 = 0o6000;
 
-/// Writes what is in `stream` below `directory`, all of it at or below `name`, or anywhere if that is empty. What is there is replaced by a file of its name, but no directory by a file or a file by a
-/// directory.
+/// Writes what is in `stream` below `directory`, all of it at or below `name`, or anywhere if that is empty. What is there is replaced by a
+/// file of its name, but no directory by a file or a file by a directory.
 ///
 /// # Errors
 /// When a name or link would lead outside, the stream is no archive, or something cannot be written. What was written until then stays.
@@ -282,10 +282,6 @@ fn fill(from: &mut impl Read, buffer: &mut [u8]) -> Result<usize> {
         }
     }
     Ok(filled)
-}
-
-fn named(path: &Path, error: &Error) -> Error {
-    Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 #[cfg(test)]

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use hypeman_agent::mux::Stream;
 use hypeman_record::launch::Guest;
-use tokio::io::BufReader;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy_buf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, copy_buf};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep};
 

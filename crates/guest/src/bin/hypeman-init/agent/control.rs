@@ -7,7 +7,6 @@ use std::time::Duration;
 use hypeman_agent::frames;
 use hypeman_agent::mux::Stream;
 use hypeman_agent::protocol::{Order, Report};
-
 use tokio::sync::mpsc;
 use tokio::task::spawn_local;
 

@@ -4,7 +4,7 @@
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use hypeman_agent::protocol::{Exec, Health, HealthStatus};
+use hypeman_agent::protocol::{Exec, Health, HealthStatus, MAX_HEALTH_OUTPUT};
 use hypeman_guest::config::HealthCheck;
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep, timeout};
@@ -12,9 +12,6 @@ use tokio::time::{Instant, sleep, timeout};
 use super::pipe::Printed;
 use super::session::Session;
 use super::{Agent, exec};
-
-/// How much of what a check prints is kept, in bytes: docker's.
-const MAX_OUTPUT: usize = 4096;
 
 /// What a check has that was ended for its time.
 const TIMED_OUT: i32 = 124;
@@ -73,12 +70,12 @@ async fn run(agent: &Agent, check: &HealthCheck) -> (i32, String) {
 
 /// Waits for a check's end, and keeps the beginning of what it prints.
 async fn watch(session: &Session, mut printed: Printed, output: &mut Vec<u8>) -> std::io::Result<i32> {
-    let mut buffer = vec![0; MAX_OUTPUT];
+    let mut buffer = vec![0; MAX_HEALTH_OUTPUT];
     loop {
         tokio::select! {
             biased; // what was printed before its end is kept
             read = printed.next(&mut buffer) => {
-                let room = MAX_OUTPUT - output.len();
+                let room = MAX_HEALTH_OUTPUT - output.len();
                 output.extend_from_slice(&buffer[..read?.1.min(room)]);
             }
             code = session.ended() => return code,

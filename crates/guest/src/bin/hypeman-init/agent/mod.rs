@@ -183,7 +183,7 @@ impl Agent {
         loop {
             let channel = channels.next().await?;
             tokio::select! {
-                served = self.serve(channel) => served?,
+                () = self.serve(channel) => {}
                 // The host has made a new one: whoever had the last is gone.
                 again = channels.again() => again?,
             }
@@ -191,7 +191,7 @@ impl Agent {
     }
 
     /// Serves one session after the other, as long as the channel is there.
-    async fn serve(self: &Rc<Agent>, channel: Channel) -> std::io::Result<()> {
+    async fn serve(self: &Rc<Agent>, channel: Channel) {
         let mut link = Link::new(channel);
         while link.accept().await.is_ok() {
             let _ = mux::accept(&mut link, |stream| {
@@ -202,7 +202,6 @@ impl Agent {
             })
             .await;
         }
-        Ok(())
     }
 
     async fn converse(self: Rc<Agent>, mut stream: Stream) -> std::io::Result<()> {
