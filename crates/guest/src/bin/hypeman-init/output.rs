@@ -13,8 +13,6 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::Mode;
 use rustix::pipe::PipeFlags;
 
-use crate::report::{Context, Failure};
-
 /// How long the end of the output is waited for after everyone who could print was killed. One whom the kernel holds back
 /// may keep the pipe open, and cannot print.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -25,12 +23,10 @@ pub(crate) struct Output {
     ending: Arc<AtomicBool>,
 }
 
-/// Makes the pipe. Both standard output and standard error are its one end, so that what is printed keeps its order.
-pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd), Failure> {
-    let (reader, writer) =
-        rustix::pipe::pipe_with(PipeFlags::CLOEXEC).context("make a pipe for the output")?;
-    // Whoever the command becomes may open /dev/stdout again.
-    rustix::fs::fchmod(&writer, Mode::from_raw_mode(0o666)).context("open the pipe for the output to all")?;
+/// Makes a pipe for a command, which whoever the command becomes may open again, as /dev/stdout.
+pub(crate) fn pipe() -> std::io::Result<(OwnedFd, OwnedFd)> {
+    let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    rustix::fs::fchmod(&writer, Mode::from_raw_mode(0o666))?;
     Ok((reader, writer))
 }
 

@@ -7,7 +7,6 @@ use std::process::Stdio;
 
 use hypeman_guest::config;
 use rustix::fs::{Mode, Uid};
-use rustix::pipe::PipeFlags;
 
 use crate::console;
 use crate::output::{self, Output};
@@ -48,7 +47,8 @@ impl Streams {
         } else {
             OpenOptions::new().read(true).open("/dev/null").context("open an empty input")?.into()
         };
-        let (reader, writer) = output::pipe()?;
+        // Standard output and standard error are its one end, so that what is printed keeps its order.
+        let (reader, writer) = output::pipe().context("make a pipe for the output")?;
         let streams = Streams { input, output: writer, is_terminal: false };
         Ok((streams, Printed(Some((reader, console)))))
     }
@@ -75,9 +75,7 @@ impl Printed {
 /// A pipe with what is typed, up to the end of the input. Not the console itself: programs take one for a person, and who splices from it
 /// to the pipe of the output, as busybox's cat does, holds that locked until something is typed (`splice_file_to_pipe`, fs/splice.c).
 fn typed(mut console: File) -> Result<OwnedFd, Failure> {
-    let doing = "make a pipe for the input";
-    let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).context(doing)?;
-    rustix::fs::fchmod(&reader, Mode::from_raw_mode(0o666)).context(doing)?; // as that of the output
+    let (reader, writer) = output::pipe().context("make a pipe for the input")?;
     std::thread::spawn(move || {
         let mut writer = File::from(writer);
         let mut buffer = [0; 4096];

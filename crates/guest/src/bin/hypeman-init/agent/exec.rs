@@ -11,7 +11,6 @@ use hypeman_agent::frames::{self, Kind};
 use hypeman_agent::mux::Stream;
 use hypeman_agent::protocol::{Exec, INPUT_WINDOW, Ran, Say, Size};
 use rustix::fs::{Mode, OFlags, Uid};
-use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, Signal};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::Winsize;
@@ -23,6 +22,7 @@ use super::Agent;
 use super::output::Output;
 use super::pipe::{Pipe, Printed};
 use super::session::{self, Session};
+use crate::output::pipe;
 use crate::process::{self, Launch, Namespace};
 use crate::program::Program;
 use crate::report::{Context, Failure};
@@ -194,12 +194,6 @@ fn nowhere() -> Result<([Stdio; 3], Ends)> {
 }
 
 fn on_pipes(interactive: bool) -> Result<([Stdio; 3], Ends)> {
-    let pipe = || -> Result<(OwnedFd, OwnedFd)> {
-        let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
-        // Whoever the command becomes may open /dev/stdout again.
-        rustix::fs::fchmod(&writer, Mode::from_raw_mode(0o666))?;
-        Ok((reader, writer))
-    };
     let (output, their_output) = pipe()?;
     let (errors, their_errors) = pipe()?;
     let (their_input, input) = if interactive {
