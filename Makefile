@@ -3,12 +3,12 @@
 TARGET := target/x86_64-unknown-linux-gnu
 
 # What a VM needs.
-RUN_PACKAGES := qemu-system-x86 e2fsprogs squashfs-tools-ng kmod
+RUN_PACKAGES := qemu-system-x86 e2fsprogs squashfs-tools-ng kmod nftables passt
 # What building needs beside Rust: a linker, and the assembler of the test guest.
 BUILD_PACKAGES := gcc libc6-dev
 # What the demo shows it with, and the tests prove it with.
 DEMO_PACKAGES := busybox-static mmdebstrap logrotate
-TEST_PACKAGES := docker-registry skopeo apache2-utils socat
+TEST_PACKAGES := docker-registry skopeo apache2-utils socat iproute2 dnsmasq-base
 # Other ways of capturing, beside which ours is measured.
 BENCH_PACKAGES := conmon libvirt-daemon
 

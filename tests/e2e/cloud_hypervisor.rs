@@ -344,6 +344,7 @@ fn restored(program: &str, directory: &Path, snapshot: &Path, length: usize) -> 
         disks: Vec::new(),
         accelerator: Accelerator::Kvm,
         cpu_left_out: Vec::new(),
+        nic: None,
         by_descriptor: false,
         control_port: None,
     };
@@ -352,7 +353,7 @@ fn restored(program: &str, directory: &Path, snapshot: &Path, length: usize) -> 
         let start = driver.command(&program, directory, &spec, origin).expect("prepare");
         let (process, []) = VmmProcess::start(start, &directory.join("vmm.pid"), []).expect("start it");
         let process = Rc::new(process);
-        let vmm = Vmm { program: &program, directory, process: &process };
+        let vmm = Vmm { program: &program, directory, process: &process, network: None };
         let vm = driver.create(vmm, &spec, origin).await.expect("restore");
         let console = vm.console().await.expect("connect");
         vm.boot().await.expect("resume");

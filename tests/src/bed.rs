@@ -44,7 +44,9 @@ impl Bed {
             "{} is not built: run `cargo build --workspace --bins`",
             hypeman.display()
         );
-        Bed { hypeman, data_dir: data_dir.to_owned(), environment: Vec::new(), user: None }
+        // The machine that tests run on is left as it is, but for those in a network of their own.
+        let environment = vec![("HYPEMAN_NETWORK".to_owned(), "none".into())];
+        Bed { hypeman, data_dir: data_dir.to_owned(), environment, user: None }
     }
 
     /// The same for another binary.

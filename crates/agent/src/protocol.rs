@@ -2,6 +2,7 @@
 //! [`Request`].
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -247,6 +248,27 @@ pub struct Slept {
     pub machine_id: String,
     /// Random numbers in hexadecimal, for the kernel.
     pub seed: String,
+    /// The guest's network, another one in a fork.
+    #[serde(default)]
+    pub network: Option<GuestNetwork>,
+}
+
+/// A network as a guest has it: one interface with one address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuestNetwork {
+    /// The interface's, as `02:00:00:12:34:56`.
+    pub mac: String,
+    /// The guest's address.
+    pub address: Ipv4Addr,
+    /// How many of its first bits are the network's.
+    pub prefix: u8,
+    /// Where what is not on the network goes.
+    pub gateway: Ipv4Addr,
+    /// Largest packet in bytes.
+    pub mtu: u32,
+    /// Who answers questions for names.
+    #[serde(default)]
+    pub dns: Vec<IpAddr>,
 }
 
 /// From the agent to the shim. Each order is answered by one `Done` or `Failed`, in their order.

@@ -1,24 +1,25 @@
 //! The command line.
 
+mod choices;
 mod guest;
 mod health;
 mod log_limits;
 mod logs;
+mod network;
 mod snapshot;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::ArgValueCompleter;
-use hypeman_confine::Strictness;
 use hypeman_guest::ulimit::Ulimit;
-use hypeman_record::launch;
-use hypeman_vmm::spec::{Accelerator, HypervisorKind};
 
+use choices::{Accel, Confine, Hypervisor, OnReboot};
 pub(crate) use guest::{CopyArguments, ExecArguments};
 use health::HealthArguments;
 use log_limits::LogLimitArguments;
 pub(crate) use logs::{LogFormat, LogsArguments, Source, Tail};
+pub(crate) use network::{NetworkArguments, NetworkCommand};
 pub(crate) use snapshot::{CompressionArgument, SnapshotCommand, SnapshotKind, TargetState};
 
 use crate::keyboard::DetachKeys;
@@ -150,6 +151,19 @@ pub(crate) enum Command {
         #[arg(add = ArgValueCompleter::new(names::instances))]
         name: String,
     },
+    /// Tell at which ports of the host those of an instance can be reached
+    Port {
+        #[command(flatten)]
+        format: FormatArgument,
+        /// Name, or the beginning of an id
+        #[arg(add = ArgValueCompleter::new(names::instances))]
+        name: String,
+        /// Only of this port of the guest's, as `80` or `53/udp`
+        port: Option<String>,
+    },
+    /// Networks for instances
+    #[command(subcommand)]
+    Network(NetworkCommand),
     /// Show what instances printed
     Logs(LogsArguments),
     /// Remove instances with their disks and logs
@@ -381,6 +395,8 @@ pub(crate) struct CreateArguments {
     #[arg(long)]
     pub(crate) show_boot: bool,
     #[command(flatten)]
+    pub(crate) network: NetworkArguments,
+    #[command(flatten)]
     pub(crate) health: HealthArguments,
     #[command(flatten)]
     pub(crate) log: LogLimitArguments,
@@ -420,79 +436,4 @@ pub(crate) struct FormatArgument {
 pub(crate) enum Format {
     Table,
     Json,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[allow(clippy::enum_variant_names)] // that is its name
-pub(crate) enum Hypervisor {
-    Qemu,
-    QemuMicrovm,
-    CloudHypervisor,
-}
-
-impl From<Hypervisor> for HypervisorKind {
-    fn from(hypervisor: Hypervisor) -> HypervisorKind {
-        match hypervisor {
-            Hypervisor::Qemu => HypervisorKind::Qemu,
-            Hypervisor::QemuMicrovm => HypervisorKind::QemuMicrovm,
-            Hypervisor::CloudHypervisor => HypervisorKind::CloudHypervisor,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Accel {
-    Auto,
-    Kvm,
-    Tcg,
-}
-
-impl Accel {
-    /// The accelerator that was asked for by name.
-    pub(crate) fn chosen(self) -> Option<Accelerator> {
-        match self {
-            Accel::Auto => None,
-            Accel::Kvm => Some(Accelerator::Kvm),
-            Accel::Tcg => Some(Accelerator::Tcg),
-        }
-    }
-}
-
-/// How much a VMM is confined.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Confine {
-    /// What this host can give
-    Auto,
-    /// All, or it does not start
-    Strict,
-    /// Nothing
-    Off,
-}
-
-impl From<Confine> for Strictness {
-    fn from(confine: Confine) -> Strictness {
-        match confine {
-            Confine::Auto => Strictness::Auto,
-            Confine::Strict => Strictness::Strict,
-            Confine::Off => Strictness::Off,
-        }
-    }
-}
-
-/// What to do when the guest reboots.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum OnReboot {
-    /// Boot it again
-    Restart,
-    /// The VM has ended
-    Stop,
-}
-
-impl From<OnReboot> for launch::OnReboot {
-    fn from(on_reboot: OnReboot) -> launch::OnReboot {
-        match on_reboot {
-            OnReboot::Restart => launch::OnReboot::Restart,
-            OnReboot::Stop => launch::OnReboot::Stop,
-        }
-    }
 }

@@ -122,6 +122,12 @@ fn field_hint(field: Field) -> Option<&'static str> {
         Field::User => "leave -u out",
         Field::OnReboot => "leave --on-reboot out",
         Field::DataDirectory => "give --data-dir, or set HYPEMAN_DATA_DIR",
+        Field::Network => {
+            "give another --network, or leave it out; `hypeman doctor` tells what this host can"
+        }
+        Field::Publish => "see `hypeman run --help` for -p and -P",
+        Field::Dns => "leave --dns out for the host's own",
+        Field::NetworkRate => "leave --network-rate-in and --network-rate-out out for no limit",
         Field::SnapshotName => "give another --name",
         Field::Name | Field::Argument | Field::Command | Field::Signal => return None,
     })

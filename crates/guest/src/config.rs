@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+pub use hypeman_agent::protocol::GuestNetwork;
 use serde::{Deserialize, Serialize};
 
 use crate::ulimit::Ulimit;
@@ -67,6 +68,9 @@ pub struct GuestConfig {
     /// How it is found out how the command is.
     #[serde(default)]
     pub health: Option<HealthCheck>,
+    /// Its network, if it has one.
+    #[serde(default)]
+    pub network: Option<GuestNetwork>,
 }
 
 /// A command that is run from time to time, and whose exit code is 0 if all is well. Times are in milliseconds.

@@ -25,6 +25,9 @@ pub struct Config {
     pub stop_signal: Option<String>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// Ports at which the program listens, as `80/tcp`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exposed: Vec<String>,
     /// How it is found out how the program is; images of releases before there was such have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
@@ -92,6 +95,7 @@ struct RunConfig {
     user: Option<String>,
     stop_signal: Option<String>,
     labels: Option<BTreeMap<String, String>>,
+    exposed_ports: Option<BTreeMap<String, serde_json::Value>>,
     healthcheck: Option<Health>,
 }
 
@@ -126,6 +130,7 @@ impl Document {
             user: config.user.unwrap_or_default(),
             stop_signal: config.stop_signal.filter(|signal| !signal.is_empty()),
             labels: config.labels.unwrap_or_default(),
+            exposed: config.exposed_ports.unwrap_or_default().into_keys().collect(),
             health: config.healthcheck,
         }
     }

@@ -16,7 +16,7 @@ use crate::layout;
 use crate::name;
 use crate::options::{CreateOptions, check, invalid};
 use crate::store::{Instance, Store};
-use crate::{command, start};
+use crate::{command, network, start};
 
 /// Makes an instance.
 ///
@@ -103,6 +103,7 @@ pub(crate) fn publish(store: &Store, draft: Draft, mut record: Record, has_name:
             reason: "it was removed meanwhile".to_owned(),
         });
     }
+    network::give_lease(store, draft.path(), &record, &others)?;
     let directory = layout::instances(store.data_dir()).join(&record.id);
     draft.publish(&directory)?;
     Ok(Instance { record, directory })

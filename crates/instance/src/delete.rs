@@ -5,6 +5,7 @@ use hypeman_record::run::Run;
 use hypeman_record::{format, names};
 
 use crate::error::{Error, Needs, Result};
+use crate::network;
 use crate::observe::{self, Holder};
 use crate::stop;
 use crate::store::Instance;
@@ -35,6 +36,7 @@ pub fn remove(instance: &Instance, force: bool) -> Result<()> {
         {
             hypeman_confine::cgroup::remove(&cgroup);
         }
+        network::release(&instance.directory);
         return match hypeman_files::remove_directory(&instance.directory, &lock) {
             Err(error) if force && error.is_not_found() => Ok(()),
             removed => Ok(removed?),

@@ -46,6 +46,14 @@ pub enum Field {
     SnapshotName,
     /// The health check.
     HealthCheck,
+    /// The network.
+    Network,
+    /// What is published of it.
+    Publish,
+    /// Who answers questions for names.
+    Dns,
+    /// How fast it is.
+    NetworkRate,
 }
 
 impl std::fmt::Display for Field {
@@ -71,6 +79,10 @@ impl std::fmt::Display for Field {
             Field::OnReboot => "the answer to a reboot",
             Field::SnapshotName => "the snapshot's name",
             Field::HealthCheck => "the health check",
+            Field::Network => "the network",
+            Field::Publish => "the published port",
+            Field::Dns => "the name server",
+            Field::NetworkRate => "the network's limit",
         })
     }
 }
@@ -226,6 +238,9 @@ pub enum Error {
     /// From a snapshot of Cloud Hypervisor's.
     #[error(transparent)]
     Foreign(#[from] hypeman_vmm::cloud_hypervisor::snapshot::Error),
+    /// From the networks.
+    #[error(transparent)]
+    Network(#[from] hypeman_network::Error),
     /// From the VMM drivers.
     #[error(transparent)]
     Vmm(#[from] hypeman_vmm::hypervisor::Error),

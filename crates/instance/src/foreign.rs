@@ -9,6 +9,7 @@ use hypeman_record::format::Envelope;
 use hypeman_record::launch::{Guest, Launch, OnReboot};
 use hypeman_record::named::{Kind, NamedSnapshot};
 use hypeman_record::names;
+use hypeman_record::network::NetworkSettings;
 use hypeman_record::record::{KernelUse, LogLimits, Record, Settings};
 use hypeman_snapshot::standby;
 use hypeman_vmm::cloud_hypervisor::SERIAL_SOCKET;
@@ -113,6 +114,7 @@ fn record(name: &str, found: &Description, kernel: PathBuf, log: LogLimits) -> R
             auto_remove: false,
             on_reboot: None,
             confine: Strictness::default(),
+            network: NetworkSettings::default(),
         },
         envelope: Envelope::of::<Record>(),
     })
@@ -135,11 +137,13 @@ fn launch(record: &Record, disks: Vec<Disk>) -> Launch {
             disks,
             accelerator: Accelerator::Kvm,
             cpu_left_out: Vec::new(),
+            nic: None,
             by_descriptor: true,
             control_port: None,
         },
         guest: Guest::Bare,
         note: None,
+        network: None,
         log: settings.log,
         auto_remove: false,
         on_reboot: OnReboot::Stop,

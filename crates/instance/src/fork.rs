@@ -25,7 +25,7 @@ use crate::pause::pause;
 use crate::snapshots::Snapshot;
 use crate::start::{self, Programs};
 use crate::store::{Instance, Store};
-use crate::{layout, name, standby as sleep};
+use crate::{layout, name, network, standby as sleep};
 
 /// What becomes of a fork.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,6 +160,7 @@ fn copy(store: &Store, from: &Path, source: &Record, name: &str, target: Target)
         id: name::new_id()?,
         name: name.to_owned(),
         created: Timestamp::now(),
+        settings: Settings { network: network::of_fork(&source.settings.network), ..source.settings.clone() },
         envelope: Envelope::of::<Record>(),
         ..source.clone()
     };

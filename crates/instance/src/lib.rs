@@ -20,6 +20,7 @@ pub mod fork;
 pub mod health;
 pub mod layout;
 pub mod name;
+pub mod network;
 pub mod observe;
 pub mod options;
 mod parallel;

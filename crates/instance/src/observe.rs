@@ -244,6 +244,7 @@ mod tests {
             held: None,
             confinement: Vec::new(),
             cgroup: None,
+            published: Vec::new(),
             adoptions: Vec::new(),
             end: None,
             envelope: Envelope::of::<Run>(),

@@ -19,6 +19,7 @@ use jiff::Timestamp;
 
 use crate::adopt;
 use crate::error::{Error, Needs, Result};
+use crate::network;
 use crate::observe::{self, Holder};
 use crate::start::{self, Begin, Programs, Started};
 use crate::stop;
@@ -49,15 +50,16 @@ pub fn standby(instance: &Instance, hypeman: &Path) -> Result<()> {
 pub fn restore(store: &Store, instance: &Instance, programs: &Programs) -> Result<Started> {
     adopt::adopt(instance, &programs.hypeman)?; // what is left of a VMM that never ran is ended
     let Some(alive) = start::become_starter(instance, Begin::Restore)? else { return Ok(Started::Already) };
-    let order = || launch(instance, &Findings::in_directory(store.data_dir()));
-    match start::start_shim(instance, programs, Begin::Restore, alive, order) {
+    let order = || launch(store, instance);
+    match start::start_shim(store, instance, programs, Begin::Restore, alive, order) {
         Err(Error::Start { name, reason }) => Err(Error::Restore { name, reason }),
         started => started.map(Started::Now),
     }
 }
 
 /// The VM as it was, with what is the instance's own.
-fn launch(instance: &Instance, findings: &Findings) -> Result<Launch> {
+fn launch(store: &Store, instance: &Instance) -> Result<Launch> {
+    let findings = &Findings::in_directory(store.data_dir());
     let record = &instance.record;
     let unfit = |problem| Error::Snapshot { name: record.name.clone(), problem };
     // Whoever compresses it is not waited for.
@@ -69,10 +71,13 @@ fn launch(instance: &Instance, findings: &Findings) -> Result<Launch> {
     check_host(&manifest, &program).map_err(unfit)?;
     compression::expand(&instance.directory).map_err(unfit)?;
     let launch = manifest.launch;
+    // A VM that has no interface gets none by going on.
+    let network = network::wiring(store, instance)?.filter(|_| launch.spec.nic.is_some());
     Ok(Launch {
         found: Some(program),
         spec: VmSpec { name: record.name.clone(), ..launch.spec },
         note: None,
+        network: network.map(|wiring| network::as_before(wiring, instance)),
         log: record.settings.log,
         confine: record.settings.confine,
         auto_remove: record.settings.auto_remove,

@@ -19,6 +19,7 @@ use hypeman_image::kernel::Kernels;
 use hypeman_record::format::{self, Envelope};
 use hypeman_record::launch::{Guest, Launch, OnReboot};
 use hypeman_record::names;
+use hypeman_record::network::Wiring;
 use hypeman_record::protocol;
 use hypeman_record::record::{CommandSpec, KernelUse, Record};
 use hypeman_record::state::State;
@@ -30,7 +31,7 @@ use crate::client::Client;
 use crate::error::{Error, Field, Needs, Result};
 use crate::stop;
 use crate::store::{Instance, Store, short_path};
-use crate::{accelerator, background, cmdline};
+use crate::{accelerator, background, cmdline, network};
 
 /// How long a shim whose VM has ended may take to go.
 const LEAVING: Duration = Duration::from_secs(10);
@@ -61,7 +62,7 @@ pub enum Started {
 pub fn start(store: &Store, instance: &Instance, programs: &Programs) -> Result<Started> {
     let Some(alive) = become_starter(instance, Begin::Boot)? else { return Ok(Started::Already) };
     let order = || prepare(store, instance, programs);
-    start_shim(instance, programs, Begin::Boot, alive, order).map(Started::Now)
+    start_shim(store, instance, programs, Begin::Boot, alive, order).map(Started::Now)
 }
 
 /// How a VM comes to run.
@@ -75,12 +76,14 @@ pub(crate) enum Begin {
 
 /// Starts the shim of an instance whose starter we are, with the order that `order` makes.
 pub(crate) fn start_shim(
+    store: &Store,
     instance: &Instance,
     programs: &Programs,
     begin: Begin,
     alive: Lock,
     order: impl FnOnce() -> Result<Launch>,
 ) -> Result<Client> {
+    network::sweep(store);
     let changed = instance.lock()?;
     // Someone may have been quicker than our look at it.
     if standby::is_whole(&instance.directory) != (begin == Begin::Restore) {
@@ -141,6 +144,7 @@ fn prepare(store: &Store, instance: &Instance, programs: &Programs) -> Result<La
         hypeman_vmm::hypervisor(settings.hypervisor).discover(settings.program.as_deref(), &findings)?;
     let decision = accelerator::decide(record, &program, &findings)?;
     let boot = boot_files(store, record, programs)?;
+    let network = network::wiring(store, instance)?;
     let spec = VmSpec {
         name: record.name.clone(),
         vcpus: record.settings.vcpus,
@@ -153,11 +157,16 @@ fn prepare(store: &Store, instance: &Instance, programs: &Programs) -> Result<La
         accelerator: decision.accelerator,
         cpu_left_out: decision.cpu_left_out,
         by_descriptor: true,
+        nic: network.as_ref().map(network::nic),
         control_port: record.command.is_some().then(|| PORT_NAME.to_owned()),
     };
     if let Some(command) = &record.command {
         let path = instance.directory.join(names::CONFIG);
-        write_disk(&path, &guest_config(record, command, boot.modules.is_some())?, config::DISK_SIZE)?;
+        write_disk(
+            &path,
+            &guest_config(record, command, boot.modules.is_some(), network.as_ref())?,
+            config::DISK_SIZE,
+        )?;
         write_disk(&instance.directory.join(names::STATUS), &[], status::DISK_SIZE)?;
     }
     Ok(Launch {
@@ -166,6 +175,7 @@ fn prepare(store: &Store, instance: &Instance, programs: &Programs) -> Result<La
         spec,
         guest: Guest::of(record.command.as_ref().map(|command| command.mode)),
         note: decision.note,
+        network,
         log: record.settings.log,
         auto_remove: record.settings.auto_remove,
         on_reboot: on_reboot(record),
@@ -260,7 +270,7 @@ fn relative(store: &Store, path: &Path) -> PathBuf {
 /// Refuses at creation what could never be started: a command and an environment that do not fit on their disk.
 pub(crate) fn check_config(record: &Record) -> Result<()> {
     let Some(command) = &record.command else { return Ok(()) };
-    let length = guest_config(record, command, true)?.len() as u64;
+    let length = guest_config(record, command, true, None)?.len() as u64;
     if length <= config::DISK_SIZE {
         return Ok(());
     }
@@ -272,7 +282,12 @@ pub(crate) fn check_config(record: &Record) -> Result<()> {
 }
 
 /// What init is told, as it stands on its disk.
-fn guest_config(record: &Record, command: &CommandSpec, modules: bool) -> Result<Vec<u8>> {
+fn guest_config(
+    record: &Record,
+    command: &CommandSpec,
+    modules: bool,
+    network: Option<&Wiring>,
+) -> Result<Vec<u8>> {
     let mut env = command.env.clone();
     env.entry("HOSTNAME".to_owned()).or_insert_with(|| record.name.clone());
     let config = GuestConfig {
@@ -293,6 +308,7 @@ fn guest_config(record: &Record, command: &CommandSpec, modules: bool) -> Result
         },
         machine_id: Some(Record::machine_id(&record.id)),
         health: command.health.clone(),
+        network: network.map(|network| network.guest.clone()),
     };
     Ok(serde_json::to_vec(&config).map_err(std::io::Error::from).at(Path::new(names::CONFIG))?)
 }

@@ -7,6 +7,7 @@ use hypeman_vmm::spec::{HypervisorKind, VmSpec};
 use serde::{Deserialize, Serialize};
 
 use crate::format::{Envelope, Versioned};
+use crate::network::Wiring;
 use crate::record::LogLimits;
 
 /// The order to the shim, `launch.json`. Paths are relative to the instance's directory.
@@ -26,6 +27,9 @@ pub struct Launch {
     /// How much the VMM is to be confined.
     #[serde(default)]
     pub confine: Strictness,
+    /// How it is connected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Wiring>,
     /// Limits of each log.
     pub log: LogLimits,
     /// Remove the instance when its VM has ended.

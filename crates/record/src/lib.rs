@@ -15,6 +15,7 @@ pub mod format;
 pub mod launch;
 pub mod named;
 pub mod names;
+pub mod network;
 pub mod process;
 pub mod protocol;
 pub mod record;

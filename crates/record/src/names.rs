@@ -6,6 +6,10 @@ pub const RECORD: &str = "instance.json";
 pub const LAUNCH: &str = "launch.json";
 /// Pids, times and end of the last run.
 pub const RUN: &str = "run.json";
+/// The address of the instance on a network.
+pub const LEASE: &str = "lease.json";
+/// What it has on its network, while it has it.
+pub const ATTACHED: &str = "attached.json";
 /// Held (flock) while the instance is changed.
 pub const LOCK: &str = "lock";
 /// The shim's pid; held (flock) by the shim as long as it lives.

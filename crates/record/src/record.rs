@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::format::{Envelope, Versioned};
 use crate::launch::OnReboot;
+use crate::network::NetworkSettings;
 
 /// The record of an instance, `instance.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -87,6 +88,9 @@ pub struct Settings {
     /// How much its VMM is confined.
     #[serde(default)]
     pub confine: Strictness,
+    /// How it is connected; VMs of before there were networks are not.
+    #[serde(default)]
+    pub network: NetworkSettings,
 }
 
 /// An image by what the user called it and by what it was at that time.

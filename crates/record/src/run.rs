@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::end::End;
 use crate::format::{Envelope, Versioned};
+use crate::network::Published;
 use crate::process::Process;
 
 /// The last run of an instance, `run.json`.
@@ -38,6 +39,9 @@ pub struct Run {
     /// The VMM's cgroup, to be removed when it has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<PathBuf>,
+    /// Ports of the guest's that can be reached on the host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub published: Vec<Published>,
     /// The shims that have taken the VM over, the last one last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub adoptions: Vec<Adoption>,
@@ -68,6 +72,9 @@ pub struct Held {
     pub console_memory: i32,
     /// The socket in which the console's connection lies.
     pub console_connection: i32,
+    /// Its end on a bridge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tap: Option<i32>,
 }
 
 /// A shim's taking over of a VM that runs.

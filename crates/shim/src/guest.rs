@@ -71,6 +71,7 @@ fn slept(launch: &Launch) -> Slept {
         unix_nanoseconds: unix_nanoseconds(),
         hostname: launch.spec.name.clone(),
         machine_id: Record::machine_id(&id.unwrap_or_default()),
+        network: launch.network.as_ref().map(|network| network.guest.clone()),
         seed: seed.iter().map(|byte| format!("{byte:02x}")).collect(),
     }
 }

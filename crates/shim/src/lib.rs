@@ -16,6 +16,7 @@ mod journal;
 mod keep;
 mod logs;
 mod memory;
+mod network;
 mod old_init;
 mod order;
 mod policy;

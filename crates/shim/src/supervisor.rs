@@ -35,6 +35,7 @@ use crate::journal::Journal;
 use crate::keep::{self, Keep};
 use crate::logs::{self, Keeper, keep_console, keep_output};
 use crate::memory;
+use crate::network::{self, Network};
 use crate::order;
 use crate::policy::Phase;
 use crate::process::{self, Identity};
@@ -42,7 +43,7 @@ use crate::schedule;
 use crate::server;
 use crate::shared::Shared;
 use crate::standby::Suspension;
-use crate::vm::{self, Made, Vmm};
+use crate::vm::{self, Begun, Made, Vmm};
 
 /// Most orders that wait for the driver, which takes each at once.
 const MAX_ORDERS: usize = 16;
@@ -66,10 +67,15 @@ pub(crate) fn supervise(Identity { listener, alive }: Identity, mode: Mode) -> R
     let journal = Journal::open(Path::new(names::HYPEMAN_LOG), logs::limits(&launch));
     let journal = Rc::new(journal.start("open hypeman.log")?);
     let auto_remove = launch.auto_remove;
+    // Netlink's conversations are had before ours begin.
+    let network = match mode {
+        Mode::Start | Mode::Restore => Network::connect(&launch),
+        Mode::Adopt | Mode::Upgrade => Ok(Network::default()),
+    };
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().start("start the runtime")?;
     let result = LocalSet::new().block_on(&runtime, async {
-        let result = live(listener, launch, journal.clone(), mode).await;
+        let result = live(listener, launch, journal.clone(), network, mode).await;
         if let Err(error) = &result {
             let what = match mode {
                 Mode::Start => "not started",
@@ -83,6 +89,13 @@ pub(crate) fn supervise(Identity { listener, alive }: Identity, mode: Mode) -> R
     // With these the last writers end: from here on nothing of us is written in the directory, which others may remove as
     // soon as they have our lock.
     drop((runtime, journal));
+    // Of a VM that has ended it is gone; of one that was not started here, or could not be, it is not.
+    if matches!(
+        (&result, mode),
+        (Ok(Lived::ToTheEnd | Lived::ToStandby), _) | (Err(_), Mode::Start | Mode::Restore)
+    ) {
+        network::detach();
+    }
     if auto_remove && matches!(result, Ok(Lived::ToTheEnd)) {
         remove(&alive)?;
     }
@@ -96,7 +109,14 @@ fn remove(alive: &Lock) -> Result<()> {
     hypeman_files::remove_directory(&directory, alive).start("remove the instance")
 }
 
-async fn live(listener: UnixListener, launch: Launch, journal: Rc<Journal>, mode: Mode) -> Result<Lived> {
+async fn live(
+    listener: UnixListener,
+    launch: Launch,
+    journal: Rc<Journal>,
+    network: Result<Network>,
+    mode: Mode,
+) -> Result<Lived> {
+    let network = network?;
     outlive_signals()?;
     schedule::wake_soon();
     let adopted = match mode {
@@ -115,6 +135,7 @@ async fn live(listener: UnixListener, launch: Launch, journal: Rc<Journal>, mode
         driver: Driver::new(shared.clone(), queue),
         shared: shared.clone(),
         logs: Logs::default(),
+        network,
         has_told: false,
     };
     let lived = supervisor.live(adopted).await;
@@ -150,6 +171,7 @@ struct Supervisor {
     /// Whether the guest is to go on from its snapshot, and not to boot.
     restores: bool,
     logs: Logs,
+    network: Network,
     /// Whether our starter knows that the guest runs.
     has_told: bool,
 }
@@ -244,10 +266,11 @@ impl Supervisor {
         let keep = Keep::new().start("prepare the VMM")?;
         let restores = std::mem::take(&mut self.restores);
         let origin = if restores { Origin::Restore(Path::new(standby::WHOLE)) } else { Origin::Boot };
-        let vmm = Vmm::start(&shared.launch, origin, &shared.journal, app.buffer(), &keep)?;
+        let vmm = Vmm::start(&shared.launch, origin, &shared.journal, app.buffer(), &keep, &self.network)?;
+        let begun = Begun { started, reboots, published: self.network.published.clone() };
         // While the VMM reads it.
         let verified = restores.then(|| spawn_blocking(|| standby::verify(Path::new("."))));
-        let made = match self.driver.meanwhile(vmm.make(&shared.launch, origin, started, reboots)).await {
+        let made = match self.driver.meanwhile(vmm.make(&shared.launch, origin, begun)).await {
             Some(made) => made.and_then(recorded),
             None => Err(Error::new("it was ended while it was being started".to_owned())),
         };
@@ -274,6 +297,7 @@ impl Supervisor {
     async fn take_over(&mut self, run: Run) -> Result<Boot> {
         let shared = self.shared.clone();
         let vmm = Vmm::adopt(&shared.launch, &run)?;
+        self.network = Network::take_over(&shared.launch, &run.published, vmm.tap(), &shared.journal);
         let mut app = logs::take_over(&shared.launch, vmm.memory(), &shared.journal)?;
         let log = logs::open(&shared.launch, names::VMM_LOG)?;
         let from = run.adoptions.last().map(|adoption| adoption.reason.clone()).unwrap_or_default();
@@ -313,7 +337,7 @@ impl Supervisor {
     /// and then there is no end to tell.
     async fn accompany(
         &mut self,
-        vmm: Vmm,
+        mut vmm: Vmm,
         Made { vm, console, run }: Made,
         keep: Keep,
         [app, log]: [Writer; 2],
@@ -331,6 +355,10 @@ impl Supervisor {
         let app = std::future::ready(Some(app));
         let mut console = keep_console(&shared, vm.clone(), console, kept.clone(), app);
         let output = keep_output(&shared, output, log);
+        self.network.serve();
+        let _passt = vmm.passt.take().map(|passt| {
+            AbortOnDropHandle::new(spawn_local(vm::watch_passt(passt, vmm.process.clone(), shared.clone())))
+        });
         let booted = self.driver.meanwhile(boot).await;
         let _agent = AbortOnDropHandle::new(spawn_local(agent::keep(vm.clone(), shared.clone())));
         if let Some(Err(error)) = &booted {
@@ -376,6 +404,7 @@ impl Supervisor {
         vmm.clean_up();
         let (end, again) = self.judge(&*vm, exit).await;
         if !again {
+            self.network.detach().await;
             self.shared.published.send_modify(|published| published.end = Some(end.clone()));
         }
         let [app, vmm] = self.collect([console, output]).await;
@@ -392,6 +421,7 @@ impl Supervisor {
         asker: oneshot::Sender<order::Result<()>>,
     ) -> Result<Boot> {
         vmm.clean_up();
+        self.network.detach().await;
         self.shared.enter(Phase::Draining);
         self.collect([output]).await;
         if self.driver.force().is_some() && standby::withdraw(Path::new(".")).is_ok() {

@@ -7,13 +7,15 @@ use std::rc::Rc;
 
 use hypeman_confine::{Confinement, Measure};
 use hypeman_console::buffer::Buffer;
+use hypeman_network::Passt;
 use hypeman_record::format::Envelope;
 use hypeman_record::launch::Launch;
 use hypeman_record::names;
+use hypeman_record::network::Published;
 use hypeman_record::process::{Process, boot_id};
 use hypeman_record::run::{Held, Run};
 use hypeman_vmm::hypervisor::{self, Hypervisor, Origin, Program};
-use hypeman_vmm::process::{Start, VmmExit, VmmProcess};
+use hypeman_vmm::process::{NETWORK_FD, Start, VmmExit, VmmProcess};
 use hypeman_vmm::vm::{Console, Vm};
 use jiff::Timestamp;
 use rustix::fs::{Mode, OFlags};
@@ -22,6 +24,8 @@ use crate::confine;
 use crate::error::{Error, Result, StartContext};
 use crate::journal::Journal;
 use crate::keep::Keep;
+use crate::network::Network;
+use crate::shared::Shared;
 
 /// How much of what a VMM has printed goes into an error, in bytes.
 const LAST_WORDS: usize = 4096;
@@ -45,6 +49,19 @@ pub(crate) struct Vmm {
     walls: Walls,
     /// What it prints.
     pub(crate) output: OwnedFd,
+    /// The other end of its VM's interface, until the VM is made.
+    network: Option<OwnedFd>,
+    /// Whoever is there, if it is not a bridge.
+    pub(crate) passt: Option<Passt>,
+}
+
+/// What there is to record of a run before its VMM starts.
+pub(crate) struct Begun {
+    pub(crate) started: Timestamp,
+    /// How often the guest has rebooted.
+    pub(crate) reboots: u32,
+    /// Ports of the guest's that can be reached on the host.
+    pub(crate) published: Vec<Published>,
 }
 
 /// A VM that was made and has not run yet.
@@ -65,22 +82,35 @@ impl Vmm {
         journal: &Journal,
         buffer: &Buffer,
         keep: &Keep,
+        network: &Network,
     ) -> Result<Vmm> {
         let hypervisor = hypeman_vmm::hypervisor(launch.hypervisor);
         let program =
             launch.found.clone().ok_or("the launch order is of an older release").start("find the VMM")?;
         let memory = buffer.memory().start("prepare the VMM")?;
         let (output, vmm_end) = output_pipe()?;
+        let (end, passt) = network.for_vmm(&vmm_end)?;
         let held = [memory.as_fd(), keep.store()];
         let mut start =
             hypervisor.command(&program, Path::new("."), &launch.spec, origin).start("prepare the VMM")?;
+        start.network = end.as_ref().map(OwnedFd::try_clone).transpose().start("hand over the network")?;
         start.confinement = confine::prepare(launch, &program, &start)?;
         let walls = start.confinement.as_ref().map(Walls::of).unwrap_or_default();
         let (process, held) = spawn(start, &program, vmm_end, held).inspect_err(|_| walls.remove())?;
+        let held = Held { tap: network.tap().map(|_| NETWORK_FD), ..held };
         let pid = process.pid().as_raw_nonzero();
         journal.note(format_args!("started {} {} as pid {pid}", program.path.display(), program.version));
         walls.note_what_is_missing(journal);
-        Ok(Vmm { hypervisor, program, process: Rc::new(process), held: Some(held), walls, output })
+        Ok(Vmm {
+            hypervisor,
+            program,
+            process: Rc::new(process),
+            held: Some(held),
+            walls,
+            output,
+            network: end,
+            passt,
+        })
     }
 
     /// Takes over the VMM of a run.
@@ -99,7 +129,16 @@ impl Vmm {
         }
         let output = open_output().start("open vmm.out")?;
         let walls = Walls { measures: run.confinement.clone(), cgroup: run.cgroup.clone() };
-        Ok(Vmm { hypervisor, program, process: Rc::new(process), held: run.held, walls, output })
+        Ok(Vmm {
+            hypervisor,
+            program,
+            process: Rc::new(process),
+            held: run.held,
+            walls,
+            output,
+            network: None,
+            passt: None,
+        })
     }
 
     /// The memory that it holds of the console's buffer; `None` when it is of a release before there was such.
@@ -114,15 +153,14 @@ impl Vmm {
         Keep::open(self.process.borrow_held(held.console_connection)?)
     }
 
+    /// The end of its network that it holds, if it is to hold one.
+    pub(crate) fn tap(&self) -> Option<std::io::Result<OwnedFd>> {
+        self.held?.tap.map(|number| self.process.borrow_held(number))
+    }
+
     /// Makes the VM and opens its console.
-    pub(crate) async fn make(
-        &self,
-        launch: &Launch,
-        origin: Origin<'_>,
-        started: Timestamp,
-        reboots: u32,
-    ) -> Result<Made> {
-        self.in_time(self.create(launch, origin, started, reboots)).await
+    pub(crate) async fn make(&self, launch: &Launch, origin: Origin<'_>, begun: Begun) -> Result<Made> {
+        self.in_time(self.create(launch, origin, begun)).await
     }
 
     /// Connects to the VM that is there, and to its console if that is not connected.
@@ -155,15 +193,19 @@ impl Vmm {
     }
 
     fn handle(&self) -> hypervisor::Vmm<'_> {
-        hypervisor::Vmm { program: &self.program, directory: Path::new("."), process: &self.process }
+        hypervisor::Vmm {
+            program: &self.program,
+            directory: Path::new("."),
+            process: &self.process,
+            network: self.network.as_ref().map(AsFd::as_fd),
+        }
     }
 
     async fn create(
         &self,
         launch: &Launch,
         origin: Origin<'_>,
-        started: Timestamp,
-        reboots: u32,
+        Begun { started, reboots, published }: Begun,
     ) -> std::result::Result<Made, String> {
         let find = |pid| Process::find(pid).ok_or("the VMM ended at once");
         let run = Run {
@@ -177,6 +219,7 @@ impl Vmm {
             held: self.held,
             confinement: self.walls.measures.clone(),
             cgroup: self.walls.cgroup.clone(),
+            published,
             adoptions: Vec::new(),
             end: None,
             envelope: Envelope { format: Run::WITHOUT_STANDBY, ..Envelope::of::<Run>() },
@@ -228,6 +271,15 @@ impl Walls {
     }
 }
 
+/// Waits for the end of whoever is at the other end of a VM's interface, which is no news when the VMM has hung up.
+pub(crate) async fn watch_passt(mut passt: Passt, vmm: Rc<VmmProcess>, shared: Rc<Shared>) {
+    let how = passt.ended().await;
+    if tokio::time::timeout(DEATH, vmm.ended()).await.is_err() {
+        let note = "the VM has no network any more until it is started anew: passt has ended";
+        shared.journal.note(format_args!("{note} ({how}); vmm.log may say more"));
+    }
+}
+
 /// A VM with its console.
 async fn opened(vm: Rc<dyn Vm>, run: Run) -> std::result::Result<Made, String> {
     let console = vm.console().await.map_err(|error| error.to_string())?;
@@ -246,7 +298,7 @@ fn spawn(
     let started = VmmProcess::start(start, Path::new(names::VMM_PID), held);
     let (process, [console_memory, console_connection]) =
         started.start(&format!("start {}", program.path.display()))?;
-    Ok((process, Held { console_memory, console_connection }))
+    Ok((process, Held { console_memory, console_connection, tap: None }))
 }
 
 fn died(exit: VmmExit) -> String {

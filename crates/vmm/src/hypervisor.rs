@@ -1,5 +1,6 @@
 //! The trait each hypervisor implements, in the order in which a supervisor calls it.
 
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -8,7 +9,7 @@ use async_trait::async_trait;
 use crate::findings::Findings;
 use crate::process::{Start, VmmProcess};
 use crate::qemu::CpuFeatures;
-use crate::spec::{Accelerator, VmSpec};
+use crate::spec::{Accelerator, Backend, VmSpec};
 use crate::vm::Vm;
 
 /// Where a hypervisor's program is and what it says of its version.
@@ -29,6 +30,8 @@ pub struct Vmm<'a> {
     pub directory: &'a Path,
     /// Its process.
     pub process: &'a Rc<VmmProcess>,
+    /// The other end of its VM's interface, which it has as well.
+    pub network: Option<BorrowedFd<'a>>,
 }
 
 /// Where a VM's life begins.
@@ -48,6 +51,8 @@ pub struct Abilities {
     pub accelerators: &'static [Accelerator],
     /// Whether memory can be added to a VM that runs.
     pub memory_hotplug: bool,
+    /// What can be at the other end of an interface.
+    pub backends: &'static [Backend],
 }
 
 impl Abilities {
@@ -65,6 +70,8 @@ pub enum Unsupported {
     MemoryHotplug,
     /// Cloud Hypervisor has only KVM.
     Tcg,
+    /// Cloud Hypervisor has only TAPs.
+    UserNetwork,
 }
 
 impl std::fmt::Display for Unsupported {
@@ -72,6 +79,7 @@ impl std::fmt::Display for Unsupported {
         formatter.write_str(match self {
             Unsupported::MemoryHotplug => "memory cannot be added to a VM of QEMU's",
             Unsupported::Tcg => "Cloud Hypervisor runs on KVM only",
+            Unsupported::UserNetwork => "Cloud Hypervisor can be connected to bridges only",
         })
     }
 }
@@ -107,6 +115,20 @@ pub enum Error {
         /// Its version.
         version: String,
         /// The oldest release that can be used.
+        oldest: u32,
+    },
+    /// The release is too old for what is asked of it.
+    #[error(
+        "{} is Cloud Hypervisor {version}; v{oldest}.0 or newer is needed for a network, because older ones want to ask the host for the \
+         interface by its name, which a confined VMM cannot",
+        path.display()
+    )]
+    TooOldForNetwork {
+        /// The program.
+        path: PathBuf,
+        /// Its version.
+        version: String,
+        /// The oldest release that can have one.
         oldest: u32,
     },
     /// The program does not run on this host's KVM.
@@ -158,6 +180,9 @@ pub trait Hypervisor {
         }
         if !abilities.runs_on(spec.accelerator) {
             return Err(Error::Unsupported(Unsupported::Tcg));
+        }
+        if spec.nic.as_ref().is_some_and(|nic| !abilities.backends.contains(&nic.backend)) {
+            return Err(Error::Unsupported(Unsupported::UserNetwork));
         }
         Ok(())
     }

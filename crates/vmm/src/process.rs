@@ -28,6 +28,9 @@ const LOCK_FD: i32 = 16;
 /// The first number of what the VMM only holds; what drivers hand over has others.
 const HELD_FD: i32 = 17;
 
+/// Where the VMM finds the other end of its interface.
+pub const NETWORK_FD: i32 = 24;
+
 /// A VMM to be started.
 #[derive(Debug)]
 pub struct Start {
@@ -37,6 +40,8 @@ pub struct Start {
     descriptors: Vec<FdMapping>,
     /// The files of its VM, which it gets as well.
     pub given: Vec<Given>,
+    /// The other end of its VM's interface.
+    pub network: Option<OwnedFd>,
     /// What keeps it from everything else.
     pub confinement: Option<Confinement>,
 }
@@ -45,7 +50,7 @@ impl Start {
     /// One without confinement.
     #[must_use]
     pub fn new(command: Command, descriptors: Vec<FdMapping>, given: Vec<Given>) -> Start {
-        Start { command, descriptors, given, confinement: None }
+        Start { command, descriptors, given, network: None, confinement: None }
     }
 }
 
@@ -80,7 +85,8 @@ impl VmmProcess {
         pid_file: &Path,
         held: [BorrowedFd<'_>; N],
     ) -> Result<(VmmProcess, [i32; N])> {
-        let Start { mut command, mut descriptors, given, confinement } = start;
+        let Start { mut command, mut descriptors, given, network, confinement } = start;
+        descriptors.extend(network.map(|parent_fd| FdMapping { parent_fd, child_fd: NETWORK_FD }));
         let (mut child, numbered) =
             confinement.map(|confinement| (confinement.child, confinement.descriptors)).unzip();
         // What the confinement has for a number takes the place of the file.

@@ -48,6 +48,25 @@ pub struct Disk {
     pub rate_limit: Option<RateLimit>,
 }
 
+/// A virtio-net interface. What is at its other end the VMM gets as a descriptor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nic {
+    /// As `02:00:00:12:34:56`.
+    pub mac: String,
+    /// What the descriptor is of.
+    pub backend: Backend,
+}
+
+/// The host's end of an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Backend {
+    /// A TAP.
+    Tap,
+    /// A socket of the local kind, over which packets go with their length in front (qemu(1), `-netdev stream`); QEMU only.
+    Stream,
+}
+
 /// A VM to start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VmSpec {
@@ -76,6 +95,9 @@ pub struct VmSpec {
     /// which their paths stand.
     #[serde(default)]
     pub by_descriptor: bool,
+    /// Its interface, if it has one.
+    #[serde(default)]
+    pub nic: Option<Nic>,
     /// Name of the channel between the host and someone in the guest: a virtio-serial port of that name, served on the host as
     /// `control.sock`; on Cloud Hypervisor vsock.
     pub control_port: Option<String>,

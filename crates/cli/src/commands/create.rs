@@ -8,6 +8,7 @@ use hypeman_instance::command;
 use hypeman_instance::create;
 use hypeman_instance::options::CreateOptions;
 use hypeman_instance::store::Instance;
+use hypeman_record::network::{NetworkSettings, Rates};
 use hypeman_record::record::{KernelUse, LogLimits, LogMode, Settings};
 use hypeman_vmm::findings::Findings;
 use hypeman_vmm::spec::{HypervisorKind, RateLimit};
@@ -35,6 +36,7 @@ pub(crate) fn options(context: &Context, arguments: &CreateArguments) -> Result<
     for warning in image.iter().flat_map(|(_, image)| command::warnings(&image.config)) {
         output::complain(format_args!("warning: {warning}"));
     }
+    let network = network(arguments, image.as_ref().map(|(_, image)| &image.config))?;
     Ok(CreateOptions {
         name: arguments.name.clone(),
         image,
@@ -51,7 +53,7 @@ pub(crate) fn options(context: &Context, arguments: &CreateArguments) -> Result<
         health: arguments.health.options(),
         kernel: arguments.kernel.as_deref().map(|kernel| kernel_use(context, kernel)),
         initrd: arguments.initrd.clone(),
-        settings: settings(arguments, &Findings::in_directory(&context.data_dir))?,
+        settings: Settings { network, ..settings(arguments, &Findings::in_directory(&context.data_dir))? },
     })
 }
 
@@ -77,7 +79,29 @@ fn settings(arguments: &CreateArguments, findings: &Findings) -> Result<Settings
         auto_remove: arguments.rm,
         on_reboot: arguments.on_reboot.map(Into::into),
         confine: arguments.confine.into(),
+        network: NetworkSettings::default(),
     })
+}
+
+/// How it is connected. Where that cannot be, though it is usual, it is said.
+fn network(arguments: &CreateArguments, image: Option<&hypeman_image::Config>) -> Result<NetworkSettings> {
+    let flags = &arguments.network;
+    let name = flags.network.as_deref().filter(|name| !name.is_empty());
+    let choice = hypeman_instance::network::choose(name, image.is_some(), arguments.hypervisor.into())?;
+    if let Some(why) = &choice.why_none {
+        output::complain(format_args!(
+            "warning: the VM has no network ({why}); --network none says that it is to have none"
+        ));
+    }
+    let exposed = image.filter(|_| flags.publish_all).map(|image| image.exposed.as_slice());
+    let settings = NetworkSettings {
+        connection: choice.connection,
+        published: hypeman_instance::network::published(&flags.publish, exposed.unwrap_or_default())?,
+        rates: Rates { inbound: flags.network_rate_in, outbound: flags.network_rate_out },
+        dns: flags.dns.clone(),
+    };
+    hypeman_instance::network::check(&settings)?;
+    Ok(settings)
 }
 
 /// The program as the shim will find it, whose directory is another.

@@ -14,6 +14,8 @@ mod inspect;
 mod kernel;
 mod lifecycle;
 mod logs;
+mod network;
+mod port;
 mod ps;
 mod run;
 mod snapshot;
@@ -64,6 +66,10 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Attach(arguments) => return attach::attach(&context, &arguments),
         Command::Adopt(arguments) => return adopt::command(&context, &arguments),
         Command::UpgradeShims { names } => return adopt::upgrade(&context, &names),
+        Command::Port { format, name, port } => {
+            return port::port(&context, &name, port.as_deref(), format.format);
+        }
+        Command::Network(command) => return network::network(&context, command),
         Command::Wait(names) => return lifecycle::wait(&context, &names),
         Command::Ps { all, quiet, format } => return ps::ps(&context, all, quiet, format.format),
         Command::Inspect(names) => inspect::inspect(&context, &names)?,

@@ -4,6 +4,7 @@
 //! description and so knows one release's fields, and we use eight requests on releases from v38 to v53. One connection a
 //! request: nothing has to be kept or noticed to have broken between two of them.
 
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
+use super::carrier::Carrier;
 use crate::hypervisor::{Error, Result};
 
 /// Longest time for one request. Booting maps and, with huge pages, fills the guest's memory.
@@ -36,25 +38,45 @@ pub(crate) struct Api {
 impl Api {
     /// Asks for something to be done.
     pub(crate) async fn put(&self, request: &str) -> Result<()> {
-        self.exchange(Method::PUT, request, Bytes::new()).await.map(drop)
+        self.exchange(Method::PUT, request, Bytes::new(), None).await.map(drop)
     }
 
     /// Asks for something to be done as `body` says.
     pub(crate) async fn put_json(&self, request: &str, body: &impl Serialize) -> Result<()> {
         let body = serde_json::to_vec(body)
             .map_err(|error| Error::Api { request: request.to_owned(), message: error.to_string() })?;
-        self.exchange(Method::PUT, request, body.into()).await.map(drop)
+        self.exchange(Method::PUT, request, body.into(), None).await.map(drop)
+    }
+
+    /// As [`Api::put_json`], with a descriptor beside it (SCM_RIGHTS, unix(7)).
+    pub(crate) async fn put_with_descriptor(
+        &self,
+        request: &str,
+        body: &impl Serialize,
+        descriptor: Option<BorrowedFd<'_>>,
+    ) -> Result<()> {
+        let failed = |error: String| Error::Api { request: request.to_owned(), message: error };
+        let body = serde_json::to_vec(body).map_err(|error| failed(error.to_string()))?;
+        let descriptor = descriptor.map(|descriptor| descriptor.try_clone_to_owned()).transpose();
+        let descriptor = descriptor.map_err(|error| failed(error.to_string()))?;
+        self.exchange(Method::PUT, request, body.into(), descriptor).await.map(drop)
     }
 
     /// Asks for something to be told.
     pub(crate) async fn get_json<T: DeserializeOwned>(&self, request: &str) -> Result<T> {
-        let answer = self.exchange(Method::GET, request, Bytes::new()).await?;
+        let answer = self.exchange(Method::GET, request, Bytes::new(), None).await?;
         serde_json::from_slice(&answer)
             .map_err(|error| Error::Api { request: request.to_owned(), message: error.to_string() })
     }
 
-    async fn exchange(&self, method: Method, request: &str, body: Bytes) -> Result<Bytes> {
-        match tokio::time::timeout(TIMEOUT, self.try_exchange(method, request, body)).await {
+    async fn exchange(
+        &self,
+        method: Method,
+        request: &str,
+        body: Bytes,
+        descriptor: Option<OwnedFd>,
+    ) -> Result<Bytes> {
+        match tokio::time::timeout(TIMEOUT, self.try_exchange(method, request, body, descriptor)).await {
             Ok(Ok((status, answer))) if status.is_success() => Ok(answer),
             Ok(Ok((status, answer))) => {
                 Err(Error::Api { request: request.to_owned(), message: causes(status, &answer) })
@@ -74,9 +96,10 @@ impl Api {
         method: Method,
         request: &str,
         body: Bytes,
+        descriptor: Option<OwnedFd>,
     ) -> std::result::Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
         let stream = UnixStream::connect(&self.socket).await?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(Carrier { stream, descriptor })).await?;
         let request = Request::builder()
             .method(method)
             .uri(format!("/api/v1/{request}"))

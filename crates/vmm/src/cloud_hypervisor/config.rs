@@ -165,6 +165,7 @@ mod tests {
             accelerator: Accelerator::Kvm,
             cpu_left_out: Vec::new(),
             by_descriptor: false,
+            nic: None,
             control_port: Some("agent".into()),
         };
         let expected = serde_json::json!({

@@ -5,6 +5,7 @@
 
 mod accepted;
 mod api;
+mod carrier;
 mod config;
 pub mod description;
 mod events;
@@ -26,7 +27,7 @@ use command_fds::FdMapping;
 use crate::findings::Findings;
 use crate::hypervisor::{Abilities, Hypervisor, Origin, Program, Result, Vmm};
 use crate::process::Start;
-use crate::spec::{Accelerator, VmSpec};
+use crate::spec::{Accelerator, Backend, VmSpec};
 use crate::vm::Vm;
 use crate::{given, home, program, socket};
 
@@ -56,7 +57,7 @@ pub(crate) struct CloudHypervisor;
 #[async_trait(?Send)]
 impl Hypervisor for CloudHypervisor {
     fn abilities(&self) -> Abilities {
-        Abilities { accelerators: &[Accelerator::Kvm], memory_hotplug: true }
+        Abilities { accelerators: &[Accelerator::Kvm], memory_hotplug: true, backends: &[Backend::Tap] }
     }
 
     fn discover(&self, path: Option<&Path>, findings: &Findings) -> Result<Program> {
@@ -73,6 +74,9 @@ impl Hypervisor for CloudHypervisor {
         origin: Origin<'_>,
     ) -> Result<Start> {
         self.check(spec)?;
+        if spec.nic.is_some() {
+            release::check_for_network(program)?;
+        }
         let home = home::make(directory, spec, origin, &SNAPSHOT)?;
         for socket in [SERIAL_SOCKET, VSOCK_SOCKET] {
             socket::remove(&home.join(socket))?;
@@ -94,9 +98,16 @@ impl Hypervisor for CloudHypervisor {
             Origin::Boot => {
                 let spec = given::named(spec);
                 let config = config::VmConfig::new(&spec);
-                vm::CloudHypervisorVm::create(vmm, &config).await?
+                let vm = vm::CloudHypervisorVm::create(vmm, &config).await?;
+                if let (Some(nic), Some(tap)) = (&spec.nic, vmm.network) {
+                    vm.add_nic(nic, tap).await?;
+                }
+                vm
             }
-            Origin::Restore(snapshot) => vm::CloudHypervisorVm::restore(vmm, snapshot).await?,
+            Origin::Restore(snapshot) => {
+                let tap = vmm.network.filter(|_| spec.nic.is_some());
+                vm::CloudHypervisorVm::restore(vmm, snapshot, tap).await?
+            }
         }))
     }
 

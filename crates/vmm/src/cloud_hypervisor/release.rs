@@ -8,6 +8,10 @@ const OLDEST: u32 = 38;
 /// The first release that keeps what the guest prints while nobody listens (release notes of v53.0).
 const KEEPS_UNREAD: u32 = 53;
 
+/// The first release that does without the MTU of a TAP that it cannot look at (`new_with_tap`, virtio-devices/src/net.rs): a confined
+/// one has no network in which the TAP is.
+const NETWORK_WITHOUT_MTU: u32 = 52;
+
 /// Whether it keeps what the guest prints while nobody listens.
 pub(crate) fn keeps_unread(program: &Program) -> bool {
     number(program).is_some_and(|number| number >= KEEPS_UNREAD)
@@ -26,6 +30,18 @@ pub(crate) fn check(program: &Program) -> Result<()> {
             path: program.path.clone(),
             version: program.version.clone(),
             oldest: OLDEST,
+        }),
+    }
+}
+
+/// Refuses a release that cannot have a network.
+pub(crate) fn check_for_network(program: &Program) -> Result<()> {
+    match number(program) {
+        Some(number) if number >= NETWORK_WITHOUT_MTU => Ok(()),
+        _ => Err(Error::TooOldForNetwork {
+            path: program.path.clone(),
+            version: program.version.clone(),
+            oldest: NETWORK_WITHOUT_MTU,
         }),
     }
 }

@@ -1,5 +1,6 @@
 //! A VM in a running Cloud Hypervisor.
 
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use hypeman_files::AtPath;
 use rustix::process::Pid;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
@@ -21,6 +22,7 @@ use super::{API_SOCKET, accepted, release, serial, vsock};
 use crate::home;
 use crate::hypervisor::{Error, Result, Vmm};
 use crate::process::VmmProcess;
+use crate::spec::Nic;
 use crate::vm::{Console, KeepConsole, Paused, ShutdownReason, Vm, VmStatus};
 
 /// A VM that was created there.
@@ -51,24 +53,37 @@ struct Config {
     memory: Memory,
 }
 
+/// What the interface is called in the API.
+const NIC: &str = "net0";
+
 /// How often it is asked whether a guest has given memory back.
 const LOOK: Duration = Duration::from_millis(10);
 
 impl CloudHypervisorVm {
     /// Creates the VM, and listens to what the VMM tells of it from then on. Needs a tokio `LocalSet`.
     pub(crate) async fn create(vmm: Vmm<'_>, config: &VmConfig<'_>) -> Result<CloudHypervisorVm> {
-        CloudHypervisorVm::make(vmm, "vm.create", config).await
+        let vm = CloudHypervisorVm::listen(vmm)?;
+        vm.api.put_json("vm.create", config).await?;
+        Ok(vm)
     }
 
     /// As [`CloudHypervisorVm::create`], from a snapshot.
-    pub(crate) async fn restore(vmm: Vmm<'_>, snapshot: &Path) -> Result<CloudHypervisorVm> {
+    pub(crate) async fn restore(
+        vmm: Vmm<'_>,
+        snapshot: &Path,
+        tap: Option<BorrowedFd<'_>>,
+    ) -> Result<CloudHypervisorVm> {
         let home = home::own(vmm.directory);
         let source = match home {
             Some(_) => own_url(&home::restored()),
             None => url(vmm.directory, snapshot)?,
         };
-        let source = serde_json::json!({"source_url": source});
-        let vm = CloudHypervisorVm::make(vmm, "vm.restore", &source).await?;
+        let mut source = serde_json::json!({"source_url": source});
+        if tap.is_some() {
+            source["net_fds"] = serde_json::json!([{"id": NIC, "num_fds": 1}]);
+        }
+        let vm = CloudHypervisorVm::listen(vmm)?;
+        vm.api.put_with_descriptor("vm.restore", &source, tap).await?;
         if let Some(home) = home {
             home::remove_snapshot(&home);
         }
@@ -87,10 +102,11 @@ impl CloudHypervisorVm {
         Ok(vm)
     }
 
-    async fn make(vmm: Vmm<'_>, request: &str, body: &impl Serialize) -> Result<CloudHypervisorVm> {
-        let vm = CloudHypervisorVm::listen(vmm)?;
-        vm.api.put_json(request, body).await?;
-        Ok(vm)
+    /// Gives a VM that does not run yet an interface. `vm.create` takes no descriptors (`VmCreate` in
+    /// vmm/src/api/http/http_endpoint.rs).
+    pub(crate) async fn add_nic(&self, nic: &Nic, tap: BorrowedFd<'_>) -> Result<()> {
+        let body = serde_json::json!({"id": NIC, "mac": nic.mac});
+        self.api.put_with_descriptor("vm.add-net", &body, Some(tap)).await
     }
 
     /// Asks for another state. A VM that is in it already refuses that, and is as it should be: the request of a shim that was killed may

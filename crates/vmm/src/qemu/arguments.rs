@@ -2,7 +2,8 @@
 
 use super::Machine;
 use crate::hypervisor::Origin;
-use crate::spec::{Accelerator, Disk, RateLimit, VmSpec};
+use crate::process::NETWORK_FD;
+use crate::spec::{Accelerator, Backend, Disk, Nic, RateLimit, VmSpec};
 
 /// Where QEMU finds its QMP socket among its descriptors.
 pub(crate) const QMP_FD: i32 = 3;
@@ -45,6 +46,9 @@ pub(crate) fn of(machine: Machine, spec: &VmSpec, origin: Origin<'_>) -> Vec<Str
     for (index, disk) in spec.disks.iter().enumerate() {
         arguments.disk(machine, index, disk);
     }
+    if let Some(nic) = &spec.nic {
+        arguments.nic(machine, nic);
+    }
     if let Origin::Restore(_) = origin {
         arguments.pair("-incoming", "defer");
     }
@@ -84,6 +88,19 @@ impl Arguments {
         self.pair("-drive", drive);
         let serial = escaped(&disk.serial);
         self.pair("-device", format!("virtio-blk-{},drive=disk{index},serial={serial}", bus(machine)));
+    }
+
+    fn nic(&mut self, machine: Machine, nic: &Nic) {
+        let backend = match nic.backend {
+            // vhost would need /dev/vhost-net, which a confined QEMU has not.
+            Backend::Tap => format!("tap,id=net0,fd={NETWORK_FD},vhost=off"),
+            Backend::Stream => format!("stream,id=net0,server=off,addr.type=fd,addr.str={NETWORK_FD}"),
+        };
+        self.pair("-netdev", backend);
+        // Without the ROM by which a BIOS could boot from the network.
+        let rom = if machine == Machine::Q35 { ",romfile=" } else { "" };
+        let mac = escaped(&nic.mac);
+        self.pair("-device", format!("virtio-net-{},netdev=net0,mac={mac}{rom}", bus(machine)));
     }
 }
 
@@ -151,6 +168,7 @@ mod tests {
             accelerator: Accelerator::Tcg,
             cpu_left_out: Vec::new(),
             by_descriptor: false,
+            nic: None,
             control_port: None,
         };
         let arguments = of(Machine::Q35, &spec, Origin::Boot);

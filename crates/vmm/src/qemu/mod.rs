@@ -22,7 +22,7 @@ use crate::findings::Findings;
 use crate::hypervisor::{Abilities, Hypervisor, Origin, Program, Result, Vmm};
 use crate::process::Start;
 use crate::socket::{self, listen};
-use crate::spec::{Accelerator, VmSpec};
+use crate::spec::{Accelerator, Backend, VmSpec};
 use crate::tsc::host_tsc_khz;
 use crate::vm::Vm;
 use crate::{fifo, given, home, program};
@@ -55,7 +55,11 @@ pub(crate) struct Qemu {
 #[async_trait(?Send)]
 impl Hypervisor for Qemu {
     fn abilities(&self) -> Abilities {
-        Abilities { accelerators: &[Accelerator::Kvm, Accelerator::Tcg], memory_hotplug: false }
+        Abilities {
+            accelerators: &[Accelerator::Kvm, Accelerator::Tcg],
+            memory_hotplug: false,
+            backends: &[Backend::Tap, Backend::Stream],
+        }
     }
 
     fn discover(&self, path: Option<&Path>, findings: &Findings) -> Result<Program> {

@@ -91,7 +91,12 @@ fn a_vm_is_taken_over_with_its_console_its_control_and_its_end() {
         bed.vm.boot().await.unwrap();
         read(&mut bed, |bytes| bytes.ends_with(b"\n")).await;
         drop((bed.vm, bed.console));
-        let vmm = Vmm { program: &machine.program, directory: bed.directory.path(), process: &bed.process.0 };
+        let vmm = Vmm {
+            program: &machine.program,
+            directory: bed.directory.path(),
+            process: &bed.process.0,
+            network: None,
+        };
         let vm = hypervisor(machine.kind).adopt(vmm).await.unwrap();
         assert_eq!((vm.status().borrow().booted, vm.status().borrow().paused.clone()), (true, None));
         let console = vm.console().await.unwrap();

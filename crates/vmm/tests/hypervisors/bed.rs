@@ -152,6 +152,7 @@ pub(crate) fn spec(machine: &Machine, options: &Options) -> VmSpec {
         disks: Vec::new(),
         accelerator: machine.accelerator,
         cpu_left_out: machine.cpu_left_out.clone(),
+        nic: None,
         by_descriptor: true,
         control_port: Some("test".into()),
     }
@@ -179,7 +180,7 @@ pub(crate) async fn create(
     start.command.stdin(Stdio::null());
     let (process, []) = VmmProcess::start(start, &directory.join("vmm.pid"), []).unwrap();
     let process = Running(Rc::new(process));
-    let vmm = Vmm { program: &machine.program, directory, process: &process.0 };
+    let vmm = Vmm { program: &machine.program, directory, process: &process.0, network: None };
     let created = driver.create(vmm, spec, origin).await;
     (process, created)
 }

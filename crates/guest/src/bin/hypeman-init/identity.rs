@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
@@ -13,13 +14,14 @@ const RESEED: libc::c_ulong = 0x5207;
 const MACHINE_IDS: [&str; 2] = ["/etc/machine-id", "/var/lib/dbus/machine-id"];
 
 /// Names the guest, as docker names a container. An image that has no place for it does without.
-pub(crate) fn name(hostname: &str) {
+pub(crate) fn name(hostname: &str, address: Option<Ipv4Addr>) {
     let _ = rustix::system::sethostname(hostname.as_bytes());
     let _ = std::fs::create_dir_all("/etc");
     let _ = std::fs::write("/etc/hostname", format!("{hostname}\n"));
+    let address = address.unwrap_or(Ipv4Addr::new(127, 0, 1, 1));
     let _ = std::fs::write(
         "/etc/hosts",
-        format!("127.0.0.1\tlocalhost\n::1\tlocalhost\n127.0.1.1\t{hostname}\n"),
+        format!("127.0.0.1\tlocalhost\n::1\tlocalhost\n{address}\t{hostname}\n"),
     );
 }
 

@@ -10,6 +10,7 @@ mod identity;
 mod loopback;
 mod modprobe;
 mod modules;
+mod network;
 mod output;
 mod power;
 mod process;
@@ -57,6 +58,9 @@ fn run(status: &mut Option<std::fs::File>) -> Result<(), Failure> {
     let config: GuestConfig = disks.read_config()?;
     root::enter(&disks, &config)?;
     loopback::bring_up();
+    if let Some(network) = &config.network {
+        network::bring_up(network, config.mode);
+    }
     match config.mode {
         Mode::Exec => exec::run(&config, status),
         Mode::Systemd => systemd::hand_over(&config, status),

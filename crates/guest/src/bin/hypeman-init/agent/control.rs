@@ -78,7 +78,10 @@ async fn carry_out(agent: &Rc<Agent>, order: Order) -> Result<()> {
             Ok(())
         }
         Order::Thaw { slept } => {
-            let woken = slept.as_ref().map_or(Ok(()), sleep::wake);
+            let woken = match &slept {
+                Some(slept) => sleep::wake(slept).await,
+                None => Ok(()),
+            };
             thaw(agent);
             woken
         }

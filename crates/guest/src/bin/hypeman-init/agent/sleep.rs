@@ -9,7 +9,7 @@ use rustix::time::{ClockId, Timespec};
 use tokio::time::{Instant, sleep};
 
 use super::session::cgroups;
-use crate::identity;
+use crate::{identity, network};
 
 /// Holds those that belong to no other, while they stand still.
 const STILL: &str = "hypeman.still";
@@ -99,7 +99,7 @@ fn is_of_a_program(pid: &str) -> bool {
 }
 
 /// Tells the guest what it has missed, and who it is.
-pub(crate) fn wake(slept: &Slept) -> std::io::Result<()> {
+pub(crate) async fn wake(slept: &Slept) -> std::io::Result<()> {
     let second = 1_000_000_000;
     let (seconds, rest) = (slept.unix_nanoseconds / second, slept.unix_nanoseconds % second);
     let number = |number: u64| i64::try_from(number).map_err(std::io::Error::other);
@@ -107,8 +107,12 @@ pub(crate) fn wake(slept: &Slept) -> std::io::Result<()> {
     rustix::time::clock_settime(ClockId::Realtime, now)?;
     identity::reseed(&slept.seed)?;
     if std::fs::read_to_string("/proc/sys/kernel/hostname").is_ok_and(|now| now.trim() != slept.hostname) {
-        identity::name(&slept.hostname);
+        identity::name(&slept.hostname, slept.network.as_ref().map(|network| network.address));
         identity::renew_machine_id(&slept.machine_id);
+    }
+    if let Some(now) = &slept.network {
+        network::configure(now).await.map_err(std::io::Error::other)?;
+        network::change_name_servers(now);
     }
     Ok(())
 }

@@ -1,0 +1,81 @@
+//! Words of flags, and what they mean.
+
+use clap::ValueEnum;
+use hypeman_confine::Strictness;
+use hypeman_record::launch;
+use hypeman_vmm::spec::{Accelerator, HypervisorKind};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[allow(clippy::enum_variant_names)] // that is its name
+pub(crate) enum Hypervisor {
+    Qemu,
+    QemuMicrovm,
+    CloudHypervisor,
+}
+
+impl From<Hypervisor> for HypervisorKind {
+    fn from(hypervisor: Hypervisor) -> HypervisorKind {
+        match hypervisor {
+            Hypervisor::Qemu => HypervisorKind::Qemu,
+            Hypervisor::QemuMicrovm => HypervisorKind::QemuMicrovm,
+            Hypervisor::CloudHypervisor => HypervisorKind::CloudHypervisor,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Accel {
+    Auto,
+    Kvm,
+    Tcg,
+}
+
+impl Accel {
+    /// The accelerator that was asked for by name.
+    pub(crate) fn chosen(self) -> Option<Accelerator> {
+        match self {
+            Accel::Auto => None,
+            Accel::Kvm => Some(Accelerator::Kvm),
+            Accel::Tcg => Some(Accelerator::Tcg),
+        }
+    }
+}
+
+/// How much a VMM is confined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Confine {
+    /// What this host can give
+    Auto,
+    /// All, or it does not start
+    Strict,
+    /// Nothing
+    Off,
+}
+
+impl From<Confine> for Strictness {
+    fn from(confine: Confine) -> Strictness {
+        match confine {
+            Confine::Auto => Strictness::Auto,
+            Confine::Strict => Strictness::Strict,
+            Confine::Off => Strictness::Off,
+        }
+    }
+}
+
+/// What to do when the guest reboots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnReboot {
+    /// Boot it again
+    Restart,
+    /// The VM has ended
+    Stop,
+}
+
+impl From<OnReboot> for launch::OnReboot {
+    fn from(on_reboot: OnReboot) -> launch::OnReboot {
+        match on_reboot {
+            OnReboot::Restart => launch::OnReboot::Restart,
+            OnReboot::Stop => launch::OnReboot::Stop,
+        }
+    }
+}

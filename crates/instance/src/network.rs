@@ -1,0 +1,254 @@
+//! The networks of instances: which one, with which address, and what is left of those that have ended.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use hypeman_files::{Existing, Lock};
+use hypeman_network::{Network, Networks, USER_NETWORK, can_bridge, can_user};
+use hypeman_record::network::{
+    Attached, BridgePort, Connection, DEFAULT, Lease, NetworkSettings, Published, Wiring,
+};
+use hypeman_record::record::Record;
+use hypeman_record::run::Run;
+use hypeman_record::{format, names};
+use hypeman_vmm::spec::{Backend, HypervisorKind, Nic};
+
+use crate::error::{Error, Field, Result};
+use crate::layout;
+use crate::options::invalid;
+use crate::store::{Instance, Store};
+
+/// Smallest limit of a network, in bytes a second.
+const MIN_RATE: u64 = 1024;
+
+/// A way out that was chosen, and why it is not a better one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// The way out.
+    pub connection: Connection,
+    /// Why it is none at all, where one would be usual.
+    pub why_none: Option<String>,
+}
+
+/// The way out by its name; without one a VM of an image has the best that this host can give, and a kernel alone none.
+///
+/// # Errors
+/// When this host cannot give what was asked for.
+pub fn choose(name: Option<&str>, has_image: bool, hypervisor: HypervisorKind) -> Result<Choice> {
+    let has_user = hypeman_vmm::hypervisor(hypervisor).abilities().backends.contains(&Backend::Stream);
+    let can_user = || match has_user {
+        true => can_user(),
+        false => Err("Cloud Hypervisor can be connected to bridges only".to_owned()),
+    };
+    let chosen = |connection| Ok(Choice { connection, why_none: None });
+    match name {
+        Some("none") => chosen(Connection::None),
+        Some("user") => match can_user() {
+            Ok(()) => chosen(Connection::User),
+            Err(why) => invalid(Field::Network, "user", &why),
+        },
+        Some("host") => invalid(Field::Network, "host", "a VM has a network of its own"),
+        Some(name) => match can_bridge() {
+            Ok(()) => chosen(Connection::Bridge(if name == "bridge" { DEFAULT } else { name }.to_owned())),
+            Err(why) => invalid(Field::Network, name, &why),
+        },
+        None if !has_image => chosen(Connection::None),
+        None => match (can_bridge(), can_user()) {
+            (Ok(()), _) => chosen(Connection::Bridge(DEFAULT.to_owned())),
+            (Err(_), Ok(())) => chosen(Connection::User),
+            (Err(bridge), Err(user)) => Ok(Choice {
+                connection: Connection::None,
+                why_none: Some(format!("for a bridge: {bridge}; without privileges: {user}")),
+            }),
+        },
+    }
+}
+
+/// The ports that a user wants published, and those that an image exposes.
+///
+/// # Errors
+/// When one is none, or is asked for twice.
+pub fn published(asked: &[String], exposed: &[String]) -> Result<Vec<Published>> {
+    let mut all: Vec<Published> = Vec::new();
+    let all_of = |text: &String, read: fn(&str) -> std::result::Result<Vec<Published>, String>| {
+        read(text).or_else(|reason| invalid(Field::Publish, text, &reason))
+    };
+    for text in asked {
+        for published in all_of(text, hypeman_network::parse)? {
+            let is_taken = |other: &&Published| {
+                published.host.is_some()
+                    && (other.address, other.host, other.protocol)
+                        == (published.address, published.host, published.protocol)
+            };
+            if all.iter().any(|other| is_taken(&other)) {
+                return invalid(Field::Publish, text, "the host's port is asked for twice");
+            }
+            all.push(published);
+        }
+    }
+    for text in exposed {
+        let exposed = all_of(text, hypeman_network::exposed)?;
+        let missing = |port: &Published| {
+            !all.iter().any(|other| (other.guest, other.protocol) == (port.guest, port.protocol))
+        };
+        let more: Vec<Published> = exposed.into_iter().filter(missing).collect();
+        all.extend(more);
+    }
+    Ok(all)
+}
+
+/// Refuses what cannot be had.
+///
+/// # Errors
+/// Says what.
+pub fn check(settings: &NetworkSettings) -> Result<()> {
+    let NetworkSettings { connection, published, rates, dns } = settings;
+    if *connection == Connection::None {
+        if let Some(published) = published.first() {
+            return invalid(Field::Publish, published, "the VM has no network");
+        }
+        if let Some(server) = dns.first() {
+            return invalid(Field::Dns, server, "the VM has no network");
+        }
+    }
+    if let Some(rate) = rates.inbound.or(rates.outbound) {
+        if !matches!(connection, Connection::Bridge(_)) {
+            return invalid(Field::NetworkRate, rate, "only the traffic of a bridge can be limited");
+        }
+        let least = [rates.inbound, rates.outbound].into_iter().flatten().min().unwrap_or(rate);
+        if least < MIN_RATE {
+            return invalid(Field::NetworkRate, least, "it has to be 1 KiB a second or more");
+        }
+    }
+    Ok(())
+}
+
+/// Gives an instance that is about to be published an address, if it is on a network. The caller holds the lock of the store, so that two
+/// hundred at once get two hundred addresses.
+pub(crate) fn give_lease(
+    store: &Store,
+    directory: &Path,
+    record: &Record,
+    others: &[Instance],
+) -> Result<()> {
+    let Connection::Bridge(name) = &record.settings.network.connection else { return Ok(()) };
+    let network = Networks::new(store.data_dir()).get_or_create(name)?;
+    let mut taken = HashSet::new();
+    for other in others {
+        let lease = lease(&other.directory)?;
+        taken.extend(lease.filter(|lease| lease.network == *name).map(|lease| lease.address));
+    }
+    let lease = hypeman_network::lease(&network, &taken)?;
+    Ok(format::write(&directory.join(names::LEASE), &lease)?)
+}
+
+/// The address that an instance has, if it is on a network.
+///
+/// # Errors
+/// When its record cannot be read.
+pub fn lease(directory: &Path) -> Result<Option<Lease>> {
+    Ok(format::read(&directory.join(names::LEASE))?)
+}
+
+/// What the network of an instance comes to.
+pub(crate) fn wiring(store: &Store, instance: &Instance) -> Result<Option<Wiring>> {
+    let settings = &instance.record.settings.network;
+    let by_bridge = match &settings.connection {
+        Connection::None => return Ok(None),
+        Connection::User => None,
+        Connection::Bridge(name) => Some(name),
+    };
+    let Some(name) = by_bridge else {
+        return Ok(Some(Wiring {
+            guest: USER_NETWORK.guest(mac_of(&instance.record.id), &settings.dns),
+            port: None,
+            published: settings.published.clone(),
+            dns: settings.dns.clone(),
+        }));
+    };
+    let network = Networks::new(store.data_dir()).get_or_create(name)?;
+    let lost = || Error::Network(hypeman_network::Error::NotFound(name.clone()));
+    let lease = lease(&instance.directory)?.ok_or_else(lost)?;
+    Ok(Some(bridged(&network, &lease, instance, settings)))
+}
+
+fn bridged(network: &Network, lease: &Lease, instance: &Instance, settings: &NetworkSettings) -> Wiring {
+    let dns = match (network.serves_names, settings.dns.is_empty()) {
+        (true, _) => vec![network.gateway().into()],
+        (false, true) => hypeman_network::of_host(),
+        (false, false) => settings.dns.clone(),
+    };
+    Wiring {
+        guest: hypeman_guest::config::GuestNetwork {
+            mac: lease.mac.clone(),
+            address: lease.address,
+            prefix: network.subnet.prefix_len(),
+            gateway: network.gateway(),
+            mtu: network.mtu,
+            dns,
+        },
+        port: Some(BridgePort {
+            network: network.name.clone(),
+            bridge: network.bridge.clone(),
+            tap: format!("hype-{}", instance.record.id.get(..10).unwrap_or(&instance.record.id)),
+            rates: settings.rates,
+        }),
+        published: settings.published.clone(),
+        dns: settings.dns.clone(),
+    }
+}
+
+/// A MAC where nobody else is on the wire.
+fn mac_of(id: &str) -> String {
+    let digits = |at: usize| id.get(at..at + 2).unwrap_or("00");
+    format!("02:00:00:{}:{}:{}", digits(0), digits(2), digits(4))
+}
+
+/// The interface of a VM that is wired so.
+pub(crate) fn nic(wiring: &Wiring) -> Nic {
+    let backend = if wiring.port.is_some() { Backend::Tap } else { Backend::Stream };
+    Nic { mac: wiring.guest.mac.clone(), backend }
+}
+
+/// Of an instance that goes on: the ports that were found free last time are asked for again.
+pub(crate) fn as_before(wiring: Wiring, instance: &Instance) -> Wiring {
+    let last = format::read::<Run>(&instance.directory.join(names::RUN)).ok().flatten();
+    let published = last.map(|run| run.published).unwrap_or_default();
+    let is_same = |(one, other): (&Published, &Published)| {
+        (one.address, one.guest, one.protocol) == (other.address, other.guest, other.protocol)
+    };
+    let fits =
+        published.len() == wiring.published.len() && published.iter().zip(&wiring.published).all(is_same);
+    if fits { Wiring { published, ..wiring } } else { wiring }
+}
+
+/// The network of a fork: the same, and the same ports of the guest, which others of the host stand for.
+pub(crate) fn of_fork(settings: &NetworkSettings) -> NetworkSettings {
+    let free = |published: &Published| Published { host: None, ..*published };
+    NetworkSettings { published: settings.published.iter().map(free).collect(), ..settings.clone() }
+}
+
+/// Removes what instances have left on their networks that do not run and whose shim was killed before it could do so. Whoever cannot has no network
+/// either.
+pub fn sweep(store: &Store) {
+    for directory in hypeman_files::entries(&layout::instances(store.data_dir())).unwrap_or_default() {
+        if directory.join(names::ATTACHED).exists() && !hypeman_network::is_alive(&directory) {
+            // Nobody starts it meanwhile.
+            if let Ok(Existing::Taken(_alone)) = Lock::try_acquire_existing(&directory.join(names::SHIM_PID))
+            {
+                release(&directory);
+            }
+        }
+    }
+}
+
+/// Removes what an instance that does not run has left on its network.
+pub(crate) fn release(directory: &Path) {
+    let Some(data_dir) = directory.parent().and_then(Path::parent) else { return };
+    let path = directory.join(names::ATTACHED);
+    if let Ok(Some(attached)) = format::read::<Attached>(&path)
+        && hypeman_network::detach(&Networks::new(data_dir), &attached).is_ok()
+    {
+        let _ = std::fs::remove_file(path);
+    }
+}

@@ -1,0 +1,148 @@
+//! A VM's end on a bridge: made, removed, and put back.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use hypeman_record::network::Attached;
+use hypeman_record::{format, names};
+use rtnetlink::Handle;
+
+use crate::error::Result;
+use crate::network::{Network, Networks};
+use crate::{link, nft, rules, shape, tap};
+
+/// The interface at which what comes from a TAP waits, where that is limited.
+pub(crate) fn ifb_of(tap: &str) -> String {
+    tap.replacen("hype-", "hypi-", 1)
+}
+
+/// What instances have on networks whose VMs run or are about to, in the directory of all instances.
+#[must_use]
+pub fn attached_in(instances: &Path) -> Vec<Attached> {
+    let directories = hypeman_files::entries(instances).unwrap_or_default();
+    let alive = directories
+        .iter()
+        .filter(|directory| directory.join(names::ATTACHED).exists() && is_alive(directory));
+    alive.filter_map(|directory| format::read(&directory.join(names::ATTACHED)).ok().flatten()).collect()
+}
+
+/// Whether somebody has the VM of the instance in `directory`: its shim, or the VMM itself.
+#[must_use]
+pub fn is_alive(directory: &Path) -> bool {
+    let is_held = |name| hypeman_files::is_held(&directory.join(name)).unwrap_or(false);
+    is_held(names::SHIM_PID) || is_held(names::VMM_PID)
+}
+
+/// Makes a VM's end on its network, and the network where it is not there; the TAP is there as long as it is open. `all` tells what other ends there
+/// are: their rules are put back, should somebody have flushed them.
+///
+/// # Errors
+/// When the kernel refuses; what was made is removed then.
+pub fn attach(
+    networks: &Networks,
+    network: &Network,
+    attached: &Attached,
+    all: impl Fn() -> Vec<Attached>,
+) -> Result<OwnedFd> {
+    let _held = networks.lock(&network.name)?;
+    let made = link::netlink(async |handle| {
+        let bridge = link::ensure_bridge(&handle, network).await?;
+        let made = tap::make(&attached.port.tap)?;
+        connect(&handle, network, attached, bridge).await?;
+        Ok(made)
+    });
+    let made = made.and_then(|made| {
+        // All rules anew where these do not fit in: they were flushed, or something stands in their way.
+        nft::run(&rules::add(network, attached))
+            .map(drop)
+            .or_else(|_| put_back(network, with(attached, all())))?;
+        Ok(made)
+    });
+    if made.is_err() {
+        let _ = take_away(network, attached);
+    }
+    made
+}
+
+/// These, and one that may be among them.
+fn with(attached: &Attached, mut all: Vec<Attached>) -> Vec<Attached> {
+    all.retain(|other| other.port.tap != attached.port.tap);
+    all.push(attached.clone());
+    all
+}
+
+async fn connect(handle: &Handle, network: &Network, attached: &Attached, bridge: u32) -> Result<()> {
+    let port = &attached.port;
+    let interface = link::enslave(handle, &port.tap, bridge, network).await?;
+    if let Some(rate) = port.rates.inbound {
+        shape::limit(handle, interface, &port.tap, rate).await?;
+    }
+    if let Some(rate) = port.rates.outbound {
+        let ifb = ifb_of(&port.tap);
+        let interface = link::make_ifb(handle, &ifb).await?;
+        shape::limit(handle, interface, &ifb, rate).await?;
+    }
+    Ok(())
+}
+
+/// Removes what a VM had on its network; whatever of it is still there. Its TAP goes with the last who has it open.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn detach(networks: &Networks, attached: &Attached) -> Result<()> {
+    let network = match networks.get(&attached.port.network) {
+        Err(crate::Error::NotFound(_)) => return Ok(()), // and all that it had with it
+        network => network?,
+    };
+    let _held = networks.lock(&network.name)?;
+    take_away(&network, attached)
+}
+
+fn take_away(network: &Network, attached: &Attached) -> Result<()> {
+    if attached.port.rates.outbound.is_some() {
+        link::netlink(async |handle| link::remove(&handle, &ifb_of(&attached.port.tap)).await)?;
+    }
+    // It fails where the tables are gone, and what was in them.
+    let _ = nft::run(&rules::delete(network, attached));
+    Ok(())
+}
+
+/// Makes all that a network has in the kernel anew, with the ends that there are.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn repair(networks: &Networks, network: &Network, all: impl FnOnce() -> Vec<Attached>) -> Result<()> {
+    let _held = networks.lock(&network.name)?;
+    put_back(network, all())
+}
+
+fn put_back(network: &Network, all: Vec<Attached>) -> Result<()> {
+    let there = link::netlink(async |handle| {
+        let bridge = link::ensure_bridge(&handle, network).await?;
+        let mut there = Vec::new();
+        for attached in all {
+            // One without a TAP is about to come, or has gone.
+            if link::find(&handle, &attached.port.tap).await.is_some() {
+                link::enslave(&handle, &attached.port.tap, bridge, network).await?;
+                there.push(attached);
+            }
+        }
+        Ok(there)
+    })?;
+    nft::run(&rules::all(network, &there)).map(drop)
+}
+
+/// Removes a network from the kernel, and forgets it. The caller has made sure that nobody uses it.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn remove(networks: &Networks, network: &Network) -> Result<()> {
+    {
+        let _held = networks.lock(&network.name)?;
+        if nft::program().is_some() {
+            nft::run(&rules::remove(network))?;
+        }
+        link::netlink(async |handle| link::remove(&handle, &network.bridge).await)?;
+    }
+    networks.forget(&network.name)
+}

@@ -1,0 +1,102 @@
+//! What can go wrong.
+
+use std::net::IpAddr;
+
+use hypeman_record::network::Protocol;
+
+/// Errors of networks.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no network of this name.
+    #[error("there is no network named {0:?}")]
+    NotFound(String),
+    /// There is one already.
+    #[error("there is a network named {0:?} already")]
+    Taken(String),
+    /// Someone uses it.
+    #[error("network {name:?} is used by {user}")]
+    InUse {
+        /// The network.
+        name: String,
+        /// Who uses it.
+        user: String,
+    },
+    /// A value that cannot be used.
+    #[error("{what} {value:?} cannot be used: {reason}")]
+    Invalid {
+        /// What of the request.
+        what: &'static str,
+        /// What was given.
+        value: String,
+        /// Why not.
+        reason: String,
+    },
+    /// The host has a route to addresses of the network.
+    #[error(
+        "the addresses {subnet} of network {network:?} are the host's already: it has a route to {route}"
+    )]
+    Clash {
+        /// The network.
+        network: String,
+        /// Its addresses.
+        subnet: String,
+        /// The route.
+        route: String,
+    },
+    /// All addresses are taken.
+    #[error("network {0:?} has no address left")]
+    Full(String),
+    /// A port of the host's that is to be published is taken.
+    #[error("port {port}/{protocol} of the host's {} cannot be had: {source}", of(*address))]
+    Port {
+        /// The host's address; `None` is each.
+        address: Option<IpAddr>,
+        /// The port.
+        port: u16,
+        /// Its transport.
+        protocol: Protocol,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// This host cannot have it.
+    #[error("{0}")]
+    Unable(String),
+    /// The kernel refused.
+    #[error("{doing}: {source}")]
+    Kernel {
+        /// What was being done.
+        doing: String,
+        /// Why not.
+        source: rtnetlink::Error,
+    },
+    /// `nft` refused.
+    #[error("nft: {0}")]
+    Rules(String),
+    /// passt did not start.
+    #[error("passt: {0}")]
+    Passt(String),
+    /// A file or device could not be used.
+    #[error(transparent)]
+    Files(#[from] hypeman_files::Error),
+    /// A record cannot be used.
+    #[error(transparent)]
+    Record(#[from] hypeman_record::format::Error),
+}
+
+fn of(address: Option<IpAddr>) -> String {
+    address.map_or("addresses".to_owned(), |address| address.to_string())
+}
+
+/// Result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Says what was being done when the kernel refused.
+pub(crate) trait Doing<T> {
+    fn doing(self, what: impl FnOnce() -> String) -> Result<T>;
+}
+
+impl<T> Doing<T> for std::result::Result<T, rtnetlink::Error> {
+    fn doing(self, what: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|source| Error::Kernel { doing: what(), source })
+    }
+}

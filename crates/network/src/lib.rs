@@ -1,0 +1,31 @@
+//! The networks of VMs: a bridge with a TAP for each VM and rules of our own, or passt, which needs no privileges.
+//!
+//! A VM's end on a bridge ([`attach()`]) is a TAP that goes with the last process that has it open, and rules that are ours to remove
+//! ([`detach`]). What stands in the kernel is made of records ([`Network`], [`hypeman_record::network::Attached`]), and can be made of them again
+//! ([`repair`]).
+
+mod attach;
+mod error;
+mod lease;
+mod link;
+mod network;
+mod nft;
+mod passt;
+mod publish;
+mod relay;
+mod resolver;
+mod rules;
+mod shape;
+mod survey;
+mod tap;
+
+pub use attach::{attach, attached_in, detach, is_alive, remove, repair};
+pub use error::{Error, Result};
+pub use lease::lease;
+pub use link::{Traffic, traffic};
+pub use network::{HostPort, Network, Networks, Options};
+pub use passt::{Passt, USER_NETWORK};
+pub use publish::{exposed, parse};
+pub use relay::{Listeners, serve};
+pub use resolver::of_host;
+pub use survey::{Finding, can_bridge, can_user, survey};

@@ -1,0 +1,237 @@
+//! What the kernel's network has, by rtnetlink(7): bridges, their ports, addresses, routes.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+
+use futures_util::{StreamExt, TryStreamExt};
+use hypeman_files::AtPath;
+use ipnet::Ipv4Net;
+use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute};
+use rtnetlink::{Handle, LinkBridge, LinkBridgePort, LinkIfb, LinkUnspec, RouteMessageBuilder};
+
+use crate::error::{Doing, Error, Result};
+use crate::network::Network;
+
+/// The group of our bridges (ip-link(8)), by which rules know all of them.
+pub(crate) const GROUP: u32 = 0x6879;
+
+/// Where the kernel's parameters of this network namespace are.
+const PARAMETERS: &str = "/proc/sys/net";
+
+/// MTU where there is no way out whose MTU would be ours.
+const USUAL_MTU: u32 = 1500;
+
+/// What a host has that a new network has to keep clear of.
+#[derive(Debug)]
+pub(crate) struct Host {
+    pub(crate) interfaces: Vec<String>,
+    pub(crate) routes: Vec<Ipv4Net>,
+    /// Of the interface with the default route.
+    pub(crate) mtu: u32,
+}
+
+/// Whether one has addresses of the other.
+pub(crate) fn overlap(one: Ipv4Net, other: Ipv4Net) -> bool {
+    one.contains(&other) || other.contains(&one)
+}
+
+/// Does something with a connection to the kernel.
+pub(crate) fn netlink<T>(work: impl AsyncFnOnce(Handle) -> Result<T>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
+    runtime.at(Path::new("netlink"))?.block_on(async {
+        let (connection, handle, _) = rtnetlink::new_connection().at(Path::new("netlink"))?;
+        let connection = tokio::spawn(connection);
+        let done = work(handle).await;
+        connection.abort();
+        done
+    })
+}
+
+/// Looks at the host.
+pub(crate) fn host() -> Result<Host> {
+    netlink(async |handle| {
+        let links: Vec<LinkMessage> =
+            handle.link().get().execute().try_collect().await.doing(|| "list the interfaces".to_owned())?;
+        let routes: Vec<_> = handle
+            .route()
+            .get(RouteMessageBuilder::<Ipv4Addr>::new().build())
+            .execute()
+            .try_collect()
+            .await
+            .doing(|| "list the routes".to_owned())?;
+        let mut host = Host { interfaces: Vec::new(), routes: Vec::new(), mtu: USUAL_MTU };
+        host.interfaces.extend(links.iter().filter_map(name_of));
+        for route in &routes {
+            let destination = route.attributes.iter().find_map(|attribute| match attribute {
+                RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(*address),
+                _ => None,
+            });
+            let out = route.attributes.iter().find_map(|attribute| match attribute {
+                RouteAttribute::Oif(index) => Some(*index),
+                _ => None,
+            });
+            match (destination, out) {
+                (Some(address), _) => host.routes.extend(
+                    Ipv4Net::new(address, route.header.destination_prefix_length).map(|net| net.trunc()),
+                ),
+                (None, Some(out)) => {
+                    let way_out = links.iter().find(|link| link.header.index == out);
+                    host.mtu = way_out.and_then(mtu_of).unwrap_or(USUAL_MTU).min(USUAL_MTU);
+                }
+                (None, None) => {}
+            }
+        }
+        Ok(host)
+    })
+}
+
+fn name_of(link: &LinkMessage) -> Option<String> {
+    link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::IfName(name) => Some(name.clone()),
+        _ => None,
+    })
+}
+
+fn mtu_of(link: &LinkMessage) -> Option<u32> {
+    link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Mtu(mtu) => Some(*mtu),
+        _ => None,
+    })
+}
+
+/// The interface of this name, if there is one.
+pub(crate) async fn find(handle: &Handle, name: &str) -> Option<LinkMessage> {
+    let found = handle.link().get().match_name(name.to_owned()).execute();
+    std::pin::pin!(found).next().await?.ok()
+}
+
+/// Has the kernel have a network's bridge, with its address; whatever of it there is already.
+pub(crate) async fn ensure_bridge(handle: &Handle, network: &Network) -> Result<u32> {
+    let name = &network.bridge;
+    let index = match find(handle, name).await {
+        Some(link) => link.header.index,
+        None => make_bridge(handle, network).await?,
+    };
+    let up = LinkUnspec::new_with_index(index).up().link_group(GROUP).build();
+    handle.link().set(up).execute().await.doing(|| format!("bring {name} up"))?;
+    let gateway = IpAddr::V4(network.gateway());
+    let address = handle.address().add(index, gateway, network.subnet.prefix_len()).replace();
+    address.execute().await.doing(|| format!("give {name} the address {gateway}"))?;
+    // Nothing of ours is IPv6, and a link-local address of the host's would be one more that guests could try.
+    let _ = set_parameter(&format!("ipv6/conf/{name}/disable_ipv6"), "1");
+    set_parameter("ipv4/ip_forward", "1")?;
+    Ok(index)
+}
+
+async fn make_bridge(handle: &Handle, network: &Network) -> Result<u32> {
+    let name = &network.bridge;
+    refuse_clash(handle, network).await?;
+    // An address of its own: else it takes that of its first port, and has another when that goes.
+    let [a, b, c, d] = network.gateway().octets();
+    let mac = vec![0x02, 0x00, a, b, c, d];
+    let bridge = LinkBridge::new(name).mtu(network.mtu).address(mac).build();
+    match handle.link().add(bridge).execute().await {
+        Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -libc::EEXIST => {}
+        made => made.doing(|| format!("make the bridge {name}"))?,
+    }
+    let made = find(handle, name).await.map(|link| link.header.index);
+    made.ok_or_else(|| Error::Unable(format!("the bridge {name} was removed as soon as it was made")))
+}
+
+/// A network whose addresses another way leads to by now would cut that off.
+async fn refuse_clash(handle: &Handle, network: &Network) -> Result<()> {
+    let routes: Vec<_> = handle
+        .route()
+        .get(RouteMessageBuilder::<Ipv4Addr>::new().build())
+        .execute()
+        .try_collect()
+        .await
+        .doing(|| "list the routes".to_owned())?;
+    for route in routes {
+        for attribute in &route.attributes {
+            if let RouteAttribute::Destination(RouteAddress::Inet(address)) = attribute
+                && let Ok(net) = Ipv4Net::new(*address, route.header.destination_prefix_length)
+                && overlap(net.trunc(), network.subnet)
+            {
+                return Err(Error::Clash {
+                    network: network.name.clone(),
+                    subnet: network.subnet.to_string(),
+                    route: net.trunc().to_string(),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Makes an interface a port of a bridge, and brings it up.
+pub(crate) async fn enslave(handle: &Handle, tap: &str, bridge: u32, network: &Network) -> Result<u32> {
+    let _ = set_parameter(&format!("ipv6/conf/{tap}/disable_ipv6"), "1");
+    let doing = || format!("put {tap} on {}", network.bridge);
+    let port = LinkUnspec::new_with_name(tap).controller(bridge).mtu(network.mtu).up().build();
+    handle.link().set(port).execute().await.doing(doing)?;
+    let found = find(handle, tap).await.ok_or_else(|| Error::Unable(format!("{tap} has gone")))?;
+    let isolated = LinkBridgePort::new(found.header.index).isolated(network.isolated).build();
+    handle.link().set_port(isolated).execute().await.doing(doing)?;
+    Ok(found.header.index)
+}
+
+/// Makes an interface through which packets can be led to be queued.
+pub(crate) async fn make_ifb(handle: &Handle, name: &str) -> Result<u32> {
+    remove(handle, name).await?;
+    let doing = || format!("make {name}");
+    handle.link().add(LinkIfb::new(name).up().build()).execute().await.doing(doing)?;
+    let made = find(handle, name).await.map(|link| link.header.index);
+    made.ok_or_else(|| Error::Unable(format!("{name} was removed as soon as it was made")))
+}
+
+/// Removes an interface, if it is there.
+pub(crate) async fn remove(handle: &Handle, name: &str) -> Result<()> {
+    let Some(link) = find(handle, name).await else { return Ok(()) };
+    match handle.link().del(link.header.index).execute().await {
+        Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -libc::ENODEV => Ok(()),
+        removed => removed.doing(|| format!("remove {name}")),
+    }
+}
+
+/// Sets a parameter of the kernel's that has another value.
+fn set_parameter(name: &str, value: &str) -> Result<()> {
+    let path = Path::new(PARAMETERS).join(name);
+    let now = std::fs::read_to_string(&path).at(&path)?;
+    if now.trim() != value {
+        std::fs::write(&path, value).at(&path)?;
+    }
+    Ok(())
+}
+
+/// What has gone over an interface.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes to the guest.
+    pub inbound: u64,
+    /// Bytes from the guest.
+    pub outbound: u64,
+}
+
+/// What has gone over each of these TAPs since it was made; `None` where there is none.
+///
+/// # Errors
+/// When the kernel does not tell.
+pub fn traffic(taps: &[String]) -> Result<Vec<Option<Traffic>>> {
+    netlink(async |handle| {
+        let mut all = Vec::new();
+        for tap in taps {
+            all.push(find(&handle, tap).await.as_ref().and_then(traffic_of));
+        }
+        Ok(all)
+    })
+}
+
+fn traffic_of(link: &LinkMessage) -> Option<Traffic> {
+    link.attributes.iter().find_map(|attribute| match attribute {
+        // What the host has received the guest has sent.
+        LinkAttribute::Stats64(stats) => Some(Traffic { inbound: stats.tx_bytes, outbound: stats.rx_bytes }),
+        _ => None,
+    })
+}

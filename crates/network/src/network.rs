@@ -1,0 +1,342 @@
+//! The records of networks, `<data>/networks/NAME/network.json`.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use hypeman_files::{Draft, Lock, lock_store};
+use hypeman_record::format::{self, Envelope, Versioned};
+use hypeman_record::network::{DEFAULT, Protocol};
+use ipnet::Ipv4Net;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::{link, resolver};
+
+/// The record's file.
+const RECORD: &str = "network.json";
+
+/// Held while the rules of the network are being changed.
+const LOCK: &str = "lock";
+
+/// What bridges are called, with a number.
+pub(crate) const BRIDGE: &str = "hypeman";
+
+/// Longest name of an interface (`IFNAMSIZ` of linux/if.h, without the NUL).
+const MAX_INTERFACE: usize = 15;
+
+/// Longest name of a network.
+const MAX_NAME: usize = 63;
+
+/// Words that mean something else, or will be taken to.
+const RESERVED: [&str; 5] = ["none", "user", "host", "bridge", "container"];
+
+/// Smallest MTU of IPv4 hosts (RFC 791), and the largest of Ethernet's devices here.
+const MTUS: std::ops::RangeInclusive<u32> = 576..=65535;
+
+/// A network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// Its name.
+    pub name: String,
+    /// The interface.
+    pub bridge: String,
+    /// Its addresses, of which the first is the host's.
+    pub subnet: Ipv4Net,
+    /// Largest packet in bytes.
+    pub mtu: u32,
+    /// Whether the VMs cannot reach each other.
+    pub isolated: bool,
+    /// Whether the host answers questions for names: of VMs that can reach each other, and where the host's own servers are out of
+    /// their reach.
+    pub serves_names: bool,
+    /// Ports of the host's own that the VMs may reach.
+    #[serde(default)]
+    pub host_ports: Vec<HostPort>,
+    /// When it was made.
+    pub created: Timestamp,
+    /// Format and release, and what a newer one has added.
+    #[serde(flatten)]
+    pub envelope: Envelope,
+}
+
+/// A port of the host's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostPort {
+    /// The transport.
+    pub protocol: Protocol,
+    /// The port.
+    pub port: u16,
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}/{}", self.port, self.protocol)
+    }
+}
+
+impl Versioned for Network {
+    const FORMAT: u32 = 1;
+
+    fn envelope(&self) -> &Envelope {
+        &self.envelope
+    }
+}
+
+impl Network {
+    /// The host's address.
+    #[must_use]
+    pub fn gateway(&self) -> Ipv4Addr {
+        Ipv4Addr::from(u32::from(self.subnet.network()) + 1)
+    }
+}
+
+/// What a user asks for of a network; what is `None` is chosen.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Its addresses.
+    pub subnet: Option<Ipv4Net>,
+    /// The interface.
+    pub bridge: Option<String>,
+    /// Largest packet in bytes.
+    pub mtu: Option<u32>,
+    /// Ports of the host's own that the VMs may reach.
+    pub host_ports: Vec<HostPort>,
+}
+
+/// The networks of a data directory.
+#[derive(Debug, Clone)]
+pub struct Networks {
+    directory: PathBuf,
+}
+
+impl Networks {
+    /// The networks below `data_dir`.
+    #[must_use]
+    pub fn new(data_dir: &Path) -> Networks {
+        Networks { directory: data_dir.join("networks") }
+    }
+
+    /// Where what belongs to a network lies.
+    #[must_use]
+    pub fn directory(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    /// All of them, by name, and the records that cannot be read.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn list(&self) -> Result<(Vec<Network>, Vec<Error>)> {
+        let (mut networks, mut damaged) = (Vec::new(), Vec::new());
+        for directory in hypeman_files::entries(&self.directory)? {
+            match format::read(&directory.join(RECORD)) {
+                Ok(network) => networks.extend(network),
+                Err(error) => damaged.push(error.into()),
+            }
+        }
+        networks.sort_by(|one: &Network, other| one.name.cmp(&other.name));
+        Ok((networks, damaged))
+    }
+
+    /// The one of this name.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], or that of its record.
+    pub fn get(&self, name: &str) -> Result<Network> {
+        check_name(name)?;
+        self.read(name)?.ok_or_else(|| Error::NotFound(name.to_owned()))
+    }
+
+    /// The one of this name, which is made if there is none.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn get_or_create(&self, name: &str) -> Result<Network> {
+        check_name(name)?;
+        if let Some(network) = self.read(name)? {
+            return Ok(network);
+        }
+        match self.create(name, &Options::default()) {
+            Err(Error::Taken(_)) => self.get(name), // someone was quicker
+            created => created,
+        }
+    }
+
+    /// Makes one. The kernel hears of it when a VM is put on it.
+    ///
+    /// # Errors
+    /// When there is one of that name, or what was asked for cannot be had.
+    pub fn create(&self, name: &str, options: &Options) -> Result<Network> {
+        check_name(name)?;
+        check_options(options)?;
+        let draft = Draft::begin(&self.directory)?;
+        let _held = lock_store(&self.directory)?;
+        if self.read(name)?.is_some() {
+            return Err(Error::Taken(name.to_owned()));
+        }
+        let (others, _) = self.list()?;
+        let host = link::host()?;
+        let bridge = match &options.bridge {
+            Some(bridge) if host.interfaces.contains(bridge) => {
+                return invalid("the bridge", bridge, "the host has an interface of that name");
+            }
+            Some(bridge) => bridge.clone(),
+            None => free_bridge(&others, &host.interfaces),
+        };
+        let network = Network {
+            name: name.to_owned(),
+            bridge,
+            subnet: choose_subnet(name, options.subnet, &others, &host.routes)?,
+            mtu: options.mtu.unwrap_or(host.mtu),
+            isolated: name == DEFAULT,
+            serves_names: name != DEFAULT || resolver::of_host().is_empty(),
+            host_ports: options.host_ports.clone(),
+            created: Timestamp::now(),
+            envelope: Envelope::of::<Network>(),
+        };
+        format::write(&draft.path().join(RECORD), &network)?;
+        draft.publish(&self.directory(name))?;
+        Ok(network)
+    }
+
+    /// Forgets one that nobody uses.
+    ///
+    /// # Errors
+    /// When its directory cannot be removed.
+    pub fn forget(&self, name: &str) -> Result<()> {
+        let held = lock_store(&self.directory)?;
+        Ok(hypeman_files::remove_entry(&self.directory, &self.directory(name), &held)?)
+    }
+
+    /// Waits for the lock under which what a network has in the kernel is changed.
+    ///
+    /// # Errors
+    /// When its directory is gone.
+    pub fn lock(&self, name: &str) -> Result<Lock> {
+        Ok(Lock::acquire(&self.directory(name).join(LOCK))?)
+    }
+
+    fn read(&self, name: &str) -> Result<Option<Network>> {
+        Ok(format::read(&self.directory(name).join(RECORD))?)
+    }
+}
+
+/// Checks a network's name: a letter or digit, then letters, digits, `_`, `.` and `-`.
+fn check_name(name: &str) -> Result<()> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(allowed) {
+        let reason = "a name is a letter or digit followed by letters, digits, `_`, `.` and `-`";
+        return invalid("the network's name", name, reason);
+    }
+    if name.len() > MAX_NAME {
+        return invalid("the network's name", name, "it is longer than 63 characters");
+    }
+    if RESERVED.contains(&name) {
+        return invalid("the network's name", name, "the word has another meaning");
+    }
+    Ok(())
+}
+
+fn check_options(options: &Options) -> Result<()> {
+    if let Some(bridge) = &options.bridge
+        && (bridge.is_empty()
+            || bridge.len() > MAX_INTERFACE
+            || !bridge.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-')))
+    {
+        return invalid("the bridge", bridge, "a name has 1 to 15 letters, digits, `_` and `-`");
+    }
+    if let Some(mtu) = options.mtu.filter(|mtu| !MTUS.contains(mtu)) {
+        return invalid("the MTU", &mtu.to_string(), "it has to be 576 to 65535");
+    }
+    if let Some(subnet) = options.subnet.filter(|subnet| !(8..=29).contains(&subnet.prefix_len())) {
+        return invalid("the subnet", &subnet.to_string(), "its prefix has to be 8 to 29 bits long");
+    }
+    Ok(())
+}
+
+fn invalid<T>(what: &'static str, value: &str, reason: &str) -> Result<T> {
+    Err(Error::Invalid { what, value: value.to_owned(), reason: reason.to_owned() })
+}
+
+/// The first name that no interface and no network has.
+fn free_bridge(others: &[Network], interfaces: &[String]) -> String {
+    let taken =
+        |bridge: &String| interfaces.contains(bridge) || others.iter().any(|other| other.bridge == *bridge);
+    (0..u32::MAX).map(|number| format!("{BRIDGE}{number}")).find(|bridge| !taken(bridge)).unwrap_or_default()
+}
+
+/// Addresses that neither a route of the host's nor another network has: the given ones, or the first of 10.100.0.0/16, 10.101.0.0/16 and
+/// so on.
+fn choose_subnet(
+    network: &str,
+    given: Option<Ipv4Net>,
+    others: &[Network],
+    routes: &[Ipv4Net],
+) -> Result<Ipv4Net> {
+    let taken = |subnet: &Ipv4Net| {
+        let networks = others.iter().map(|other| other.subnet);
+        routes.iter().copied().chain(networks).find(|route| link::overlap(*route, *subnet))
+    };
+    let clash = |subnet: Ipv4Net, route: Ipv4Net| Error::Clash {
+        network: network.to_owned(),
+        subnet: subnet.to_string(),
+        route: route.to_string(),
+    };
+    if let Some(subnet) = given {
+        let subnet = subnet.trunc();
+        return taken(&subnet).map_or(Ok(subnet), |route| Err(clash(subnet, route)));
+    }
+    let usual =
+        (100..=255).chain(0..100).map(|second| Ipv4Net::new_assert(Ipv4Addr::new(10, second, 0, 0), 16));
+    let mut clashes = None;
+    for subnet in usual {
+        match taken(&subnet) {
+            None => return Ok(subnet),
+            Some(route) => clashes = Some(clash(subnet, route)),
+        }
+    }
+    Err(clashes.unwrap_or(Error::Full(network.to_owned())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn net(text: &str) -> Ipv4Net {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn addresses_are_chosen_beside_the_host_s_routes() {
+        let choose = |given: Option<&str>, routes: &[&str]| {
+            let routes: Vec<Ipv4Net> = routes.iter().map(|route| net(route)).collect();
+            choose_subnet("n", given.map(net), &[], &routes).map(|subnet| subnet.to_string())
+        };
+        assert_eq!(choose(None, &[]).unwrap(), "10.100.0.0/16");
+        assert_eq!(choose(None, &["10.100.7.0/24"]).unwrap(), "10.101.0.0/16");
+        assert_eq!(choose(None, &["10.96.0.0/11"]).unwrap(), "10.128.0.0/16");
+        assert_eq!(choose(Some("192.168.5.9/24"), &["10.0.0.0/8"]).unwrap(), "192.168.5.0/24");
+        let error = choose(Some("10.1.0.0/16"), &["10.0.0.0/8"]).unwrap_err().to_string();
+        assert!(error.contains("10.1.0.0/16") && error.contains("10.0.0.0/8"), "{error}");
+        assert!(choose(None, &["10.0.0.0/8"]).is_err());
+    }
+
+    #[test]
+    fn names_and_options_that_cannot_be_are_refused() {
+        for name in ["", "none", "user", "host", "../x", "a b", "-a", &"a".repeat(64)] {
+            assert!(check_name(name).is_err(), "{name:?}");
+        }
+        assert!(check_name("default").is_ok() && check_name("team-1.dev").is_ok());
+        let bridge = |name: &str| Options { bridge: Some(name.to_owned()), ..Options::default() };
+        for options in [
+            bridge("a/b"),
+            bridge("much-too-long-a-name"),
+            Options { mtu: Some(100), ..Options::default() },
+            Options { subnet: Some(net("10.0.0.0/30")), ..Options::default() },
+        ] {
+            assert!(check_options(&options).is_err(), "{options:?}");
+        }
+    }
+}

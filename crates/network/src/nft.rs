@@ -1,0 +1,43 @@
+//! The program `nft` (nftables' own syntax, as its users read and write it): what is handed to it is carried out whole or not at all.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use hypeman_files::AtPath;
+
+use crate::error::{Error, Result};
+
+/// Where it is when it is not in `PATH`, which of users has no directories of the administrator's.
+const USUAL: [&str; 2] = ["/usr/sbin/nft", "/sbin/nft"];
+
+/// The program, if it is there.
+pub(crate) fn program() -> Option<PathBuf> {
+    which::which("nft").ok().or_else(|| USUAL.map(PathBuf::from).into_iter().find(|path| path.is_file()))
+}
+
+/// Carries out `commands`.
+pub(crate) fn run(commands: &str) -> Result<String> {
+    command(&["-f", "-"], commands)
+}
+
+/// What the kernel has, as JSON (libnftables-json(5)).
+pub(crate) fn list(what: &[&str]) -> Result<serde_json::Value> {
+    let text = command(&[&["-j", "list"], what].concat(), "")?;
+    serde_json::from_str(&text).map_err(|error| Error::Rules(error.to_string()))
+}
+
+fn command(arguments: &[&str], input: &str) -> Result<String> {
+    let program = program().ok_or_else(|| Error::Unable("nft is not installed".to_owned()))?;
+    let mut command = Command::new(&program);
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().at(&program)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(input.as_bytes()).at(Path::new("nft"))?;
+    }
+    let output = child.wait_with_output().at(&program)?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    Err(Error::Rules(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+}

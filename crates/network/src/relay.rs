@@ -1,0 +1,292 @@
+//! The host's own ports that stand for a guest's: taken, so that nobody else has them, and relayed to the guest where the kernel does not do that
+//! by rules ([`crate::rules`]): what comes over the loopback interface, and over IPv6.
+
+use std::collections::HashMap;
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hypeman_record::network::{Protocol, Published};
+use socket2::{Domain, Socket, Type};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::Semaphore;
+use tokio::task::{JoinSet, spawn_local};
+use tokio::time::timeout;
+
+use crate::error::{Error, Result};
+
+/// How long a guest may take to accept a connection.
+const CONNECTING: Duration = Duration::from_secs(30);
+
+/// Without a packet for so long, a client of UDP is forgotten: what Linux's own tracking takes for a stream
+/// (`nf_conntrack_udp_timeout_stream`).
+const SILENCE: Duration = Duration::from_secs(120);
+
+/// Most connections, and most clients of UDP, at once for one VM.
+const MAX_CLIENTS: usize = 1024;
+
+/// Largest datagram in bytes.
+const DATAGRAM: usize = 65536;
+
+/// How many free ports are tried, one of which has to be free for IPv6 too.
+const ATTEMPTS: usize = 20;
+
+/// Accepts no more for a moment where the host has no descriptors left.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Ports that were taken.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    sockets: Vec<(Socket, Published)>,
+}
+
+impl Listeners {
+    /// Takes the ports that are to be published, and returns them with those that were found free.
+    ///
+    /// # Errors
+    /// [`Error::Port`] when somebody else has one.
+    pub fn bind(published: &[Published]) -> Result<(Listeners, Vec<Published>)> {
+        let mut listeners = Listeners::default();
+        let mut found = Vec::new();
+        for published in published {
+            let (sockets, host) = take(published)?;
+            let published = Published { host: Some(host), ..*published };
+            listeners.sockets.extend(sockets.into_iter().map(|socket| (socket, published)));
+            found.push(published);
+        }
+        Ok((listeners, found))
+    }
+}
+
+fn take(published: &Published) -> Result<(Vec<Socket>, u16)> {
+    let failed = |source| Error::Port {
+        address: published.address,
+        port: published.host.unwrap_or(0),
+        protocol: published.protocol,
+        source,
+    };
+    let Some(host) = published.host else {
+        let mut result = take_port(published, 0);
+        for _ in 1..ATTEMPTS {
+            if result.is_ok() {
+                break;
+            }
+            result = take_port(published, 0);
+        }
+        return result.map_err(failed);
+    };
+    take_port(published, host).map_err(failed)
+}
+
+/// Takes a port at the address, or at all of both families.
+fn take_port(published: &Published, port: u16) -> std::io::Result<(Vec<Socket>, u16)> {
+    if let Some(address) = published.address {
+        let socket = listen(SocketAddr::new(address, port), published.protocol)?;
+        let port = port_of(&socket)?;
+        return Ok((vec![socket], port));
+    }
+    let socket = listen(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port), published.protocol)?;
+    let port = port_of(&socket)?;
+    let mut sockets = vec![socket];
+    match listen(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port), published.protocol) {
+        Ok(socket) => sockets.push(socket),
+        // A host without IPv6.
+        Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => {}
+        Err(error) if error.kind() == ErrorKind::AddrNotAvailable => {}
+        Err(error) => return Err(error),
+    }
+    Ok((sockets, port))
+}
+
+fn port_of(socket: &Socket) -> std::io::Result<u16> {
+    let address = socket.local_addr()?.as_socket();
+    Ok(address.ok_or(ErrorKind::InvalidData)?.port())
+}
+
+fn listen(address: SocketAddr, protocol: Protocol) -> std::io::Result<Socket> {
+    let kind = if protocol == Protocol::Tcp { Type::STREAM } else { Type::DGRAM };
+    let socket = Socket::new(Domain::for_address(address), kind.nonblocking().cloexec(), None)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    if protocol == Protocol::Tcp {
+        socket.set_reuse_address(true)?; // connections of before may still be on their way out
+    }
+    socket.bind(&address.into())?;
+    if protocol == Protocol::Tcp {
+        socket.listen(1024)?;
+    }
+    Ok(socket)
+}
+
+/// Relays what comes to these ports to the guest, for as long as it is not dropped. Needs a tokio `LocalSet`.
+pub async fn serve(listeners: Listeners, guest: Ipv4Addr) {
+    let clients = Arc::new(Semaphore::new(MAX_CLIENTS));
+    let mut served = JoinSet::new();
+    for (socket, published) in listeners.sockets {
+        let (clients, target) = (clients.clone(), SocketAddr::new(IpAddr::V4(guest), published.guest));
+        match published.protocol {
+            Protocol::Tcp => served.spawn_local(async move {
+                if let Ok(listener) = TcpListener::from_std(socket.into()) {
+                    accept(listener, target, clients).await;
+                }
+            }),
+            Protocol::Udp => served.spawn_local(async move {
+                if let Ok(socket) = UdpSocket::from_std(socket.into()) {
+                    exchange(Rc::new(socket), target, clients).await;
+                }
+            }),
+        };
+    }
+    while served.join_next().await.is_some() {}
+    std::future::pending().await
+}
+
+async fn accept(listener: TcpListener, target: SocketAddr, clients: Arc<Semaphore>) {
+    let mut connections = JoinSet::new();
+    loop {
+        let Ok(permit) = clients.clone().acquire_owned().await else { return };
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((mut client, _)) => {
+                    connections.spawn_local(async move {
+                        let _permit = permit;
+                        if let Ok(Ok(mut guest)) = timeout(CONNECTING, TcpStream::connect(target)).await {
+                            let _ = copy_bidirectional(&mut client, &mut guest).await;
+                        }
+                    });
+                }
+                Err(_) => tokio::time::sleep(PAUSE).await,
+            },
+            Some(_) = connections.join_next() => {} // not kept when they have ended
+        }
+    }
+}
+
+/// Each client has a socket of its own towards the guest, by whose port the guest's answers find it.
+async fn exchange(socket: Rc<UdpSocket>, target: SocketAddr, clients: Arc<Semaphore>) {
+    let mut known: HashMap<SocketAddr, Rc<UdpSocket>> = HashMap::new();
+    let (gone, mut left) = tokio::sync::mpsc::channel(MAX_CLIENTS);
+    let mut datagram = vec![0; DATAGRAM];
+    loop {
+        tokio::select! {
+            received = socket.recv_from(&mut datagram) => {
+                let Ok((length, client)) = received else { continue };
+                let datagram = &datagram[..length];
+                if let Some(guest) = known.get(&client) {
+                    let _ = guest.send(datagram).await; // datagrams may be lost
+                    continue;
+                }
+                let Ok(permit) = clients.clone().try_acquire_owned() else { continue };
+                let Ok(guest) = towards(target).await.map(Rc::new) else { continue };
+                let _ = guest.send(datagram).await;
+                known.insert(client, guest.clone());
+                let (socket, gone) = (socket.clone(), gone.clone());
+                spawn_local(async move {
+                    let _permit = permit;
+                    answer(&socket, client, &guest).await;
+                    let _ = gone.send(client).await;
+                });
+            }
+            Some(client) = left.recv() => {
+                known.remove(&client);
+            }
+        }
+    }
+}
+
+async fn towards(target: SocketAddr) -> std::io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0)).await?;
+    socket.connect(target).await?;
+    Ok(socket)
+}
+
+/// Sends a client what the guest answers, until it is silent for long.
+async fn answer(socket: &UdpSocket, client: SocketAddr, guest: &UdpSocket) {
+    let mut datagram = vec![0; DATAGRAM];
+    while let Ok(received) = timeout(SILENCE, guest.recv(&mut datagram)).await {
+        match received {
+            Ok(length) => drop(socket.send_to(&datagram[..length], client).await),
+            // The guest had nobody there for the last one.
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
+            Err(_) => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener as StdListener, UdpSocket as StdUdp};
+
+    fn published(text: &str) -> Vec<Published> {
+        crate::publish::parse(text).unwrap()
+    }
+
+    #[test]
+    fn a_port_that_somebody_has_is_named() {
+        let theirs = StdListener::bind("127.0.0.1:0").unwrap();
+        let port = theirs.local_addr().unwrap().port();
+        let error = Listeners::bind(&published(&format!("127.0.0.1:{port}:80"))).unwrap_err().to_string();
+        assert!(error.contains(&format!("{port}/tcp")) && error.contains("127.0.0.1"), "{error}");
+        let error = Listeners::bind(&published(&format!("{port}:80"))).unwrap_err().to_string();
+        assert!(error.contains("addresses"), "{error}");
+        let theirs = StdUdp::bind("127.0.0.1:0").unwrap();
+        let port = theirs.local_addr().unwrap().port();
+        assert!(Listeners::bind(&published(&format!("127.0.0.1:{port}:80/udp"))).is_err());
+    }
+
+    #[test]
+    fn a_free_port_is_found_and_is_taken_then() {
+        let (_listeners, found) = Listeners::bind(&published("127.0.0.1::80")).unwrap();
+        let port = found[0].host.unwrap();
+        assert!(StdListener::bind(("127.0.0.1", port)).is_err());
+    }
+
+    fn run<T>(future: impl Future<Output = T>) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        tokio::task::LocalSet::new().block_on(&runtime, future)
+    }
+
+    #[test]
+    fn what_comes_to_a_port_goes_to_the_guest_and_back() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        run(async {
+            // In place of a guest, another address of this host.
+            let guest: Ipv4Addr = "127.0.0.9".parse().unwrap();
+            let server = TcpListener::bind((guest, 0)).await.unwrap();
+            let echo = UdpSocket::bind((guest, server.local_addr().unwrap().port())).await.unwrap();
+            let port = server.local_addr().unwrap().port();
+            let ports = [published(&format!("[::1]::{port}")), published(&format!("127.0.0.1::{port}/udp"))];
+            let (listeners, found) = Listeners::bind(&ports.concat()).unwrap();
+            let _relay = spawn_local(serve(listeners, guest));
+            let client = spawn_local(TcpStream::connect((Ipv6Addr::LOCALHOST, found[0].host.unwrap())));
+            let (mut accepted, _) = server.accept().await.unwrap();
+            let mut client = client.await.unwrap().unwrap();
+            client.write_all(b"question").await.unwrap();
+            client.shutdown().await.unwrap();
+            let mut text = String::new();
+            accepted.read_to_string(&mut text).await.unwrap();
+            accepted.write_all(b"answer").await.unwrap();
+            drop(accepted);
+            client.read_to_string(&mut text).await.unwrap();
+            assert_eq!(text, "questionanswer");
+
+            for _ in 0..2 {
+                let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+                client.connect(("127.0.0.1", found[1].host.unwrap())).await.unwrap();
+                let mut bytes = [0; 16];
+                for word in ["one", "two"] {
+                    client.send(word.as_bytes()).await.unwrap();
+                    let (length, from) = echo.recv_from(&mut bytes).await.unwrap();
+                    echo.send_to(&bytes[..length], from).await.unwrap();
+                    let length = client.recv(&mut bytes).await.unwrap();
+                    assert_eq!(&bytes[..length], word.as_bytes());
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,124 @@
+//! What this host can do for networks, for whoever has to choose one, and for people.
+
+use std::path::Path;
+
+use rustix::thread::CapabilitySet;
+use serde_json::Value;
+
+use crate::nft;
+use crate::passt::PROGRAM;
+
+/// Something that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// What.
+    pub what: &'static str,
+    /// What is so, or what is in the way.
+    pub found: Result<String, String>,
+    /// What to do about it.
+    pub way_out: Option<String>,
+}
+
+/// Whether VMs can be put on bridges.
+///
+/// # Errors
+/// What is missing.
+pub fn can_bridge() -> Result<(), String> {
+    let capabilities = rustix::thread::capabilities(None).map(|sets| sets.effective);
+    if !capabilities.is_ok_and(|effective| effective.contains(CapabilitySet::NET_ADMIN)) {
+        return Err("it takes root, or CAP_NET_ADMIN".to_owned());
+    }
+    if !Path::new("/dev/net/tun").exists() {
+        return Err("/dev/net/tun is missing".to_owned());
+    }
+    nft::program().map(drop).ok_or_else(|| "nft is not installed".to_owned())
+}
+
+/// Whether VMs can be connected without privileges.
+///
+/// # Errors
+/// What is missing.
+pub fn can_user() -> Result<(), String> {
+    which::which(PROGRAM).map(drop).map_err(|_| format!("{PROGRAM} is not installed"))
+}
+
+/// Looks at all of it.
+#[must_use]
+pub fn survey() -> Vec<Finding> {
+    let install = |package: &str| Some(format!("apt-get install {package}"));
+    let bridge = can_bridge().and_then(|()| {
+        nft::list(&["tables"]).map(drop).map_err(|error| error.to_string())?;
+        Ok("VMs get a bridge, addresses and rules".to_owned())
+    });
+    let way_out = match &bridge {
+        Err(why) if why.starts_with("nft is not") => install("nftables"),
+        Err(why) if why.contains("root") => Some("run as root, or use --network user".to_owned()),
+        Err(why) if why.contains("tun") => Some("modprobe tun".to_owned()),
+        _ => None,
+    };
+    let can_bridge = bridge.is_ok();
+    let mut findings = vec![
+        Finding { what: "network bridge", found: bridge, way_out },
+        Finding {
+            what: "network user",
+            found: can_user().map(|()| "VMs can be connected without privileges, by passt".to_owned()),
+            way_out: can_user().err().and_then(|_| install(PROGRAM)),
+        },
+    ];
+    if can_bridge {
+        findings.push(forwarding());
+    }
+    findings
+}
+
+/// Whether somebody else's rules drop what goes to VMs and from them, as docker's do.
+fn forwarding() -> Finding {
+    let ruleset = nft::list(&["chains"]).unwrap_or_default();
+    match dropping_table(&ruleset) {
+        None => {
+            Finding { what: "network forwarding", found: Ok("nobody drops it".to_owned()), way_out: None }
+        }
+        Some(table) => {
+            let allow =
+                |chain: &str, direction: &str| format!("iptables -I {chain} -{direction} hypeman+ -j ACCEPT");
+            let chain = if has_docker(&ruleset) { "DOCKER-USER" } else { "FORWARD" };
+            Finding {
+                what: "network forwarding",
+                found: Err(format!(
+                    "the chain FORWARD of the table {table} drops what it does not know, and so what VMs on bridges send and get"
+                )),
+                way_out: Some(format!("{} && {}", allow(chain, "i"), allow(chain, "o"))),
+            }
+        }
+    }
+}
+
+/// The table that has a chain which drops what is forwarded, if there is one (libnftables-json(5)).
+fn dropping_table(ruleset: &Value) -> Option<String> {
+    let is_dropping = |chain: &&Value| chain["hook"] == "forward" && chain["policy"] == "drop";
+    let found = chains(ruleset).find(is_dropping)?;
+    Some(format!("{} {}", found["family"].as_str()?, found["table"].as_str()?))
+}
+
+fn has_docker(ruleset: &Value) -> bool {
+    chains(ruleset).any(|chain| chain["name"] == "DOCKER-USER")
+}
+
+fn chains(ruleset: &Value) -> impl Iterator<Item = &Value> {
+    ruleset["nftables"].as_array().into_iter().flatten().filter_map(|object| object.get("chain"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn docker_s_policy_is_recognised() {
+        let chain = |name: &str, policy: &str| json!({"chain": {"family": "ip", "table": "filter", "name": name, "hook": "forward", "policy": policy}});
+        let docker = json!({"nftables": [{"metainfo": {}}, chain("FORWARD", "drop"), {"chain": {"name": "DOCKER-USER"}}]});
+        assert_eq!(dropping_table(&docker).as_deref(), Some("ip filter"));
+        assert!(has_docker(&docker));
+        assert_eq!(dropping_table(&json!({"nftables": [chain("FORWARD", "accept")]})), None);
+    }
+}

@@ -1,0 +1,200 @@
+//! How a VM is connected: what a user asks for, the lease of an address, and what both came to for one start.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+use std::str::FromStr;
+
+use hypeman_guest::config::GuestNetwork;
+use serde::{Deserialize, Serialize};
+
+use crate::format::{Envelope, Versioned};
+
+/// The network of those who name none.
+pub const DEFAULT: &str = "default";
+
+/// The way in which a VM reaches others.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Connection {
+    /// None.
+    #[default]
+    None,
+    /// By a process with the user's own privileges (passt).
+    User,
+    /// By the bridge of a network, by its name.
+    Bridge(String),
+}
+
+impl fmt::Display for Connection {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Connection::None => "none",
+            Connection::User => "user",
+            Connection::Bridge(network) => network,
+        })
+    }
+}
+
+/// A transport whose ports can be published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+        })
+    }
+}
+
+impl FromStr for Protocol {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Protocol, String> {
+        match text {
+            "tcp" => Ok(Protocol::Tcp),
+            "udp" => Ok(Protocol::Udp),
+            _ => Err(format!("{text:?} is no protocol whose ports can be published; there are tcp and udp")),
+        }
+    }
+}
+
+/// A port of a guest's that can be reached on the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Published {
+    /// The host's address; `None` is each that it has, of IPv4 and IPv6.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
+    /// The host's port; `None` is one that is free.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<u16>,
+    /// The guest's.
+    pub guest: u16,
+    /// Of this transport.
+    pub protocol: Protocol,
+}
+
+impl fmt::Display for Published {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address {
+            None => write!(formatter, "0.0.0.0:")?,
+            Some(IpAddr::V4(address)) => write!(formatter, "{address}:")?,
+            Some(IpAddr::V6(address)) => write!(formatter, "[{address}]:")?,
+        }
+        match self.host {
+            Some(host) => write!(formatter, "{host}")?,
+            None => write!(formatter, "?")?,
+        }
+        write!(formatter, "->{}/{}", self.guest, self.protocol)
+    }
+}
+
+/// The most that goes in and out, in bytes a second; what is `None` is not limited.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rates {
+    /// To the guest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inbound: Option<u64>,
+    /// From the guest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outbound: Option<u64>,
+}
+
+/// What a user asks for of a VM's network.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkSettings {
+    /// The way out.
+    pub connection: Connection,
+    /// Ports that can be reached on the host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub published: Vec<Published>,
+    /// Limits.
+    #[serde(default)]
+    pub rates: Rates,
+    /// Who answers questions for names; empty is who answers the host's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns: Vec<IpAddr>,
+}
+
+/// The address of an instance on a network, `lease.json`. It has it as long as there is the instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// The network.
+    pub network: String,
+    /// The address there.
+    pub address: Ipv4Addr,
+    /// Of the guest's interface, as `02:00:00:12:34:56`.
+    pub mac: String,
+    /// Format and release, and what a newer one has added.
+    #[serde(flatten)]
+    pub envelope: Envelope,
+}
+
+impl Versioned for Lease {
+    const FORMAT: u32 = 1;
+
+    fn envelope(&self) -> &Envelope {
+        &self.envelope
+    }
+}
+
+/// What the network of a VM came to for one start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wiring {
+    /// What the guest is told.
+    pub guest: GuestNetwork,
+    /// The VM's end on a bridge; `None` where passt is at it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<BridgePort>,
+    /// Ports that can be reached on the host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub published: Vec<Published>,
+    /// Who answers the questions for names that the host passes on; the guest may be told the host itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns: Vec<IpAddr>,
+}
+
+/// A VM's end on a bridge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BridgePort {
+    /// The network.
+    pub network: String,
+    /// Its bridge.
+    pub bridge: String,
+    /// The TAP that the VMM has.
+    pub tap: String,
+    /// Limits.
+    pub rates: Rates,
+}
+
+/// That an instance has, or is about to have, an end on a bridge and rules of its own, `attached.json`: whoever finds it without a VM
+/// has them to remove.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attached {
+    /// The end.
+    pub port: BridgePort,
+    /// The guest's address.
+    pub address: Ipv4Addr,
+    /// The guest's MAC.
+    pub mac: String,
+    /// What is published, with the ports that were found.
+    pub published: Vec<Published>,
+    /// Format and release, and what a newer one has added.
+    #[serde(flatten)]
+    pub envelope: Envelope,
+}
+
+impl Versioned for Attached {
+    const FORMAT: u32 = 1;
+
+    fn envelope(&self) -> &Envelope {
+        &self.envelope
+    }
+}
