@@ -16,10 +16,13 @@ mod faults;
 mod fork;
 mod health;
 mod images;
+mod leases;
 mod lifecycle;
 mod logs;
 mod many;
+mod network;
 mod pause;
+mod ports;
 mod program;
 mod reboots;
 mod silence;
@@ -81,10 +84,13 @@ fn main() {
         fork::tests,
         health::tests,
         images::tests,
+        leases::tests,
         lifecycle::tests,
         logs::tests,
         many::tests,
+        network::tests,
         pause::tests,
+        ports::tests,
         program::tests,
         reboots::tests,
         silence::tests,

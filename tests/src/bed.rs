@@ -16,6 +16,8 @@ pub struct Bed {
     environment: Vec<(String, OsString)>,
     /// Who runs each command, if it is not us.
     user: Option<u32>,
+    /// Where each command runs, if it is not here.
+    namespace: Option<String>,
 }
 
 /// What a command did.
@@ -46,7 +48,7 @@ impl Bed {
         );
         // The machine that tests run on is left as it is, but for those in a network of their own.
         let environment = vec![("HYPEMAN_NETWORK".to_owned(), "none".into())];
-        Bed { hypeman, data_dir: data_dir.to_owned(), environment, user: None }
+        Bed { hypeman, data_dir: data_dir.to_owned(), environment, user: None, namespace: None }
     }
 
     /// The same for another binary.
@@ -70,13 +72,27 @@ impl Bed {
         self
     }
 
+    /// The same with commands in this network namespace.
+    #[must_use]
+    pub fn in_namespace(mut self, namespace: &str) -> Bed {
+        self.namespace = Some(namespace.to_owned());
+        self
+    }
+
     /// A command of hypeman's, to be run as the test likes.
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.hypeman);
-        command.env("HYPEMAN_DATA_DIR", &self.data_dir).args(arguments).stdin(std::process::Stdio::null());
+        let mut command = match &self.namespace {
+            Some(namespace) => crate::netns::in_namespace(namespace, self.user, &self.hypeman, arguments),
+            None => {
+                let mut command = Command::new(&self.hypeman);
+                command.args(arguments);
+                command
+            }
+        };
+        command.env("HYPEMAN_DATA_DIR", &self.data_dir).stdin(std::process::Stdio::null());
         command.envs(self.environment.iter().cloned());
-        if let Some(user) = self.user {
+        if let (Some(user), None) = (self.user, &self.namespace) {
             command.uid(user).gid(user);
         }
         command

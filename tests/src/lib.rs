@@ -13,6 +13,7 @@ pub mod layout;
 pub mod logrotate;
 pub mod measure;
 pub mod needs;
+pub mod netns;
 pub mod processes;
 pub mod terminal;
 pub mod vm;

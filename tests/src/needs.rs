@@ -20,6 +20,8 @@ pub enum Need {
     },
     /// To be root: to mount a small disk or to build a Debian.
     Root,
+    /// To make network namespaces, with bridges and rules in them.
+    NetworkNamespaces,
     /// A /dev/kvm that opens.
     Kvm,
     /// A KVM on which QEMU brings up VMs.
@@ -54,6 +56,7 @@ impl Need {
             Need::Root => {
                 (!rustix::process::geteuid().is_root()).then(|| "needs root: run `sudo make test`".to_owned())
             }
+            Need::NetworkNamespaces => namespaces().clone(),
             Need::CloudHypervisor => crate::ch::lacking(),
             Need::QemuKvm => {
                 qemu_on_kvm().as_ref().err().map(|error| format!("{error}; run where KVM works"))
@@ -72,6 +75,33 @@ pub fn qemu_on_kvm() -> &'static Result<CpuFeatures, Error> {
     TRIED.get_or_init(|| {
         let qemu = hypeman_vmm::hypervisor(HypervisorKind::Qemu).discover(None, &Findings::none())?;
         hypeman_vmm::qemu::try_features(&qemu)
+    })
+}
+
+/// Why network namespaces cannot be made here, with all that tests want in them; tried once.
+fn namespaces() -> &'static Option<String> {
+    static TRIED: OnceLock<Option<String>> = OnceLock::new();
+    TRIED.get_or_init(|| {
+        let tools = [
+            ("ip", "iproute2"),
+            ("nft", "nftables"),
+            ("dnsmasq", "dnsmasq-base"),
+            ("busybox", "busybox-static"),
+        ];
+        let missing = tools.iter().find_map(|(name, package)| Need::Tool { name, package }.lacking());
+        let refused_why = || {
+            let script =
+                "ip link add bridge0 type bridge && ip tuntap add tap0 mode tap && nft add table inet t";
+            let tried = std::process::Command::new("unshare").args(["--net", "sh", "-ec", script]).output();
+            match tried {
+                Ok(output) if output.status.success() => None,
+                Ok(output) => Some(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+                Err(error) => Some(error.to_string()),
+            }
+        };
+        let refused =
+            |why| format!("no network namespace with bridges, TAPs and nftables: {why}; run as root");
+        missing.or_else(|| refused_why().map(refused))
     })
 }
 

@@ -151,6 +151,17 @@ pub(crate) enum Command {
         #[arg(add = ArgValueCompleter::new(names::instances))]
         name: String,
     },
+    /// Show what instances use of the host: CPU, memory, disks, network; those named, or all that run
+    Stats {
+        /// Once, also to a terminal
+        #[arg(long)]
+        no_stream: bool,
+        #[command(flatten)]
+        format: FormatArgument,
+        /// Names, or beginnings of ids
+        #[arg(value_name = "NAME", add = ArgValueCompleter::new(names::instances))]
+        names: Vec<String>,
+    },
     /// Tell at which ports of the host those of an instance can be reached
     Port {
         #[command(flatten)]

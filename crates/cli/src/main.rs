@@ -17,7 +17,7 @@ mod size;
 mod time;
 mod view;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
@@ -46,6 +46,9 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE, // it stands where the progress stood
         };
+    }
+    if let Some((data_dir, network)) = names() {
+        return answer_names(&data_dir, &network);
     }
     // Answers a shell that asks what may come next, and ends then.
     CompleteEnv::with_factory(Arguments::command).complete();
@@ -92,6 +95,25 @@ fn shim() -> Option<(PathBuf, hypeman_shim::Mode)> {
         _ => return None,
     };
     Some((PathBuf::from(arguments.next()?), mode))
+}
+
+/// What stands after the word for who answers questions for names, which only hypeman itself says.
+fn names() -> Option<(PathBuf, String)> {
+    let mut arguments = std::env::args_os().skip(1);
+    (arguments.next()? == hypeman_network::names::TASK).then_some(())?;
+    Some((PathBuf::from(arguments.next()?), arguments.next()?.into_string().ok()?))
+}
+
+/// Answers them. Whoever has started us reads one line.
+fn answer_names(data_dir: &Path, network: &str) -> ExitCode {
+    let ready = || println!("{}", hypeman_network::names::READY);
+    match hypeman_names::serve(data_dir, network, ready) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("{error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// What stands after the word for a compression, which only hypeman itself says.

@@ -8,6 +8,7 @@ mod attach;
 mod error;
 mod lease;
 mod link;
+pub mod names;
 mod network;
 mod nft;
 mod passt;

@@ -118,6 +118,12 @@ impl Networks {
         Networks { directory: data_dir.join("networks") }
     }
 
+    /// The data directory.
+    #[must_use]
+    pub fn data_dir(&self) -> &Path {
+        self.directory.parent().unwrap_or(&self.directory)
+    }
+
     /// Where what belongs to a network lies.
     #[must_use]
     pub fn directory(&self, name: &str) -> PathBuf {

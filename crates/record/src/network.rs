@@ -186,6 +186,11 @@ pub struct Attached {
     pub mac: String,
     /// What is published, with the ports that were found.
     pub published: Vec<Published>,
+    /// The instance's name, by which others on the network know it.
+    pub name: String,
+    /// Who answers its questions for names that nobody on the network has; empty is who answers the host's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns: Vec<IpAddr>,
     /// Format and release, and what a newer one has added.
     #[serde(flatten)]
     pub envelope: Envelope,

@@ -17,6 +17,9 @@ use crate::journal::Journal;
 /// Where the data directory is, as seen from the instance's.
 const DATA_DIR: &str = "../..";
 
+/// Our own program.
+const OURSELVES: &str = "/proc/self/exe";
+
 /// What a VM has of a network.
 #[derive(Debug, Default)]
 pub(crate) struct Network {
@@ -25,19 +28,28 @@ pub(crate) struct Network {
     pub(crate) published: Vec<Published>,
     /// Taken, and not yet served.
     listeners: Option<Listeners>,
-    /// The end on a bridge. The interface is there as long as someone has it open.
-    tap: Option<OwnedFd>,
+    end: Option<End>,
     _relay: Option<AbortOnDropHandle<()>>,
+}
+
+/// An end on a bridge. It is there as long as someone has it open.
+#[derive(Debug)]
+struct End {
+    /// The interface.
+    tap: OwnedFd,
+    /// By which others know that the network is used.
+    in_use: Option<OwnedFd>,
 }
 
 impl Network {
     /// Takes the ports, and makes the end on a bridge. When it cannot, nothing of it is left.
-    pub(crate) fn connect(launch: &Launch) -> Result<Network> {
+    pub(crate) fn connect(launch: &Launch, journal: &Journal) -> Result<Network> {
         let Some(wiring) = launch.network.clone() else { return Ok(Network::default()) };
         let (listeners, published) = Listeners::bind(&wiring.published).map_err(told)?;
         let mut network = Network { published, ..Network::default() };
         if wiring.port.is_some() {
-            network.tap = Some(attach(&wiring, &network.published)?);
+            let name = &launch.spec.name;
+            network.end = Some(attach(&wiring, &network.published, name, journal)?);
             network.listeners = Some(listeners);
         }
         // passt takes the ports itself; ours have shown that they are free.
@@ -57,25 +69,32 @@ impl Network {
             tap.inspect_err(|error| journal.note(format_args!("the end of the network is lost: {error}")))
                 .ok()
         });
+        // What tells that the network is used the VMM holds.
+        let end = tap.map(|tap| End { tap, in_use: None });
         let listeners = wiring.port.is_some().then(|| Listeners::bind(published)).and_then(|bound| {
             bound
                 .inspect_err(|error| journal.note(format_args!("a published port is not served: {error}")))
                 .ok()
         });
         let listeners = listeners.map(|(listeners, _)| listeners);
-        Network { wiring: Some(wiring), published: published.to_vec(), listeners, tap, _relay: None }
+        Network { wiring: Some(wiring), published: published.to_vec(), listeners, end, _relay: None }
     }
 
     /// The TAP, to be kept for the next shim.
     pub(crate) fn tap(&self) -> Option<BorrowedFd<'_>> {
-        self.tap.as_ref().map(AsFd::as_fd)
+        self.end.as_ref().map(|end| end.tap.as_fd())
+    }
+
+    /// What a VMM is to hold that uses the network.
+    pub(crate) fn in_use(&self) -> std::io::Result<Option<OwnedFd>> {
+        self.end.as_ref().and_then(|end| end.in_use.as_ref()).map(OwnedFd::try_clone).transpose()
     }
 
     /// The other end of the VM's interface, for a VMM that is about to be started; without a bridge it is a passt of its own, whose words go to
     /// `output`. Needs a tokio `LocalSet`.
     pub(crate) fn for_vmm(&self, output: &OwnedFd) -> Result<(Option<OwnedFd>, Option<Passt>)> {
-        if let Some(tap) = &self.tap {
-            return Ok((Some(tap.try_clone().start("hand over the network")?), None));
+        if let Some(end) = &self.end {
+            return Ok((Some(end.tap.try_clone().start("hand over the network")?), None));
         }
         if self.wiring.is_none() {
             return Ok((None, None));
@@ -100,7 +119,7 @@ impl Network {
     }
 }
 
-fn attach(wiring: &Wiring, published: &[Published]) -> Result<OwnedFd> {
+fn attach(wiring: &Wiring, published: &[Published], name: &str, journal: &Journal) -> Result<End> {
     let Some(port) = wiring.port.clone() else { return Err("there is none").start("find the network") };
     let networks = Networks::new(Path::new(DATA_DIR));
     let network = networks.get(&port.network).map_err(told)?;
@@ -109,16 +128,24 @@ fn attach(wiring: &Wiring, published: &[Published]) -> Result<OwnedFd> {
         address: wiring.guest.address,
         mac: wiring.guest.mac.clone(),
         published: published.to_vec(),
+        name: name.to_owned(),
+        dns: wiring.dns.clone(),
         envelope: Envelope::of::<Attached>(),
     };
     // First, so that whoever comes after a shim that was killed knows what there may be to remove.
     format::write_unsynced(Path::new(names::ATTACHED), &attached).start("record the network")?;
     let on_it = |attached: &Attached| attached.port.network == network.name;
     let all = || hypeman_network::attached_in(Path::new("..")).into_iter().filter(on_it).collect();
-    hypeman_network::attach(&networks, &network, &attached, all).map_err(|error| {
+    let tap = hypeman_network::attach(&networks, &network, &attached, all).map_err(|error| {
         detach();
         told(error)
-    })
+    })?;
+    let names = hypeman_network::names::ensure(&networks, &network, Path::new(OURSELVES));
+    let in_use = names.unwrap_or_else(|error| {
+        journal.note(error);
+        None
+    });
+    Ok(End { tap, in_use })
 }
 
 /// Removes what is recorded of an end on a network, whatever of it there is.

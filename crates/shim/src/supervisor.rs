@@ -69,7 +69,7 @@ pub(crate) fn supervise(Identity { listener, alive }: Identity, mode: Mode) -> R
     let auto_remove = launch.auto_remove;
     // Netlink's conversations are had before ours begin.
     let network = match mode {
-        Mode::Start | Mode::Restore => Network::connect(&launch),
+        Mode::Start | Mode::Restore => Network::connect(&launch, &journal),
         Mode::Adopt | Mode::Upgrade => Ok(Network::default()),
     };
     let runtime =

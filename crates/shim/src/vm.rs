@@ -94,6 +94,7 @@ impl Vmm {
         let mut start =
             hypervisor.command(&program, Path::new("."), &launch.spec, origin).start("prepare the VMM")?;
         start.network = end.as_ref().map(OwnedFd::try_clone).transpose().start("hand over the network")?;
+        start.kept = network.in_use().start("hand over the network")?;
         start.confinement = confine::prepare(launch, &program, &start)?;
         let walls = start.confinement.as_ref().map(Walls::of).unwrap_or_default();
         let (process, held) = spawn(start, &program, vmm_end, held).inspect_err(|_| walls.remove())?;

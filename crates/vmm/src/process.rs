@@ -31,6 +31,9 @@ const HELD_FD: i32 = 17;
 /// Where the VMM finds the other end of its interface.
 pub const NETWORK_FD: i32 = 24;
 
+/// Where it has what it only keeps open.
+const KEPT_FD: i32 = 25;
+
 /// A VMM to be started.
 #[derive(Debug)]
 pub struct Start {
@@ -42,6 +45,8 @@ pub struct Start {
     pub given: Vec<Given>,
     /// The other end of its VM's interface.
     pub network: Option<OwnedFd>,
+    /// What is to stay open as long as it lives.
+    pub kept: Option<OwnedFd>,
     /// What keeps it from everything else.
     pub confinement: Option<Confinement>,
 }
@@ -50,7 +55,7 @@ impl Start {
     /// One without confinement.
     #[must_use]
     pub fn new(command: Command, descriptors: Vec<FdMapping>, given: Vec<Given>) -> Start {
-        Start { command, descriptors, given, network: None, confinement: None }
+        Start { command, descriptors, given, network: None, kept: None, confinement: None }
     }
 }
 
@@ -85,8 +90,9 @@ impl VmmProcess {
         pid_file: &Path,
         held: [BorrowedFd<'_>; N],
     ) -> Result<(VmmProcess, [i32; N])> {
-        let Start { mut command, mut descriptors, given, network, confinement } = start;
+        let Start { mut command, mut descriptors, given, network, kept, confinement } = start;
         descriptors.extend(network.map(|parent_fd| FdMapping { parent_fd, child_fd: NETWORK_FD }));
+        descriptors.extend(kept.map(|parent_fd| FdMapping { parent_fd, child_fd: KEPT_FD }));
         let (mut child, numbered) =
             confinement.map(|confinement| (confinement.child, confinement.descriptors)).unzip();
         // What the confinement has for a number takes the place of the file.

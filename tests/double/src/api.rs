@@ -13,6 +13,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 
+use crate::receiver::{Received, Receiver};
 use crate::vm::Vmm;
 
 /// Answers until the process ends.
@@ -26,9 +27,11 @@ pub(crate) fn serve(listener: UnixListener, vmm: Vmm) -> Result<()> {
             let vmm = vmm.clone();
             tokio::task::spawn_local(async move {
                 let last = Cell::new(false);
+                let received = Received::default();
+                let stream = Receiver { stream, received: received.clone() };
                 let service = service_fn(async |request: Request<Incoming>| {
                     last.set(request.uri().path().ends_with("/vmm.shutdown"));
-                    answer(&vmm, request).await
+                    answer(&vmm, request, &received).await
                 });
                 let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
                 if last.get() {
@@ -39,10 +42,14 @@ pub(crate) fn serve(listener: UnixListener, vmm: Vmm) -> Result<()> {
     })
 }
 
-async fn answer(vmm: &Vmm, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(
+    vmm: &Vmm,
+    request: Request<Incoming>,
+    received: &Received,
+) -> Result<Response<Full<Bytes>>, Infallible> {
     let name = request.uri().path().strip_prefix("/api/v1/").unwrap_or_default().to_owned();
     let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-    let (status, body) = match vmm.answer(&name, &body) {
+    let (status, body) = match vmm.answer(&name, &body, received.take()) {
         Ok(Some(value)) => (StatusCode::OK, value.to_string()),
         Ok(None) => (StatusCode::NO_CONTENT, String::new()),
         Err(causes) => (StatusCode::INTERNAL_SERVER_ERROR, serde_json::json!(causes).to_string()),

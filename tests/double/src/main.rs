@@ -8,6 +8,8 @@
 mod api;
 mod events;
 mod guest;
+mod net;
+mod receiver;
 mod ring;
 mod serial;
 mod vm;

@@ -1,5 +1,6 @@
 //! The VMM and its one VM (`vmm/src/lib.rs`).
 
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use testguest::{Finish, Options};
 
 use crate::events::Events;
 use crate::guest::{self, Gate};
+use crate::net::Nets;
 use crate::serial::{Line, Unserved};
 use crate::vsock::Vsock;
 
@@ -32,6 +34,7 @@ struct Vm {
     config: Value,
     state: State,
     vsock: Option<Vsock>,
+    nets: Nets,
 }
 
 enum State {
@@ -46,7 +49,7 @@ impl Vmm {
     }
 
     /// Answers one request.
-    pub(crate) fn answer(&self, request: &str, body: &[u8]) -> Answer {
+    pub(crate) fn answer(&self, request: &str, body: &[u8], descriptors: Vec<OwnedFd>) -> Answer {
         let body = || {
             serde_json::from_slice::<Value>(body)
                 .map_err(|error| vec!["Failed to deserialize JSON".to_owned(), error.to_string()])
@@ -60,13 +63,14 @@ impl Vmm {
                 Ok(None)
             }
             "vm.create" => self.create(body()?),
+            "vm.add-net" => self.add_net(body()?, descriptors),
             "vm.boot" => self.boot(),
             "vm.info" => self.info(),
             "vm.pause" => self.pause(true),
             "vm.resume" => self.pause(false),
             "vm.power-button" => Ok(None), // the test guest has no handler for it
             "vm.snapshot" => self.snapshot(&body()?),
-            "vm.restore" => self.restore(&body()?),
+            "vm.restore" => self.restore(&body()?, descriptors),
             _ => Err(vec!["Not Found".to_owned()]),
         }
     }
@@ -81,8 +85,16 @@ impl Vmm {
             [vec!["Error from API".to_owned(), "The VM could not be created".to_owned()], causes].concat()
         })?;
         let vsock = Vsock::make(&config)?;
-        *vm = Some(Vm { config, state: State::Created(line), vsock });
+        *vm = Some(Vm { config, state: State::Created(line), vsock, nets: Nets::none() });
         Ok(None)
+    }
+
+    fn add_net(&self, net: Value, descriptors: Vec<OwnedFd>) -> Answer {
+        let mut vm = self.vm.lock().expect("no panic");
+        let Some(Vm { config, nets, .. }) = &mut *vm else {
+            return Err(failure("The VM could not add a network device", "VM is not created"));
+        };
+        nets.add(config, net, descriptors)
     }
 
     fn boot(&self) -> Answer {
@@ -90,16 +102,16 @@ impl Vmm {
         let Some(vm) = current.take() else {
             return Err(failure("The VM could not boot", "VM is not created"));
         };
-        let Vm { config, state, vsock } = vm;
+        let Vm { config, state, vsock, nets } = vm;
         let State::Created(line) = state else {
-            *current = Some(Vm { config, state, vsock });
+            *current = Some(Vm { config, state, vsock, nets });
             return Err(failure("The VM could not boot", "VM is already running"));
         };
         self.events.tell("vm", "booting");
         load(&config).map_err(|cause| failure("The VM could not boot", &cause))?;
         let gate = Gate::default();
         let line = self.start(&config, line, &gate)?;
-        *current = Some(Vm { config, state: State::Running(line, gate), vsock });
+        *current = Some(Vm { config, state: State::Running(line, gate), vsock, nets });
         self.events.tell("vm", "booted");
         Ok(None)
     }
@@ -134,7 +146,8 @@ impl Vmm {
         let again = Unserved::make(&vm.config["serial"], self.release)
             .and_then(|line| self.start(&vm.config, line, &gate));
         if let Ok(line) = again {
-            *current = Some(Vm { config: vm.config, state: State::Running(line, gate), vsock: vm.vsock });
+            let state = State::Running(line, gate);
+            *current = Some(Vm { config: vm.config, state, vsock: vm.vsock, nets: vm.nets });
             self.events.tell("vm", "rebooted");
         }
     }
@@ -191,7 +204,7 @@ impl Vmm {
     }
 
     /// A restored VM is paused, on a serial line that was made as its `config.json` says.
-    fn restore(&self, body: &Value) -> Answer {
+    fn restore(&self, body: &Value, descriptors: Vec<OwnedFd>) -> Answer {
         let failed = |cause: String| failure("The VM could not be restored", &cause);
         let directory = directory(&body["source_url"])?;
         let read = |file: &str| {
@@ -206,9 +219,10 @@ impl Vmm {
         }
         let line = Unserved::make(&config["serial"], self.release)?;
         let vsock = Vsock::make(&config)?;
+        let nets = Nets::restored(&config, body, descriptors)?;
         let gate = Gate::restored(position);
         let line = self.start(&config, line, &gate)?;
-        *current = Some(Vm { config, state: State::Paused(line, gate), vsock });
+        *current = Some(Vm { config, state: State::Paused(line, gate), vsock, nets });
         Ok(None)
     }
 
@@ -230,7 +244,7 @@ impl Vmm {
     }
 }
 
-fn failure(what: &str, cause: &str) -> Vec<String> {
+pub(crate) fn failure(what: &str, cause: &str) -> Vec<String> {
     ["Error from API", what, cause].map(str::to_owned).to_vec()
 }
 

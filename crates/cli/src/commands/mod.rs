@@ -20,6 +20,7 @@ mod ps;
 mod run;
 mod snapshot;
 mod stat;
+mod stats;
 mod top;
 
 use std::process::ExitCode;
@@ -66,6 +67,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Attach(arguments) => return attach::attach(&context, &arguments),
         Command::Adopt(arguments) => return adopt::command(&context, &arguments),
         Command::UpgradeShims { names } => return adopt::upgrade(&context, &names),
+        Command::Stats { no_stream, format, names } => {
+            stats::stats(&context, &names, no_stream, format.format)?;
+        }
         Command::Port { format, name, port } => {
             return port::port(&context, &name, port.as_deref(), format.format);
         }

@@ -6,12 +6,12 @@ use std::process::ExitCode;
 use anyhow::Result;
 use hypeman_instance::network::{lease, sweep};
 use hypeman_network::{Error, Network, Networks, Options};
-use hypeman_record::network::Connection;
+use hypeman_record::network::{Attached, Connection};
 use serde::Serialize;
 
 use super::each;
 use crate::args::NetworkCommand;
-use crate::context::Context;
+use crate::context::{Context, hypeman};
 use crate::output;
 
 /// What is known of a network.
@@ -106,11 +106,15 @@ fn repair(context: &Context, networks: &Networks, names: Vec<String>) -> Result<
     };
     let instances = context.data_dir.join("instances");
     Ok(each(&names, |name| {
-        let on_it = || {
+        let on_it = || -> Vec<Attached> {
             let all = hypeman_network::attached_in(&instances);
             all.into_iter().filter(|attached| attached.port.network == *name).collect()
         };
-        hypeman_network::repair(networks, &networks.get(name)?, on_it)?;
+        let network = networks.get(name)?;
+        hypeman_network::repair(networks, &network, on_it)?;
+        if network.serves_names && !on_it().is_empty() {
+            hypeman_network::names::start(networks, &network, &hypeman()?)?;
+        }
         output::line(name)
     }))
 }

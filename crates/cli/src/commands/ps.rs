@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use hypeman_agent::protocol::HealthStatus;
+use hypeman_instance::network::sweep;
 use hypeman_instance::observe::{Observation, observe_all};
 use hypeman_instance::store::Instance;
 use hypeman_record::state::State;
@@ -31,6 +32,7 @@ struct Row {
 
 /// Lists the instances; fails when there is one of which nothing can be told.
 pub(crate) fn ps(context: &Context, all: bool, quiet: bool, format: Format) -> Result<ExitCode> {
+    sweep(&context.instances);
     let (instances, damaged) = context.instances.list()?;
     let mut code = if damaged.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     for error in damaged {

@@ -1,0 +1,95 @@
+//! Answers the questions of a network's guests for names: each other's, from the records of those that are there, and all others from the
+//! host's servers.
+//!
+//! A process of its own for each network, so that guests that ask too much cost nobody's console. It begins with the first VM of a network and ends
+//! with the last ([`hypeman_network::names`]).
+
+mod answer;
+mod table;
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use hickory_server::Server;
+use hypeman_files::{AtPath, Lock};
+use hypeman_network::{Networks, names};
+use rustix::thread::{CapabilitySet, CapabilitySets};
+use tokio::net::{TcpListener, UdpSocket};
+
+use answer::Answerer;
+use table::Table;
+
+/// Where questions are asked.
+const PORT: u16 = 53;
+
+/// How long a guest may keep a connection on which it asks nothing.
+const IDLE: Duration = Duration::from_secs(5);
+
+/// Answers of a connection that wait to be sent.
+const WAITING: usize = 32;
+
+/// What can go wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The network.
+    #[error(transparent)]
+    Network(#[from] hypeman_network::Error),
+    /// A file.
+    #[error(transparent)]
+    Files(#[from] hypeman_files::Error),
+    /// The port is somebody else's, most often.
+    #[error("port {PORT} of {address}: {source}")]
+    Port {
+        /// The host's address on the network.
+        address: IpAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Asking.
+    #[error("no questions can be asked: {0}")]
+    Resolver(String),
+}
+
+/// Answers the guests of a network until there is none any more; at once, if somebody else does. `ready` is called when questions can be asked.
+///
+/// # Errors
+/// When it cannot listen.
+pub fn serve(data_dir: &Path, network: &str, ready: impl FnOnce()) -> Result<(), Error> {
+    let networks = Networks::new(data_dir);
+    let record = networks.get(network)?;
+    let Some(_only) = Lock::try_acquire(&names::lock(&networks, network))? else {
+        ready();
+        return Ok(());
+    };
+    let _ = rustix::process::setsid(); // fails for the leader of a session, which is as good
+    let address = IpAddr::V4(record.gateway());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().at(data_dir)?;
+    let table = Table::new(&data_dir.join("instances"), network);
+    runtime.block_on(async {
+        let failed = |source| Error::Port { address, source };
+        let udp = UdpSocket::bind((address, PORT)).await.map_err(failed)?;
+        let tcp = TcpListener::bind((address, PORT)).await.map_err(failed)?;
+        let mut server = Server::new(Answerer::new(table)?);
+        server.register_socket(udp);
+        server.register_listener(tcp, IDLE, WAITING);
+        give_up_privileges();
+        ready();
+        let in_use = names::in_use(&networks, network);
+        std::thread::spawn(move || {
+            // When nobody holds it any more, the last VM has gone. Who comes now waits for us to be gone too.
+            let _ = hypeman_network::names::wait_until_unused(&in_use);
+            std::process::exit(0);
+        });
+        let _ = server.block_until_done().await;
+        Ok(())
+    })
+}
+
+/// From here on it only reads its owner's files, and speaks.
+fn give_up_privileges() {
+    let none = CapabilitySet::empty();
+    let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
+    let _ = rustix::thread::set_capabilities(None, sets);
+    let _ = rustix::thread::set_no_new_privs(true);
+}
