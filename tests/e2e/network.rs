@@ -1,7 +1,7 @@
 //! VMs on bridges reach out, and reach nothing that they are not to. Each test has a host of its own, in network namespaces.
 
-use hypeman_tests::fixtures::{busybox, directory};
-use hypeman_tests::needs::{BUSYBOX, Need, QEMU};
+use hypeman_tests::fixtures::{busybox, debian, directory};
+use hypeman_tests::needs::{BUSYBOX, MMDEBSTRAP, Need, QEMU};
 use hypeman_tests::netns::{FILES, HOST, Host, OUTSIDE, probe, serve};
 use hypeman_tests::vm::Instance;
 use hypeman_tests::wait::until;
@@ -14,7 +14,10 @@ promises! {
         on_the_default_network_nobody_sees_anybody_else,
         spoofed_addresses_are_dropped,
         the_hosts_ports_are_closed_to_guests_but_those_allowed,
-        flushed_rules_are_put_back;
+        flushed_rules_are_put_back,
+        what_vms_use_is_shown,
+        a_firewall_that_drops_what_vms_send_is_told;
+    [Need::NetworkNamespaces, QEMU, MMDEBSTRAP, Need::Root] a_system_has_the_address_from_the_start;
 }
 
 /// A VM that does nothing, with the probe at /probe.
@@ -32,9 +35,7 @@ pub(crate) fn guest(vm: &Instance, command: &str) -> String {
 
 /// The address of a VM.
 pub(crate) fn address(vm: &Instance) -> String {
-    let text = std::fs::read(vm.directory().join("lease.json")).expect("a lease");
-    let lease: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
-    lease["address"].as_str().expect("an address").to_owned()
+    vm.bed.inspect(&vm.name)["lease"]["address"].as_str().expect("an address").to_owned()
 }
 
 fn a_guest_downloads_from_a_server_behind_nat_by_name() {
@@ -170,4 +171,74 @@ fn flushed_rules_are_put_back() {
     bed.ok(&["network", "rm", "default"]);
     assert!(!host.interfaces().iter().any(|name| name.starts_with("hyp")), "{:?}", host.interfaces());
     assert!(!host.rules().contains("hypeman"), "{}", host.rules());
+}
+
+fn what_vms_use_is_shown() {
+    let host = Host::new();
+    let bed = host.bed();
+    let vm = idle(&host, "user", &[]);
+    let at = format!("{OUTSIDE}:4000");
+    guest(
+        &vm,
+        &format!(
+            "head -c 4000 /dev/zero | tr '\\0' x > /word; for i in 1 2 3 4 5; do /probe send {at} $(head -c 1000 /word); done"
+        ),
+    );
+    let shown = bed.ok(&["stats", "--no-stream", "--format", "json"]);
+    let row: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
+    let number = |field: &str| row[field].as_f64().unwrap_or_else(|| panic!("{field}: {shown}"));
+    assert_eq!((row["instance_name"].as_str(), number("allocated_vcpus")), (Some("user"), 1.0));
+    assert!(number("network_tx_bytes") >= 5000.0, "{shown}");
+    let sent = number("network_tx_bytes");
+    assert!(number("network_rx_bytes") < sent, "{shown}");
+    for field in ["cpu_seconds", "memory_rss_bytes", "disk_used_bytes"] {
+        assert!(number(field) > 0.0, "{field}: {shown}");
+    }
+    let table = bed.ok(&["stats", "user"]);
+    assert!(table.lines().count() == 2 && table.contains("NET I/O"), "{table}");
+    assert!(bed.ok(&["ps"]).contains("PORTS"));
+    bed.fails(&["stats", "nobody"], &["nobody"]);
+    bed.ok(&["stop", "-t", "0", "user"]);
+    bed.fails(&["stats", "user"], &["user", "Stopped"]);
+}
+
+fn a_firewall_that_drops_what_vms_send_is_told() {
+    let host = Host::new();
+    let told = || host.bed().run(&["doctor"]).stdout;
+    assert!(told().contains("nobody drops it"), "{}", told());
+    // As docker has it.
+    let rules = "table ip filter {\n chain FORWARD {\n type filter hook forward priority 0; policy drop;\n }\n chain DOCKER-USER {\n }\n}\n";
+    let path = host.directory().join("docker.nft");
+    std::fs::write(&path, rules).expect("rules");
+    assert_eq!(host.run("nft", &["-f", path.to_str().expect("UTF-8")]).code, 0);
+    let told = told();
+    assert!(
+        told.contains("FORWARD") && told.contains("iptables -I DOCKER-USER -i hypeman+ -j ACCEPT"),
+        "{told}"
+    );
+}
+
+fn a_system_has_the_address_from_the_start() {
+    let host = Host::new();
+    let vm = Instance::run(host.bed(), "system", &["--memory", "1g", debian()]);
+    vm.bed.ok(&["cp", &probe(), "system:/probe"]);
+    let (_server, _) = serve(host.command_outside(&probe(), &["echo", "tcp", &format!("{OUTSIDE}:7")]));
+    assert_eq!(guest(&vm, &format!("/probe ask tcp {OUTSIDE}:7 x")), "x");
+    let told = guest(&vm, "cat /etc/resolv.conf /etc/hosts /run/systemd/network/00-hypeman.network");
+    let address = address(&vm);
+    for word in
+        [format!("nameserver {OUTSIDE}"), format!("{address}\tsystem"), format!("Address={address}/16")]
+    {
+        assert!(told.contains(&word), "{word} is not in {told}");
+    }
+    // An image that has systemd-networkd ask for an address everywhere.
+    let unit = "[Match]\nName=*\n[Network]\nDHCP=yes\n";
+    guest(&vm, &format!("printf '{unit}' > /etc/systemd/network/10-all.network"));
+    let start = || vm.bed.run(&["exec", "system", "systemctl", "start", "systemd-networkd"]).code == 0;
+    until("systemd starts networkd", start);
+    until("networkd is content", || {
+        guest(&vm, "networkctl status --all 2>&1 || true").contains("00-hypeman.network")
+    });
+    assert_eq!(guest(&vm, &format!("/probe ask tcp {OUTSIDE}:7 x")), "x");
+    assert!(guest(&vm, "networkctl status --all").contains(&address));
 }

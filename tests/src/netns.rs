@@ -192,7 +192,6 @@ pub fn probe() -> String {
 ///
 /// # Panics
 /// When it does not.
-#[must_use]
 pub fn serve(mut command: Command) -> (KilledOnDrop, impl Iterator<Item = String>) {
     let mut child = command.stdout(Stdio::piped()).spawn().expect("a server");
     let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines().map_while(Result::ok);

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use hypeman_confine::Measure;
+use hypeman_network::Finding;
 use hypeman_record::state::State;
 use hypeman_vmm::findings::Findings;
 use hypeman_vmm::kvm::{KvmState, probe_kvm};
@@ -45,6 +46,7 @@ pub(crate) fn doctor(context: &Context, cloud_hypervisor: Option<&Path>, format:
     checks.push(host_kernel());
     checks.extend(confinement());
     checks.extend(confined(context));
+    checks.extend(networks());
     checks.push(data_dir(&context.data_dir));
     checks.push(init());
     checks.push(guest_kernel(context));
@@ -170,6 +172,17 @@ fn confinement() -> impl Iterator<Item = Check> {
             None => check(&name, Verdict::Ok, confined_to.unwrap_or_default()),
             Some(why) => check(&name, Verdict::Missing, why).optional(),
         }
+    })
+}
+
+/// How VMs can be connected. They can do without.
+fn networks() -> impl Iterator<Item = Check> {
+    hypeman_network::survey().into_iter().map(|Finding { what, found, way_out }| {
+        let found = match found {
+            Ok(found) => check(what, Verdict::Ok, found),
+            Err(why) => check(what, Verdict::Missing, why),
+        };
+        Check { advice: way_out, ..found }.optional()
     })
 }
 

@@ -7,6 +7,7 @@ use hypeman_agent::protocol::Health;
 use hypeman_instance::store::Instance;
 use hypeman_record::end::End;
 use hypeman_record::names;
+use hypeman_record::network::Lease;
 use hypeman_record::record::Record;
 use hypeman_record::run::Run;
 use hypeman_record::state::State;
@@ -32,6 +33,8 @@ struct Document {
     supervised: bool,
     /// The release of that shim, if it tells.
     shim_release: Option<String>,
+    /// Its address, if it is on a network.
+    lease: Option<Lease>,
     /// The last run: pids, VMM, accelerator in use, times.
     run: Option<Run>,
     /// How the last run ended, also when no shim was left to record it.
@@ -65,6 +68,7 @@ fn document(instance: Instance) -> Result<Document> {
         health: seen.health,
         supervised: seen.supervised,
         shim_release: seen.shim_release,
+        lease: hypeman_instance::network::lease(&directory)?,
         run: seen.run,
         end: seen.end,
         snapshot: Summary::of(&directory),

@@ -7,6 +7,7 @@ use hypeman_agent::protocol::HealthStatus;
 use hypeman_instance::network::sweep;
 use hypeman_instance::observe::{Observation, observe_all};
 use hypeman_instance::store::Instance;
+use hypeman_record::network::Published;
 use hypeman_record::state::State;
 use serde::Serialize;
 
@@ -27,6 +28,8 @@ struct Row {
     status: String,
     state_reason: Option<String>,
     health: Option<HealthStatus>,
+    network: String,
+    ports: Vec<Published>,
     exit_code: Option<i32>,
 }
 
@@ -53,7 +56,7 @@ pub(crate) fn ps(context: &Context, all: bool, quiet: bool, format: Format) -> R
         output::lines(rows.iter().map(|row| &row.id))?;
         return Ok(code);
     }
-    let header = ["ID", "NAME", "IMAGE", "COMMAND", "CREATED", "STATUS"];
+    let header = ["ID", "NAME", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS"];
     output::list(format, &header, &rows, |row| {
         vec![
             row.id.chars().take(12).collect(),
@@ -62,6 +65,7 @@ pub(crate) fn ps(context: &Context, all: bool, quiet: bool, format: Format) -> R
             output::short(row.command.as_deref().unwrap_or("-"), 30),
             format!("{} ago", output::ago(row.created)),
             row.status.clone(),
+            row.ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
         ]
     })?;
     Ok(code)
@@ -85,6 +89,7 @@ fn row(instance: &Instance, seen: Observation) -> Row {
         }
         _ => seen.state.to_string(),
     };
+    let published = run.filter(|_| seen.state.is_active()).map(|run| run.published.clone());
     let status = match &seen.reason {
         Some(reason) => format!("{status}: {reason}"),
         None => status,
@@ -100,6 +105,8 @@ fn row(instance: &Instance, seen: Observation) -> Row {
         status,
         state_reason: seen.reason,
         health: seen.health.map(|health| health.status),
+        network: record.settings.network.connection.to_string(),
+        ports: published.unwrap_or_default(),
         exit_code: seen.end.map(|end| end.exit_code),
     }
 }

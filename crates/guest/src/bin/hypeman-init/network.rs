@@ -14,6 +14,7 @@ use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 /// Where systemd looks for what it is to know until the next boot: of interfaces (systemd.network(5)), before all that the image has, and of names
 /// (resolved.conf(5)).
 const NETWORKD: &str = "/run/systemd/network/00-hypeman.network";
+const UDEV: &str = "/run/systemd/network/00-hypeman.link";
 const RESOLVED: &str = "/run/systemd/resolved.conf.d/hypeman.conf";
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -32,6 +33,8 @@ pub(crate) fn bring_up(network: &GuestNetwork, mode: Mode) {
     }
     if mode == Mode::Systemd {
         write(NETWORKD, &networkd(network));
+        // One that is up udev cannot rename (systemd.link(5)), but says that it is about to, and networkd waits for it.
+        write(UDEV, &format!("[Match]\nMACAddress={}\n\n[Link]\nNamePolicy=\n", network.mac));
         let servers: Vec<String> = network.dns.iter().map(ToString::to_string).collect();
         write(RESOLVED, &format!("[Resolve]\nDNS={}\n", servers.join(" ")));
     }
@@ -117,12 +120,15 @@ fn resolv_conf(network: &GuestNetwork) -> String {
     network.dns.iter().map(|server| format!("nameserver {server}\n")).collect()
 }
 
-/// Changes who answers, in a guest that runs: where we have said so before.
-pub(crate) fn change_name_servers(network: &GuestNetwork) {
+/// Tells others of another network in a guest that runs: where we have told of the last.
+pub(crate) fn tell_again(network: &GuestNetwork) {
     let ours = std::fs::read_to_string(RESOLV_CONF)
         .is_ok_and(|text| text.lines().all(|line| line.starts_with("nameserver ")));
     if ours {
         write(RESOLV_CONF, &resolv_conf(network));
+    }
+    if Path::new(NETWORKD).exists() {
+        write(NETWORKD, &networkd(network));
     }
 }
 

@@ -112,7 +112,7 @@ pub(crate) async fn wake(slept: &Slept) -> std::io::Result<()> {
     }
     if let Some(now) = &slept.network {
         network::configure(now).await.map_err(std::io::Error::other)?;
-        network::change_name_servers(now);
+        network::tell_again(now);
     }
     Ok(())
 }
