@@ -4,10 +4,13 @@ use std::path::Path;
 
 use hypeman_tests::bed::Bed;
 use hypeman_tests::fixtures::{self, busybox, directory};
+use hypeman_tests::guest::Guest;
 use hypeman_tests::needs::{BUSYBOX, Need, QEMU};
 use hypeman_tests::netns::{HOST, Host, probe, serve};
 use hypeman_tests::vm::Instance;
 use hypeman_tests::wait::{eventually, until};
+
+use testguest::Finish;
 
 use crate::network::idle;
 use crate::promises;
@@ -22,6 +25,7 @@ promises! {
         a_port_that_is_taken_is_told_before_the_vm_starts,
         what_an_image_exposes_is_published_on_free_ports,
         ports_outlive_the_shim;
+    [Need::NetworkNamespaces, QEMU, PASST] a_guest_that_reboots_keeps_its_network;
     [Need::NetworkNamespaces, QEMU, BUSYBOX, PASST, Need::Root]
         user_mode_does_the_same_without_privileges;
 }
@@ -171,9 +175,26 @@ fn ports_outlive_the_shim() {
     vm.bed.ok(&["adopt", "kept"]);
     assert_eq!(eventually("the page", || page(&host, false, inside)), "kept");
     assert_eq!(vm.bed.ok(&["port", "kept"]), "80/tcp -> 0.0.0.0:8080");
+    vm.bed.ok(&["upgrade-shims", "kept"]);
+    assert_eq!(eventually("the page", || page(&host, false, inside)), "kept");
     vm.bed.ok(&["stop", "-t", "0", "kept"]);
     assert!(page(&host, true, &outside).is_none() && page(&host, false, inside).is_none());
     assert!(!host.rules().contains("8080"), "{}", host.rules());
+}
+
+fn a_guest_that_reboots_keeps_its_network() {
+    let host = Host::new();
+    for (network, port) in [("default", "9000:80"), ("user", "9001:80")] {
+        let guest = Guest::new(host.bed(), network).lines(1000).finish(Finish::Reset);
+        let vm = guest.with(&["--on-reboot", "restart", "--network", network, "-p", port]).run();
+        until("it reboots", || {
+            vm.bed.inspect(network)["run"]["reboots"].as_u64().is_some_and(|count| count >= 3)
+        });
+        assert!(vm.state() == "Running" || vm.state() == "Initializing", "{}", vm.state());
+        assert_eq!(vm.bed.ok(&["port", network]), format!("80/tcp -> 0.0.0.0:{}", &port[..4]));
+        let log = std::fs::read_to_string(vm.directory().join("logs/hypeman.log")).expect("the log");
+        assert!(!log.contains("no network any more") && !log.contains("cannot be had"), "{log}");
+    }
 }
 
 fn user_mode_does_the_same_without_privileges() {

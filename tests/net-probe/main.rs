@@ -4,13 +4,16 @@
 //! - `ask tcp|udp ADDRESS:PORT WORD`: sends a word, prints the answer
 //! - `get ADDRESS:PORT PATH`: prints a page, by HTTP
 //! - `hold ADDRESS:PORT`: keeps one connection, over which numbers go back and forth, and prints each that has come back
+//! - `sink ADDRESS:PORT`: takes all that comes over each connection, and says so
+//! - `pour ADDRESS:PORT BYTES`: sends so many there, and prints the seconds until all were taken
+//! - `bounce ADDRESS:PORT COUNT`: sends a byte to and fro, and prints the seconds for one
 //! - `listen ADDRESS:PORT`: prints each datagram
 //! - `send ADDRESS:PORT WORD`: sends a datagram and waits for nothing
 //! - `forge MAC IP WORD PORT`: as `send` to the gateway's network, from another MAC or IP ("-" for its own), as a frame of its own making
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 mod frame;
 
@@ -30,6 +33,9 @@ fn main() -> std::io::Result<()> {
         ["ask", "udp", whom, word] => ask_udp(address(whom), word),
         ["get", whom, path] => get(address(whom), path),
         ["hold", whom] => hold(address(whom)),
+        ["sink", at] => sink(address(at)),
+        ["pour", whom, bytes] => pour(address(whom), number(bytes)),
+        ["bounce", whom, count] => bounce(address(whom), number(count)),
         ["listen", at] => listen(address(at)),
         ["send", whom, word] => {
             UdpSocket::bind("0.0.0.0:0")?.send_to(word.as_bytes(), address(whom)).map(drop)
@@ -40,6 +46,10 @@ fn main() -> std::io::Result<()> {
 }
 
 fn address(text: &str) -> SocketAddr {
+    text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+fn number(text: &str) -> usize {
     text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
@@ -115,6 +125,47 @@ fn hold(whom: SocketAddr) -> std::io::Result<()> {
         println!("{number}");
         std::thread::sleep(BEAT);
     }
+    Ok(())
+}
+
+fn sink(at: SocketAddr) -> std::io::Result<()> {
+    let listener = TcpListener::bind(at)?;
+    println!("listens");
+    for stream in listener.incoming() {
+        let mut stream = stream?;
+        let taken = std::io::copy(&mut stream, &mut std::io::sink())?;
+        stream.write_all(&taken.to_be_bytes())?;
+    }
+    Ok(())
+}
+
+fn pour(whom: SocketAddr, bytes: usize) -> std::io::Result<()> {
+    let mut stream = TcpStream::connect_timeout(&whom, PATIENCE)?;
+    let piece = vec![0; 1 << 17];
+    let begin = Instant::now();
+    let mut left = bytes;
+    while left > 0 {
+        let length = left.min(piece.len());
+        stream.write_all(&piece[..length])?;
+        left -= length;
+    }
+    stream.shutdown(std::net::Shutdown::Write)?;
+    let mut taken = [0; 8];
+    stream.read_exact(&mut taken)?;
+    assert_eq!(u64::from_be_bytes(taken), bytes as u64);
+    println!("{}", begin.elapsed().as_secs_f64());
+    Ok(())
+}
+
+fn bounce(whom: SocketAddr, count: usize) -> std::io::Result<()> {
+    let mut stream = TcpStream::connect_timeout(&whom, PATIENCE)?;
+    stream.set_nodelay(true)?;
+    let begin = Instant::now();
+    for _ in 0..count {
+        stream.write_all(b"x")?;
+        stream.read_exact(&mut [0])?;
+    }
+    println!("{}", begin.elapsed().as_secs_f64() / count as f64);
     Ok(())
 }
 

@@ -51,6 +51,9 @@ const MAX_ORDERS: usize = 16;
 /// How long a shim that hands its VM over writes what it has read.
 const HANDING_OVER: Duration = Duration::from_millis(200);
 
+/// How long passt may take to notice that its VMM has ended.
+const HANGING_UP: Duration = Duration::from_secs(1);
+
 /// A guest that has run for so long before it reboots is booted again at once.
 const GOOD_RUN: Duration = Duration::from_secs(10);
 
@@ -266,7 +269,8 @@ impl Supervisor {
         let keep = Keep::new().start("prepare the VMM")?;
         let restores = std::mem::take(&mut self.restores);
         let origin = if restores { Origin::Restore(Path::new(standby::WHOLE)) } else { Origin::Boot };
-        let vmm = Vmm::start(&shared.launch, origin, &shared.journal, app.buffer(), &keep, &self.network)?;
+        let mut vmm =
+            Vmm::start(&shared.launch, origin, &shared.journal, app.buffer(), &keep, &self.network)?;
         let begun = Begun { started, reboots, published: self.network.published.clone() };
         // While the VMM reads it.
         let verified = restores.then(|| spawn_blocking(|| standby::verify(Path::new("."))));
@@ -274,6 +278,7 @@ impl Supervisor {
             Some(made) => made.and_then(recorded),
             None => Err(Error::new("it was ended while it was being started".to_owned())),
         };
+        vmm.let_go_of_network();
         match made {
             Ok(made) => {
                 if restores {
@@ -356,7 +361,7 @@ impl Supervisor {
         let mut console = keep_console(&shared, vm.clone(), console, kept.clone(), app);
         let output = keep_output(&shared, output, log);
         self.network.serve();
-        let _passt = vmm.passt.take().map(|passt| {
+        let passt = vmm.passt.take().map(|passt| {
             AbortOnDropHandle::new(spawn_local(vm::watch_passt(passt, vmm.process.clone(), shared.clone())))
         });
         let booted = self.driver.meanwhile(boot).await;
@@ -402,6 +407,9 @@ impl Supervisor {
             }
         };
         vmm.clean_up();
+        if let Some(passt) = passt {
+            let _ = tokio::time::timeout(HANGING_UP, passt).await; // the next one wants its ports
+        }
         let (end, again) = self.judge(&*vm, exit).await;
         if !again {
             self.network.detach().await;

@@ -237,6 +237,11 @@ impl Vmm {
         self.clean_up();
     }
 
+    /// Lets go of the other end of the VM's interface: whoever is there is to hear when the VMM does so.
+    pub(crate) fn let_go_of_network(&mut self) {
+        self.network = None;
+    }
+
     /// Removes the sockets and the cgroup of one that has ended.
     pub(crate) fn clean_up(&self) {
         self.hypervisor.clean_up(Path::new("."));
