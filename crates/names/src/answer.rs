@@ -15,11 +15,16 @@ use hickory_server::proto::rr::{LowerName, Name, RData, Record, RecordType};
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::MessageResponseBuilder;
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
 use crate::Error;
 use crate::table::Table;
 
 /// How long an answer of ours is true, in seconds: upstream's.
 const TTL: u32 = 5;
+
+/// Most questions of one guest that are passed on at once.
+const MAX_QUESTIONS: usize = 64;
 
 /// Answers.
 pub(crate) struct Answerer {
@@ -28,6 +33,8 @@ pub(crate) struct Answerer {
     hosts: TokioResolver,
     /// Others that VMs have chosen.
     others: Mutex<HashMap<Vec<IpAddr>, Arc<TokioResolver>>>,
+    /// What each may still ask; there are as many as the network has addresses.
+    askers: Mutex<HashMap<IpAddr, Arc<Semaphore>>>,
 }
 
 /// What there is to say.
@@ -40,7 +47,7 @@ enum Answer {
 impl Answerer {
     pub(crate) fn new(table: Table) -> Result<Answerer, Error> {
         let builder = TokioResolver::builder_tokio().map_err(|error| Error::Resolver(error.to_string()))?;
-        Ok(Answerer { table, hosts: built(builder)?, others: Mutex::default() })
+        Ok(Answerer { table, hosts: built(builder)?, others: Mutex::default(), askers: Mutex::default() })
     }
 
     async fn answer(&self, name: &LowerName, kind: RecordType, asker: IpAddr) -> Answer {
@@ -54,6 +61,8 @@ impl Answerer {
         if Table::is_in_zone(&text) {
             return Answer::Nothing(ResponseCode::NXDomain);
         }
+        // A guest that asks more than is answered is told so, and keeps nobody else from asking.
+        let Some(_permit) = self.permit(asker) else { return Answer::Nothing(ResponseCode::Refused) };
         // As it was asked: no domain of the host's is added.
         let mut name = Name::from(name.clone());
         name.set_fqdn(true);
@@ -71,6 +80,12 @@ impl Answerer {
             Err(NetError::Dns(DnsError::ResponseCode(code))) => Answer::Nothing(code),
             Err(_) => Answer::Nothing(ResponseCode::ServFail),
         }
+    }
+
+    fn permit(&self, asker: IpAddr) -> Option<OwnedSemaphorePermit> {
+        let mut askers = self.askers.lock().unwrap_or_else(PoisonError::into_inner);
+        let permits = askers.entry(asker).or_insert_with(|| Arc::new(Semaphore::new(MAX_QUESTIONS)));
+        permits.clone().try_acquire_owned().ok()
     }
 
     fn other(&self, servers: Vec<IpAddr>) -> Result<Arc<TokioResolver>, Error> {

@@ -62,6 +62,7 @@ pub fn serve(data_dir: &Path, network: &str, ready: impl FnOnce()) -> Result<(),
         ready();
         return Ok(());
     };
+    let _ = std::env::set_current_dir("/"); // that of whoever has started us may go
     let _ = rustix::process::setsid(); // fails for the leader of a session, which is as good
     let address = IpAddr::V4(record.gateway());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().at(data_dir)?;

@@ -7,7 +7,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use hypeman_files::AtPath;
 use ipnet::Ipv4Net;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
-use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 use rtnetlink::{Handle, LinkBridge, LinkBridgePort, LinkIfb, LinkUnspec, RouteMessageBuilder};
 
 use crate::error::{Doing, Error, Result};
@@ -48,41 +48,48 @@ pub(crate) fn netlink<T>(work: impl AsyncFnOnce(Handle) -> Result<T>) -> Result<
     })
 }
 
+/// A route of IPv4.
+struct Route {
+    /// `None` is everywhere.
+    to: Option<Ipv4Net>,
+    /// The interface.
+    out: Option<u32>,
+}
+
+async fn routes(handle: &Handle) -> Result<Vec<Route>> {
+    let all = handle.route().get(RouteMessageBuilder::<Ipv4Addr>::new().build()).execute();
+    let all: Vec<RouteMessage> = all.try_collect().await.doing(|| "list the routes".to_owned())?;
+    Ok(all.iter().map(route).collect())
+}
+
+fn route(message: &RouteMessage) -> Route {
+    let mut route = Route { to: None, out: None };
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(RouteAddress::Inet(address)) => {
+                let net = Ipv4Net::new(*address, message.header.destination_prefix_length);
+                route.to = net.ok().map(|net| net.trunc());
+            }
+            RouteAttribute::Oif(index) => route.out = Some(*index),
+            _ => {}
+        }
+    }
+    route
+}
+
 /// Looks at the host.
 pub(crate) fn host() -> Result<Host> {
     netlink(async |handle| {
         let links: Vec<LinkMessage> =
             handle.link().get().execute().try_collect().await.doing(|| "list the interfaces".to_owned())?;
-        let routes: Vec<_> = handle
-            .route()
-            .get(RouteMessageBuilder::<Ipv4Addr>::new().build())
-            .execute()
-            .try_collect()
-            .await
-            .doing(|| "list the routes".to_owned())?;
-        let mut host = Host { interfaces: Vec::new(), routes: Vec::new(), mtu: USUAL_MTU };
-        host.interfaces.extend(links.iter().filter_map(name_of));
-        for route in &routes {
-            let destination = route.attributes.iter().find_map(|attribute| match attribute {
-                RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(*address),
-                _ => None,
-            });
-            let out = route.attributes.iter().find_map(|attribute| match attribute {
-                RouteAttribute::Oif(index) => Some(*index),
-                _ => None,
-            });
-            match (destination, out) {
-                (Some(address), _) => host.routes.extend(
-                    Ipv4Net::new(address, route.header.destination_prefix_length).map(|net| net.trunc()),
-                ),
-                (None, Some(out)) => {
-                    let way_out = links.iter().find(|link| link.header.index == out);
-                    host.mtu = way_out.and_then(mtu_of).unwrap_or(USUAL_MTU).min(USUAL_MTU);
-                }
-                (None, None) => {}
-            }
-        }
-        Ok(host)
+        let routes = routes(&handle).await?;
+        let way_out = routes.iter().find(|route| route.to.is_none()).and_then(|route| route.out);
+        let way_out = links.iter().find(|link| Some(link.header.index) == way_out);
+        Ok(Host {
+            interfaces: links.iter().filter_map(name_of).collect(),
+            routes: routes.into_iter().filter_map(|route| route.to).collect(),
+            mtu: way_out.and_then(mtu_of).unwrap_or(USUAL_MTU).min(USUAL_MTU),
+        })
     })
 }
 
@@ -141,28 +148,15 @@ async fn make_bridge(handle: &Handle, network: &Network) -> Result<u32> {
 
 /// A network whose addresses another way leads to by now would cut that off.
 async fn refuse_clash(handle: &Handle, network: &Network) -> Result<()> {
-    let routes: Vec<_> = handle
-        .route()
-        .get(RouteMessageBuilder::<Ipv4Addr>::new().build())
-        .execute()
-        .try_collect()
-        .await
-        .doing(|| "list the routes".to_owned())?;
-    for route in routes {
-        for attribute in &route.attributes {
-            if let RouteAttribute::Destination(RouteAddress::Inet(address)) = attribute
-                && let Ok(net) = Ipv4Net::new(*address, route.header.destination_prefix_length)
-                && overlap(net.trunc(), network.subnet)
-            {
-                return Err(Error::Clash {
-                    network: network.name.clone(),
-                    subnet: network.subnet.to_string(),
-                    route: net.trunc().to_string(),
-                });
-            }
-        }
+    let routes = routes(handle).await?;
+    match routes.iter().filter_map(|route| route.to).find(|route| overlap(*route, network.subnet)) {
+        None => Ok(()),
+        Some(route) => Err(Error::Clash {
+            network: network.name.clone(),
+            subnet: network.subnet.to_string(),
+            route: route.to_string(),
+        }),
     }
-    Ok(())
 }
 
 /// Makes an interface a port of a bridge, and brings it up.

@@ -1,5 +1,6 @@
 //! The life of a VM from its start to the record of its end, over as many boots as its guest wants.
 
+mod adoption;
 mod ending;
 
 use std::os::unix::net::UnixListener;
@@ -11,12 +12,11 @@ use hypeman_console::writer::Writer;
 use hypeman_files::Lock;
 use hypeman_guest::status;
 use hypeman_record::end::{End, Reason, end};
-use hypeman_record::format::{self, RELEASE};
+use hypeman_record::format;
 use hypeman_record::launch::{Guest, Launch};
 use hypeman_record::names;
-use hypeman_record::process::Process;
 use hypeman_record::protocol::Started;
-use hypeman_record::run::{Adoption, Run};
+use hypeman_record::run::Run;
 use hypeman_snapshot::standby;
 use hypeman_vmm::hypervisor::Origin;
 use jiff::Timestamp;
@@ -26,13 +26,15 @@ use tokio::task::{LocalSet, spawn_blocking, spawn_local};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
+use adoption::{run_without_end, taken_over};
+
 use crate::Mode;
 use crate::agent;
-use crate::begin::{begin, go_on_again};
+use crate::begin::begin;
 use crate::driver::{Driver, Left};
 use crate::error::{Error, Result, StartContext};
 use crate::journal::Journal;
-use crate::keep::{self, Keep};
+use crate::keep::Keep;
 use crate::logs::{self, Keeper, keep_console, keep_output};
 use crate::memory;
 use crate::network::{self, Network};
@@ -150,12 +152,6 @@ async fn live(
     }
     let _ = server.await; // ends when everyone has been answered
     lived
-}
-
-/// The run of a VM that is to be taken over.
-fn run_without_end() -> Result<Run> {
-    let run = format::read::<Run>(Path::new(names::RUN)).start("read the run")?;
-    run.filter(|run| run.end.is_none()).ok_or("there is none to be taken over").start("read the run")
 }
 
 /// The VM is stopped by requests, not by signals to its shim: a closed terminal or a careless `kill` must not end it.
@@ -296,46 +292,6 @@ impl Supervisor {
                 Err(error)
             }
         }
-    }
-
-    /// Goes on with a VM whose shim was killed. When that cannot be, the VM is left as it is.
-    async fn take_over(&mut self, run: Run) -> Result<Boot> {
-        let shared = self.shared.clone();
-        let vmm = Vmm::adopt(&shared.launch, &run)?;
-        self.network = Network::take_over(&shared.launch, &run.published, vmm.tap(), &shared.journal);
-        let mut app = logs::take_over(&shared.launch, vmm.memory(), &shared.journal)?;
-        let log = logs::open(&shared.launch, names::VMM_LOG)?;
-        let from = run.adoptions.last().map(|adoption| adoption.reason.clone()).unwrap_or_default();
-        // Nothing is kept of a FIFO, of which nothing is lost with its reader.
-        let (keep, console, why_not) = match vmm.kept() {
-            Ok((keep, console)) => (keep, Some(console), String::new()),
-            Err(error) => (Keep::new().start("keep the console's connection")?, None, error.to_string()),
-        };
-        let was_full = console.as_ref().map(keep::is_full);
-        // Meanwhile it is read: a VMM that waits for its reader would not answer.
-        let read = logs::keep_reading(&shared, console.as_ref(), &mut app)?;
-        let connected = tokio::select! {
-            biased;
-            connected = self.driver.meanwhile(vmm.connect_again(run, console)) => connected,
-            () = read => None,
-        };
-        let Some(made) = connected else {
-            vmm.end().await;
-            return Err(Error::new("it was ended while it was being taken over".to_owned()));
-        };
-        let made = made.and_then(recorded)?;
-        shared.journal.note(format_args!("took over the VM, pid {}: {from}", made.run.vmm.pid));
-        match was_full {
-            Some(true) => shared.journal.note(
-                "the console's connection was full: of what the guest has printed beyond it, a VMM that does not wait keeps 1 MiB",
-            ),
-            None if keep::is_socket(&made.console) => shared.journal.note(format_args!(
-                "the console's connection was made anew, and what was in the old one is missing: {why_not}"
-            )),
-            Some(false) | None => {}
-        }
-        let goes_on = go_on_again(made.vm.clone(), Path::new("."));
-        self.accompany(vmm, made, keep, [app, log], goes_on).await
     }
 
     /// Stays with a VM that was made, until its VMM has ended and all that it left is written; or until it is to be handed over,
@@ -484,19 +440,6 @@ impl Supervisor {
         }
         logs.try_into().unwrap_or_else(|_| std::array::from_fn(|_| None))
     }
-}
-
-/// The run as it is with this shim.
-fn taken_over(mut run: Run, why: &str) -> Result<Run> {
-    let me = Process::find(std::process::id()).ok_or("it has no entry in /proc").start("find this shim")?;
-    run.adoptions.push(Adoption {
-        at: Timestamp::now(),
-        reason: format!("its shim, pid {}, {why}", run.shim.pid),
-        from: run.shim,
-        release: RELEASE.to_owned(),
-    });
-    run.shim = me;
-    Ok(run)
 }
 
 /// The made VM, when its run is recorded: others are to find it.

@@ -13,7 +13,7 @@ use crate::size;
 pub(crate) struct NetworkArguments {
     /// Network: default, another by its name (made if there is none), user (without privileges), or none [default: default as root, user
     /// for others, none for a kernel without an image]
-    #[arg(long, value_name = "NAME", env = "HYPEMAN_NETWORK")]
+    #[arg(long, alias = "net", value_name = "NAME", env = "HYPEMAN_NETWORK")]
     pub(crate) network: Option<String>,
     /// Let a port of the guest's be reached on the host
     #[arg(short, long, value_name = "[[IP:]HOST:]GUEST[/tcp|udp]")]

@@ -53,11 +53,11 @@ pub(crate) fn options(context: &Context, arguments: &CreateArguments) -> Result<
         health: arguments.health.options(),
         kernel: arguments.kernel.as_deref().map(|kernel| kernel_use(context, kernel)),
         initrd: arguments.initrd.clone(),
-        settings: Settings { network, ..settings(arguments, &Findings::in_directory(&context.data_dir))? },
+        settings: settings(arguments, network, &Findings::in_directory(&context.data_dir))?,
     })
 }
 
-fn settings(arguments: &CreateArguments, findings: &Findings) -> Result<Settings> {
+fn settings(arguments: &CreateArguments, network: NetworkSettings, findings: &Findings) -> Result<Settings> {
     let hypervisor = HypervisorKind::from(arguments.hypervisor);
     let limits =
         RateLimit { bytes_per_second: arguments.disk_bps, operations_per_second: arguments.disk_iops };
@@ -79,7 +79,7 @@ fn settings(arguments: &CreateArguments, findings: &Findings) -> Result<Settings
         auto_remove: arguments.rm,
         on_reboot: arguments.on_reboot.map(Into::into),
         confine: arguments.confine.into(),
-        network: NetworkSettings::default(),
+        network,
     })
 }
 

@@ -1,0 +1,78 @@
+//! How a shim goes on with a VM that another one has had.
+
+use std::path::Path;
+
+use hypeman_record::format::{self, RELEASE};
+use hypeman_record::names;
+use hypeman_record::process::Process;
+use hypeman_record::run::{Adoption, Run};
+use jiff::Timestamp;
+
+use super::{Boot, Supervisor, recorded};
+use crate::begin::go_on_again;
+use crate::error::{Error, Result, StartContext};
+use crate::keep::{self, Keep};
+use crate::logs;
+use crate::network::Network;
+use crate::vm::Vmm;
+
+impl Supervisor {
+    /// Goes on with a VM whose shim was killed. When that cannot be, the VM is left as it is.
+    pub(super) async fn take_over(&mut self, run: Run) -> Result<Boot> {
+        let shared = self.shared.clone();
+        let vmm = Vmm::adopt(&shared.launch, &run)?;
+        self.network = Network::take_over(&shared.launch, &run.published, vmm.tap(), &shared.journal);
+        let mut app = logs::take_over(&shared.launch, vmm.memory(), &shared.journal)?;
+        let log = logs::open(&shared.launch, names::VMM_LOG)?;
+        let from = run.adoptions.last().map(|adoption| adoption.reason.clone()).unwrap_or_default();
+        // Nothing is kept of a FIFO, of which nothing is lost with its reader.
+        let (keep, console, why_not) = match vmm.kept() {
+            Ok((keep, console)) => (keep, Some(console), String::new()),
+            Err(error) => (Keep::new().start("keep the console's connection")?, None, error.to_string()),
+        };
+        let was_full = console.as_ref().map(keep::is_full);
+        // Meanwhile it is read: a VMM that waits for its reader would not answer.
+        let read = logs::keep_reading(&shared, console.as_ref(), &mut app)?;
+        let connected = tokio::select! {
+            biased;
+            connected = self.driver.meanwhile(vmm.connect_again(run, console)) => connected,
+            () = read => None,
+        };
+        let Some(made) = connected else {
+            vmm.end().await;
+            return Err(Error::new("it was ended while it was being taken over".to_owned()));
+        };
+        let made = made.and_then(recorded)?;
+        shared.journal.note(format_args!("took over the VM, pid {}: {from}", made.run.vmm.pid));
+        match was_full {
+            Some(true) => shared.journal.note(
+                "the console's connection was full: of what the guest has printed beyond it, a VMM that does not wait keeps 1 MiB",
+            ),
+            None if keep::is_socket(&made.console) => shared.journal.note(format_args!(
+                "the console's connection was made anew, and what was in the old one is missing: {why_not}"
+            )),
+            Some(false) | None => {}
+        }
+        let goes_on = go_on_again(made.vm.clone(), Path::new("."));
+        self.accompany(vmm, made, keep, [app, log], goes_on).await
+    }
+}
+
+/// The run of a VM that is to be taken over.
+pub(super) fn run_without_end() -> Result<Run> {
+    let run = format::read::<Run>(Path::new(names::RUN)).start("read the run")?;
+    run.filter(|run| run.end.is_none()).ok_or("there is none to be taken over").start("read the run")
+}
+
+/// The run as it is with this shim.
+pub(super) fn taken_over(mut run: Run, why: &str) -> Result<Run> {
+    let me = Process::find(std::process::id()).ok_or("it has no entry in /proc").start("find this shim")?;
+    run.adoptions.push(Adoption {
+        at: Timestamp::now(),
+        reason: format!("its shim, pid {}, {why}", run.shim.pid),
+        from: run.shim,
+        release: RELEASE.to_owned(),
+    });
+    run.shim = me;
+    Ok(run)
+}
