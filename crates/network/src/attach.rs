@@ -33,8 +33,9 @@ pub fn is_alive(directory: &Path) -> bool {
     is_held(names::SHIM_PID) || is_held(names::VMM_PID)
 }
 
-/// Makes a VM's end on its network, and the network where it is not there; the TAP is there as long as it is open. `all` tells what other ends there
-/// are: their rules are put back, should somebody have flushed them.
+/// Makes a VM's end on its network, and the network where it is not there. `give` gets the TAP, which is there as long as it is open, as soon as it
+/// is made; the guest is not to run before this returns, for only then do the rules hold. `all` tells what other ends there are: their rules
+/// are put back, should somebody have flushed them.
 ///
 /// # Errors
 /// When the kernel refuses; what was made is removed then.
@@ -43,7 +44,8 @@ pub fn attach(
     network: &Network,
     attached: &Attached,
     all: impl Fn() -> Vec<Attached>,
-) -> Result<OwnedFd> {
+    give: impl FnOnce(OwnedFd),
+) -> Result<()> {
     let _held = networks.lock(&network.name)?;
     let made = link::netlink(async |handle| {
         let bridge = link::ensure_bridge(&handle, network).await?;
@@ -51,17 +53,17 @@ pub fn attach(
         connect(&handle, network, attached, bridge).await?;
         Ok(made)
     });
-    let made = made.and_then(|made| {
+    let ruled = made.and_then(|made| {
+        give(made);
         // All rules anew where these do not fit in: they were flushed, or something stands in their way.
         nft::run(&rules::add(network, attached))
             .map(drop)
-            .or_else(|_| put_back(network, with(attached, all())))?;
-        Ok(made)
+            .or_else(|_| put_back(network, with(attached, all())))
     });
-    if made.is_err() {
+    if ruled.is_err() {
         let _ = take_away(network, attached);
     }
-    made
+    ruled
 }
 
 /// These, and one that may be among them.

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::thread::JoinHandle;
 
 use hypeman_network::{Listeners, Networks, Passt};
 use hypeman_record::format::{self, Envelope};
@@ -39,6 +40,8 @@ struct End {
     tap: OwnedFd,
     /// By which others know that the network is used.
     in_use: Option<OwnedFd>,
+    /// Whoever makes its rules.
+    rules: Option<JoinHandle<hypeman_network::Result<()>>>,
 }
 
 impl Network {
@@ -70,7 +73,7 @@ impl Network {
                 .ok()
         });
         // What tells that the network is used the VMM holds.
-        let end = tap.map(|tap| End { tap, in_use: None });
+        let end = tap.map(|tap| End { tap, in_use: None, rules: None });
         let listeners = wiring.port.is_some().then(|| Listeners::bind(published)).and_then(|bound| {
             bound
                 .inspect_err(|error| journal.note(format_args!("a published port is not served: {error}")))
@@ -104,6 +107,14 @@ impl Network {
         Ok((Some(socket), Some(passt)))
     }
 
+    /// Waits until the rules hold by which the guest may run.
+    pub(crate) async fn ruled(&mut self) -> Result<()> {
+        match self.end.as_mut().and_then(|end| end.rules.take()) {
+            Some(rules) => spawn_blocking(|| joined(rules)).await.start("connect the VM")?,
+            None => Ok(()),
+        }
+    }
+
     /// Serves the ports, from when the guest is there that they stand for. Needs a tokio `LocalSet`.
     pub(crate) fn serve(&mut self) {
         if let (Some(listeners), Some(wiring)) = (self.listeners.take(), &self.wiring) {
@@ -134,18 +145,36 @@ fn attach(wiring: &Wiring, published: &[Published], name: &str, journal: &Journa
     };
     // First, so that whoever comes after a shim that was killed knows what there may be to remove.
     format::write_unsynced(Path::new(names::ATTACHED), &attached).start("record the network")?;
-    let on_it = |attached: &Attached| attached.port.network == network.name;
-    let all = || hypeman_network::attached_in(Path::new("..")).into_iter().filter(on_it).collect();
-    let tap = hypeman_network::attach(&networks, &network, &attached, all).map_err(|error| {
-        detach();
-        told(error)
-    })?;
+    // While the VMM starts.
+    let (give, given) = std::sync::mpsc::channel();
+    let (here, on) = (networks.clone(), network.clone());
+    let rules = std::thread::spawn(move || {
+        let all = || on_network(&on.name);
+        hypeman_network::attach(&here, &on, &attached, all, |tap| drop(give.send(tap)))
+    });
+    let Ok(tap) = given.recv() else {
+        joined(rules)?;
+        return Err("the TAP was not made").start("connect the VM");
+    };
     let names = hypeman_network::names::ensure(&networks, &network, Path::new(OURSELVES));
     let in_use = names.unwrap_or_else(|error| {
         journal.note(error);
         None
     });
-    Ok(End { tap, in_use })
+    Ok(End { tap, in_use, rules: Some(rules) })
+}
+
+/// What VMs have on a network.
+fn on_network(name: &str) -> Vec<Attached> {
+    let all = hypeman_network::attached_in(Path::new(".."));
+    all.into_iter().filter(|attached| attached.port.network == name).collect()
+}
+
+fn joined(rules: JoinHandle<hypeman_network::Result<()>>) -> Result<()> {
+    rules
+        .join()
+        .unwrap_or_else(|_| Err(hypeman_network::Error::Unable("it panicked".to_owned())))
+        .map_err(told)
 }
 
 /// Removes what is recorded of an end on a network, whatever of it there is.

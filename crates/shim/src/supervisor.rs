@@ -275,6 +275,10 @@ impl Supervisor {
             None => Err(Error::new("it was ended while it was being started".to_owned())),
         };
         vmm.let_go_of_network();
+        let made = match made {
+            Ok(made) => self.network.ruled().await.map(|()| made),
+            failed => failed,
+        };
         match made {
             Ok(made) => {
                 if restores {
