@@ -14,7 +14,7 @@ use hypeman_tests::vm::Instance;
 use testguest::Options;
 
 /// Rounds of each in turn.
-const ROUNDS: usize = 9;
+const ROUNDS: usize = 15;
 
 /// Rounds of starts, which differ by milliseconds from one to the next.
 const STARTS: usize = 40;

@@ -10,7 +10,11 @@ pub(crate) fn way_out(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(|cause| {
         let of_instance = cause.downcast_ref::<Error>().and_then(instance);
         let of_image = || cause.downcast_ref::<hypeman_image::Error>().and_then(image);
-        of_instance.or_else(of_image).or_else(|| cause.downcast_ref::<hypervisor::Error>().and_then(vmm))
+        let of_network = || cause.downcast_ref::<hypeman_network::Error>().and_then(network);
+        of_instance
+            .or_else(of_network)
+            .or_else(of_image)
+            .or_else(|| cause.downcast_ref::<hypervisor::Error>().and_then(vmm))
     })
 }
 
@@ -56,6 +60,7 @@ fn instance(error: &Error) -> Option<String> {
                 "there is one in VMs of an image; press its power button with `hypeman stop {name}`, or end it with `hypeman kill {name}`"
             )
         }
+        Error::Network(error) => network(error)?,
         Error::Image(error) => image(error)?,
         Error::Vmm(error) => vmm(error)?,
         _ => return None,
@@ -70,6 +75,27 @@ fn snapshot(name: &str, problem: &hypeman_snapshot::Error) -> String {
         Error::OtherCpu { .. } => format!("restore it on a host as that one, or {give_up}"),
         _ => give_up,
     }
+}
+
+fn network(error: &hypeman_network::Error) -> Option<String> {
+    use hypeman_network::Error;
+    Some(match error {
+        Error::NotFound(_) => "`hypeman network ls` lists them".to_owned(),
+        Error::Taken(name) => {
+            format!("`hypeman network inspect {name}` shows it, `hypeman network rm {name}` removes it")
+        }
+        Error::InUse { user, .. } => {
+            format!("remove what is on it first: `hypeman rm {}`", user.trim_start_matches("instance "))
+        }
+        Error::Clash { network, .. } => {
+            format!(
+                "give it others: `hypeman network create {network} --subnet CIDR`, after `hypeman network rm {network}` if it is there"
+            )
+        }
+        Error::Full(_) => "put the VM on another network: --network NAME".to_owned(),
+        Error::Unable(_) => "`hypeman doctor` tells what this host lacks".to_owned(),
+        _ => return None,
+    })
 }
 
 fn needs_kvm(hypervisor: HypervisorKind) -> bool {

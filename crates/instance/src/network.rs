@@ -13,7 +13,7 @@ use hypeman_record::run::Run;
 use hypeman_record::{format, names};
 use hypeman_vmm::spec::{Backend, HypervisorKind, Nic};
 
-use crate::error::{Error, Field, Result};
+use crate::error::{Field, Result};
 use crate::layout;
 use crate::options::invalid;
 use crate::store::{Instance, Store};
@@ -133,13 +133,19 @@ pub(crate) fn give_lease(
 ) -> Result<()> {
     let Connection::Bridge(name) = &record.settings.network.connection else { return Ok(()) };
     let network = Networks::new(store.data_dir()).get_or_create(name)?;
+    new_lease(&network, directory, others).map(drop)
+}
+
+fn new_lease(network: &Network, directory: &Path, others: &[Instance]) -> Result<Lease> {
     let mut taken = HashSet::new();
     for other in others {
         let lease = lease(&other.directory)?;
-        taken.extend(lease.filter(|lease| lease.network == *name).map(|lease| lease.address));
+        taken.extend(lease.filter(|lease| lease.network == network.name).map(|lease| lease.address));
     }
-    let lease = hypeman_network::lease(&network, &taken)?;
-    Ok(format::write(&directory.join(names::LEASE), &lease)?)
+    let lease = hypeman_network::lease(network, &taken)?;
+    // One that a power cut takes is given anew.
+    format::write_unsynced(&directory.join(names::LEASE), &lease)?;
+    Ok(lease)
 }
 
 /// The address that an instance has, if it is on a network.
@@ -167,8 +173,15 @@ pub(crate) fn wiring(store: &Store, instance: &Instance) -> Result<Option<Wiring
         }));
     };
     let network = Networks::new(store.data_dir()).get_or_create(name)?;
-    let lost = || Error::Network(hypeman_network::Error::NotFound(name.clone()));
-    let lease = lease(&instance.directory)?.ok_or_else(lost)?;
+    let lease = match lease(&instance.directory)? {
+        Some(lease) if network.subnet.contains(&lease.address) => lease,
+        // The network is another one than that from which it had its address.
+        _ => {
+            let _held = store.lock()?;
+            let (all, _) = store.list()?;
+            new_lease(&network, &instance.directory, &all)?
+        }
+    };
     Ok(Some(bridged(&network, &lease, instance, settings)))
 }
 
