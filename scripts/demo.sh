@@ -12,6 +12,7 @@ follower=""
 clean_up() {
     [ -z "$follower" ] || kill "$follower" 2>/dev/null || true
     hypeman ps -aq | xargs -r hypeman rm -f >/dev/null || true
+    hypeman network ls | awk 'NR > 1 { print $1 }' | xargs -r hypeman network rm >/dev/null || true
     [ ! -d "$data/kernels" ] || { rm -rf "$cache/kernels" && mv "$data/kernels" "$cache/kernels"; }
     rm -rf "$data"
 }
@@ -72,7 +73,18 @@ sed 's/[^0-9]//g' "$log" | awk 'NR > 1 && $1 != last + 1 { print "a gap after li
     END { if (!bad) print NR " lines since the truncation, unbroken"; exit bad }'
 show hypeman rm -f counter
 
-title "5. Debian 12 with systemd, from mmdebstrap to a clean end"
+title "5. A network, on which VMs know each other by name"
+if [ "$(id -u)" = 0 ]; then
+    show hypeman run -d --name web --network demo -p 127.0.0.1::80 busybox httpd -f -p 80 -h /etc
+    show hypeman run --rm --network demo busybox sh -c 'until wget -q -O - http://web/hostname; do sleep 1; done'
+    show hypeman port web
+    show hypeman network ls
+    show hypeman rm -f web
+else
+    echo "SKIPPED: bridges need root; without, a VM of an image is on --network user"
+fi
+
+title "6. Debian 12 with systemd, from mmdebstrap to a clean end"
 sudo=""
 if [ "$(id -u)" != 0 ]; then
     sudo=sudo

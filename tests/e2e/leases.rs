@@ -315,6 +315,7 @@ fn vms_on_a_network_of_their_own_know_each_other_by_name() {
     assert_eq!(asked(&other, "one"), [address(&one)]);
     drop(one);
     until("one that has gone has no name", || asked(&other, "one").is_empty());
+    assert_eq!(asked(&other, "other"), [address(&other)], "and the others have theirs");
     drop(other);
     until("nobody answers nobody", || answerers().is_empty());
     let _ = busybox();

@@ -166,6 +166,12 @@ fn flushed_rules_are_put_back() {
         assert!(before.iter().all(|line| now.contains(line)), "{repair}: {before:#?} {now:#?}");
         assert!(now.iter().any(|line| line.contains("\"theirs\"")), "other people's rules stay");
     }
+    // And the bridge itself.
+    assert_eq!(host.run("ip", &["link", "del", "hypeman0"]).code, 0);
+    let lost = bed.run(&["exec", "first", "ping", "-c", "1", "-W", "2", "10.100.0.1"]);
+    assert_ne!(lost.code, 0, "{lost:?}");
+    bed.ok(&["network", "repair", "default"]);
+    bed.ok(&["exec", "first", "ping", "-c", "1", "-W", "20", "10.100.0.1"]);
     bed.ok(&["rm", "-f", "first"]);
     bed.fails(&["network", "rm", "none-such"], &["none-such"]);
     bed.ok(&["network", "rm", "default"]);

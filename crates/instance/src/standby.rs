@@ -51,7 +51,7 @@ pub fn restore(store: &Store, instance: &Instance, programs: &Programs) -> Resul
     adopt::adopt(instance, &programs.hypeman)?; // what is left of a VMM that never ran is ended
     let Some(alive) = start::become_starter(instance, Begin::Restore)? else { return Ok(Started::Already) };
     let order = || launch(store, instance);
-    match start::start_shim(store, instance, programs, Begin::Restore, alive, order) {
+    match start::start_shim(instance, programs, Begin::Restore, alive, order) {
         Err(Error::Start { name, reason }) => Err(Error::Restore { name, reason }),
         started => started.map(Started::Now),
     }

@@ -62,7 +62,7 @@ pub enum Started {
 pub fn start(store: &Store, instance: &Instance, programs: &Programs) -> Result<Started> {
     let Some(alive) = become_starter(instance, Begin::Boot)? else { return Ok(Started::Already) };
     let order = || prepare(store, instance, programs);
-    start_shim(store, instance, programs, Begin::Boot, alive, order).map(Started::Now)
+    start_shim(instance, programs, Begin::Boot, alive, order).map(Started::Now)
 }
 
 /// How a VM comes to run.
@@ -76,14 +76,13 @@ pub(crate) enum Begin {
 
 /// Starts the shim of an instance whose starter we are, with the order that `order` makes.
 pub(crate) fn start_shim(
-    store: &Store,
     instance: &Instance,
     programs: &Programs,
     begin: Begin,
     alive: Lock,
     order: impl FnOnce() -> Result<Launch>,
 ) -> Result<Client> {
-    network::sweep(store);
+    network::release(&instance.directory); // what a shim that was killed has left
     let changed = instance.lock()?;
     // Someone may have been quicker than our look at it.
     if standby::is_whole(&instance.directory) != (begin == Begin::Restore) {

@@ -32,12 +32,18 @@ pub fn in_use(networks: &Networks, network: &str) -> PathBuf {
     networks.directory(network).join("in-use")
 }
 
-/// Uses the network, for as long as somebody has this open.
-pub(crate) fn hold(networks: &Networks, network: &str) -> Result<OwnedFd> {
-    let path = in_use(networks, network);
+/// Uses a network, for as long as somebody has this open; `None` where there is nobody to know.
+///
+/// # Errors
+/// When the network is gone.
+pub fn hold(networks: &Networks, network: &Network) -> Result<Option<OwnedFd>> {
+    if !network.serves_names {
+        return Ok(None);
+    }
+    let path = in_use(networks, &network.name);
     let file = File::options().create(true).truncate(false).write(true).open(&path).at(&path)?;
     rustix::fs::flock(&file, FlockOperation::LockShared).map_err(std::io::Error::from).at(&path)?;
-    Ok(file.into())
+    Ok(Some(file.into()))
 }
 
 /// Waits until nobody uses the network that this file is of, and keeps others from it until the process ends.
@@ -51,28 +57,16 @@ pub fn wait_until_unused(in_use: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Uses a network, and has somebody answer there, if that is wanted and nobody does. `None` where there is nothing to be answered.
-///
-/// # Errors
-/// When nobody can: the VM does without.
-pub fn ensure(networks: &Networks, network: &Network, hypeman: &Path) -> Result<Option<OwnedFd>> {
-    if !network.serves_names {
-        return Ok(None);
-    }
-    let held = hold(networks, &network.name)?;
-    start(networks, network, hypeman)?;
-    Ok(Some(held))
-}
-
-/// Has somebody answer, if nobody does.
+/// Has somebody answer the guests of a network that is used, if that is wanted and nobody does.
 ///
 /// # Errors
 /// When nobody can.
 pub fn start(networks: &Networks, network: &Network, hypeman: &Path) -> Result<()> {
-    if hypeman_files::is_held(&lock(networks, &network.name))? {
+    if !network.serves_names || hypeman_files::is_held(&lock(networks, &network.name))? {
         return Ok(());
     }
-    let data_dir = std::path::absolute(networks.data_dir()).at(networks.data_dir())?;
+    // Not by way of the instance for which it is begun, and which may go before it.
+    let data_dir = std::fs::canonicalize(networks.data_dir()).at(networks.data_dir())?;
     let mut command = Command::new(hypeman);
     command.arg(TASK).arg(data_dir).arg(&network.name);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::thread::JoinHandle;
 
-use hypeman_network::{Listeners, Networks, Passt};
+use hypeman_network::{Listeners, Networks, Passt, names as dns};
 use hypeman_record::format::{self, Envelope};
 use hypeman_record::launch::Launch;
 use hypeman_record::names;
@@ -72,8 +72,11 @@ impl Network {
             tap.inspect_err(|error| journal.note(format_args!("the end of the network is lost: {error}")))
                 .ok()
         });
-        // What tells that the network is used the VMM holds.
-        let end = tap.map(|tap| End { tap, in_use: None, rules: None });
+        // For a VMM that may come after this one.
+        let networks = Networks::new(Path::new(DATA_DIR));
+        let network = wiring.port.as_ref().and_then(|port| networks.get(&port.network).ok());
+        let in_use = network.and_then(|network| dns::hold(&networks, &network).ok()?);
+        let end = tap.map(|tap| End { tap, in_use, rules: None });
         let listeners = wiring.port.is_some().then(|| Listeners::bind(published)).and_then(|bound| {
             bound
                 .inspect_err(|error| journal.note(format_args!("a published port is not served: {error}")))
@@ -156,11 +159,10 @@ fn attach(wiring: &Wiring, published: &[Published], name: &str, journal: &Journa
         joined(rules)?;
         return Err("the TAP was not made").start("connect the VM");
     };
-    let names = hypeman_network::names::ensure(&networks, &network, Path::new(OURSELVES));
-    let in_use = names.unwrap_or_else(|error| {
-        journal.note(error);
-        None
-    });
+    let in_use = dns::hold(&networks, &network).map_err(told)?;
+    if let Err(error) = dns::start(&networks, &network, Path::new(OURSELVES)) {
+        journal.note(error); // the VM does without
+    }
     Ok(End { tap, in_use, rules: Some(rules) })
 }
 

@@ -112,7 +112,7 @@ fn repair(context: &Context, networks: &Networks, names: Vec<String>) -> Result<
         };
         let network = networks.get(name)?;
         hypeman_network::repair(networks, &network, on_it)?;
-        if network.serves_names && !on_it().is_empty() {
+        if !on_it().is_empty() {
             hypeman_network::names::start(networks, &network, &hypeman()?)?;
         }
         output::line(name)
