@@ -25,6 +25,7 @@ promises! {
         cloud_hypervisor_has_a_tap_over_sleep_and_fork;
     [Need::NetworkNamespaces, QEMU, BUSYBOX]
         standby_and_restore_keep_an_open_connection,
+        standby_and_restore_keep_one_on_microvm,
         a_fork_has_an_address_of_its_own_at_once,
         vms_on_a_network_of_their_own_know_each_other_by_name;
 }
@@ -220,9 +221,17 @@ impl Held {
 }
 
 fn standby_and_restore_keep_an_open_connection() {
+    keeps_a_connection("qemu");
+}
+
+fn standby_and_restore_keep_one_on_microvm() {
+    keeps_a_connection("qemu-microvm");
+}
+
+fn keeps_a_connection(hypervisor: &str) {
     let host = Host::new();
     let bed = host.bed();
-    let vm = idle(&host, "sleeper", &["-p", "9000:7"]);
+    let vm = idle(&host, "sleeper", &["--hypervisor", hypervisor, "-p", "9000:7"]);
     bed.ok(&["exec", "-d", "sleeper", "/probe", "echo", "tcp", "0.0.0.0:7"]);
     let whom = format!("{HOST}:9000");
     let ask = || host.command_outside(&probe(), &["ask", "tcp", &whom, "x"]).output().expect("ask");
