@@ -1,6 +1,8 @@
 //! A host of a test's own, made of network namespaces: one in which hypeman runs, and one outside of it, with a server.
 //!
-//!     guest ── hypeman0 ── host 198.51.100.1 ══ 198.51.100.2 outside (files.test)
+//! ```text
+//! guest ── hypeman0 ── host 198.51.100.1 ══ 198.51.100.2 outside (files.test)
+//! ```
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
