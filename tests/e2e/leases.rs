@@ -136,16 +136,26 @@ fn limits_are_the_kernels() {
     let host = Host::new();
     let rates = ["--network", "default", "--network-rate-in", "2m", "--network-rate-out", "1m"];
     let vm = Guest::new(host.bed(), "slow").quiet().with(&rates).run();
-    let shown = host.run("tc", &["qdisc", "show"]).stdout;
-    let limit = |interface: &str| {
-        shown
-            .lines()
-            .find(|line| line.contains(interface) && line.contains("tbf"))
-            .unwrap_or_default()
-            .to_owned()
+    let assert_limited = || {
+        let shown = host.run("tc", &["qdisc", "show"]).stdout;
+        let limit = |interface: &str| {
+            let is_it = |line: &&str| line.contains(interface) && line.contains("tbf");
+            shown.lines().find(is_it).unwrap_or_default().to_owned()
+        };
+        // tc counts bits, in powers of 1000: 2 MiB and 1 MiB.
+        let [to, from] = [limit("hype-"), limit("hypi-")];
+        assert!(to.contains("rate 16777Kbit") && from.contains("rate 8388Kbit"), "{shown}");
     };
-    // tc counts bits, in powers of 1000: 2 MiB and 1 MiB.
-    assert!(limit("hype-").contains("rate 16777Kbit") && limit("hypi-").contains("rate 8388Kbit"), "{shown}");
+    assert_limited();
+    host.bed().ok(&["network", "repair"]);
+    assert_limited();
+    // And when others have removed them.
+    let interfaces = host.interfaces();
+    let named = |start| interfaces.iter().find(|name| name.starts_with(start)).expect("an interface");
+    assert_eq!(host.run("tc", &["qdisc", "del", "dev", named("hype-"), "root"]).code, 0);
+    assert_eq!(host.run("ip", &["link", "del", named("hypi-")]).code, 0);
+    host.bed().ok(&["network", "repair"]);
+    assert_limited();
     drop(vm);
     assert_nothing_left(&host);
     host.bed().fails(

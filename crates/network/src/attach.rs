@@ -125,7 +125,7 @@ fn put_back(network: &Network, all: Vec<Attached>) -> Result<()> {
         for attached in all {
             // One without a TAP is about to come, or has gone.
             if link::find(&handle, &attached.port.tap).await.is_some() {
-                link::enslave(&handle, &attached.port.tap, bridge, network).await?;
+                connect(&handle, network, &attached, bridge).await?;
                 there.push(attached);
             }
         }
