@@ -3,6 +3,7 @@
 //! It never waits for one thing alone. What is asked of the VMM is a piece of work with a limit, which is dropped when
 //! something more important comes: an order to end the VM goes before all others ([`crate::policy`]).
 
+use std::collections::VecDeque;
 use std::future::pending;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
@@ -38,6 +39,8 @@ const LONGEST_STOP: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 pub(crate) struct Driver {
     shared: Rc<Shared>,
     orders: mpsc::Receiver<Asked>,
+    /// Orders that wait until the VM has been taken over.
+    later: VecDeque<Asked>,
     /// Why we have ended the VM by force, if we have.
     force: Option<Force>,
     /// Whether its guest had halted its CPUs.
@@ -86,7 +89,16 @@ struct Care {
 
 impl Driver {
     pub(crate) fn new(shared: Rc<Shared>, orders: mpsc::Receiver<Asked>) -> Driver {
-        Driver { shared, orders, force: None, halted: false, wakes: false, leaves: None, deadline: None }
+        Driver {
+            shared,
+            orders,
+            later: VecDeque::new(),
+            force: None,
+            halted: false,
+            wakes: false,
+            leaves: None,
+            deadline: None,
+        }
     }
 
     /// The guest goes on after a sleep, and is told so.
@@ -111,7 +123,7 @@ impl Driver {
             tokio::select! {
                 biased;
                 done = &mut doing => return Some(done),
-                asked = next(&mut self.orders) => {
+                asked = self.next() => {
                     let before = self.shared.phase();
                     self.take(asked, None);
                     let now = self.shared.phase();
@@ -155,7 +167,7 @@ impl Driver {
             tokio::select! {
                 biased;
                 exit = process.ended() => return Left::Ended(exit),
-                asked = next(&mut self.orders) => self.take(asked, Some(&mut care)),
+                asked = self.next() => self.take(asked, Some(&mut care)),
                 () = changed(&mut status) => self.hear(&mut care, &status.borrow_and_update()),
                 done = Work::done(&mut care.work) => self.finish(&mut care, done, process),
                 () = sleep_until(wake) => self.wake(&mut care),
@@ -173,8 +185,21 @@ impl Driver {
             tokio::select! {
                 biased;
                 exit = process.ended() => return exit,
-                asked = next(&mut self.orders) => self.take(asked, None),
+                asked = self.next() => self.take(asked, None),
             }
+        }
+    }
+
+    /// The next order; one will never come when nobody is left to give it.
+    async fn next(&mut self) -> Asked {
+        if self.shared.phase() != Phase::Adopting
+            && let Some(asked) = self.later.pop_front()
+        {
+            return asked;
+        }
+        match self.orders.recv().await {
+            Some(asked) => asked,
+            None => pending().await,
         }
     }
 
@@ -185,6 +210,7 @@ impl Driver {
         let answer = match policy::admit(before, deed) {
             Verdict::NothingToDo => Ok(()),
             Verdict::Denied(denial) => Err(denial.into()),
+            Verdict::Later => return self.later.push_back(asked),
             Verdict::Admit => {
                 let phase = policy::after(before, deed);
                 if phase != before {
@@ -245,7 +271,7 @@ impl Driver {
             if before == Phase::Booting {
                 return self.end(None, Some(Force::Asked), "asked to stop the VM, whose guest does not run");
             }
-            // Its snapshot is given up, and it goes on to hear of it.
+            // It hears of it when it has been taken over, or when it goes on because its snapshot is given up.
             self.deadline = Some(deadline);
             return;
         };
@@ -437,14 +463,6 @@ fn answer(askers: &mut Vec<oneshot::Sender<Result<()>>>, done: Result<()>) {
     let mut done = Some(done);
     for asker in askers.drain(..) {
         let _ = asker.send(done.take().unwrap_or(Ok(())));
-    }
-}
-
-/// The next order; one will never come when nobody is left to give it.
-async fn next(orders: &mut mpsc::Receiver<Asked>) -> Asked {
-    match orders.recv().await {
-        Some(asked) => asked,
-        None => pending().await,
     }
 }
 

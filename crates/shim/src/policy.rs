@@ -13,7 +13,8 @@
 //!                                                  Draining ── all is written ──> Ended
 //! ```
 //!
-//! From Running a shim may also leave, and hand its VM over to another. `standby` leads to Suspending, and from there to Draining
+//! From Running a shim may also leave, and hand its VM over to another, which begins in Adopting. Its guest runs meanwhile, so a `stop` leads
+//! to Stopping from there too; what else is asked for waits until the VMM can be spoken with. `standby` leads to Suspending, and from there to Draining
 //! when the snapshot is whole, or back to Running when it failed; `stop` gives it up, and goes on to Stopping. `kill` and `discard`
 //! lead to Ending from wherever there is a VMM, whatever else is under way. A VM that is paused is Running or Stopping: its pause
 //! is told beside its phase.
@@ -21,6 +22,8 @@
 /// A phase of a VM's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
+    /// The guest runs, and its VMM is being taken over from a shim that has gone.
+    Adopting,
     /// The VMM is started and the VM made; the guest does not run yet.
     Booting,
     /// The guest runs.
@@ -65,6 +68,8 @@ pub(crate) enum Deed {
 pub(crate) enum Verdict {
     /// It is.
     Admit,
+    /// It is decided when the VM has been taken over.
+    Later,
     /// It need not be: what it is for holds already, or comes by itself.
     NothingToDo,
     /// It cannot be.
@@ -84,13 +89,15 @@ pub(crate) enum Denial {
 
 /// Decides.
 pub(crate) fn admit(phase: Phase, deed: Deed) -> Verdict {
-    use Verdict::{Admit, Denied, NothingToDo};
+    use Verdict::{Admit, Denied, Later, NothingToDo};
     match (phase, deed) {
-        (Phase::Booting, Deed::Stop | Deed::Kill | Deed::Discard) => Admit,
+        (Phase::Adopting | Phase::Booting | Phase::Suspending, Deed::Stop | Deed::Kill | Deed::Discard) => {
+            Admit
+        }
+        (Phase::Adopting, _) => Later,
         (Phase::Booting, _) => Denied(Denial::NotYet),
         // Whoever has asked for the end waits for this shim's word, and for a guest that runs.
         (Phase::Stopping, Deed::HandOver | Deed::Pause | Deed::Standby) => Denied(Denial::TooLate),
-        (Phase::Suspending, Deed::Stop | Deed::Kill | Deed::Discard) => Admit,
         (Phase::Suspending, _) => Denied(Denial::Suspending),
         (Phase::Running | Phase::Stopping, _) => Admit,
         (
@@ -121,7 +128,8 @@ mod tests {
 
     use super::*;
 
-    const PHASES: [Phase; 7] = [
+    const PHASES: [Phase; 8] = [
+        Phase::Adopting,
         Phase::Booting,
         Phase::Running,
         Phase::Suspending,
@@ -148,6 +156,20 @@ mod tests {
             for deed in [Deed::Stop, Deed::Kill, Deed::Discard] {
                 assert!(!matches!(admit(phase, deed), Verdict::Denied(_)), "{deed:?} while {phase:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_guest_that_runs_is_asked_to_end_before_it_is_ended() {
+        for phase in [Phase::Adopting, Phase::Running, Phase::Suspending] {
+            assert_eq!(after(phase, Deed::Stop), Phase::Stopping, "{phase:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_denied_because_a_vm_is_being_taken_over() {
+        for deed in DEEDS {
+            assert!(matches!(admit(Phase::Adopting, deed), Verdict::Admit | Verdict::Later), "{deed:?}");
         }
     }
 

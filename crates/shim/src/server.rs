@@ -169,7 +169,7 @@ async fn give(order: Order, shared: &Shared, orders: &mpsc::Sender<Asked>) -> Re
     // There is no driver any more: its VM has ended, or is about to be.
     match policy::admit(shared.phase().max(Phase::Ending), order.deed()) {
         Verdict::Denied(denial) => Err(denial.into()),
-        Verdict::Admit | Verdict::NothingToDo => Ok(()),
+        Verdict::Admit | Verdict::NothingToDo | Verdict::Later => Ok(()),
     }
 }
 

@@ -93,8 +93,10 @@ impl Shared {
         match (published.phase, &published.paused) {
             (Phase::Booting, _) => (State::Initializing, None),
             (Phase::Suspending, _) => (State::Paused, Some("its snapshot is being written".to_owned())),
-            (Phase::Running | Phase::Stopping, Some(paused)) => (State::Paused, explain(paused)),
-            (Phase::Running, None) => {
+            (Phase::Adopting | Phase::Running | Phase::Stopping, Some(paused)) => {
+                (State::Paused, explain(paused))
+            }
+            (Phase::Adopting | Phase::Running, None) => {
                 let state = if self.is_up() { State::Running } else { State::Initializing };
                 (state, published.stalled.clone())
             }

@@ -133,6 +133,9 @@ async fn live(
         journal.note(note);
     }
     let shared = Rc::new(Shared::new(launch, journal));
+    if adopted.is_some() {
+        shared.enter(Phase::Adopting);
+    }
     let (orders, queue) = mpsc::channel(MAX_ORDERS);
     let server = spawn_local(server::serve(listener, shared.clone(), orders));
     let mut supervisor = Supervisor {

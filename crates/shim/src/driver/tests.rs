@@ -94,6 +94,16 @@ fn drive<F: Future<Output = ()>>(
     vm: TestVm,
     test: impl FnOnce(mpsc::Sender<Asked>, Rc<TestVm>, Rc<Shared>) -> F,
 ) -> (Left, Option<Force>) {
+    drive_after(Phase::Booting, std::future::ready(()), vm, test)
+}
+
+/// The same with a driver that begins in a phase in which something else is waited for.
+fn drive_after<F: Future<Output = ()>>(
+    phase: Phase,
+    first: impl Future<Output = ()>,
+    vm: TestVm,
+    test: impl FnOnce(mpsc::Sender<Asked>, Rc<TestVm>, Rc<Shared>) -> F,
+) -> (Left, Option<Force>) {
     let scratch = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     LocalSet::new().block_on(&runtime, async {
@@ -105,7 +115,11 @@ fn drive<F: Future<Output = ()>>(
         let (orders, queue) = mpsc::channel(8);
         let mut driver = Driver::new(shared.clone(), queue);
         let vm = Rc::new(vm);
-        let driven = async { driver.watch_over(vm.clone(), &process).await };
+        shared.enter(phase);
+        let driven = async {
+            driver.meanwhile(first).await.expect("it is not given up");
+            driver.watch_over(vm.clone(), &process).await
+        };
         let (left, ()) = tokio::join!(driven, test(orders, vm.clone(), shared));
         process.kill().unwrap();
         (left, driver.force())
@@ -209,6 +223,39 @@ fn a_vm_is_left_as_it_runs_to_whoever_takes_it_over() {
     drive(vm(true), async |orders, _, _| {
         give(&orders, Order::Stop(Duration::MAX)).await.unwrap();
         assert!(give(&orders, Order::HandOver).await.is_err(), "it is to end");
+        give(&orders, Order::Kill).await.unwrap();
+    });
+}
+
+#[test]
+fn a_stop_of_a_vm_that_is_being_taken_over_asks_its_guest() {
+    let (connected, connection) = oneshot::channel();
+    let connection = async { connection.await.unwrap() };
+    drive_after(Phase::Adopting, connection, vm(true), async |orders, vm, _| {
+        give(&orders, Order::Stop(Duration::MAX)).await.unwrap();
+        connected.send(()).unwrap();
+        while vm.asked().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(*vm.asked(), ["button"]);
+        give(&orders, Order::Kill).await.unwrap();
+    });
+}
+
+#[test]
+fn what_is_asked_of_a_vm_that_is_being_taken_over_waits_for_it() {
+    let (connected, connection) = oneshot::channel();
+    let connection = async { connection.await.unwrap() };
+    drive_after(Phase::Adopting, connection, vm(true), async |orders, vm, _| {
+        let connect = async {
+            while orders.capacity() < orders.max_capacity() {
+                tokio::task::yield_now().await; // until the driver has it
+            }
+            connected.send(()).unwrap();
+        };
+        let (paused, ()) = tokio::join!(give(&orders, Order::Pause), connect);
+        paused.unwrap();
+        assert_eq!(*vm.asked(), ["pause"]);
         give(&orders, Order::Kill).await.unwrap();
     });
 }
