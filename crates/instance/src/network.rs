@@ -1,6 +1,6 @@
 //! The networks of instances: which one, with which address, and what is left of those that have ended.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 
 use hypeman_files::{Existing, Lock};
@@ -241,17 +241,26 @@ pub(crate) fn of_fork(settings: &NetworkSettings) -> NetworkSettings {
     NetworkSettings { published: settings.published.iter().map(free).collect(), ..settings.clone() }
 }
 
-/// Removes what instances have left on their networks that do not run and whose shim was killed before it could do so. Whoever cannot has no network
-/// either.
-pub fn sweep(store: &Store) {
+/// Looks after the networks of all instances. What those have left there that do not run, and whose shim was killed before it could remove it, is
+/// removed; and where whoever answers for names was killed, `hypeman` is begun to do so again. Whoever may do neither has no network either.
+pub fn look_after(store: &Store, hypeman: &Path) {
+    let mut used = BTreeSet::new();
     for directory in hypeman_files::entries(&layout::instances(store.data_dir())).unwrap_or_default() {
-        if directory.join(names::ATTACHED).exists() && !hypeman_network::is_alive(&directory) {
-            // Nobody starts it meanwhile.
-            if let Ok(Existing::Taken(_alone)) = Lock::try_acquire_existing(&directory.join(names::SHIM_PID))
-            {
-                release(&directory);
-            }
+        if !directory.join(names::ATTACHED).exists() {
+            continue;
         }
+        if hypeman_network::is_alive(&directory) {
+            let attached = format::read::<Attached>(&directory.join(names::ATTACHED)).ok().flatten();
+            used.extend(attached.map(|attached| attached.port.network));
+        } else if let Ok(Existing::Taken(_alone)) =
+            Lock::try_acquire_existing(&directory.join(names::SHIM_PID))
+        {
+            release(&directory); // nobody starts it meanwhile
+        }
+    }
+    let networks = Networks::new(store.data_dir());
+    for network in used.iter().filter_map(|name| networks.get(name).ok()) {
+        let _ = hypeman_network::names::start(&networks, &network, hypeman);
     }
 }
 

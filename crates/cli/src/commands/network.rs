@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use hypeman_instance::network::{lease, sweep};
+use hypeman_instance::network::{lease, look_after};
 use hypeman_network::{Error, Network, Networks, Options};
 use hypeman_record::network::{Attached, Connection};
 use serde::Serialize;
@@ -34,7 +34,7 @@ struct Member {
 
 pub(crate) fn network(context: &Context, command: NetworkCommand) -> Result<ExitCode> {
     let networks = Networks::new(&context.data_dir);
-    sweep(&context.instances);
+    look_after(&context.instances, &hypeman()?);
     match command {
         NetworkCommand::Create { subnet, bridge, mtu, allow_host_port, name } => {
             let options = Options { subnet, bridge, mtu, host_ports: allow_host_port };

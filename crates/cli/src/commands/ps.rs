@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use hypeman_agent::protocol::HealthStatus;
-use hypeman_instance::network::sweep;
+use hypeman_instance::network::look_after;
 use hypeman_instance::observe::{Observation, observe_all};
 use hypeman_instance::store::Instance;
 use hypeman_record::network::Published;
@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::adopt::with_shim;
 use crate::args::Format;
-use crate::context::Context;
+use crate::context::{Context, hypeman};
 use crate::output;
 
 /// What a listing tells of an instance.
@@ -35,7 +35,7 @@ struct Row {
 
 /// Lists the instances; fails when there is one of which nothing can be told.
 pub(crate) fn ps(context: &Context, all: bool, quiet: bool, format: Format) -> Result<ExitCode> {
-    sweep(&context.instances);
+    look_after(&context.instances, &hypeman()?);
     let (instances, damaged) = context.instances.list()?;
     let mut code = if damaged.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     for error in damaged {
