@@ -6,7 +6,8 @@ tools=target/tools
 if ! command -v cargo-deny >/dev/null && [ ! -x "$tools/bin/cargo-deny" ]; then
     echo "Building cargo-deny into $tools"
     # Built for the host as any tool, in a directory of its own: .cargo/config.toml is for our binaries.
-    cargo install --quiet --locked --no-default-features --root "$tools" --target-dir "$tools/build" \
+    # Optimized it would take three times as long.
+    cargo install --quiet --locked --debug --no-default-features --root "$tools" --target-dir "$tools/build" \
         cargo-deny --version 0.20.2
     rm -rf "$tools/build"
 fi
