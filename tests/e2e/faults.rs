@@ -23,7 +23,8 @@ promises! {
         a_shim_that_does_not_answer_hangs_nobody,
         sixty_shims_killed_while_they_start_leave_no_vmm_unknown;
     [QEMU, Need::Root]
-        a_kill_goes_before_a_stop_on_a_full_disk;
+        a_kill_goes_before_a_stop_on_a_full_disk,
+        a_start_waits_for_a_vm_that_is_about_to_end;
     [QEMU, BUSYBOX, Need::Root]
         a_vm_whose_disk_has_no_room_says_so_and_goes_on_when_there_is;
 }
@@ -90,6 +91,20 @@ fn a_kill_goes_before_a_stop_on_a_full_disk() {
             assert_eq!(bed.instance_directories(), Vec::<String>::new());
         }
     }
+}
+
+fn a_start_waits_for_a_vm_that_is_about_to_end() {
+    let disk = SmallDisk::new("1m");
+    let bed = Bed::new(&disk.path().join("data"));
+    let vm = Guest::new(&bed, "ending").run();
+    until("the disk is full", || disk.is_full());
+    bed.ok(&["kill", "ending"]);
+    assert_eq!(vm.state(), "Shutdown");
+    let start = begin(&bed, &["start", "ending"]);
+    disk.resize("20m");
+    let started = outcome(start);
+    assert_eq!(started.code, 0, "{started:?}");
+    assert_eq!(vm.state(), "Running");
 }
 
 fn of_two_who_stop_both_are_told() {

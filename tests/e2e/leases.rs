@@ -94,21 +94,22 @@ fn nothing_is_left_of_what_was_killed() {
     until("the shim has removed what it had", || !host.rules().contains("hype-"));
     assert_nothing_left(&host);
     bed.ok(&["start", "killed"]);
-    for process in ["shim", "vmm"] {
-        vm.kill(process);
-    }
-    until("the interface goes with the last who has it", || {
-        !host.interfaces().iter().any(|name| name.starts_with("hype-"))
-    });
+    let kill_both = || {
+        for process in ["shim", "vmm"] {
+            vm.kill(process);
+        }
+        until("the interface goes with the last who has it", || {
+            !host.interfaces().iter().any(|name| name.starts_with("hype-"))
+        });
+    };
+    kill_both();
     until("whoever looks removes the rest", || {
         bed.ok(&["ps", "-q"]).is_empty() && !host.rules().contains("hype-")
     });
     assert_nothing_left(&host);
     // A host that was rebooted has none of it, and all of it again.
     bed.ok(&["start", "killed"]);
-    for process in ["shim", "vmm"] {
-        vm.kill(process);
-    }
+    kill_both();
     assert_eq!(host.run("ip", &["link", "del", "hypeman0"]).code, 0);
     assert_eq!(host.run("nft", &["flush", "ruleset"]).code, 0);
     bed.ok(&["start", "killed"]);

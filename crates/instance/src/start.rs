@@ -36,6 +36,9 @@ use crate::{accelerator, background, cmdline, network};
 /// How long a shim whose VM has ended may take to go.
 const LEAVING: Duration = Duration::from_secs(10);
 
+/// How long one is waited for whose VM is about to end, before it has to be stopped first.
+const ENDING: Duration = Duration::from_secs(2);
+
 /// The programs of ours that a start needs.
 #[derive(Debug, Clone)]
 pub struct Programs {
@@ -112,8 +115,13 @@ impl Begin {
 /// Takes the lock that the shim will hold: whoever has it is the only one who starts this instance. `None` when it runs.
 pub(crate) fn become_starter(instance: &Instance, begin: Begin) -> Result<Option<Lock>> {
     let path = instance.directory.join(names::SHIM_PID);
+    let mut has_waited = false;
     loop {
         let state = instance.observe()?.state;
+        if (state, begin) == (State::Shutdown, Begin::Boot) && !std::mem::replace(&mut has_waited, true) {
+            stop::wait_for_shim(instance, ENDING)?;
+            continue;
+        }
         let needs = match (state, begin) {
             (State::Created | State::Stopped, Begin::Boot) | (State::Standby, Begin::Restore) => None,
             (State::Initializing | State::Running, _) | (State::Paused, Begin::Boot) => return Ok(None),
