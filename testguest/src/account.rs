@@ -21,6 +21,8 @@ pub struct Account {
     pub told: u64,
     /// Those that were cut out by someone who has copied and truncated the log.
     pub cut: u64,
+    /// Whether its last line is there, or among what is told to be missing.
+    pub has_ended: bool,
 }
 
 impl Sequence {
@@ -30,15 +32,11 @@ impl Sequence {
     /// # Errors
     /// Where the first byte is that nothing explains.
     pub fn account(&self, pieces: &[Vec<u8>]) -> Result<Account, String> {
-        let mut reading =
-            Reading { sequence: self, position: 0, account: Account::default(), has_ended: false };
+        let mut reading = Reading { sequence: self, position: 0, account: Account::default() };
         for (index, piece) in pieces.iter().enumerate() {
             let is_last = index + 1 == pieces.len();
             let from = if index == 0 { 0 } else { reading.find(piece)? };
             reading.read(piece, from, is_last).map_err(|error| format!("piece {index}: {error}"))?;
-        }
-        if !reading.has_ended {
-            return Err("its last line is missing".to_owned());
         }
         Ok(Account { printed: reading.position, ..reading.account })
     }
@@ -67,7 +65,6 @@ struct Reading<'a> {
     sequence: &'a Sequence,
     position: u64,
     account: Account,
-    has_ended: bool,
 }
 
 impl Reading<'_> {
@@ -96,13 +93,13 @@ impl Reading<'_> {
                 self.skip(&rest[..end], behind)?;
                 // The last line may be among what is missing.
                 if is_last && Options::THE_END.as_bytes().ends_with(behind) {
-                    self.has_ended = true;
+                    self.account.has_ended = true;
                     return Ok(());
                 }
                 continue;
             }
             if begins_line && rest == Options::THE_END.as_bytes() && is_last {
-                self.has_ended = true;
+                self.account.has_ended = true;
                 return Ok(());
             }
             let expected = self.sequence.rest_of_line(self.position);
@@ -192,7 +189,7 @@ mod tests {
 
     #[test]
     fn each_byte_is_on_disk_or_told_or_cut_out() {
-        let all = Account { printed: 1300, on_disk: 1300, ..Account::default() };
+        let all = Account { printed: 1300, on_disk: 1300, has_ended: true, ..Account::default() };
         assert_eq!(account(&[&lines(0, 20)]), Ok(all));
         // The newline at 129 is there, is the first that is missing, and is the last.
         for (at, bytes) in
@@ -226,7 +223,8 @@ mod tests {
         for pieces in wrong {
             assert!(account(pieces).is_err(), "{pieces:?}");
         }
-        assert!(sequence().account(std::slice::from_ref(&all)).is_err(), "without its end");
+        let without_end = sequence().account(std::slice::from_ref(&all));
+        assert!(matches!(without_end, Ok(Account { has_ended: false, .. })), "{without_end:?}");
         assert!(sequence().account(&[[&all[..], end, &all[..]].concat()]).is_err(), "and more");
     }
 }

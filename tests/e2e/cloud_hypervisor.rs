@@ -12,6 +12,7 @@ use hypeman_tests::console::{assert_no_hole, files, whole};
 use hypeman_tests::disk::FreezableDisk;
 use hypeman_tests::fixtures::{bed, busybox, testguest};
 use hypeman_tests::needs::{BUSYBOX, LOGROTATE, Need};
+use hypeman_tests::processes::{is_alive, shim};
 use hypeman_tests::vm::Instance;
 use hypeman_tests::wait::until;
 use hypeman_vmm::cloud_hypervisor::snapshot::prepare_restore;
@@ -19,6 +20,7 @@ use hypeman_vmm::findings::Findings;
 use hypeman_vmm::hypervisor::{Origin, Vmm};
 use hypeman_vmm::process::VmmProcess;
 use hypeman_vmm::spec::{Accelerator, HypervisorKind, VmSpec};
+use rustix::process::{Signal, kill_process};
 use testguest::check::Sequence;
 use testguest::{Finish, Options};
 
@@ -36,6 +38,7 @@ promises! {
         killed_mid_line,
         dead_at_each_stage,
         a_second_client_leaves_a_gap_that_is_told,
+        what_is_lost_with_the_vmm_is_told,
         no_log_no_vm,
         a_data_directory_200_characters_deep,
         paused_from_outside,
@@ -263,6 +266,33 @@ fn a_second_client_leaves_a_gap_that_is_told() {
         let size = whole(&log).len() as u64;
         wait_for_growth(&log, size + 1000);
         assert_no_hole(&log);
+    }
+}
+
+/// Whether the program is of a release that does not let its guest wait for whoever reads its console.
+fn holds_back(program: &str) -> bool {
+    let driver = hypeman_vmm::hypervisor(HypervisorKind::CloudHypervisor);
+    let found = driver.discover(Some(Path::new(program)), &Findings::none()).expect("Cloud Hypervisor");
+    found.version.split('.').next().and_then(|release| release.parse().ok()) >= Some(53)
+}
+
+/// The shim gets no processor until the guest has ended. Releases that let the guest wait for it lose nothing.
+fn what_is_lost_with_the_vmm_is_told() {
+    for program in programs() {
+        let options = options(1000);
+        let vm = run(bed(), "ch-held-back", program, &options, &[]);
+        let (shim, vmm) = (shim(&vm.directory()).expect("a shim"), vm.pid("vmm"));
+        kill_process(shim, Signal::STOP).expect("stop the shim");
+        if holds_back(program) {
+            until("the guest has ended", || !is_alive(vmm));
+        }
+        kill_process(shim, Signal::CONT).expect("let the shim go on");
+        assert_eq!(vm.wait(), 0);
+        let log = whole(&vm.directory().join("logs/app.log"));
+        let lines = Sequence::new(&options).check(&log).unwrap_or_else(|broken| panic!("{broken:?}"));
+        let told = bed().ok(&["logs", "--source", "hypeman", "ch-held-back"]).contains("holding output back");
+        assert_eq!(told, lines != (0..1000), "{lines:?} of {program}");
+        assert_eq!(told, holds_back(program), "the shim came too late to be too late");
     }
 }
 

@@ -73,6 +73,7 @@ fn runs_on_over_a_full_disk(arguments: &[&str]) {
     disk.resize("20m");
     assert_eq!(vm.wait(), 0);
     let account = sequence.account(&[whole(&log)]).unwrap_or_else(|error| panic!("{arguments:?}: {error}"));
+    assert!(account.has_ended, "{arguments:?}");
     assert!(account.told > 0, "{account:?}");
     assert_eq!(account.on_disk + account.told, account.printed);
     let journal = bed.ok(&["logs", "--source", "hypeman", "goes-on"]);

@@ -106,8 +106,13 @@ fn table(accounts: &[(&Victim, Result<Account, String>)]) -> String {
     let mut table = "| guest | printed | on disk | told | cut out by logrotate | unexplained |\n|---|---|---|---|---|---|\n".to_owned();
     for (victim, account) in accounts {
         table += &match account {
-            Ok(Account { printed, on_disk, told, cut }) => {
+            Ok(Account { printed, on_disk, told, cut, has_ended }) => {
                 let unexplained = printed - on_disk - told - cut;
+                let victim = if *has_ended {
+                    victim.to_string()
+                } else {
+                    format!("{victim}, its end told to be missing")
+                };
                 format!("| {victim} | {printed} | {on_disk} | {told} | {cut} | {unexplained} |\n")
             }
             Err(error) => format!("| {victim} | {error} |\n"),

@@ -19,7 +19,7 @@ const SOCKET_PAUSE: Duration = Duration::from_micros(100);
 const NOTE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Brings what comes from `source` to `writer`'s log, until the other end closes, or until `stop` and all that had come
-/// by then is written. On a full disk it waits for room, or loses what does not fit ([`Writer::losing_beyond`]).
+/// by then is written. On a full disk it waits for room, or loses what does not fit ([`Writer::losing_beyond`]). Tells how it ended.
 ///
 /// # Errors
 /// When the source is no FIFO or socket, or cannot be read. All that was read before is in the log.
@@ -28,12 +28,24 @@ pub async fn capture(
     writer: &mut Writer,
     stop: &CancellationToken,
     on_event: &mut dyn FnMut(Event),
-) -> std::io::Result<()> {
+) -> std::io::Result<Ended> {
     let mut capture = Capture::new(Source::new(source)?);
     let result = capture.run(writer, stop, on_event).await;
     writer.flush(on_event).await;
     capture.pauses.note(on_event);
     result
+}
+
+/// How a capture ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It was stopped.
+    Stopped,
+    /// The other end has closed.
+    Closed {
+        /// Whether it was a socket that may have been full when something came last: an end that does not wait has perhaps not sent all.
+        may_have_been_full: bool,
+    },
 }
 
 /// A source and the pace at which it is read.
@@ -53,7 +65,7 @@ impl Capture {
         writer: &mut Writer,
         stop: &CancellationToken,
         on_event: &mut dyn FnMut(Event),
-    ) -> std::io::Result<()> {
+    ) -> std::io::Result<Ended> {
         loop {
             let stopping = stop.is_cancelled(); // asked before the read: what has come by now is taken
             if stopping {
@@ -65,8 +77,11 @@ impl Capture {
             if writer.has_lost() && !had_lost {
                 on_event(Event::Losing);
             }
-            if closed || stopping && self.keeps(writer) {
-                return Ok(());
+            if closed {
+                return Ok(Ended::Closed { may_have_been_full: self.source.may_have_been_full() });
+            }
+            if stopping && self.keeps(writer) {
+                return Ok(Ended::Stopped);
             }
             if self.pace.is_flood() && self.source.kind() == Kind::Pipe {
                 writer.write_here(on_event);

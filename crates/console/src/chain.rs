@@ -58,21 +58,26 @@ pub fn rotated(path: &Path, number: u32) -> PathBuf {
 /// When the directory cannot be read.
 pub fn numbers(path: &Path) -> std::io::Result<Vec<u32>> {
     let prefix = [path.file_name().unwrap_or_default().as_encoded_bytes(), b"."].concat();
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut numbers = Vec::new();
-    let entries = match std::fs::read_dir(directory) {
-        // Someone has removed it, and all logs with it.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(numbers),
-        entries => entries?,
+    let number = |file: &PathBuf| -> Option<u32> {
+        let rest = file.file_name()?.as_encoded_bytes().strip_prefix(&prefix[..])?;
+        std::str::from_utf8(rest).ok()?.parse().ok().filter(|number| *number > 0)
     };
-    for entry in entries {
-        let name = entry?.file_name();
-        let number =
-            name.as_encoded_bytes().strip_prefix(&prefix[..]).and_then(|rest| std::str::from_utf8(rest).ok());
-        numbers.extend(number.and_then(|number| number.parse().ok()).filter(|number: &u32| *number > 0));
-    }
+    let mut numbers: Vec<u32> = beside(path)?.iter().filter_map(number).collect();
     numbers.sort_unstable_by(|a: &u32, b| b.cmp(a));
     Ok(numbers)
+}
+
+/// All files in the directory of the log, whatever they are.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub(crate) fn beside(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match std::fs::read_dir(directory) {
+        // Someone has removed it, and all logs with it.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        entries => entries?.map(|entry| Ok(entry?.path())).collect(),
+    }
 }
 
 /// All files of the log that are there, the oldest first.

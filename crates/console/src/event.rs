@@ -30,6 +30,9 @@ pub enum Event {
         /// How the old connection failed, if it did not just end.
         error: Option<std::io::Error>,
     },
+    /// The line was closed for good, and its socket may have been full when something came last. An end that does not wait for its reader
+    /// has perhaps not sent all.
+    EndedFull,
     /// Whoever wrote the log was killed while it wrote so many bytes, and someone has moved or cut the file since: they were taken
     /// for written.
     Uncertain(usize),
@@ -68,6 +71,9 @@ impl std::fmt::Display for Event {
                 )?;
                 error.as_ref().map_or(Ok(()), |error| write!(formatter, " ({error})"))
             }
+            Event::EndedFull => formatter.write_str(
+                "the VMM ended when it may have been holding output back for which the console's connection had no room; that is missing",
+            ),
             Event::Uncertain(length) => write!(
                 formatter,
                 "the shim was killed while it wrote {length} bytes, and the file was moved or cut since; they may be missing"

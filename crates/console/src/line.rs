@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::capture::capture;
+use crate::capture::{Ended, capture};
 use crate::event::Event;
 use crate::keyboard::Keyboard;
 use crate::writer::Writer;
@@ -46,19 +46,23 @@ pub async fn capture_line(
     loop {
         let connected = Instant::now();
         let Line { output, input } = line;
-        let error = tokio::select! {
-            captured = capture(output, writer, stop, on_event) => captured.err(),
-            () = keyboard.give(&input) => None, // which it does for ever
+        let captured = tokio::select! {
+            captured = capture(output, writer, stop, on_event) => captured,
+            () = keyboard.give(&input) => Ok(Ended::Stopped), // which it does for ever
         };
         drop(input);
-        if stop.is_cancelled() {
-            return;
-        }
         let closed = Instant::now();
         if connected.elapsed() >= STABLE_CONNECTION {
             pause = Duration::ZERO;
         }
-        let Some(again) = reconnect(&mut connect, &mut pause, stop).await else { return };
+        let again = if stop.is_cancelled() { None } else { reconnect(&mut connect, &mut pause, stop).await };
+        let Some(again) = again else {
+            if let Ok(Ended::Closed { may_have_been_full: true }) = captured {
+                on_event(Event::EndedFull);
+            }
+            return;
+        };
+        let error = captured.err();
         on_event(Event::Reconnected { gap: closed.elapsed(), error });
         line = again;
     }

@@ -4,7 +4,7 @@
 //! since, as logrotate's copytruncate does, the copy that was taken before tells.
 
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::buffer::Buffer;
 use crate::chain;
@@ -44,14 +44,9 @@ fn settle(path: &Path, file: FileState, length: usize) -> std::io::Result<Settle
         in_log: usize::try_from(in_log).unwrap_or(length).min(length),
         is_certain: true,
     };
-    let files: Vec<FileState> = chain::files(path)?
-        .iter()
-        .filter_map(|file| file.metadata().ok())
-        .map(|metadata| FileState::of(&metadata))
-        .collect();
     let is_same = |other: &&FileState| (other.device, other.inode) == (file.device, file.inode);
     let before = file.size;
-    match files.iter().find(is_same) {
+    match states(&chain::beside(path)?).iter().find(is_same) {
         Some(file) if file.size >= before => return Ok(known(file.size - before)),
         // Truncated after its size was noted, and then written to.
         Some(file) if file.size > 0 => return Ok(known(file.size)),
@@ -61,10 +56,15 @@ fn settle(path: &Path, file: FileState, length: usize) -> std::io::Result<Settle
         !is_same(file) && (before..=before.saturating_add(length as u64)).contains(&file.size)
     };
     // The youngest file comes last.
-    Ok(files
+    Ok(states(&chain::files(path)?)
         .iter()
         .rfind(could_be_a_copy)
         .map_or(Settled { in_log: length, is_certain: false }, |copy| known(copy.size - before)))
+}
+
+fn states(files: &[PathBuf]) -> Vec<FileState> {
+    let metadata = files.iter().filter_map(|file| file.metadata().ok());
+    metadata.map(|metadata| FileState::of(&metadata)).collect()
 }
 
 #[cfg(test)]
@@ -91,11 +91,12 @@ mod tests {
     #[test]
     fn the_size_tells_how_much_was_written_also_of_a_file_that_was_renamed() {
         type Files = [(&'static str, usize)];
-        let table: [(&Files, u64, usize); 8] = [
+        let table: [(&Files, u64, usize); 9] = [
             (&[("app.log", 100)], 100, 0),
             (&[("app.log", 103)], 100, 3),
             (&[("app.log", 110)], 100, 10),
             (&[("app.log.1", 103), ("app.log", 0)], 100, 3),
+            (&[("app.log-20261127", 103), ("app.log", 0)], 100, 3),
             // Truncated after the write, and before it.
             (&[("app.log", 0), ("app.log.1", 104)], 100, 4),
             (&[("app.log", 0), ("app.log.1", 100), ("app.log.2", 104)], 100, 0),

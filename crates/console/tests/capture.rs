@@ -108,7 +108,7 @@ fn what_comes_without_a_pause_is_written_while_it_comes() {
     let size = || std::fs::metadata(&path).unwrap().len();
     run(async {
         tokio::select! {
-            captured = capture(source.into(), &mut writer, &stop, &mut ignore) => captured.unwrap(),
+            captured = capture(source.into(), &mut writer, &stop, &mut ignore) => drop(captured.unwrap()),
             () = async {
                 for _ in 0..20 {
                     let before = size();

@@ -128,6 +128,7 @@ pub(crate) fn keep_console(
             Line { output: console.output, input: console.input }
         }
     };
+    let holds_back = vm.holds_console_back();
     let connect = {
         let of = of.clone();
         move || {
@@ -145,7 +146,12 @@ pub(crate) fn keep_console(
             move |line, mut log: Writer| {
                 let (shared, gone, connect) = (shared.clone(), gone.clone(), connect.clone());
                 spawn_local(async move {
-                    let mut on_event = noter(&shared, names::APP_LOG);
+                    let mut note = noter(&shared, names::APP_LOG);
+                    let mut on_event = |event| {
+                        if holds_back || !matches!(event, Event::EndedFull) {
+                            note(event);
+                        }
+                    };
                     tokio::select! {
                         () = capture_line(line, async || connect().await, &mut log, &shared.keyboard, &gone, &mut on_event) => {}
                         () = shared.discard.cancelled() => {}
@@ -169,7 +175,7 @@ pub(crate) fn keep_output(shared: &Rc<Shared>, output: OwnedFd, log: Writer) -> 
                 spawn_local(async move {
                     let mut on_event = noter(&shared, names::VMM_LOG);
                     let result = tokio::select! {
-                        result = capture(output, &mut log, &gone, &mut on_event) => result,
+                        result = capture(output, &mut log, &gone, &mut on_event) => result.map(drop),
                         () = shared.discard.cancelled() => Ok(()),
                     };
                     if let Err(error) = result {

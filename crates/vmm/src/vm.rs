@@ -87,6 +87,8 @@ pub trait Vm {
     /// Writes memory and devices of a paused VM into `directory`, which exists, for [`crate::hypervisor::Origin::Restore`]. Disks
     /// are not part of it.
     async fn snapshot(&self, directory: &Path) -> Result<()>;
+    /// Whether the VMM holds back what its console's reader is too slow for, and loses it when it ends, instead of letting the guest wait.
+    fn holds_console_back(&self) -> bool;
     /// Another connection to the console of a paused VM, in which lies what the VMM had held back, as much as fits in; `None` for a VMM
     /// that holds nothing back. Whoever was connected is not any more. `keep` sees the connection before anything comes over it.
     async fn rest_of_console(&self, keep: &mut KeepConsole<'_>) -> Result<Option<Console>>;

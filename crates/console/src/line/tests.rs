@@ -57,6 +57,43 @@ fn a_line_that_closes_is_connected_again_and_the_gap_is_told() {
     assert!(matches!(&events[..], [event] if event.contains("closed")), "{events:?}");
 }
 
+#[test]
+fn an_end_after_a_full_socket_is_told() {
+    // Full before a silence, full and closed, with room after it was full, and never full.
+    for (says, expected) in [(&[200, 0][..], true), (&[200], true), (&[200, 0, 20], false), (&[20], false)] {
+        let directory = tempfile::tempdir().unwrap();
+        let (first, mut server) = UnixStream::pair().unwrap();
+        let stop = CancellationToken::new();
+        let mut events = Vec::new();
+        let mut writer = writer(directory.path());
+        let log = directory.path().join("app.log");
+        let guest = async {
+            let mut printed = 0;
+            for &length in says {
+                for _ in 0..length {
+                    server.write_all(b"\n").unwrap();
+                }
+                printed += length;
+                while length == 0 && log.metadata().unwrap().len() < printed {
+                    tokio::time::sleep(FIRST_PAUSE).await;
+                }
+            }
+            drop(server);
+            stop.cancel();
+        };
+        let mut note = |event| events.push(event);
+        let connect = async || Err(std::io::ErrorKind::ConnectionRefused.into());
+        let keyboard = Keyboard::new();
+        run(async {
+            tokio::join!(
+                guest,
+                capture_line(line(first).unwrap(), connect, &mut writer, &keyboard, &stop, &mut note)
+            )
+        });
+        assert_eq!(matches!(events[..], [Event::EndedFull]), expected, "{says:?}: {events:?}");
+    }
+}
+
 /// Every interleaving of a close with connecting: the future can lose control only where it is pending, so it is
 /// stopped at each of its polls in turn, from before the first one until it ends by itself no more. Whenever that is,
 /// it must end, and leave no connection open.

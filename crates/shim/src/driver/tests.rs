@@ -75,6 +75,9 @@ impl Vm for TestVm {
     async fn snapshot(&self, _: &Path) -> hypervisor::Result<()> {
         self.answer("snapshot").await
     }
+    fn holds_console_back(&self) -> bool {
+        false
+    }
     async fn rest_of_console(&self, _keep: &mut KeepConsole<'_>) -> hypervisor::Result<Option<Console>> {
         Ok(None)
     }

@@ -265,9 +265,13 @@ impl Vm for CloudHypervisorVm {
         }
     }
 
+    fn holds_console_back(&self) -> bool {
+        self.drops_until_accepted.is_none() // the same release has brought both (`vmm/src/serial_manager.rs`)
+    }
+
     async fn rest_of_console(&self, keep: &mut KeepConsole<'_>) -> Result<Option<Console>> {
-        if self.drops_until_accepted.is_some() {
-            return Ok(None); // a release that keeps nothing back
+        if !self.holds_console_back() {
+            return Ok(None);
         }
         // It sends what it has kept back when the guest prints more, or to a new client (`attach_client` in
         // `vmm/src/serial_manager.rs`), as much as the socket takes.

@@ -159,6 +159,10 @@ impl Vm for QemuVm {
         self.save(directory).await
     }
 
+    fn holds_console_back(&self) -> bool {
+        false // a guest waits when the pipe is full
+    }
+
     async fn rest_of_console(&self, _keep: &mut KeepConsole<'_>) -> Result<Option<Console>> {
         Ok(None) // what it could not write into the pipe is still the UART's, and part of the snapshot (hw/char/serial.c)
     }
