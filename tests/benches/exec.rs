@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use hypeman_tests::bed::Bed;
-use hypeman_tests::fixtures::{self, busybox};
+use hypeman_tests::fixtures;
 use hypeman_tests::measure::{median, timed};
 use hypeman_tests::needs::{BUSYBOX, QEMU, find};
 use hypeman_tests::vm::Instance;
@@ -43,9 +43,8 @@ fn main() {
     let scratch = tempfile::tempdir().expect("a directory");
     for machine in ["qemu", "qemu-microvm"] {
         let bed = with_raw_port(scratch.path(), machine);
-        let arguments = ["--hypervisor", machine, "--accel", "tcg", "--confine", "off", busybox()];
-        let program = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1; done"];
-        let vm = Instance::run(&bed, NAME, &[&arguments[..], &program].concat());
+        let arguments = ["--hypervisor", machine, "--accel", "tcg", "--confine", "off"];
+        let vm = Instance::idle(&bed, NAME, &arguments);
         println!("{machine}:\n");
         commands(&bed);
         if machine == "qemu" {

@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use hypeman_tests::fixtures::{bed, busybox};
+use hypeman_tests::fixtures::bed;
 use hypeman_tests::needs::{BUSYBOX, Need, QEMU};
 use hypeman_tests::vm::Instance;
 use hypeman_tests::wait::until;
@@ -26,15 +26,6 @@ promises! {
     [QEMU, BUSYBOX, Need::Root] owners_are_kept_with_a;
 }
 
-fn vm(name: &str) -> Instance<'static> {
-    let program = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1; done"];
-    Instance::run(bed(), name, &[&[busybox()], &program[..]].concat())
-}
-
-fn shell(name: &str, script: &str) -> String {
-    bed().ok(&["exec", name, "sh", "-c", script])
-}
-
 fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
 }
@@ -44,7 +35,7 @@ fn cp(source: &str, target: &str) {
 }
 
 fn a_copy_goes_where_dockers_goes() {
-    let _vm = vm("cp-rules");
+    let _vm = Instance::idle(bed(), "cp-rules", &[]);
     let scratch = tempfile::tempdir().expect("a directory");
     let here = |name: &str| text(&scratch.path().join(name)).to_owned();
     fs::write(here("file"), "one").expect("write");
@@ -55,23 +46,23 @@ fn a_copy_goes_where_dockers_goes() {
     cp(&here("file"), "cp-rules:/tmp/new-name"); // over it
     cp(&here("file"), "cp-rules:/tmp");
     cp(&here("file"), "cp-rules:tmp/relative-to-the-root");
-    assert_eq!(shell("cp-rules", "cat /tmp/new-name /tmp/file /tmp/relative*"), "oneoneone");
+    assert_eq!(bed().shell("cp-rules", "cat /tmp/new-name /tmp/file /tmp/relative*"), "oneoneone");
     cp(&here("dir"), "cp-rules:/tmp/made");
     cp(&here("dir"), "cp-rules:/tmp/made");
     cp(&format!("{}/.", here("dir")), "cp-rules:/srv-of-ours");
     cp(&format!("{}/.", here("dir")), "cp-rules:/tmp/made/dir/sub");
     assert_eq!(
-        shell("cp-rules", "cat /tmp/made/sub/inside /tmp/made/dir/sub/inside /srv-of-ours/sub/inside"),
+        bed().shell("cp-rules", "cat /tmp/made/sub/inside /tmp/made/dir/sub/inside /srv-of-ours/sub/inside"),
         "twotwotwo"
     );
-    assert_eq!(shell("cp-rules", "cat /tmp/made/dir/sub/sub/inside"), "two");
+    assert_eq!(bed().shell("cp-rules", "cat /tmp/made/dir/sub/sub/inside"), "two");
     // A link is written through in the guest, and copied as one unless it is to be followed.
-    shell("cp-rules", "ln -s file /tmp/leads-to-file; ln -s made /tmp/leads-to-dir");
+    bed().shell("cp-rules", "ln -s file /tmp/leads-to-file; ln -s made /tmp/leads-to-dir");
     fs::write(here("file"), "three").expect("write");
     cp(&here("file"), "cp-rules:/tmp/leads-to-file");
     cp(&here("file"), "cp-rules:/tmp/leads-to-dir");
     assert_eq!(
-        shell("cp-rules", "readlink /tmp/leads-to-file; cat /tmp/file /tmp/made/file"),
+        bed().shell("cp-rules", "readlink /tmp/leads-to-file; cat /tmp/file /tmp/made/file"),
         "file\nthreethree"
     );
 
@@ -89,7 +80,7 @@ fn a_copy_goes_where_dockers_goes() {
 }
 
 fn a_tree_goes_there_and_back_as_it_was() {
-    let _vm = vm("cp-tree");
+    let _vm = Instance::idle(bed(), "cp-tree", &[]);
     let scratch = tempfile::tempdir().expect("a directory");
     let tree = scratch.path().join("tree");
     fs::create_dir_all(tree.join("closed")).expect("a directory");
@@ -111,10 +102,13 @@ fn a_tree_goes_there_and_back_as_it_was() {
     }
     cp(text(&tree), "cp-tree:/tree");
     assert_eq!(
-        shell("cp-tree", "stat -c '%a %Y' /tree/program; stat -c %a /tree/closed; ls /tree | wc -l"),
+        bed().shell("cp-tree", "stat -c '%a %Y' /tree/program; stat -c %a /tree/closed; ls /tree | wc -l"),
         "751 1000000000\n500\n506"
     );
-    assert_eq!(shell("cp-tree", "test /tree/program -ef /tree/same && du -k /tree/sparse | cut -f1"), "4");
+    assert_eq!(
+        bed().shell("cp-tree", "test /tree/program -ef /tree/same && du -k /tree/sparse | cut -f1"),
+        "4"
+    );
     cp("cp-tree:/tree", text(&scratch.path().join("back")));
     let back = scratch.path().join("back");
     let difference =
@@ -126,7 +120,7 @@ fn a_tree_goes_there_and_back_as_it_was() {
 }
 
 fn a_tar_stream_goes_in_and_out() {
-    let _vm = vm("cp-stream");
+    let _vm = Instance::idle(bed(), "cp-stream", &[]);
     let scratch = tempfile::tempdir().expect("a directory");
     fs::write(scratch.path().join("a"), "from a stream").expect("write");
     let archive = Command::new("tar")
@@ -165,7 +159,7 @@ fn a_tar_stream_goes_in_and_out() {
 }
 
 fn what_cannot_be_copied_is_told_and_nothing_is_written() {
-    let _vm = vm("cp-errors");
+    let _vm = Instance::idle(bed(), "cp-errors", &[]);
     let scratch = tempfile::tempdir().expect("a directory");
     let here = |name: &str| text(&scratch.path().join(name)).to_owned();
     fs::write(here("file"), "").expect("write");
@@ -186,7 +180,7 @@ fn what_cannot_be_copied_is_told_and_nothing_is_written() {
 }
 
 fn a_guest_that_changes_its_files_meanwhile_is_no_trouble() {
-    let _vm = vm("cp-changes");
+    let _vm = Instance::idle(bed(), "cp-changes", &[]);
     let scratch = tempfile::tempdir().expect("a directory");
     bed().ok(&["exec", "-d", "cp-changes", "sh", "-c", "while :; do echo line >> /tmp/grows; done"]);
     bed().ok(&[
@@ -198,7 +192,7 @@ fn a_guest_that_changes_its_files_meanwhile_is_no_trouble() {
         "while :; do mkdir -p /tmp/d/x; echo > /tmp/d/x/y; rm -r /tmp/d/x; done",
     ]);
     until("it has grown", || {
-        shell("cp-changes", "stat -c %s /tmp/grows").parse::<u64>().is_ok_and(|size| size > 1000)
+        bed().shell("cp-changes", "stat -c %s /tmp/grows").parse::<u64>().is_ok_and(|size| size > 1000)
     });
     for number in 0..5 {
         let target = scratch.path().join(format!("copy-{number}"));
@@ -210,25 +204,25 @@ fn a_guest_that_changes_its_files_meanwhile_is_no_trouble() {
 }
 
 fn a_hostile_guest_writes_nothing_that_was_not_asked_for() {
-    let _vm = vm("cp-hostile");
+    let _vm = Instance::idle(bed(), "cp-hostile", &[]);
     let scratch = tempfile::tempdir().expect("a directory");
     fs::write(scratch.path().join("precious"), "mine").expect("write");
     // What the agent sends is what it finds: a link where a directory was asked for, and a file that claims to be in it.
-    shell(
+    bed().shell(
         "cp-hostile",
         "mkdir -p /tmp/x/sub; ln -s / /tmp/x/sub/root; ln -s ../../.. /tmp/x/up; mkfifo /tmp/x/fifo; mknod /tmp/x/null c 1 3",
     );
     let outcome = bed().run(&["cp", "cp-hostile:/tmp/x", text(&scratch.path().join("got"))]);
     assert!(outcome.stderr.contains("device"), "{outcome:?}");
     // A second time over the links that are there now: nothing is written through them.
-    shell("cp-hostile", "rm /tmp/x/up; mkdir /tmp/x/up; echo theirs > /tmp/x/up/precious");
+    bed().shell("cp-hostile", "rm /tmp/x/up; mkdir /tmp/x/up; echo theirs > /tmp/x/up/precious");
     bed().fails(&["cp", "cp-hostile:/tmp/x/.", text(&scratch.path().join("got"))], &["up"]);
     assert_eq!(fs::read(scratch.path().join("precious")).expect("read"), b"mine");
     assert!(!scratch.path().join("got/null").exists());
 }
 
 fn owners_are_kept_with_a() {
-    let _vm = vm("cp-owners");
+    let _vm = Instance::idle(bed(), "cp-owners", &[]);
     let scratch = tempfile::tempdir().expect("a directory");
     let file = scratch.path().join("file");
     fs::write(&file, "").expect("write");
@@ -238,7 +232,7 @@ fn owners_are_kept_with_a() {
     fs::set_permissions(&file, PermissionsExt::from_mode(0o4755)).expect("chmod");
     cp(text(&file), "cp-owners:/tmp/plain");
     bed().ok(&["cp", "-a", text(&file), "cp-owners:/tmp/kept"]);
-    assert_eq!(shell("cp-owners", "stat -c '%u:%g %a' /tmp/plain /tmp/kept"), "0:0 755\n33:44 4755");
+    assert_eq!(bed().shell("cp-owners", "stat -c '%u:%g %a' /tmp/plain /tmp/kept"), "0:0 755\n33:44 4755");
     bed().ok(&["cp", "-a", "cp-owners:/tmp/kept", text(&scratch.path().join("back"))]);
     let back = scratch.path().join("back").metadata().expect("it");
     assert_eq!((back.uid(), back.gid(), back.mode() & 0o7777), (33, 44, 0o4755));
@@ -248,8 +242,8 @@ fn owners_are_kept_with_a() {
 }
 
 fn stat_and_top_tell_of_the_guest() {
-    let _vm = vm("stat-and-top");
-    shell("stat-and-top", "printf 12345 > /tmp/file; chmod 640 /tmp/file; ln -s file /tmp/link");
+    let _vm = Instance::idle(bed(), "stat-and-top", &[]);
+    bed().shell("stat-and-top", "printf 12345 > /tmp/file; chmod 640 /tmp/file; ln -s file /tmp/link");
     let told = |arguments: &[&str]| -> serde_json::Value {
         let outcome = bed().run(&[&["stat", "--format", "json"], arguments].concat());
         serde_json::from_str(&outcome.stdout).expect("JSON")

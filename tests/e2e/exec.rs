@@ -36,25 +36,14 @@ promises! {
         on_cloud_hypervisor_vsock_outlives_a_sleep;
 }
 
-/// A VM with a program that waits for its end.
-fn vm<'a>(name: &str, arguments: &[&str]) -> Instance<'a> {
-    let program = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1; done"];
-    Instance::run(bed(), name, &[arguments, &[busybox()], &program].concat())
-}
-
 fn exec(name: &str, options: &[&str], command: &[&str]) -> Outcome {
     bed().run(&[&["exec"], options, &[name], command].concat())
 }
 
-/// What a shell script in the guest prints, trimmed.
-fn shell(name: &str, script: &str) -> String {
-    bed().ok(&["exec", name, "sh", "-c", script])
-}
-
 /// How many processes of the guest have this among their arguments.
 fn running(name: &str, word: &str) -> usize {
-    let processes =
-        shell(name, "for file in /proc/[0-9]*/cmdline; do tr '\\0' ' ' < $file; echo; done 2>/dev/null");
+    let processes = bed()
+        .shell(name, "for file in /proc/[0-9]*/cmdline; do tr '\\0' ' ' < $file; echo; done 2>/dev/null");
     processes.lines().filter(|line| line.contains(word) && !line.contains("/proc/[0-9]")).count()
 }
 
@@ -83,7 +72,7 @@ fn on_microvm_a_command_is_run_as_docker_runs_it() {
 }
 
 fn runs_as_docker(name: &str, arguments: &[&str]) {
-    let _vm = vm(name, arguments);
+    let _vm = Instance::idle(bed(), name, arguments);
     // At once: whoever has just started a VM need not wait for it.
     for (command, code) in [
         (&["true"][..], 0),
@@ -116,13 +105,13 @@ fn runs_as_docker(name: &str, arguments: &[&str]) {
     until("it has run", || exec(name, &[], &["test", "-e", "/made"]).code == 0);
     assert_eq!(running(name, "sleep 4321"), 1);
     // What a command leaves running does not keep it.
-    assert_eq!(shell(name, "sleep 1234 & echo left"), "left");
+    assert_eq!(bed().shell(name, "sleep 1234 & echo left"), "left");
     assert_eq!(running(name, "sleep 1234"), 1);
 }
 
 fn what_goes_through_pipes_is_whole() {
     const SIZE: usize = 40_000_000;
-    let _vm = vm("exec-pipes", &[]);
+    let _vm = Instance::idle(bed(), "exec-pipes", &[]);
     let sent: Vec<u8> = (0..SIZE).map(|number| (number * 31 / 7) as u8).collect();
     let mut child = start(&["exec", "-i", "exec-pipes", "cat"]);
     let mut stdin = child.stdin.take().expect("piped");
@@ -148,7 +137,7 @@ fn what_goes_through_pipes_is_whole() {
 }
 
 fn a_terminal_has_a_size_and_signals() {
-    let _vm = vm("exec-terminal", &[]);
+    let _vm = Instance::idle(bed(), "exec-terminal", &[]);
     let terminal = Terminal::new();
     terminal.resize(33, 101);
     let script = "trap 'echo changed $(stty size)' WINCH; echo ready $(stty size) $TERM; tty; \
@@ -171,7 +160,7 @@ fn a_terminal_has_a_size_and_signals() {
 }
 
 fn a_signal_to_us_is_the_commands() {
-    let _vm = vm("exec-signals", &[]);
+    let _vm = Instance::idle(bed(), "exec-signals", &[]);
     let script =
         "trap 'echo caught; exit 4' TERM; trap 'echo no' INT; echo ready; while :; do sleep 0.1; done";
     let mut child = start(&["exec", "exec-signals", "sh", "-c", script]);
@@ -196,7 +185,7 @@ fn a_signal_to_us_is_the_commands() {
 }
 
 fn whoever_goes_away_leaves_nothing_in_the_guest() {
-    let _vm = vm("exec-away", &[]);
+    let _vm = Instance::idle(bed(), "exec-away", &[]);
     // It hears of it, does not listen, and has children that hide.
     let script = "trap 'echo hup >> /tmp/heard' HUP; setsid sleep 7777 & (trap '' HUP; sleep 7777 & sleep 7777) & \
                   echo ready; while :; do sleep 7777; done";
@@ -206,11 +195,11 @@ fn whoever_goes_away_leaves_nothing_in_the_guest() {
     child.kill().expect("kill it");
     let _ = child.wait();
     until("all have ended", || running("exec-away", "7777") == 0);
-    assert_eq!(shell("exec-away", "cat /tmp/heard"), "hup");
+    assert_eq!(bed().shell("exec-away", "cat /tmp/heard"), "hup");
 }
 
 fn a_command_whose_time_is_up_is_ended() {
-    let _vm = vm("exec-time", &[]);
+    let _vm = Instance::idle(bed(), "exec-time", &[]);
     let script = "trap 'echo asked' TERM; sleep 5555 & while :; do wait; done";
     let outcome = exec("exec-time", &["--timeout", "500ms"], &["sh", "-c", script]);
     assert_eq!((outcome.code, outcome.stdout.as_str()), (124, "asked\n"), "{outcome:?}");
@@ -219,7 +208,7 @@ fn a_command_whose_time_is_up_is_ended() {
 }
 
 fn fifty_at_once() {
-    let _vm = vm("exec-fifty", &[]);
+    let _vm = Instance::idle(bed(), "exec-fifty", &[]);
     assert_eq!(exec("exec-fifty", &[], &["true"]).code, 0);
     std::thread::scope(|scope| {
         let all: Vec<_> = (0..50)
@@ -246,15 +235,16 @@ fn breaks_and_works_again(name: &str, mut child: Child, word: &str) {
     let mut error = String::new();
     child.stderr.take().expect("piped").read_to_string(&mut error).expect("read");
     assert!(code.is_some_and(|code| code != 0) && error.contains(word), "{code:?}: {error}");
-    assert_eq!(shell(name, "echo again"), "again");
+    assert_eq!(bed().shell(name, "echo again"), "again");
     until("what it did has ended", || running(name, "6666") == 0);
 }
 
 fn the_agent_is_killed() {
-    let _vm = vm("exec-agent", &[]);
+    let _vm = Instance::idle(bed(), "exec-agent", &[]);
     let mut child = start(&["exec", "exec-agent", "sh", "-c", "setsid sleep 6666 & echo ready; sleep 6666"]);
     assert_eq!(first_line(&mut child), "ready\n");
-    let agent = shell("exec-agent", "pidof hypeman-init init exe; grep -lz '^agent$' /proc/[0-9]*/cmdline");
+    let agent =
+        bed().shell("exec-agent", "pidof hypeman-init init exe; grep -lz '^agent$' /proc/[0-9]*/cmdline");
     let agent = agent
         .lines()
         .find_map(|line| line.strip_prefix("/proc/")?.strip_suffix("/cmdline"))
@@ -284,7 +274,7 @@ fn an_agent_that_is_stuck_costs_only_those_who_speak_with_it() {
 }
 
 fn the_shim_is_killed() {
-    let vm = vm("exec-shim", &[]);
+    let vm = Instance::idle(bed(), "exec-shim", &[]);
     let mut child = start(&["exec", "exec-shim", "sh", "-c", "setsid sleep 6666 & echo ready; sleep 6666"]);
     assert_eq!(first_line(&mut child), "ready\n");
     vm.kill("shim");
@@ -292,7 +282,7 @@ fn the_shim_is_killed() {
 }
 
 fn a_vm_sleeps_in_the_middle() {
-    let _vm = vm("exec-sleeps", &[]);
+    let _vm = Instance::idle(bed(), "exec-sleeps", &[]);
     let mut child = start(&["exec", "exec-sleeps", "sh", "-c", "setsid sleep 6666 & echo ready; sleep 6666"]);
     assert_eq!(first_line(&mut child), "ready\n");
     bed().ok(&["standby", "exec-sleeps"]);
@@ -317,7 +307,7 @@ fn a_command_is_run_where_the_program_is_process_1() {
         (outcome.code == 0).then_some(outcome.stdout)
     });
     assert!(seen.contains("/init"), "process 1 is its own: {seen}");
-    assert!(!shell("exec-namespace", "ps").contains("kthreadd"), "and so are all others");
+    assert!(!bed().shell("exec-namespace", "ps").contains("kthreadd"), "and so are all others");
 }
 
 /// A root filesystem whose /init is a shell script's.
@@ -343,12 +333,12 @@ fn what_cannot_be_run_is_told() {
     bed().ok(&["rm", "exec-created"]);
     let _guest = hypeman_tests::guest::Guest::new(bed(), "exec-bare").quiet().run();
     bed().fails(&["exec", "exec-bare", "true"], &["exec-bare", "agent"]);
-    let vm = vm("exec-paused", &[]);
+    let vm = Instance::idle(bed(), "exec-paused", &[]);
     until("it runs", || vm.state() == "Running");
     bed().ok(&["pause", "exec-paused"]);
     bed().fails(&["exec", "exec-paused", "true"], &["paused"]);
     bed().ok(&["resume", "exec-paused"]);
-    assert_eq!(shell("exec-paused", "echo goes on"), "goes on");
+    assert_eq!(bed().shell("exec-paused", "echo goes on"), "goes on");
 }
 
 /// A VM of an image on Cloud Hypervisor, whose kernel is the test guest: no Linux runs under the KVM of such hosts as these tests have.

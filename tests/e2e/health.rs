@@ -1,8 +1,8 @@
 //! Health checks, as docker makes them.
 
-use hypeman_tests::fixtures::{bed, busybox, busybox_tar};
+use hypeman_tests::fixtures::{bed, busybox_tar};
 use hypeman_tests::needs::{BUSYBOX, QEMU};
-use hypeman_tests::vm::Instance;
+use hypeman_tests::vm::{IDLE, Instance};
 use hypeman_tests::wait::until;
 
 use crate::promises;
@@ -14,8 +14,6 @@ promises! {
         an_image_s_checks_are_made_unless_they_are_not_to_be;
 }
 
-const PROGRAM: [&str; 3] = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1; done"];
-
 fn health(name: &str) -> serde_json::Value {
     bed().inspect(name)["health"].clone()
 }
@@ -23,7 +21,7 @@ fn health(name: &str) -> serde_json::Value {
 fn a_program_is_healthy_then_not_and_then_again() {
     let check = "echo looked; test ! -e /sick";
     let flags = ["--health-cmd", check, "--health-interval", "100ms", "--health-retries", "2"];
-    let vm = Instance::run(bed(), "health", &[&flags[..], &[busybox()], &PROGRAM].concat());
+    let vm = Instance::idle(bed(), "health", &flags);
     until("it is healthy", || health("health")["status"] == "healthy");
     assert_eq!(
         (&health("health")["output"], &health("health")["exit_code"]),
@@ -54,7 +52,7 @@ fn a_check_that_takes_too_long_has_failed_and_is_gone() {
         "--health-retries",
         "1",
     ];
-    let _vm = Instance::run(bed(), "health-slow", &[&flags[..], &[busybox()], &PROGRAM].concat());
+    let _vm = Instance::idle(bed(), "health-slow", &flags);
     until("it has failed", || health("health-slow")["status"] == "unhealthy");
     assert_eq!(health("health-slow")["exit_code"], 124);
     let list = bed().ok(&["top", "health-slow"]);
@@ -66,7 +64,7 @@ fn an_image_s_checks_are_made_unless_they_are_not_to_be() {
     let scratch = tempfile::tempdir().expect("a directory");
     let layout = scratch.path().join("layout");
     let check = serde_json::json!({"Test": ["CMD-SHELL", "exit 5"], "Interval": 50_000_000, "Retries": 1});
-    let config = serde_json::json!({"Cmd": PROGRAM, "Healthcheck": check});
+    let config = serde_json::json!({"Cmd": IDLE, "Healthcheck": check});
     hypeman_tests::layout::write(&layout, &busybox_tar(), &config);
     bed().ok(&["image", "import", "--name", image, layout.to_str().expect("UTF-8")]);
     let _vm = Instance::run(bed(), "health-image", &[image]);

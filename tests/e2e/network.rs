@@ -30,7 +30,7 @@ pub(crate) fn idle<'a>(host: &'a Host, name: &str, arguments: &[&str]) -> Instan
 
 /// Runs a command in a guest; what it printed.
 pub(crate) fn guest(vm: &Instance, command: &str) -> String {
-    vm.bed.ok(&["exec", &vm.name, "sh", "-c", command])
+    vm.bed.shell(&vm.name, command)
 }
 
 /// The address of a VM.

@@ -117,6 +117,14 @@ impl Bed {
         outcome.stdout.trim().to_owned()
     }
 
+    /// What a shell script prints that is run in a guest by `exec`, trimmed.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn shell(&self, name: &str, script: &str) -> String {
+        self.ok(&["exec", name, "sh", "-c", script])
+    }
+
     /// Runs a command that has to fail with all of `words` in its error.
     ///
     /// # Panics

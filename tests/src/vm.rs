@@ -6,8 +6,12 @@ use std::process::{Child, Stdio};
 
 use crate::bed::Bed;
 use crate::console::whole;
+use crate::fixtures::busybox;
 use crate::processes::KilledOnDrop;
 use crate::wait::{DEADLINE, until, within};
+
+/// A program that does nothing, until it is asked to end.
+pub const IDLE: [&str; 3] = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1; done"];
 
 /// An instance of a test's.
 #[derive(Debug)]
@@ -31,6 +35,12 @@ impl<'a> Instance<'a> {
         let instance = Instance::named(bed, name);
         bed.ok(&[&["run", "-d", "--name", name], arguments].concat());
         instance
+    }
+
+    /// `hypeman run -d` with busybox and an idle program, and these options.
+    #[must_use]
+    pub fn idle(bed: &'a Bed, name: &str, options: &[&str]) -> Instance<'a> {
+        Instance::run(bed, name, &[options, &[busybox()], &IDLE].concat())
     }
 
     /// Its directory.

@@ -66,6 +66,8 @@ pub struct Buffer {
     released: u64,
     /// What was read since and kept by nobody.
     loss: Option<Loss>,
+    /// Whether the source may have been full when something came from it last.
+    source_was_full: bool,
 }
 
 #[derive(Debug)]
@@ -100,7 +102,7 @@ impl Buffer {
         memory.set(Field::Format, FORMAT);
         let (head, base) = (AtomicU64::new(0), AtomicU64::new(0));
         let inner = Inner { guard: Guard::of(&memory), memory, head, base };
-        Ok(Buffer { inner: Arc::new(inner), tail: 0, released: 0, loss: None })
+        Ok(Buffer { inner: Arc::new(inner), tail: 0, released: 0, loss: None, source_was_full: false })
     }
 
     /// That of a process that was killed, and the write in which it was; the next thing to do with the buffer is
@@ -138,9 +140,10 @@ impl Buffer {
             from: writing_from,
         });
         let loss = Loss::untold(&memory, guard, tail);
+        let source_was_full = get(Field::SourceFull) > 0;
         let inner = Inner { memory, guard, head: head.into(), base: base.into() };
         inner.memory.set(Field::Tail, tail);
-        Ok((Buffer { inner: Arc::new(inner), tail, released: head, loss }, cut_short))
+        Ok((Buffer { inner: Arc::new(inner), tail, released: head, loss, source_was_full }, cut_short))
     }
 
     /// The memory, to be held by the VMM.
@@ -156,6 +159,19 @@ impl Buffer {
         let to = write.from + length.min(write.length) as u64;
         self.inner.move_head(to.clamp(self.inner.head(), self.tail));
         self.released = self.inner.head();
+    }
+
+    /// Whether the source may have been full when something came from it last, whoever has read that.
+    pub(crate) fn source_may_have_been_full(&self) -> bool {
+        self.source_was_full
+    }
+
+    /// Notes that, also for whoever comes after a kill.
+    pub(crate) fn note_source(&mut self, was_full: bool) {
+        if self.source_was_full != was_full {
+            self.source_was_full = was_full;
+            self.inner.memory.set(Field::SourceFull, was_full.into());
+        }
     }
 
     /// How many bytes it holds that are not known to be in the log.

@@ -78,7 +78,7 @@ impl Capture {
                 on_event(Event::Losing);
             }
             if closed {
-                return Ok(Ended::Closed { may_have_been_full: self.source.may_have_been_full() });
+                return Ok(Ended::Closed { may_have_been_full: writer.buffer().source_may_have_been_full() });
             }
             if stopping && self.keeps(writer) {
                 return Ok(Ended::Stopped);

@@ -25,8 +25,6 @@ pub(crate) struct Source {
     registered: Option<Registered>,
     /// Whether nothing was there at the last look.
     was_empty: bool,
-    /// Whether it may have been full when something was there last.
-    may_have_been_full: bool,
 }
 
 /// The same source as the runtime knows it.
@@ -47,7 +45,7 @@ impl Source {
             }
         };
         rustix::io::ioctl_fionbio(&fd, true)?;
-        Ok(Source { fd, kind, registered: None, was_empty: true, may_have_been_full: false })
+        Ok(Source { fd, kind, registered: None, was_empty: false })
     }
 
     /// Waits until there is something to read, or the other end has closed; registers with the runtime to do so.
@@ -75,26 +73,23 @@ impl Source {
     /// Appends up to `most` bytes of what is there to `buffer`: `None` when there is nothing now, and 0 bytes when the other end
     /// has closed. While it is registered, the runtime may say that there is nothing although something has just come.
     pub(crate) fn read(&mut self, buffer: &mut Buffer, most: usize) -> std::io::Result<Option<usize>> {
-        unless_it_would_block(buffer.receive(self.there(most)?, |free| self.read_into(free)))
+        let there = self.there(buffer, most)?;
+        unless_it_would_block(buffer.receive(there, |free| self.read_into(free)))
     }
 
     /// As [`Source::read`], for bytes that nobody keeps.
     pub(crate) fn lose(&mut self, buffer: &mut Buffer, most: usize) -> std::io::Result<Option<usize>> {
-        unless_it_would_block(buffer.lose(self.there(most)?, |scratch| self.read_into(scratch)))
-    }
-
-    /// Whether it is a socket that may have been full when something came last: who does not wait for it has perhaps not sent all.
-    pub(crate) fn may_have_been_full(&self) -> bool {
-        self.kind == Kind::Socket && self.may_have_been_full
+        let there = self.there(buffer, most)?;
+        unless_it_would_block(buffer.lose(there, |scratch| self.read_into(scratch)))
     }
 
     /// How much to ask for: no more than there is, so that the read is all or nothing (see `crate::buffer`); and of an end that was
-    /// closed, nothing.
-    fn there(&mut self, most: usize) -> std::io::Result<usize> {
+    /// closed, nothing. Notes in the buffer whether a socket may have been full.
+    fn there(&mut self, buffer: &mut Buffer, most: usize) -> std::io::Result<usize> {
         let there = rustix::io::ioctl_fionread(&self.fd)?;
-        if there > 0 {
-            let was_full = !self.was_empty && self.may_have_been_full;
-            self.may_have_been_full = was_full || there >= MAY_HAVE_BEEN_FULL;
+        if there > 0 && self.kind == Kind::Socket {
+            let was_full = !self.was_empty && buffer.source_may_have_been_full();
+            buffer.note_source(was_full || there >= MAY_HAVE_BEEN_FULL);
         }
         self.was_empty = there == 0;
         Ok(usize::try_from(there).unwrap_or(usize::MAX).clamp(1, most))

@@ -38,6 +38,7 @@ pub(super) enum Field {
     LostSince,
     LostUntil,
     MarkedTo,
+    SourceFull,
 }
 
 #[derive(Debug)]

@@ -87,6 +87,20 @@ fn whoever_is_killed_after_a_write_was_settled_finds_what_was_found_before() {
 }
 
 #[test]
+fn that_the_source_was_full_is_known_to_whoever_comes_after_a_kill() {
+    let mut buffer = Buffer::new().unwrap();
+    let now = |buffer: &Buffer| {
+        let next = Buffer::open(buffer.memory().unwrap()).unwrap().0;
+        (buffer.source_may_have_been_full(), next.source_may_have_been_full())
+    };
+    assert_eq!(now(&buffer), (false, false));
+    buffer.note_source(true);
+    assert_eq!(now(&buffer), (true, true));
+    buffer.note_source(false);
+    assert_eq!(now(&buffer), (false, false));
+}
+
+#[test]
 fn what_someone_else_has_written_into_the_memory_is_refused() {
     for (field, value) in [
         (Field::Format, 0),

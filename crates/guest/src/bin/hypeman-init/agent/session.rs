@@ -72,11 +72,14 @@ fn ours() -> Option<PathBuf> {
 }
 
 fn directories() -> Vec<PathBuf> {
-    let entries = ours().and_then(|ours| std::fs::read_dir(ours).ok()).into_iter().flatten().flatten();
-    entries
-        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-        .map(|entry| entry.path())
-        .collect()
+    ours().map(|ours| below(&ours)).unwrap_or_default()
+}
+
+/// The cgroups that are directly in this one.
+pub(crate) fn below(cgroup: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(cgroup).into_iter().flatten().flatten();
+    let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    directories.map(|entry| entry.path()).collect()
 }
 
 /// The list to which whoever belongs to a cgroup is added.

@@ -8,7 +8,7 @@ use hypeman_agent::protocol::Slept;
 use rustix::time::{ClockId, Timespec};
 use tokio::time::{Instant, sleep};
 
-use super::session::cgroups;
+use super::session::{below, cgroups};
 use crate::{identity, network};
 
 /// Holds those that belong to no other, while they stand still.
@@ -77,9 +77,7 @@ pub(crate) fn thaw_what_was_left() {
 }
 
 fn groups(root: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
-    let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    directories.map(|entry| entry.path()).filter(|path| path.join("cgroup.freeze").exists()).collect()
+    below(root).into_iter().filter(|group| group.join("cgroup.freeze").exists()).collect()
 }
 
 /// Whether a group is to stand still, as `0` or `1`.
