@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use hypeman_tests::bed::Bed;
 use hypeman_tests::fixtures::testguest;
 use hypeman_tests::needs::{Need, QEMU, find, qemu_on_kvm};
+use hypeman_tests::processes;
 use hypeman_tests::vm::Instance;
 use testguest::Options;
 
@@ -174,7 +175,7 @@ fn end(child: &mut Child) {
     let _ = child.wait();
 }
 
-/// Memory of a shim that captures at full speed: its proportional set size.
+/// Memory of a shim that captures at full speed, its proportional set size; and when it was asked something besides.
 fn weight() {
     let scratch = tempfile::tempdir().expect("a directory");
     let bed = Bed::new(scratch.path());
@@ -182,11 +183,13 @@ fn weight() {
     let vm =
         Instance::run(&bed, "weight", &["--memory", "32m", "--kernel", testguest(), "--cmdline", &cmdline]);
     std::thread::sleep(Duration::from_secs(2));
-    let rollup =
-        std::fs::read_to_string(format!("/proc/{}/smaps_rollup", vm.pid("shim"))).expect("smaps_rollup");
-    let pss = rollup.lines().find(|line| line.starts_with("Pss:")).unwrap_or("Pss: ?");
-    println!(
-        "\nA shim that captures at full speed: {}",
-        pss.split_ascii_whitespace().collect::<Vec<_>>().join(" ")
-    );
+    let shim = processes::shim(&instances(&bed)).expect("a shim").as_raw_nonzero();
+    let pss = || {
+        let rollup = std::fs::read_to_string(format!("/proc/{shim}/smaps_rollup")).expect("smaps_rollup");
+        let kib = rollup.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap_or("?");
+        kib.trim().to_owned()
+    };
+    let before = pss();
+    let _ = bed.inspect(&vm.name);
+    println!("\nA shim that captures at full speed: Pss {before}; after a question {}", pss());
 }
