@@ -70,7 +70,7 @@ fn with_raw_port(scratch: &Path, machine: &str) -> Bed {
 }
 
 fn shell(bed: &Bed, script: &str) -> String {
-    bed.ok(&["exec", NAME, "sh", "-c", script])
+    bed.shell(NAME, script)
 }
 
 fn commands(bed: &Bed) {

@@ -66,7 +66,7 @@ impl<'a> Peer<'a> {
     ) -> Peer<'a> {
         let vm = Instance::run(bed, name, &[arguments, &[busybox(), "sleep", "100000"]].concat());
         bed.ok(&["cp", &probe(), &format!("{name}:/probe")]);
-        bed.ok(&["exec", name, "sh", "-c", setup]);
+        bed.shell(name, setup);
         bed.ok(&["exec", "-d", name, "/probe", "sink", "0.0.0.0:7002"]);
         Peer { vm, host: host.to_owned(), guest }
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use hypeman_tests::bed::Bed;
 use hypeman_tests::fixtures::testguest;
+use hypeman_tests::measure::pss;
 use hypeman_tests::needs::{Need, QEMU, find, qemu_on_kvm};
 use hypeman_tests::processes;
 use hypeman_tests::vm::Instance;
@@ -183,13 +184,9 @@ fn weight() {
     let vm =
         Instance::run(&bed, "weight", &["--memory", "32m", "--kernel", testguest(), "--cmdline", &cmdline]);
     std::thread::sleep(Duration::from_secs(2));
-    let shim = processes::shim(&instances(&bed)).expect("a shim").as_raw_nonzero();
-    let pss = || {
-        let rollup = std::fs::read_to_string(format!("/proc/{shim}/smaps_rollup")).expect("smaps_rollup");
-        let kib = rollup.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap_or("?");
-        kib.trim().to_owned()
-    };
-    let before = pss();
+    // Not by a question, which would weigh as well.
+    let shim = processes::shim(&instances(&bed)).expect("a shim").as_raw_nonzero().get().unsigned_abs();
+    let before = pss(shim);
     let _ = bed.inspect(&vm.name);
-    println!("\nA shim that captures at full speed: Pss {before}; after a question {}", pss());
+    println!("\nA shim that captures at full speed: Pss {before} kB; after a question {} kB", pss(shim));
 }

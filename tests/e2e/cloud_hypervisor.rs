@@ -17,7 +17,7 @@ use hypeman_tests::vm::Instance;
 use hypeman_tests::wait::until;
 use hypeman_vmm::cloud_hypervisor::snapshot::prepare_restore;
 use hypeman_vmm::findings::Findings;
-use hypeman_vmm::hypervisor::{Origin, Vmm};
+use hypeman_vmm::hypervisor::{Origin, Program, Vmm};
 use hypeman_vmm::process::VmmProcess;
 use hypeman_vmm::spec::{Accelerator, HypervisorKind, VmSpec};
 use rustix::process::{Signal, kill_process};
@@ -269,21 +269,25 @@ fn a_second_client_leaves_a_gap_that_is_told() {
     }
 }
 
+/// A Cloud Hypervisor as hypeman's driver finds it.
+fn found(program: &str) -> Program {
+    let driver = hypeman_vmm::hypervisor(HypervisorKind::CloudHypervisor);
+    driver.discover(Some(Path::new(program)), &Findings::none()).expect("Cloud Hypervisor")
+}
+
 /// Whether the program is of a release that does not let its guest wait for whoever reads its console.
 fn holds_back(program: &str) -> bool {
-    let driver = hypeman_vmm::hypervisor(HypervisorKind::CloudHypervisor);
-    let found = driver.discover(Some(Path::new(program)), &Findings::none()).expect("Cloud Hypervisor");
-    found.version.split('.').next().and_then(|release| release.parse().ok()) >= Some(53)
+    found(program).version.split('.').next().and_then(|release| release.parse().ok()) >= Some(53)
 }
 
 /// The shim gets no processor until the guest has ended. Releases that let the guest wait for it lose nothing.
 fn what_is_lost_with_the_vmm_is_told() {
     for program in programs() {
-        let options = options(1000);
+        let (options, holds_back) = (options(1000), holds_back(program));
         let vm = run(bed(), "ch-held-back", program, &options, &[]);
         let (shim, vmm) = (shim(&vm.directory()).expect("a shim"), vm.pid("vmm"));
         kill_process(shim, Signal::STOP).expect("stop the shim");
-        if holds_back(program) {
+        if holds_back {
             until("the guest has ended", || !is_alive(vmm));
         }
         kill_process(shim, Signal::CONT).expect("let the shim go on");
@@ -292,7 +296,7 @@ fn what_is_lost_with_the_vmm_is_told() {
         let lines = Sequence::new(&options).check(&log).unwrap_or_else(|broken| panic!("{broken:?}"));
         let told = bed().ok(&["logs", "--source", "hypeman", "ch-held-back"]).contains("holding output back");
         assert_eq!(told, lines != (0..1000), "{lines:?} of {program}");
-        assert_eq!(told, holds_back(program), "the shim came too late to be too late");
+        assert_eq!(told, holds_back, "the shim came too late to be too late");
     }
 }
 
@@ -362,7 +366,7 @@ fn an_old_snapshot_comes_back_on_a_socket() {
 /// Restores a snapshot as hypeman's driver does, and reads the first bytes that the guest prints.
 fn restored(program: &str, directory: &Path, snapshot: &Path, length: usize) -> Vec<u8> {
     let driver = hypeman_vmm::hypervisor(HypervisorKind::CloudHypervisor);
-    let program = driver.discover(Some(Path::new(program)), &Findings::none()).expect("Cloud Hypervisor");
+    let program = found(program);
     let spec = VmSpec {
         name: "restored".into(),
         vcpus: 1,

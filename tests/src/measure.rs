@@ -20,6 +20,14 @@ pub fn timed<T>(work: impl FnOnce() -> T) -> (Duration, T) {
     (begin.elapsed(), done)
 }
 
+/// Proportional set size of a process in KiB; 0 when it is not there.
+#[must_use]
+pub fn pss(pid: u32) -> u64 {
+    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap_or("0");
+    line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
 /// Waits until the guest of this log has printed: then it is past what every start needs.
 ///
 /// # Panics

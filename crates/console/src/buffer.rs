@@ -168,10 +168,8 @@ impl Buffer {
 
     /// Notes that, also for whoever comes after a kill.
     pub(crate) fn note_source(&mut self, was_full: bool) {
-        if self.source_was_full != was_full {
-            self.source_was_full = was_full;
-            self.inner.memory.set(Field::SourceFull, was_full.into());
-        }
+        self.source_was_full = was_full;
+        self.inner.memory.set(Field::SourceFull, was_full.into());
     }
 
     /// How many bytes it holds that are not known to be in the log.

@@ -42,10 +42,7 @@ pub enum Ended {
     /// It was stopped.
     Stopped,
     /// The other end has closed.
-    Closed {
-        /// Whether it was a socket that may have been full when something came last: an end that does not wait has perhaps not sent all.
-        may_have_been_full: bool,
-    },
+    Closed,
 }
 
 /// A source and the pace at which it is read.
@@ -78,7 +75,7 @@ impl Capture {
                 on_event(Event::Losing);
             }
             if closed {
-                return Ok(Ended::Closed { may_have_been_full: writer.buffer().source_may_have_been_full() });
+                return Ok(Ended::Closed);
             }
             if stopping && self.keeps(writer) {
                 return Ok(Ended::Stopped);

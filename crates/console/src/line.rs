@@ -55,9 +55,8 @@ pub async fn capture_line(
         if connected.elapsed() >= STABLE_CONNECTION {
             pause = Duration::ZERO;
         }
-        let again = if stop.is_cancelled() { None } else { reconnect(&mut connect, &mut pause, stop).await };
-        let Some(again) = again else {
-            if let Ok(Ended::Closed { may_have_been_full: true }) = captured {
+        let Some(again) = reconnect(&mut connect, &mut pause, stop).await else {
+            if matches!(captured, Ok(Ended::Closed)) && writer.buffer().source_may_have_been_full() {
                 on_event(Event::EndedFull);
             }
             return;

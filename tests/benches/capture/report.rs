@@ -5,6 +5,8 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
+use hypeman_tests::measure::pss;
+
 use crate::peers::{self, Running};
 
 /// Bytes of a bulk round.
@@ -31,13 +33,6 @@ pub(crate) fn cpu_seconds(pid: u32) -> f64 {
     let fields: Vec<&str> = stat.rsplit_once(')').expect("a stat line").1.split_whitespace().collect();
     let ticks = |index: usize| fields[index].parse::<f64>().expect("ticks");
     (ticks(11) + ticks(12)) / 100.0
-}
-
-/// Proportional set size of a process in KiB.
-pub(crate) fn pss(pid: u32) -> u64 {
-    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap_or("0");
-    line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
 /// As much as goes through a FIFO and through a unix socket, each way in turn; the best of some rounds.
