@@ -37,8 +37,6 @@ pub(crate) async fn go_on_again(vm: Rc<dyn Vm>, directory: &Path) -> Begun {
     }
     if standby::is_begun(directory) || standby::is_used(directory) {
         vm.abandon_snapshot().await.map_err(told)?;
-        // The killed shim's own request may not have been carried out yet.
-        vm.pause().await.map_err(told)?;
         vm.resume().await.map_err(told)?;
         // Last, for if this shim is killed too, it tells the next one why the VM stands still. What stays is removed before the next
         // snapshot is made.
@@ -70,7 +68,7 @@ mod tests {
             let is_done = (0..moment).any(|_| taken_over.as_mut().poll(&mut context).is_ready());
             drop(taken_over);
             if is_done {
-                assert_eq!(*vm.asked(), ["abandon", "pause", "resume"]);
+                assert_eq!(*vm.asked(), ["abandon", "resume"]);
                 assert!(!standby::is_begun(scratch.path()));
                 return;
             }

@@ -305,7 +305,10 @@ impl Driver {
         }
         match status.paused.as_ref().map(explain) {
             Some(Some(why)) => self.shared.journal.note(format_args!("the VM is paused: {why}")),
-            Some(None) => self.shared.journal.note("the VM is paused"),
+            Some(None) if care.was_asked_to_pause() => self.shared.journal.note("the VM is paused"),
+            Some(None) => self.shared.journal.note(
+                "the VM is paused, which hypeman has not asked for: somebody else speaks with its VMM; `hypeman resume` lets it go on",
+            ),
             None => self.shared.journal.note("the VM goes on"),
         }
         let now = Instant::now();
@@ -446,6 +449,11 @@ impl Care {
             self.switchers.push(reply);
             self.work = Some(Work::release(&self.vm));
         }
+    }
+
+    /// Whether a pause is ours: asked for now, or found when the VM was taken over.
+    fn was_asked_to_pause(&self) -> bool {
+        self.is_held || self.is_switching()
     }
 
     fn is_switching(&self) -> bool {

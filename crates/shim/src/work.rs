@@ -15,6 +15,9 @@ use crate::shared::Shared;
 /// Time a VMM is given to answer.
 const ANSWER: Duration = Duration::from_secs(1);
 
+/// Time a VMM is given to tell whether its guest has halted: nobody waits for that, and it may be asked again then.
+const LOOK: Duration = crate::halt::LOOK;
+
 /// Time a VMM is given to quit before it is killed.
 const QUIT: Duration = Duration::from_millis(500);
 
@@ -79,7 +82,7 @@ impl Work {
 
     pub(crate) fn look(vm: &Rc<dyn Vm>) -> Work {
         let vm = vm.clone();
-        Work::new(Kind::Look, ANSWER, async move { vm.is_halted().await })
+        Work::new(Kind::Look, LOOK, async move { vm.is_halted().await })
     }
 
     /// Is done when the VMM should have ended, and has not.

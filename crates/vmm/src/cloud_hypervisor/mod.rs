@@ -9,6 +9,7 @@ mod carrier;
 mod config;
 pub mod description;
 mod events;
+mod in_flight;
 mod json;
 mod pin;
 mod release;

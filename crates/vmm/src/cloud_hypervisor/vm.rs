@@ -18,7 +18,7 @@ use super::config::VmConfig;
 use super::description::Memory;
 use super::events::{Event, Events};
 use super::pin::Pinned;
-use super::{API_SOCKET, accepted, release, serial, vsock};
+use super::{API_SOCKET, accepted, in_flight, release, serial, vsock};
 use crate::home;
 use crate::hypervisor::{Error, Result, Vmm};
 use crate::process::VmmProcess;
@@ -91,9 +91,11 @@ impl CloudHypervisorVm {
         Ok(CloudHypervisorVm { is_restored: true, ..vm })
     }
 
-    /// Takes over a VM that runs.
+    /// Takes over a VM that runs. Its state is asked for when nothing is in flight any more of those who had it before.
     pub(crate) async fn adopt(vmm: Vmm<'_>) -> Result<CloudHypervisorVm> {
         let vm = CloudHypervisorVm::listen(vmm)?;
+        vm.api.get_json::<serde::de::IgnoredAny>("vmm.ping").await?;
+        in_flight::wait_until_done(vmm.process).await;
         let state = vm.api.get_json::<VmInfo>("vm.info").await?.state;
         vm.publish.send_modify(|status| {
             status.booted |= state != "Created";
@@ -109,8 +111,7 @@ impl CloudHypervisorVm {
         self.api.put_with_descriptor("vm.add-net", &body, Some(tap)).await
     }
 
-    /// Asks for another state. A VM that is in it already refuses that, and is as it should be: the request of a shim that was killed may
-    /// be carried out late.
+    /// Asks for another state. A VM that is in it already refuses that, and is as it should be.
     async fn switch(&self, request: &str, state: &str) -> Result<()> {
         let Err(refused) = self.api.put(request).await else { return Ok(()) };
         match self.api.get_json::<VmInfo>("vm.info").await {

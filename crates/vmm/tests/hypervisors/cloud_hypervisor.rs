@@ -1,14 +1,16 @@
 //! What is Cloud Hypervisor's own: the serial line's socket, and how its API fails.
 
-use std::os::unix::net::UnixListener;
+use std::io::Write;
+use std::os::unix::net::{UnixListener, UnixStream};
 
 use hypeman_vmm::hypervisor;
-use hypeman_vmm::hypervisor::{Error, Origin, Unsupported};
+use hypeman_vmm::hypervisor::{Error, Origin, Unsupported, Vmm};
 use hypeman_vmm::spec::{Accelerator, HypervisorKind};
+use hypeman_vmm::vm::Paused;
 use testguest::Options;
 use testguest::check::Sequence;
 
-use crate::bed::{Machine, cloud_hypervisor, create, on_each, read, spec, start};
+use crate::bed::{Bed, Machine, cloud_hypervisor, create, on_each, read, spec, start};
 
 #[test]
 fn fifty_boots_all_begin_with_line_0() {
@@ -78,6 +80,33 @@ fn a_refused_boot_tells_all_causes() {
         vm.console().await.unwrap();
         let error = vm.boot().await.unwrap_err().to_string();
         assert!(error.starts_with("vm.boot: ") && error.matches(": ").count() >= 2, "{error}");
+    });
+}
+
+/// A request that the VMM carries out late is no later than the answer to whoever takes the VM over.
+#[test]
+fn what_a_killed_client_has_asked_for_is_done_before_the_state_is_told() {
+    on_each(cloud_hypervisor(), async |machine| {
+        let options = Options { count: 1, echo: true, ..Options::default() };
+        let mut bed = start(&machine, &options).await;
+        bed.vm.boot().await.unwrap();
+        read(&mut bed, |bytes| bytes.ends_with(b"\n")).await;
+        let Bed { directory, process, vm, console: _console } = bed;
+        drop(vm); // with its reader of events
+        let request = "PUT /api/v1/vm.pause HTTP/1.1\r\nHost: localhost\r\nX-Late: 200\r\nContent-Length: 0\r\n\r\n";
+        let mut killed = UnixStream::connect(directory.path().join("ch.sock")).unwrap();
+        killed.write_all(request.as_bytes()).unwrap();
+        drop(killed);
+        let vmm = Vmm {
+            program: &machine.program,
+            directory: directory.path(),
+            process: &process.0,
+            network: None,
+        };
+        let adopted = hypervisor(machine.kind).adopt(vmm).await.unwrap();
+        let before = adopted.status().borrow().paused.clone();
+        let real = std::env::var_os("HYPEMAN_TEST_CLOUD_HYPERVISOR").is_some(); // it may forget what nobody waits for
+        assert!(real || before == Some(Paused::Requested), "{before:?}");
     });
 }
 
