@@ -13,7 +13,7 @@
 //! The VMM can write to this memory, and its guest is hostile. So what is in it is read only when a `Buffer` is opened, checked,
 //! and kept apart from then on; what a bad VMM can spoil is its own guest's output. The memory's size is sealed.
 
-#![allow(unsafe_code)] // slices of memory that others may write to
+#![allow(unsafe_code)] // slices of memory to write to, to which others may write too
 
 mod loss;
 mod memory;
@@ -30,6 +30,12 @@ use memory::{CAPACITY, Field, Memory, PAGE};
 
 /// The layout of the memory, and that it is one of ours.
 const FORMAT: u64 = 0x6879_7065_6d61_6e01;
+
+/// Maximum position. A console that prints 1 GB a second comes there in 146 years: beyond it, somebody has made a number up.
+const MAX_POSITION: u64 = 1 << 62;
+
+/// Maximum size in bytes of what is copied out of the memory at once, to be written.
+const PIECE: usize = 256 * 1024;
 
 /// The number that stands where a read is to put its first bytes, or as much of it as there is room for.
 #[derive(Debug, Clone, Copy)]
@@ -122,14 +128,20 @@ impl Buffer {
             |from: u64, to: u64| to.checked_sub(from).is_some_and(|length| length <= CAPACITY as u64);
         let (reading_to, writing_from, writing_to) =
             (get(Field::ReadingTo), get(Field::WritingFrom), get(Field::WritingTo));
-        if base > head || !in_order(head, tail) || reading_to > tail && !in_order(head, reading_to) {
+        let all = [base, head, tail, reading_to, writing_from, writing_to];
+        let is_possible = all.iter().all(|position| *position <= MAX_POSITION);
+        if !is_possible
+            || base > head
+            || !in_order(head, tail)
+            || reading_to > tail && !in_order(head, reading_to)
+        {
             return wrong("impossible positions");
         }
         let guard = Guard::of(&memory);
         if let Some(length) = reading_to.checked_sub(tail) {
-            // SAFETY: nobody else has this memory in this process yet.
-            let start = unsafe { memory.bytes(offset(base, tail), guard.length(length)) };
-            if guard.is_gone_from(start) {
+            let mut start = vec![0; guard.length(length)];
+            memory.copy_to(offset(base, tail), &mut start);
+            if guard.is_gone_from(&start) {
                 tail = reading_to;
             }
         }
@@ -187,11 +199,25 @@ impl Buffer {
         self.tail
     }
 
-    /// The bytes from a position on.
-    pub(crate) fn bytes(&self, from: u64) -> &[u8] {
+    /// A copy of the bytes from a position on.
+    #[cfg(test)]
+    pub(crate) fn bytes(&self, from: u64) -> Vec<u8> {
+        self.inner.copy(from.clamp(self.released, self.tail), self.tail)
+    }
+
+    /// How many of the bytes from a position on are whole lines.
+    pub(crate) fn lines(&self, from: u64) -> u64 {
         let from = from.clamp(self.released, self.tail);
-        // SAFETY: what lies between `released` and `tail` is written by nobody: `receive` alone writes, and beyond `tail`.
-        unsafe { self.inner.bytes(from, self.tail) }
+        let mut to = self.tail;
+        while to > from {
+            let begin = from.max(to.saturating_sub(PIECE as u64));
+            let last = self.inner.copy(begin, to).iter().rposition(|byte| *byte == b'\n');
+            if let Some(last) = last {
+                return begin + last as u64 + 1 - from;
+            }
+            to = begin;
+        }
+        0
     }
 
     /// Takes what `read` puts into the memory it is given, which is of `length` bytes or less. It must fill all of it, or nothing.
@@ -203,7 +229,8 @@ impl Buffer {
         let length = length.min(self.room());
         self.begin_anew_if_empty();
         let (inner, memory) = (&*self.inner, &self.inner.memory);
-        // SAFETY: this lies beyond `tail` and within the room, so nobody reads it, and `&mut self` is the only one who writes.
+        // SAFETY: this lies beyond `tail` and within the room, so nobody in this process reads it, and `&mut self` is the only one who
+        // writes; here and in `read` it is only written to.
         let free = unsafe { memory.bytes_mut(inner.offset(self.tail), length) };
         // Each page is there before the read. One that had to be brought in would cut the read short in the moment of a kill.
         free.iter_mut().step_by(PAGE).for_each(|byte| *byte = 0);
@@ -266,11 +293,11 @@ impl Inner {
         offset(self.base.load(Ordering::Relaxed), position)
     }
 
-    /// # Safety
-    /// Nobody writes to what lies between the positions as long as the slice lives.
-    unsafe fn bytes(&self, from: u64, to: u64) -> &[u8] {
-        // SAFETY: as the caller promises.
-        unsafe { self.memory.bytes(self.offset(from), usize::try_from(to - from).unwrap_or(0)) }
+    /// A copy of what lies between two positions.
+    fn copy(&self, from: u64, to: u64) -> Vec<u8> {
+        let mut bytes = vec![0; usize::try_from(to - from).unwrap_or(0)];
+        self.memory.copy_to(self.offset(from), &mut bytes);
+        bytes
     }
 }
 
@@ -283,11 +310,17 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// Those that are not in the log yet.
-    pub(crate) fn rest(&self) -> &[u8] {
+    /// A copy of the next ones that are not in the log yet, to the end of a line if more follow and there is one; empty when all are there.
+    pub(crate) fn next(&self) -> Vec<u8> {
         let from = self.inner.head().clamp(self.from, self.to);
-        // SAFETY: from `released` to `tail` nobody writes, and `released` stays where it is until this comes back.
-        unsafe { self.inner.bytes(from, self.to) }
+        let to = self.to.min(from + PIECE as u64);
+        let mut bytes = self.inner.copy(from, to);
+        if to < self.to
+            && let Some(last) = bytes.iter().rposition(|byte| *byte == b'\n')
+        {
+            bytes.truncate(last + 1);
+        }
+        bytes
     }
 }
 

@@ -190,12 +190,11 @@ impl Writer {
         if !last && self.due()? > now || self.waiting() == 0 {
             return None;
         }
-        let waiting = self.buffer.bytes(self.given);
-        let lines = waiting.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
-        let length = if last || lines == 0 && self.overdue { waiting.len() } else { lines };
-        self.overdue = length < waiting.len();
+        let (waiting, lines) = (self.buffer.tail() - self.given, self.buffer.lines(self.given));
+        let length = if last || lines == 0 && self.overdue { waiting } else { lines };
+        self.overdue = length < waiting;
         self.since = now;
-        let to = self.given + length as u64;
+        let to = self.given + length;
         match std::mem::replace(&mut self.state, State::Changing) {
             State::Idle(log) if length > 0 => {
                 self.given = to;
@@ -264,6 +263,14 @@ fn line(loss: Loss) -> String {
 }
 
 fn append(mut log: Log, batch: Batch) -> Outcome {
-    let refused = log.append_with(batch.rest(), &batch).err();
+    let refused = loop {
+        let bytes = batch.next();
+        if bytes.is_empty() {
+            break None;
+        }
+        if let Err(refused) = log.append_with(&bytes, &batch) {
+            break Some(refused);
+        }
+    };
     Outcome { log, batch, refused }
 }

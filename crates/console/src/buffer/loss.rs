@@ -29,9 +29,9 @@ impl Loss {
     pub(super) fn untold(memory: &Memory, guard: Guard, tail: u64) -> Option<Loss> {
         let (mut bytes, losing_to) = (memory.get(Field::Lost), memory.get(Field::LosingTo));
         if let Some(length) = losing_to.checked_sub(bytes) {
-            // SAFETY: nobody else has this memory in this process yet.
-            let start = unsafe { &memory.scratch()[..guard.length(length)] };
-            if guard.is_gone_from(start) {
+            let mut start = vec![0; guard.length(length)];
+            memory.copy_scratch_to(&mut start);
+            if guard.is_gone_from(&start) {
                 bytes = losing_to;
             }
         }
@@ -69,7 +69,7 @@ impl Buffer {
         memory.set(Field::LostSince, milliseconds(since));
         memory.set(Field::LostUntil, milliseconds(now));
         let length = length.min(SCRATCH);
-        // SAFETY: `&mut self` is the only one who uses it.
+        // SAFETY: `&mut self` is the only one who uses it, and what `read` puts there nobody reads.
         let scratch = unsafe { &mut memory.scratch()[..length] };
         self.inner.guard.put(scratch);
         memory.set(Field::LosingTo, before.saturating_add(length as u64));
@@ -92,7 +92,7 @@ impl Buffer {
         }
         self.begin_anew_if_empty();
         let memory = &self.inner.memory;
-        // SAFETY: as in `receive`: beyond `tail` and within the room.
+        // SAFETY: as in `receive`: beyond `tail` and within the room, and only written to.
         unsafe { memory.bytes_mut(self.inner.offset(self.tail), line.len()) }
             .copy_from_slice(line.as_bytes());
         self.tail += line.len() as u64;
@@ -107,8 +107,7 @@ impl Buffer {
     /// Whether the last byte that was read ends a line, as far as is known. It may be in the log already, and is in the ring still.
     fn ends_line(&self) -> bool {
         let base = self.inner.base.load(Ordering::Relaxed);
-        // SAFETY: nobody writes before `tail`.
-        self.tail == base || unsafe { self.inner.bytes(self.tail - 1, self.tail) == b"\n" }
+        self.tail == base || self.inner.copy(self.tail - 1, self.tail) == b"\n"
     }
 }
 
@@ -154,7 +153,7 @@ mod tests {
         assert_eq!((lost(&buffer), lost(&opened(&buffer))), (4, 4), "a read that has taken nothing");
         throw_away(&mut buffer, b"more than eight bytes");
         let next = opened(&buffer);
-        assert_eq!((lost(&next), next.bytes(0)), (25, &b"kept\n"[..]));
+        assert_eq!((lost(&next), &*next.bytes(0)), (25, &b"kept\n"[..]));
         let [ours, theirs] =
             [buffer.loss(), next.loss()].map(|loss| loss.map(|loss| milliseconds(loss.since)));
         assert_eq!(ours, theirs);

@@ -5,7 +5,7 @@ use std::ffi::c_void;
 use std::io::{Error, ErrorKind, Result};
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::{NonNull, null_mut};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::mm::{Advice, MapFlags, ProtFlags};
@@ -48,7 +48,8 @@ pub(super) struct Memory {
     start: NonNull<u8>,
 }
 
-// SAFETY: the memory is shared by nature. Its numbers are atomic, and of its bytes slices are made in unsafe functions only.
+// SAFETY: the memory is shared by nature. Its numbers are atomic, its bytes are copied out of it by atomic reads, and slices to write to
+// are made in unsafe functions only.
 unsafe impl Send for Memory {}
 // SAFETY: as above.
 unsafe impl Sync for Memory {}
@@ -110,31 +111,55 @@ impl Memory {
         self.number(field).store(value, Ordering::Release);
     }
 
-    /// Bytes of the ring, which may go over its end. `offset` and `length` are at most its size.
-    ///
-    /// # Safety
-    /// Nobody in this process writes to them as long as the slice lives.
-    pub(super) unsafe fn bytes(&self, offset: usize, length: usize) -> &[u8] {
-        assert!(offset <= CAPACITY && length <= CAPACITY, "outside of the ring");
-        // SAFETY: both mappings of the ring lie behind the page, one behind the other; the rest the caller promises.
-        unsafe { std::slice::from_raw_parts(self.at(PAGE + offset).cast(), length) }
+    /// Copies bytes of the ring, which may go over its end, into `target`. A VMM that was taken over may write to them meanwhile: what is
+    /// copied is then anything, and stays what it is. `offset` and the target's length are at most the ring's size.
+    pub(super) fn copy_to(&self, offset: usize, target: &mut [u8]) {
+        assert!(offset <= CAPACITY && target.len() <= CAPACITY, "outside of the ring");
+        self.copy(PAGE + offset, target);
     }
 
-    /// As [`Memory::bytes`], to write to.
+    /// As [`Memory::copy_to`], of the scratch space.
+    pub(super) fn copy_scratch_to(&self, target: &mut [u8]) {
+        assert!(target.len() <= SCRATCH, "outside of the scratch space");
+        self.copy(PAGE - SCRATCH, target);
+    }
+
+    fn copy(&self, offset: usize, target: &mut [u8]) {
+        const WORD: usize = size_of::<AtomicU64>();
+        let mut done = 0;
+        while done < target.len() {
+            let place = self.at(offset + done);
+            let rest = &mut target[done..];
+            if place.addr() % WORD == 0 && rest.len() >= WORD {
+                // SAFETY: the callers have seen to it that this lies in the mapping, which lives as long as `self`; it is aligned, and
+                // a word that others may write is read as an atomic.
+                let word = unsafe { &*place.cast::<AtomicU64>() }.load(Ordering::Relaxed);
+                rest[..WORD].copy_from_slice(&word.to_ne_bytes());
+                done += WORD;
+            } else {
+                // SAFETY: as above; a byte is aligned anywhere.
+                rest[0] = unsafe { &*place.cast::<AtomicU8>() }.load(Ordering::Relaxed);
+                done += 1;
+            }
+        }
+    }
+
+    /// Bytes of the ring to write to, which may go over its end. What is in them is not to be read through the slice: another process may
+    /// write there too.
     ///
     /// # Safety
-    /// Nobody else in this process reads or writes them as long as the slice lives.
+    /// Nobody else in this process reads or writes them as long as the slice lives, and nothing is read through it.
     #[allow(clippy::mut_from_ref)] // that is for the caller to see to
     pub(super) unsafe fn bytes_mut(&self, offset: usize, length: usize) -> &mut [u8] {
         assert!(offset <= CAPACITY && length <= CAPACITY, "outside of the ring");
-        // SAFETY: as in `bytes`.
+        // SAFETY: both mappings of the ring lie behind the page, one behind the other; the rest the caller promises.
         unsafe { std::slice::from_raw_parts_mut(self.at(PAGE + offset).cast(), length) }
     }
 
     /// The scratch space, to write to.
     ///
     /// # Safety
-    /// Nobody else in this process reads or writes it as long as the slice lives.
+    /// Nobody else in this process reads or writes it as long as the slice lives, and nothing is read through it.
     #[allow(clippy::mut_from_ref)] // that is for the caller to see to
     pub(super) unsafe fn scratch(&self) -> &mut [u8] {
         // SAFETY: it is the second half of the first page, where no number is; the rest the caller promises.
