@@ -15,6 +15,7 @@ pub mod program;
 pub mod qemu;
 mod socket;
 pub mod spec;
+mod trial;
 pub mod tsc;
 pub mod vm;
 

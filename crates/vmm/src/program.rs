@@ -2,9 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use crate::findings::{Findings, key_of_program};
 use crate::hypervisor::{Error, Program, Result};
+use crate::trial;
+
+/// Timeout for a program's version: others wait meanwhile.
+const VERSION: Duration = Duration::from_secs(10);
 
 /// Finds `name` at `path` if that is given, or else where the environment variable `variable` says, or else in `PATH`. Its
 /// version is remembered in `findings`.
@@ -43,12 +48,20 @@ fn version(path: &Path) -> Result<String> {
         let reason = format!("--version failed: {why}");
         Error::Unusable { by: String::new(), path: path.to_owned(), reason }
     };
-    let output = Command::new(path).arg("--version").output().map_err(|error| broken(error.to_string()))?;
+    let output = trial::run(command(path).arg("--version"), b"", VERSION);
+    let output = output.map_err(|error| broken(error.to_string()))?;
     if !output.status.success() {
         return Err(broken(format!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim())));
     }
     parse_version(&String::from_utf8_lossy(&output.stdout))
         .ok_or_else(|| broken("it prints no version".to_owned()))
+}
+
+/// A command of a VMM's program with nothing of our caller's environment: secrets of theirs, or how Rust is to report its panics.
+pub(crate) fn command(path: &Path) -> Command {
+    let mut command = Command::new(path);
+    command.env_clear().envs(std::env::var_os("PATH").map(|value| ("PATH", value)));
+    command
 }
 
 /// The first word that begins with a digit, or `v` and a digit.

@@ -42,9 +42,8 @@ fn connections(process: &VmmProcess) -> Vec<OwnedFd> {
 
 fn is_of_api(socket: &OwnedFd) -> bool {
     let address = getsockname(socket).ok().and_then(|address| SocketAddrUnix::try_from(address).ok());
-    address.is_some_and(|address| {
-        address.path_bytes().is_some_and(|path| path.ends_with(API_SOCKET.as_bytes()))
-    })
+    address
+        .is_some_and(|address| address.path_bytes().is_some_and(|path| path.ends_with(API_SOCKET.as_bytes())))
 }
 
 fn has_hung_up(socket: &OwnedFd) -> bool {

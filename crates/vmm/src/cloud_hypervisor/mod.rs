@@ -20,7 +20,6 @@ mod vsock;
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::process::Command;
 
 use async_trait::async_trait;
 use command_fds::FdMapping;
@@ -82,7 +81,7 @@ impl Hypervisor for CloudHypervisor {
         for socket in [SERIAL_SOCKET, VSOCK_SOCKET] {
             socket::remove(&home.join(socket))?;
         }
-        let mut command = Command::new(&program.path);
+        let mut command = program::command(&program.path);
         command.current_dir(&home);
         command.env("MALLOC_TRIM_THRESHOLD_", NEVER_TRIM);
         command.args(["--api-socket", &format!("fd={API_FD}")]);

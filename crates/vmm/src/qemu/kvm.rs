@@ -4,14 +4,18 @@
 //! puts a vCPU into its first state: on AMD hosts with Linux 6.18, QEMU 7.2 dies with "failed to set MSR 0x10a" (that is
 //! IA32_ARCH_CAPABILITIES). So a QEMU is started with a stopped VM, and with fewer features until one comes up.
 
-use std::io::Write;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::arguments;
 use crate::findings::{Findings, key_of_program};
 use crate::hypervisor::{Error, Program, Result};
+use crate::{program, trial};
+
+/// Timeout for a trial.
+const TRIAL: Duration = Duration::from_secs(30);
 
 /// What is left out, in the order in which it is tried. What comes last are features that few guests miss: virtualization
 /// within the VM, and performance counters.
@@ -55,7 +59,7 @@ pub fn try_features(program: &Program) -> Result<CpuFeatures> {
 
 /// Brings up a VM that never runs, and ends it. Tells why, when it did not come up.
 fn refusal(program: &Program, left_out: &[String]) -> Option<String> {
-    let mut command = Command::new(&program.path);
+    let mut command = program::command(&program.path);
     command.args([
         "-S",
         "-nodefaults",
@@ -68,15 +72,8 @@ fn refusal(program: &Program, left_out: &[String]) -> Option<String> {
         "16M",
     ]);
     command.args(["-accel", "kvm", "-cpu", &arguments::cpu(left_out), "-qmp", "stdio"]);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let quit = |mut child: std::process::Child| {
-        if let Some(mut stdin) = child.stdin.take() {
-            // One that has died already takes nothing.
-            let _ = stdin.write_all(b"{\"execute\":\"qmp_capabilities\"}\n{\"execute\":\"quit\"}\n");
-        }
-        child.wait_with_output()
-    };
-    match command.spawn().and_then(quit) {
+    let quit = b"{\"execute\":\"qmp_capabilities\"}\n{\"execute\":\"quit\"}\n";
+    match trial::run(&mut command, quit, TRIAL) {
         Ok(output) if output.status.success() => None,
         Ok(output) => Some(last_words(&output)),
         Err(error) => Some(error.to_string()),

@@ -11,7 +11,6 @@ mod registers;
 mod vm;
 
 use std::path::Path;
-use std::process::Command;
 
 use async_trait::async_trait;
 use command_fds::FdMapping;
@@ -108,7 +107,7 @@ impl Hypervisor for Qemu {
             let parent_fd = listen(&directory.join(CONTROL_SOCKET))?;
             descriptors.push(FdMapping { parent_fd, child_fd: arguments::CONTROL_FD });
         }
-        let mut command = Command::new(&program.path);
+        let mut command = program::command(&program.path);
         command.current_dir(&home).args(arguments::of(self.machine, &given::named(spec), origin));
         Ok(Start::new(command, descriptors, given::open(spec, directory, true)?))
     }

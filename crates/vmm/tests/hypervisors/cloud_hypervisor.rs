@@ -93,7 +93,8 @@ fn what_a_killed_client_has_asked_for_is_done_before_the_state_is_told() {
         read(&mut bed, |bytes| bytes.ends_with(b"\n")).await;
         let Bed { directory, process, vm, console: _console } = bed;
         drop(vm); // with its reader of events
-        let request = "PUT /api/v1/vm.pause HTTP/1.1\r\nHost: localhost\r\nX-Late: 200\r\nContent-Length: 0\r\n\r\n";
+        let request =
+            "PUT /api/v1/vm.pause HTTP/1.1\r\nHost: localhost\r\nX-Late: 200\r\nContent-Length: 0\r\n\r\n";
         let mut killed = UnixStream::connect(directory.path().join("ch.sock")).unwrap();
         killed.write_all(request.as_bytes()).unwrap();
         drop(killed);
