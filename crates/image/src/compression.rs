@@ -8,7 +8,10 @@ use crate::limits::{DECOMPRESSOR, ZSTD_WINDOW};
 const MARK: u64 = 6;
 
 /// Decompresses a stream; one that is not compressed is passed on as it is.
-pub(crate) fn decompressed<'a>(reader: &'a mut dyn Read) -> std::io::Result<Box<dyn Read + 'a>> {
+///
+/// # Errors
+/// When it cannot be read, or is damaged.
+pub fn decompressed<'a>(reader: &'a mut dyn Read) -> std::io::Result<Box<dyn Read + 'a>> {
     let mut mark = Vec::new();
     (&mut *reader).take(MARK).read_to_end(&mut mark)?;
     let kind = mark.clone();

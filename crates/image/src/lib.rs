@@ -36,6 +36,7 @@ mod tree;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 
+pub use compression::decompressed;
 pub use config::{Changes, Config, Health};
 pub use error::{Error, Result};
 pub use image::Image;

@@ -118,10 +118,13 @@ impl Registry {
     pub(crate) fn new(reference: &Reference, login: Login, pace: Pace) -> Result<Registry, Failed> {
         let host = reference.resolve_registry();
         // As docker: a registry on this very machine may do without TLS.
-        let scheme = if is_loopback(host) { "http" } else { "https" };
+        let is_local = is_loopback(host);
+        let scheme = if is_local { "http" } else { "https" };
         let base =
             Url::parse(&format!("{scheme}://{host}/")).map_err(|error| Failed::Refused(error.to_string()))?;
-        let http = Client::builder()
+        // And it is asked without a proxy (Go's http.ProxyFromEnvironment): what goes to it, a password too, is not encrypted.
+        let builder = if is_local { Client::builder().no_proxy() } else { Client::builder() };
+        let http = builder
             .user_agent(concat!("hypeman/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(SILENCE / 4)
             .read_timeout(SILENCE)
