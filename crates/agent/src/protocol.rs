@@ -1,5 +1,5 @@
 //! What is asked of the agent, and what it answers. Everything is JSON in frames; a stream carries one exchange, which begins with a
-//! [`Request`].
+//! [`Request`]. Paths and arguments are as [`crate::names`] tells them.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -124,7 +124,7 @@ pub enum Ran {
 
 /// Why something was not done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("{message}")]
+#[error("{}", crate::brief(message))]
 pub struct Failure {
     /// Docker's number: 127 when something was not found, 126 when it cannot be executed, 125 otherwise.
     pub code: i32,

@@ -2,10 +2,11 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Error, ErrorKind};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use rustix::fs::{SeekFrom, Timespec, Timestamps};
+use rustix::fs::{Mode, OFlags, ResolveFlags, SeekFrom, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use crate::error::{AtPath, Result};
@@ -19,13 +20,49 @@ const PIECE: u64 = 256 << 20;
 /// # Errors
 /// When the disk is full, or the target exists.
 pub fn copy_sparse(source: &Path, target: &Path) -> Result<()> {
-    let from = File::open(source).at(source)?;
+    copy_open(&File::open(source).at(source)?, source, target)
+}
+
+/// Opens a plain file, by a path that its user has chosen.
+///
+/// # Errors
+/// When it is not there, or no plain file: whoever opens a FIFO may wait for ever.
+pub fn open_plain(path: &Path) -> Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    plain(rustix::fs::open(path, flags, Mode::empty()), path)
+}
+
+/// Opens a plain file below a directory, by a name of somebody who is not trusted: it leads through no link and nowhere else.
+///
+/// # Errors
+/// As [`open_plain`]; and when a link is on the way, or the way leads out of the directory.
+pub fn open_plain_below(directory: &File, name: &Path) -> Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let within = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    plain(rustix::fs::openat2(directory, name, flags, Mode::empty(), within), name)
+}
+
+fn plain(opened: std::result::Result<OwnedFd, Errno>, path: &Path) -> Result<File> {
+    let file = match opened {
+        Err(Errno::LOOP) => Err(Error::other("it is a link, or one is on the way there")),
+        opened => Ok(File::from(opened.map_err(Error::from).at(path)?)),
+    };
+    let file = file.at(path)?;
+    let is_plain = file.metadata().at(path)?.is_file();
+    if is_plain { Ok(file) } else { Err(Error::other("it is no plain file")).at(path) }
+}
+
+/// As [`copy_sparse`], of a file that is open already; `source` names it in errors.
+///
+/// # Errors
+/// As [`copy_sparse`].
+pub fn copy_open(from: &File, source: &Path, target: &Path) -> Result<()> {
     let metadata = from.metadata().at(source)?;
     let mut options = OpenOptions::new();
     let to = options.write(true).create_new(true).mode(0o600).open(target).at(target)?;
-    if rustix::fs::ioctl_ficlone(&to, &from).is_err() {
+    if rustix::fs::ioctl_ficlone(&to, from).is_err() {
         to.set_len(metadata.len()).at(target)?;
-        copy_data(&from, &to, metadata.len()).at(target)?;
+        copy_data(from, &to, metadata.len()).at(target)?;
     }
     let changed = Timespec { tv_sec: metadata.mtime(), tv_nsec: metadata.mtime_nsec() };
     let times = Timestamps { last_access: changed, last_modification: changed };

@@ -6,28 +6,27 @@
 
 mod answer;
 mod table;
+mod tcp;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::time::Duration;
+use std::sync::Arc;
 
 use hickory_server::Server;
 use hypeman_files::{AtPath, Lock};
-use hypeman_network::{Networks, names};
+use hypeman_network::{Network, Networks, names};
 use rustix::thread::{CapabilitySet, CapabilitySets};
+use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, UdpSocket};
 
-use answer::Answerer;
+use answer::{Answerer, Shared};
 use table::Table;
 
 /// Where questions are asked.
 const PORT: u16 = 53;
 
-/// How long a guest may keep a connection on which it asks nothing.
-const IDLE: Duration = Duration::from_secs(5);
-
-/// Answers of a connection that wait to be sent.
-const WAITING: usize = 32;
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 128;
 
 /// What can go wrong.
 #[derive(Debug, thiserror::Error)]
@@ -69,11 +68,14 @@ pub fn serve(data_dir: &Path, network: &str, ready: impl FnOnce()) -> Result<(),
     let table = Table::new(&data_dir.join("instances"), network);
     runtime.block_on(async {
         let failed = |source| Error::Port { address, source };
-        let udp = UdpSocket::bind((address, PORT)).await.map_err(failed)?;
-        let tcp = TcpListener::bind((address, PORT)).await.map_err(failed)?;
-        let mut server = Server::new(Answerer::new(table)?);
+        let udp = UdpSocket::from_std(bind(&record, Type::DGRAM).map_err(failed)?.into()).map_err(failed)?;
+        let tcp = bind(&record, Type::STREAM).and_then(|tcp| tcp.listen(BACKLOG).map(|()| tcp));
+        let tcp = tcp.and_then(|tcp| TcpListener::from_std(tcp.into())).map_err(failed)?;
+        let answerer = Arc::new(Answerer::new(&record, table)?);
+        let most = tcp::most(hypeman_files::raise_descriptor_limit());
+        let mut server = Server::new(Shared(answerer.clone()));
         server.register_socket(udp);
-        server.register_listener(tcp, IDLE, WAITING);
+        tokio::spawn(tcp::serve(tcp, answerer, most));
         give_up_privileges();
         ready();
         let in_use = names::in_use(&networks, network);
@@ -85,6 +87,17 @@ pub fn serve(data_dir: &Path, network: &str, ready: impl FnOnce()) -> Result<(),
         let _ = server.block_until_done().await;
         Ok(())
     })
+}
+
+/// A socket at the host's address on a network, for those on its bridge alone: whoever else can route to the host is not answered.
+fn bind(network: &Network, kind: Type) -> std::io::Result<Socket> {
+    let socket = Socket::new(Domain::IPV4, kind.nonblocking().cloexec(), None)?;
+    if kind == Type::STREAM {
+        socket.set_reuse_address(true)?; // connections of before may still be on their way out
+    }
+    socket.bind_device(Some(network.bridge.as_bytes()))?;
+    socket.bind(&SocketAddr::from((network.gateway(), PORT)).into())?;
+    Ok(socket)
 }
 
 /// From here on it only reads its owner's files, and speaks.

@@ -13,7 +13,7 @@ const FRESH: Duration = Duration::from_secs(1);
 const FRESH_FOR_STRANGERS: Duration = Duration::from_millis(100);
 
 /// The zone in which each name can be asked for too, as upstream has it.
-const ZONE: &str = ".hypeman.internal";
+pub(crate) const ZONE: &str = "hypeman.internal";
 
 /// The members of a network.
 #[derive(Debug)]
@@ -26,8 +26,10 @@ pub(crate) struct Table {
 #[derive(Debug, Default)]
 pub(crate) struct Members {
     by_name: HashMap<String, Ipv4Addr>,
-    /// Whom they want to be asked for other names.
+    /// Servers that they have chosen for other names.
     servers: HashMap<Ipv4Addr, Vec<IpAddr>>,
+    /// Whether these are all of them. A record that cannot be read may be anybody's.
+    pub(crate) are_all: bool,
 }
 
 impl Members {
@@ -48,7 +50,7 @@ impl Table {
     /// The address of a member, and all of them. Names are compared as DNS does (RFC 1035, 2.3.3).
     pub(crate) fn find(&self, name: &str) -> (Option<Ipv4Addr>, Arc<Members>) {
         let name = name.trim_end_matches('.').to_ascii_lowercase();
-        let name = name.strip_suffix(ZONE).unwrap_or(&name);
+        let name = name.strip_suffix(ZONE).and_then(|name| name.strip_suffix('.')).unwrap_or(&name);
         let members = self.members(FRESH);
         if let Some(address) = members.by_name.get(name) {
             return (Some(*address), members);
@@ -60,7 +62,13 @@ impl Table {
     /// Whether it is a name that nobody else could know.
     pub(crate) fn is_in_zone(name: &str) -> bool {
         let name = name.trim_end_matches('.').to_ascii_lowercase();
-        name.ends_with(ZONE) || name == ZONE[1..]
+        name == ZONE || name.strip_suffix(ZONE).is_some_and(|name| name.ends_with('.'))
+    }
+
+    /// The name of the member with an address.
+    pub(crate) fn name_of(&self, address: Ipv4Addr) -> Option<String> {
+        let members = self.members(FRESH);
+        members.by_name.iter().find(|(_, other)| **other == address).map(|(name, _)| name.clone())
     }
 
     fn members(&self, fresh: Duration) -> Arc<Members> {
@@ -76,8 +84,9 @@ impl Table {
     }
 
     fn look(&self) -> Members {
-        let mut members = Members::default();
-        for attached in hypeman_network::attached_in(&self.instances) {
+        let (all, unreadable) = hypeman_network::attached_in(&self.instances);
+        let mut members = Members { are_all: unreadable.is_empty(), ..Members::default() };
+        for attached in all {
             if attached.port.network == self.network {
                 members.by_name.insert(attached.name.to_ascii_lowercase(), attached.address);
                 members.servers.insert(attached.address, attached.dns);

@@ -7,7 +7,7 @@ use hypeman_record::network::Attached;
 use hypeman_record::{format, names};
 use rtnetlink::Handle;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::network::{Network, Networks};
 use crate::{link, nft, rules, shape, tap};
 
@@ -16,20 +16,43 @@ pub(crate) fn ifb_of(tap: &str) -> String {
     tap.replacen("hype-", "hypi-", 1)
 }
 
-/// What instances have on networks whose VMs run or are about to, in the directory of all instances.
+/// What instances have on networks whose VMs run or are about to, in the directory of all instances; and what could not be read of it.
 #[must_use]
-pub fn attached_in(instances: &Path) -> Vec<Attached> {
-    let directories = hypeman_files::entries(instances).unwrap_or_default();
-    let alive = directories
-        .iter()
-        .filter(|directory| directory.join(names::ATTACHED).exists() && is_alive(directory));
-    alive.filter_map(|directory| format::read(&directory.join(names::ATTACHED)).ok().flatten()).collect()
+pub fn attached_in(instances: &Path) -> (Vec<Attached>, Vec<Error>) {
+    let directories = match hypeman_files::entries(instances) {
+        Ok(directories) => directories,
+        Err(error) => return (Vec::new(), vec![error.into()]),
+    };
+    let (mut all, mut unreadable) = (Vec::new(), Vec::new());
+    for directory in directories {
+        let path = directory.join(names::ATTACHED);
+        let is_there = path.try_exists().unwrap_or(true);
+        if is_there && is_alive(&directory) {
+            match format::read(&path) {
+                Ok(attached) => all.extend(attached),
+                Err(error) => unreadable.push(error.into()),
+            }
+        }
+    }
+    (all, unreadable)
 }
 
-/// Whether somebody has the VM of the instance in `directory`: its shim, or the VMM itself.
+/// What VMs have on one network.
+///
+/// # Errors
+/// When a record cannot be read: it may be of that network.
+pub fn attached_on(instances: &Path, network: &str) -> Result<Vec<Attached>> {
+    let (all, unreadable) = attached_in(instances);
+    match unreadable.into_iter().next() {
+        Some(error) => Err(error),
+        None => Ok(all.into_iter().filter(|attached| attached.port.network == network).collect()),
+    }
+}
+
+/// Whether somebody has the VM of the instance in `directory`: its shim, or the VMM itself. One that cannot be asked is taken for alive.
 #[must_use]
 pub fn is_alive(directory: &Path) -> bool {
-    let is_held = |name| hypeman_files::is_held(&directory.join(name)).unwrap_or(false);
+    let is_held = |name| hypeman_files::is_held(&directory.join(name)).unwrap_or(true);
     is_held(names::SHIM_PID) || is_held(names::VMM_PID)
 }
 
@@ -43,7 +66,7 @@ pub fn attach(
     networks: &Networks,
     network: &Network,
     attached: &Attached,
-    all: impl Fn() -> Vec<Attached>,
+    all: impl Fn() -> Result<Vec<Attached>>,
     give: impl FnOnce(OwnedFd),
 ) -> Result<()> {
     let _held = networks.lock(&network.name)?;
@@ -58,7 +81,7 @@ pub fn attach(
         // All rules anew where these do not fit in: they were flushed, or something stands in their way.
         nft::run(&rules::add(network, attached))
             .map(drop)
-            .or_else(|_| put_back(network, with(attached, all())))
+            .or_else(|_| put_back(network, with(attached, all()?)))
     });
     if ruled.is_err() {
         let _ = take_away(network, attached);
@@ -113,9 +136,13 @@ fn take_away(network: &Network, attached: &Attached) -> Result<()> {
 ///
 /// # Errors
 /// When the kernel refuses.
-pub fn repair(networks: &Networks, network: &Network, all: impl FnOnce() -> Vec<Attached>) -> Result<()> {
+pub fn repair(
+    networks: &Networks,
+    network: &Network,
+    all: impl FnOnce() -> Result<Vec<Attached>>,
+) -> Result<()> {
     let _held = networks.lock(&network.name)?;
-    put_back(network, all())
+    put_back(network, all()?)
 }
 
 fn put_back(network: &Network, all: Vec<Attached>) -> Result<()> {

@@ -20,13 +20,13 @@ mod shape;
 mod survey;
 mod tap;
 
-pub use attach::{attach, attached_in, detach, is_alive, remove, repair};
+pub use attach::{attach, attached_in, attached_on, detach, is_alive, remove, repair};
 pub use error::{Error, Result};
 pub use lease::lease;
 pub use link::{Traffic, traffic};
 pub use network::{HostPort, Network, Networks, Options};
 pub use passt::{Passt, USER_NETWORK};
 pub use publish::{exposed, parse};
-pub use relay::{Listeners, serve};
+pub use relay::{Listeners, Report, serve};
 pub use resolver::of_host;
 pub use survey::{Finding, can_bridge, can_user, survey};

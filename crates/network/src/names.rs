@@ -69,6 +69,7 @@ pub fn start(networks: &Networks, network: &Network, hypeman: &Path) -> Result<(
     let data_dir = std::fs::canonicalize(networks.data_dir()).at(networks.data_dir())?;
     let mut command = Command::new(hypeman);
     command.arg(TASK).arg(data_dir).arg(&network.name);
+    command.env_clear(); // of what its caller has, nothing is for a process that hears guests
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().at(hypeman)?;
     let mut line = String::new();

@@ -1,19 +1,21 @@
 //! The host's own ports that stand for a guest's: taken, so that nobody else has them, and relayed to the guest where the kernel does not do that
 //! by rules ([`crate::rules`]): what comes over the loopback interface, and over IPv6.
 
-use std::collections::HashMap;
+mod udp;
+
+use std::cell::Cell;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hypeman_record::network::{Protocol, Published};
 use socket2::{Domain, Socket, Type};
 use tokio::io::copy_bidirectional;
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::task::{JoinSet, spawn_local};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::error::{Error, Result};
@@ -21,15 +23,17 @@ use crate::error::{Error, Result};
 /// How long a guest may take to accept a connection.
 const CONNECTING: Duration = Duration::from_secs(30);
 
-/// Without a packet for so long, a client of UDP is forgotten: what Linux's own tracking takes for a stream
-/// (`nf_conntrack_udp_timeout_stream`).
-const SILENCE: Duration = Duration::from_secs(120);
-
-/// Most connections, and most clients of UDP, at once for one VM.
+/// Maximum number of TCP connections, and of UDP clients, at once for one VM.
 const MAX_CLIENTS: usize = 1024;
 
-/// Largest datagram in bytes.
-const DATAGRAM: usize = 65536;
+/// Descriptors that are kept for the console, its logs and those who ask the shim for something.
+const KEPT: usize = 256;
+
+/// Descriptors of a TCP connection and a UDP client: of the first there are two ends.
+const EACH: usize = 3;
+
+/// Time between two reports that clients are too many.
+const REPORT_AGAIN: Duration = Duration::from_secs(600);
 
 /// How many free ports are tried, one of which has to be free for IPv6 too.
 const ATTEMPTS: usize = 20;
@@ -122,32 +126,67 @@ fn listen(address: SocketAddr, protocol: Protocol) -> std::io::Result<Socket> {
     Ok(socket)
 }
 
+/// Says now and then what becomes of clients that are too many.
+pub struct Report {
+    say: Box<dyn Fn(&str)>,
+    last: Cell<Option<Instant>>,
+}
+
+impl Report {
+    /// A report to `say`.
+    pub fn new(say: impl Fn(&str) + 'static) -> Report {
+        Report { say: Box::new(say), last: Cell::new(None) }
+    }
+
+    fn say(&self, text: &str) {
+        if self.last.get().is_none_or(|last| last.elapsed() > REPORT_AGAIN) {
+            self.last.set(Some(Instant::now()));
+            (self.say)(text);
+        }
+    }
+}
+
+impl Default for Report {
+    fn default() -> Report {
+        Report::new(|_| {})
+    }
+}
+
+/// How many TCP connections, and how many UDP clients, a process may relay at once that may have so many descriptors.
+fn most(descriptors: u64) -> usize {
+    let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
+    (descriptors.saturating_sub(KEPT) / EACH).clamp(1, MAX_CLIENTS)
+}
+
 /// Relays what comes to these ports to the guest, for as long as it is not dropped. Needs a tokio `LocalSet`.
-pub async fn serve(listeners: Listeners, guest: Ipv4Addr) {
-    let clients = Arc::new(Semaphore::new(MAX_CLIENTS));
+pub async fn serve(listeners: Listeners, guest: Ipv4Addr, report: Report) {
+    let most = most(hypeman_files::raise_descriptor_limit());
+    let (clients, report) = (Arc::new(Semaphore::new(most)), Rc::new(report));
+    let is_udp = |(_, published): &&(Socket, Published)| published.protocol == Protocol::Udp;
+    let of_each = most / listeners.sockets.iter().filter(is_udp).count().max(1);
     let mut served = JoinSet::new();
     for (socket, published) in listeners.sockets {
-        let (clients, target) = (clients.clone(), SocketAddr::new(IpAddr::V4(guest), published.guest));
+        let (clients, report) = (clients.clone(), report.clone());
+        let target = SocketAddr::new(IpAddr::V4(guest), published.guest);
         match published.protocol {
             Protocol::Tcp => served.spawn_local(async move {
                 if let Ok(listener) = TcpListener::from_std(socket.into()) {
-                    accept(listener, target, clients).await;
+                    accept(listener, target, clients, &report).await;
                 }
             }),
-            Protocol::Udp => served.spawn_local(async move {
-                if let Ok(socket) = UdpSocket::from_std(socket.into()) {
-                    exchange(Rc::new(socket), target, clients).await;
-                }
-            }),
+            Protocol::Udp => served.spawn_local(udp::exchange(socket, target, of_each.max(1), report)),
         };
     }
     while served.join_next().await.is_some() {}
     std::future::pending().await
 }
 
-async fn accept(listener: TcpListener, target: SocketAddr, clients: Arc<Semaphore>) {
+async fn accept(listener: TcpListener, target: SocketAddr, clients: Arc<Semaphore>, report: &Report) {
     let mut connections = JoinSet::new();
     loop {
+        if clients.available_permits() == 0 {
+            report.say("so many connections to published ports at once that more have to wait");
+        }
         let Ok(permit) = clients.clone().acquire_owned().await else { return };
         tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -166,61 +205,11 @@ async fn accept(listener: TcpListener, target: SocketAddr, clients: Arc<Semaphor
     }
 }
 
-/// Each client has a socket of its own towards the guest, by whose port the guest's answers find it.
-async fn exchange(socket: Rc<UdpSocket>, target: SocketAddr, clients: Arc<Semaphore>) {
-    let mut known: HashMap<SocketAddr, Rc<UdpSocket>> = HashMap::new();
-    let (gone, mut left) = tokio::sync::mpsc::channel(MAX_CLIENTS);
-    let mut datagram = vec![0; DATAGRAM];
-    loop {
-        tokio::select! {
-            received = socket.recv_from(&mut datagram) => {
-                let Ok((length, client)) = received else { continue };
-                let datagram = &datagram[..length];
-                if let Some(guest) = known.get(&client) {
-                    let _ = guest.send(datagram).await; // datagrams may be lost
-                    continue;
-                }
-                let Ok(permit) = clients.clone().try_acquire_owned() else { continue };
-                let Ok(guest) = towards(target).await.map(Rc::new) else { continue };
-                let _ = guest.send(datagram).await;
-                known.insert(client, guest.clone());
-                let (socket, gone) = (socket.clone(), gone.clone());
-                spawn_local(async move {
-                    let _permit = permit;
-                    answer(&socket, client, &guest).await;
-                    let _ = gone.send(client).await;
-                });
-            }
-            Some(client) = left.recv() => {
-                known.remove(&client);
-            }
-        }
-    }
-}
-
-async fn towards(target: SocketAddr) -> std::io::Result<UdpSocket> {
-    let socket = UdpSocket::bind(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0)).await?;
-    socket.connect(target).await?;
-    Ok(socket)
-}
-
-/// Sends a client what the guest answers, until it is silent for long.
-async fn answer(socket: &UdpSocket, client: SocketAddr, guest: &UdpSocket) {
-    let mut datagram = vec![0; DATAGRAM];
-    while let Ok(received) = timeout(SILENCE, guest.recv(&mut datagram)).await {
-        match received {
-            Ok(length) => drop(socket.send_to(&datagram[..length], client).await),
-            // The guest had nobody there for the last one.
-            Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
-            Err(_) => return,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::net::{TcpListener as StdListener, UdpSocket as StdUdp};
+    use tokio::net::UdpSocket;
 
     fn published(text: &str) -> Vec<Published> {
         crate::publish::parse(text).unwrap()
@@ -246,6 +235,11 @@ mod tests {
         assert!(StdListener::bind(("127.0.0.1", port)).is_err());
     }
 
+    #[test]
+    fn descriptors_are_kept_for_the_console_however_few_there_are() {
+        assert_eq!((most(1024), most(1 << 20), most(0)), (256, 1024, 1));
+    }
+
     fn run<T>(future: impl Future<Output = T>) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         tokio::task::LocalSet::new().block_on(&runtime, future)
@@ -262,8 +256,9 @@ mod tests {
             let port = server.local_addr().unwrap().port();
             let ports = [published(&format!("[::1]::{port}")), published(&format!("127.0.0.1::{port}/udp"))];
             let (listeners, found) = Listeners::bind(&ports.concat()).unwrap();
-            let _relay = spawn_local(serve(listeners, guest));
-            let client = spawn_local(TcpStream::connect((Ipv6Addr::LOCALHOST, found[0].host.unwrap())));
+            let _relay = tokio::task::spawn_local(serve(listeners, guest, Report::default()));
+            let client =
+                tokio::task::spawn_local(TcpStream::connect((Ipv6Addr::LOCALHOST, found[0].host.unwrap())));
             let (mut accepted, _) = server.accept().await.unwrap();
             let mut client = client.await.unwrap().unwrap();
             client.write_all(b"question").await.unwrap();

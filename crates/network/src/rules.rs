@@ -49,6 +49,11 @@ table inet {bridge} {{
 	map published_at {{
 		type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service
 	}}
+	# The host's loopback addresses are nobody's on the wire, whatever route_localnet says.
+	chain outside {{
+		type filter hook prerouting priority raw; policy accept;
+		iifname != \"lo\" ip daddr 127.0.0.0/8 drop
+	}}
 	chain arriving {{
 		type nat hook prerouting priority dstnat; policy accept;
 		meta iifgroup {GROUP} return
@@ -77,6 +82,7 @@ table inet {bridge} {{
 	}}
 	chain input {{
 		type filter hook input priority filter; policy accept;
+		iifname != {{ \"{bridge}\", \"lo\" }} ip daddr {} meta l4proto {{ tcp, udp }} th dport {DNS} drop
 		iifname != \"{bridge}\" accept
 		ct state established,related accept
 		ip daddr {} icmp type echo-request accept
@@ -84,6 +90,7 @@ table inet {bridge} {{
 	}}
 }}
 ",
+        network.gateway(),
         network.gateway()
     );
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use hypeman_agent::link::Link;
 use hypeman_agent::mux::{self, MAX_STREAMS, Opener, Stream};
 use hypeman_agent::protocol::{Order, Report, Request, Slept};
-use hypeman_agent::{VSOCK_PORT, frames};
+use hypeman_agent::{VSOCK_PORT, brief, frames};
 use hypeman_vmm::vm::Vm;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
@@ -38,6 +38,17 @@ const FIRST_WORD: Duration = Duration::from_secs(10);
 const MAX_WAITING: usize = 64;
 
 type Answer = oneshot::Sender<std::result::Result<(), String>>;
+
+/// Why an order was not carried out, as far as is known.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The session broke. What was sent may have been carried out.
+    #[error("the guest's agent has gone")]
+    Gone,
+    /// The agent says so.
+    #[error("{0}")]
+    Refused(String),
+}
 
 /// What is known of the agent, and the way to it.
 #[derive(Debug)]
@@ -89,15 +100,14 @@ impl Agent {
     }
 
     /// Has the agent carry something out, and waits until it has. There has to be a session.
-    pub(crate) async fn order(&self, order: Order) -> std::result::Result<(), String> {
-        const GONE: &str = "the guest's agent has gone";
+    pub(crate) async fn order(&self, order: Order) -> std::result::Result<(), Failure> {
         let session = self.session.borrow().clone();
-        let Some(Session { orders, .. }) = session else { return Err(GONE.to_owned()) };
+        let Some(Session { orders, .. }) = session else { return Err(Failure::Gone) };
         let (answer, answered) = oneshot::channel();
         if orders.send((order, answer)).await.is_err() {
-            return Err(GONE.to_owned());
+            return Err(Failure::Gone);
         }
-        answered.await.unwrap_or_else(|_| Err(GONE.to_owned()))
+        answered.await.map_err(|_| Failure::Gone)?.map_err(Failure::Refused)
     }
 }
 
@@ -116,9 +126,8 @@ pub(crate) async fn keep(vm: Rc<dyn Vm>, shared: Rc<Shared>) {
                 if shared.agent.session.send_replace(None).is_some()
                     && let Err(error) = lasted
                 {
-                    shared
-                        .journal
-                        .note(format_args!("the session with the guest's agent has ended: {error}"));
+                    let note = format_args!("the session with the guest's agent has ended: {error}");
+                    shared.journal.note_of_guest(note);
                 }
             }
             Err(_) => {} // it does not listen yet
@@ -171,7 +180,7 @@ async fn control(askers: mpsc::Sender<Opener>, shared: &Shared) -> Result<()> {
             tokio::task::yield_now().await; // a guest that never falls silent has only its turn
             let answer = match frames::read_message(&mut reader).await? {
                 Report::Done => Ok(()),
-                Report::Failed { message } => Err(message),
+                Report::Failed { message } => Err(brief(&message)),
                 Report::Health(health) => {
                     shared.published.send_modify(|published| published.health = Some(health.bounded()));
                     continue;
@@ -187,10 +196,11 @@ async fn control(askers: mpsc::Sender<Opener>, shared: &Shared) -> Result<()> {
     let begin = async {
         match woken.await {
             Ok(Ok(())) => *shared.agent.slept.borrow_mut() = None,
-            Ok(Err(error)) => shared.journal.note(format_args!("the guest was not woken: {error}")),
+            Ok(Err(error)) => shared.journal.note_of_guest(format_args!("the guest was not woken: {error}")),
             Err(_) => return pending().await,
         }
-        shared.journal.note(format_args!("the guest's agent is there, release {release}"));
+        let release = brief(&release);
+        shared.journal.note_of_guest(format_args!("the guest's agent is there, release {release}"));
         shared.agent.session.send_replace(Some(Session { askers, orders }));
         pending::<Result<()>>().await
     };

@@ -437,7 +437,7 @@ impl Care {
             let _ = reply.send(Ok(())); // whoever asked may have hung up
         } else {
             self.switchers.push(reply);
-            self.work = Some(Work::hold(&self.vm));
+            self.switch(Work::hold(&self.vm));
         }
     }
 
@@ -447,8 +447,16 @@ impl Care {
             let _ = reply.send(Ok(()));
         } else {
             self.switchers.push(reply);
-            self.work = Some(Work::release(&self.vm));
+            self.switch(Work::release(&self.vm));
         }
+    }
+
+    /// Begins to pause or resume, in place of what is under way. A power button that was being pressed is pressed when that is done.
+    fn switch(&mut self, work: Work) {
+        if self.work.as_ref().is_some_and(|work| work.kind == Kind::Press) {
+            self.press_at = Some(Instant::now());
+        }
+        self.work = Some(work);
     }
 
     /// Whether a pause is ours: asked for now, or found when the VM was taken over.
@@ -466,11 +474,10 @@ impl Care {
     }
 }
 
-/// Answers those who wait for the same. The first of them is told what went wrong, if something has.
+/// Answers those who wait for the same; each is told what went wrong, if something has.
 fn answer(askers: &mut Vec<oneshot::Sender<Result<()>>>, done: Result<()>) {
-    let mut done = Some(done);
     for asker in askers.drain(..) {
-        let _ = asker.send(done.take().unwrap_or(Ok(())));
+        let _ = asker.send(done.as_ref().map(|()| ()).map_err(Error::again)); // it may have hung up
     }
 }
 

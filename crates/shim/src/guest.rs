@@ -12,12 +12,16 @@ use hypeman_vmm::vm::Vm;
 use tokio::sync::oneshot;
 use tokio::task::spawn_local;
 
+use crate::agent::Failure;
 use crate::order::{Error, Result};
 use crate::shared::Shared;
 use crate::{old_init, relay};
 
 /// How long a guest may take to do something that is no more than a word: one that has still to boot needs some time.
 const WORD: Duration = Duration::from_secs(20);
+
+/// Time in which a VM ends whose program has died.
+const ENDING: Duration = Duration::from_secs(10);
 
 /// Random bytes for a guest that has slept.
 const SEED: usize = 64;
@@ -36,7 +40,18 @@ async fn pass_on(shared: &Shared, vm: Rc<dyn Vm>, signal: i32) -> Result<()> {
         return old_init::send(&shared.old_init, vm, control::Request::Signal { signal }).await;
     }
     relay::reach(shared).await?;
-    shared.agent.order(Order::Signal { signal }).await.map_err(Error::Guest)
+    match shared.agent.order(Order::Signal { signal }).await {
+        // A program that dies of a signal ends its VM, and the agent's answer may go with that.
+        Err(Failure::Gone) if has_ended_soon(shared).await => Ok(()),
+        answered => Ok(answered?),
+    }
+}
+
+/// Whether the VM ends, as one does whose agent has gone because its program has ended.
+async fn has_ended_soon(shared: &Shared) -> bool {
+    let mut published = shared.published.subscribe();
+    let ended = published.wait_for(|published| published.end.is_some());
+    tokio::time::timeout(ENDING, ended).await.is_ok()
 }
 
 /// Has the guest told what it has missed. One without anybody of ours has to find out by itself.

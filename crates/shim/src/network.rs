@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::rc::Rc;
 use std::thread::JoinHandle;
 
 use hypeman_network::{Listeners, Networks, Passt, names as dns};
@@ -119,9 +120,11 @@ impl Network {
     }
 
     /// Serves the ports, from when the guest is there that they stand for. Needs a tokio `LocalSet`.
-    pub(crate) fn serve(&mut self) {
+    pub(crate) fn serve(&mut self, journal: &Rc<Journal>) {
         if let (Some(listeners), Some(wiring)) = (self.listeners.take(), &self.wiring) {
-            let relay = spawn_local(hypeman_network::serve(listeners, wiring.guest.address));
+            let journal = journal.clone();
+            let report = hypeman_network::Report::new(move |text| journal.note(text));
+            let relay = spawn_local(hypeman_network::serve(listeners, wiring.guest.address, report));
             self._relay = Some(AbortOnDropHandle::new(relay));
         }
     }
@@ -152,7 +155,7 @@ fn attach(wiring: &Wiring, published: &[Published], name: &str, journal: &Journa
     let (give, given) = std::sync::mpsc::channel();
     let (here, on) = (networks.clone(), network.clone());
     let rules = std::thread::spawn(move || {
-        let all = || on_network(&on.name);
+        let all = || hypeman_network::attached_on(Path::new(".."), &on.name);
         hypeman_network::attach(&here, &on, &attached, all, |tap| drop(give.send(tap)))
     });
     let Ok(tap) = given.recv() else {
@@ -164,12 +167,6 @@ fn attach(wiring: &Wiring, published: &[Published], name: &str, journal: &Journa
         journal.note(error); // the VM does without
     }
     Ok(End { tap, in_use, rules: Some(rules) })
-}
-
-/// What VMs have on a network.
-fn on_network(name: &str) -> Vec<Attached> {
-    let all = hypeman_network::attached_in(Path::new(".."));
-    all.into_iter().filter(|attached| attached.port.network == name).collect()
 }
 
 fn joined(rules: JoinHandle<hypeman_network::Result<()>>) -> Result<()> {

@@ -76,7 +76,10 @@ pub(crate) enum Error {
     #[error("it is paused")]
     Paused,
     #[error("the guest could not do it: {0}")]
-    Guest(String),
+    Guest(#[from] crate::agent::Failure),
+    /// What another was told who has asked for the same.
+    #[error("{message}")]
+    Same { refusal: Refusal, message: String },
     #[error("the guest cannot be reached: {0}")]
     Port(#[from] std::io::Error),
 }
@@ -93,6 +96,12 @@ impl Error {
             Error::Standby(_) => Refusal::NotSaved,
             Error::NoInit => Refusal::NoInit,
             Error::NoAgent | Error::Busy | Error::Guest(_) | Error::Port(_) => Refusal::GuestBusy,
+            Error::Same { refusal, .. } => *refusal,
         }
+    }
+
+    /// The same, for one more who has asked.
+    pub(crate) fn again(&self) -> Error {
+        Error::Same { refusal: self.refusal(), message: self.to_string() }
     }
 }

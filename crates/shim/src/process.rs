@@ -26,6 +26,7 @@ pub(crate) struct Identity {
 pub(crate) fn become_shim(directory: &Path) -> Result<Identity> {
     // Fails only for a leader of a process group, which a freshly started child is not; then the session is ours anyway.
     let _ = rustix::process::setsid();
+    hypeman_files::raise_descriptor_limit(); // not the console's, when strangers connect to published ports
     std::env::set_current_dir(directory).start(&format!("enter {}", directory.display()))?;
     let listener = take_listener()?;
     let alive = inherited_lock().start("take the lock of shim.pid")?;
@@ -39,17 +40,17 @@ pub(crate) fn become_shim(directory: &Path) -> Result<Identity> {
 
 /// Takes the lock of shim.pid, which our starter has handed over: so there was no moment in which nobody held it.
 fn inherited_lock() -> std::io::Result<Lock> {
-    // SAFETY: whoever has handed us the listening socket (`take_listener` has just found it) has also put the lock's file there,
-    // and nothing else in this process, which has just begun, knows of it.
-    let file = unsafe { File::from_raw_fd(names::SHIM_LOCK_FD) };
-    rustix::io::fcntl_setfd(&file, FdFlags::CLOEXEC)?; // the VMM is not to hold it
-    let (ours, expected) = (file.metadata()?, std::fs::metadata(names::SHIM_PID)?);
-    if (ours.dev(), ours.ino()) != (expected.dev(), expected.ino()) {
-        return Err(std::io::Error::other(
-            "it is another file; the shim is started by `hypeman start`, not by hand",
-        ));
+    // Looked at before it is taken: it may be closed, or somebody else's in this process.
+    let ours = std::fs::metadata(format!("/proc/self/fd/{}", names::SHIM_LOCK_FD));
+    let expected = std::fs::metadata(names::SHIM_PID)?;
+    if ours.is_ok_and(|ours| (ours.dev(), ours.ino()) == (expected.dev(), expected.ino())) {
+        // SAFETY: it is open, as it was just found, and on the lock's file, which nothing in this process has opened by itself: the
+        // process has just begun, has one thread, and takes each inherited descriptor once.
+        let file = unsafe { File::from_raw_fd(names::SHIM_LOCK_FD) };
+        rustix::io::fcntl_setfd(&file, FdFlags::CLOEXEC)?; // the VMM is not to hold it
+        return Lock::inherit(file);
     }
-    Lock::inherit(file)
+    Err(std::io::Error::other("it was not handed over; the shim is started by `hypeman start`, not by hand"))
 }
 
 /// Takes the socket from standard input, and leaves /dev/null there.

@@ -24,6 +24,9 @@ const MAX_REQUEST: u64 = 4096;
 /// VM has ended all the same.
 const WRITING: Duration = Duration::from_millis(500);
 
+/// Delay after a connection could not be accepted.
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// Answers until the VM has ended and nobody waits for an answer any more.
 pub(crate) async fn serve(
     listener: std::os::unix::net::UnixListener,
@@ -43,7 +46,10 @@ pub(crate) async fn serve(
         tokio::select! {
             biased; // whoever stands in the backlog at the end is still let in
             accepted = listener.accept() => {
-                let Ok((stream, _)) = accepted else { continue };
+                let Ok((stream, _)) = accepted else {
+                    tokio::time::sleep(PAUSE).await; // out of descriptors, most often: they do not come by asking on
+                    continue;
+                };
                 let (shared, orders, open) = (shared.clone(), orders.clone(), open.clone());
                 spawn_local(async move {
                     let _open = open;

@@ -323,7 +323,7 @@ impl Supervisor {
         let app = std::future::ready(Some(app));
         let mut console = keep_console(&shared, vm.clone(), console, kept.clone(), app);
         let output = keep_output(&shared, output, log);
-        self.network.serve();
+        self.network.serve(&shared.journal);
         let passt = vmm.passt.take().map(|passt| {
             AbortOnDropHandle::new(spawn_local(vm::watch_passt(passt, vmm.process.clone(), shared.clone())))
         });
