@@ -8,6 +8,7 @@ use hypeman_tests::guest::Guest;
 use hypeman_tests::needs::{BUSYBOX, LOGROTATE, Need, QEMU};
 use hypeman_tests::vm::Instance;
 use hypeman_tests::wait::until;
+use rustix::fs::{FileType, Mode};
 use serde_json::{Value, json};
 use testguest::Options;
 use testguest::check::Sequence;
@@ -102,7 +103,20 @@ fn a_legacy_snapshot_comes_back_and_forks_on_a_socket() {
         let bed = Bed::new(&scratch.path().join("data")).with("HYPEMAN_CLOUD_HYPERVISOR", program);
         let directory = snapshot.to_str().expect("UTF-8");
         bed.fails(&["snapshot", "import", "--name", "legacy", "/nowhere"], &["/nowhere"]);
-        bed.ok(&["snapshot", "import", "--name", "legacy", directory]);
+        // What a stranger's configuration names is not taken because it is there.
+        let disk = disk.to_str().expect("UTF-8");
+        let import = ["snapshot", "import", "--name", "legacy"];
+        bed.fails(&[&import[..], &[directory]].concat(), &[disk, "--disk"]);
+        let fifo = snapshot.join("fifo");
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, FileType::Fifo, Mode::from_raw_mode(0o600), 0)
+            .expect("a FIFO");
+        bed.fails(&[&import[..], &["--disk", disk, directory]].concat(), &["fifo", "no plain file"]);
+        std::fs::remove_file(&fifo).expect("remove it");
+        std::os::unix::fs::symlink("/etc/shadow", snapshot.join("extra")).expect("a link");
+        bed.fails(&[&import[..], &["--disk", disk, directory]].concat(), &["extra", "a link"]);
+        std::fs::remove_file(snapshot.join("extra")).expect("remove it");
+        assert!(bed.ok(&["snapshot", "ls", "-q"]).is_empty(), "nothing is left");
+        bed.ok(&[&import[..], &["--disk", disk, directory]].concat());
         std::fs::remove_dir_all(&old).expect("nothing of it is needed any more");
         bed.ok(&["snapshot", "fork", "legacy", "first"]);
         let first = Instance::named(&bed, "first");

@@ -7,6 +7,7 @@ use anyhow::{Result, anyhow};
 use hypeman_agent::frames;
 use hypeman_agent::protocol::Request;
 use hypeman_instance::attach;
+use hypeman_instance::observe::Observation;
 use hypeman_instance::store::Instance;
 use hypeman_record::state::State;
 use serde::de::DeserializeOwned;
@@ -14,7 +15,7 @@ use tokio::net::UnixStream;
 
 use crate::context::hypeman;
 
-/// How long a VM that is on its way to another state may take to be there.
+/// Timeout for a VM that is on its way to another state.
 const SETTLING: Duration = Duration::from_secs(3);
 
 /// A stream for one exchange. Needs a runtime.
@@ -36,30 +37,48 @@ pub(crate) async fn ask<T: DeserializeOwned>(instance: &Instance, request: &Requ
 
 /// A connection that breaks is the end of the VM, or of something between it and us.
 pub(crate) fn explained(error: anyhow::Error, instance: &Instance) -> anyhow::Error {
-    let is_broken =
-        |error: &std::io::Error| [BrokenPipe, ConnectionReset, UnexpectedEof].contains(&error.kind());
-    if !error.downcast_ref().is_some_and(is_broken) {
+    if !is_broken(&error) {
         return error;
     }
     let name = &instance.record.name;
-    match settled(instance) {
-        Ok(State::Running | State::Initializing | State::Paused) => {
+    match ended_with(&error, instance) {
+        Some(how) => anyhow!("{name}: {how}, and what was done in it with that"),
+        None => {
             anyhow!("{name}: the connection to the guest's agent broke, and what it did for us was ended")
         }
-        Ok(state) => anyhow!("{name}: its VM is {state} now, and what was done in it has ended with that"),
-        Err(error) => error,
     }
 }
 
-/// The state of an instance, when it is not on its way to another one.
-fn settled(instance: &Instance) -> Result<State> {
+/// How the VM has ended, if that is what has broken an exchange.
+pub(crate) fn ended_with(error: &anyhow::Error, instance: &Instance) -> Option<String> {
+    if !is_broken(error) {
+        return None;
+    }
+    let seen = settled(instance)?;
+    match (seen.state, seen.end) {
+        (State::Running | State::Initializing | State::Paused, _) => None,
+        (State::Stopped, Some(end)) => Some(format!("its VM has ended: {}", end.message)),
+        (State::Standby, _) => Some("its VM was put to standby".to_owned()),
+        (state, _) => Some(format!("its VM is {state} now")),
+    }
+    .or_else(|| (!instance.directory.exists()).then(|| "it was removed".to_owned()))
+}
+
+fn is_broken(error: &anyhow::Error) -> bool {
+    let is_broken =
+        |error: &std::io::Error| [BrokenPipe, ConnectionReset, UnexpectedEof].contains(&error.kind());
+    error.downcast_ref().is_some_and(is_broken)
+}
+
+/// What is true of an instance, when it is not on its way to another state; `None` when it cannot be told.
+fn settled(instance: &Instance) -> Option<Observation> {
     let deadline = Instant::now() + SETTLING;
     loop {
-        let seen = instance.observe()?;
+        let seen = instance.observe().ok()?;
         let is_leaving =
             seen.state == State::Shutdown || (seen.state == State::Paused && seen.reason.is_some());
         if !is_leaving || Instant::now() > deadline {
-            return Ok(seen.state);
+            return Some(seen);
         }
         std::thread::sleep(Duration::from_millis(20));
     }

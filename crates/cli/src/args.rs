@@ -8,6 +8,7 @@ mod logs;
 mod network;
 mod snapshot;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -15,7 +16,7 @@ use clap_complete::ArgValueCompleter;
 use hypeman_guest::ulimit::Ulimit;
 
 use choices::{Accel, Confine, Hypervisor, OnReboot};
-pub(crate) use guest::{CopyArguments, ExecArguments};
+pub(crate) use guest::{CopyArguments, ExecArguments, ExportArguments};
 use health::HealthArguments;
 use log_limits::LogLimitArguments;
 pub(crate) use logs::{LogFormat, LogsArguments, Source, Tail};
@@ -130,6 +131,8 @@ pub(crate) enum Command {
     Exec(ExecArguments),
     /// Copy files between an instance that runs and here
     Cp(CopyArguments),
+    /// Write all files of an instance that runs as a tar stream
+    Export(ExportArguments),
     /// Tell what is at a path in an instance that runs
     Stat {
         /// Tell of what a link leads to, and not of the link
@@ -141,7 +144,7 @@ pub(crate) enum Command {
         #[arg(add = ArgValueCompleter::new(names::instances))]
         name: String,
         /// Path in the guest
-        path: String,
+        path: OsString,
     },
     /// List the processes of an instance that runs
     Top {

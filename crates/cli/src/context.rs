@@ -41,24 +41,35 @@ impl Context {
         })
     }
 
-    /// The name of an instance whose image has this digest.
+    /// The instance or snapshot whose image has this digest, or whose record cannot be read.
     pub(crate) fn image_user(&self, digest: &str) -> Option<String> {
         self.user(|record| record.image.as_ref().is_some_and(|image| image.digest == digest))
     }
 
-    /// The name of an instance whose kernel is this version.
+    /// As [`Context::image_user`], of a kernel's version.
     pub(crate) fn kernel_user(&self, version: &str) -> Option<String> {
         self.user(|record| record.kernel == KernelUse::Version(version.to_owned()))
     }
 
+    /// What cannot be read may use anything: nothing is removed because of that.
     fn user(&self, uses: impl Fn(&Record) -> bool) -> Option<String> {
-        let (instances, _) = self.instances.list().ok()?;
-        let instance = instances.into_iter().find(|instance| uses(&instance.record));
-        instance.map(|instance| format!("instance {}", instance.record.name)).or_else(|| {
-            let (snapshots, _) = Snapshots::new(&self.data_dir).list().ok()?;
-            let snapshot = snapshots.into_iter().find(|snapshot| uses(&snapshot.record.source));
-            snapshot.map(|snapshot| format!("snapshot {}", snapshot.record.id))
-        })
+        let unreadable =
+            |error: &dyn std::fmt::Display| Some(format!("something that cannot be read ({error})"));
+        let (instances, damaged) = match self.instances.list() {
+            Ok(listed) => listed,
+            Err(error) => return unreadable(&error),
+        };
+        if let Some(instance) = instances.into_iter().find(|instance| uses(&instance.record)) {
+            return Some(format!("instance {}", instance.record.name));
+        }
+        let (snapshots, damaged_snapshots) = match Snapshots::new(&self.data_dir).list() {
+            Ok(listed) => listed,
+            Err(error) => return unreadable(&error),
+        };
+        if let Some(snapshot) = snapshots.into_iter().find(|snapshot| uses(&snapshot.record.source)) {
+            return Some(format!("snapshot {}", snapshot.record.id));
+        }
+        damaged.iter().chain(&damaged_snapshots).next().and_then(|error| unreadable(error))
     }
 }
 

@@ -46,6 +46,9 @@ fn instance(error: &Error) -> Option<String> {
         Error::NotConfined { .. } => {
             "make it anew with --confine auto, which confines it as far as this host can; `hypeman doctor` tells how far".to_owned()
         }
+        Error::NotAllowed(path) => {
+            format!("if it is meant to have it, add --disk {}", path.display())
+        }
         Error::NoSnapshot(_) => "`hypeman snapshot ls` lists them".to_owned(),
         Error::NoMemory(_) => "give --state stopped or running".to_owned(),
         Error::BoundToHypervisor(_) => "leave --hypervisor out, or take one of kind Stopped".to_owned(),

@@ -67,7 +67,7 @@ fn main() -> ExitCode {
 
 /// A command line that cannot be understood, or one that asks for help.
 fn refuse(error: &clap::Error) -> ExitCode {
-    let runs = std::env::args().any(|argument| argument == "run");
+    let runs = std::env::args_os().any(|argument| argument == "run");
     match foreign::explain(error) {
         Some(text) => output::complain(text),
         None => drop(error.print()), // nobody may be there to read it

@@ -10,30 +10,57 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 use tar::{Builder, EntryType, Header, HeaderMode};
 
+use crate::kernel_files::KernelFiles;
 use crate::{LeftOut, named};
 
 /// How much of a file is read at once, in bytes.
 const READ_AHEAD: usize = 128 * 1024;
 
+/// Maximum size in bytes of a file whose size is not known before it is read.
+const MOST_UNTOLD: u64 = 64 << 20;
+
 /// Writes what is at `path` to `stream` as `name`; of a directory with an empty name only what is in it. `follow` is about a link that `path`
-/// itself is; others are sent as they are.
+/// itself is; others are sent as they are. File systems of the kernel's below `path` are sent as empty directories.
 ///
 /// # Errors
-/// When something cannot be read, or `stream` takes no more.
+/// When something cannot be read, or `stream` takes no more. A file that is not whole in the stream, which goes on after it, is told at
+/// the end.
 pub fn pack(path: &Path, name: &Path, follow: bool, stream: impl Write) -> Result<LeftOut> {
-    let mut packer =
-        Packer { archive: Builder::new(stream), links: HashMap::new(), left_out: LeftOut::default() };
     let metadata = if follow { path.metadata() } else { path.symlink_metadata() };
-    packer.add(path, name, &metadata.map_err(|error| named(path, &error))?)?;
+    let metadata = metadata.map_err(|error| named(path, &error))?;
+    if metadata.file_type().is_socket() {
+        return Err(named(path, &Error::other("it is a socket, which cannot be copied")));
+    }
+    let mut packer = Packer {
+        archive: Builder::new(stream),
+        links: HashMap::new(),
+        kernel_files: KernelFiles::mounted(),
+        device: metadata.dev(),
+        left_out: LeftOut::default(),
+        torn: LeftOut::default(),
+    };
+    packer.add(path, name, &metadata)?;
     packer.archive.into_inner()?.flush()?;
-    Ok(packer.left_out)
+    match packer.torn.first {
+        None => Ok(packer.left_out),
+        Some(first) => {
+            let more = packer.torn.count - 1;
+            let more = if more == 0 { String::new() } else { format!(", and {more} more") };
+            Err(Error::other(format!("not copied whole: {first}{more}")))
+        }
+    }
 }
 
 struct Packer<W: Write> {
     archive: Builder<W>,
     /// What files with several names were called first, by device and number.
     links: HashMap<(u64, u64), PathBuf>,
+    kernel_files: KernelFiles,
+    /// Device of what is copied.
+    device: u64,
     left_out: LeftOut,
+    /// Files that are not whole in the stream.
+    torn: LeftOut,
 }
 
 /// A directory whose entries are being sent.
@@ -69,7 +96,9 @@ impl<W: Write> Packer<W> {
             match path.symlink_metadata() {
                 Ok(metadata) => {
                     self.add_one(&path, &name, &metadata)?;
-                    if metadata.is_dir() {
+                    let is_entered =
+                        metadata.dev() == self.device || !self.kernel_files.are_on(metadata.dev());
+                    if metadata.is_dir() && is_entered {
                         directories.push(Directory::read(path, name)?);
                     }
                 }
@@ -132,19 +161,49 @@ impl<W: Write> Packer<W> {
         if !metadata.is_file() {
             return Err(named(path, &Error::other("it was changed while it was read")));
         }
-        let sent = if metadata.blocks() * 512 < metadata.size() {
+        let sent = if metadata.len() == 0 || self.kernel_files.are_on(metadata.dev()) {
+            self.add_untold(file, path, name, &metadata)
+        } else if metadata.blocks() * 512 < metadata.size() {
             self.add_sparse(&mut file, name, &metadata)
         } else {
-            // tar's own copy reads 8 KiB at a time.
-            let size = usize::try_from(metadata.len()).unwrap_or(usize::MAX).min(READ_AHEAD);
-            let file = Exactly { file: BufReader::with_capacity(size, file), left: metadata.len() };
-            self.archive.append_data(&mut header(&metadata), name, file)
+            self.add_told(file, path, name, &metadata)
         };
         sent.map_err(|error| named(path, &error))?;
         if metadata.nlink() > 1 {
             self.links.insert((metadata.dev(), metadata.ino()), name.to_owned());
         }
         Ok(())
+    }
+
+    /// Sends a file that has the size it tells.
+    fn add_told(&mut self, file: File, path: &Path, name: &Path, metadata: &Metadata) -> Result<()> {
+        // tar's own copy reads 8 KiB at a time.
+        let size = usize::try_from(metadata.len()).unwrap_or(usize::MAX).min(READ_AHEAD);
+        let file = BufReader::with_capacity(size, file);
+        let mut file = Exactly { file, left: metadata.len(), missing: 0 };
+        self.archive.append_data(&mut header(metadata), name, &mut file)?;
+        if file.missing > 0 {
+            let why = format!("it became shorter while it was read, and ends with {} NULs", file.missing);
+            self.torn.add(path, &why);
+        }
+        Ok(())
+    }
+
+    /// Sends a file whose size tells nothing: it is read first. Of most that are empty, nothing comes.
+    fn add_untold(&mut self, file: File, path: &Path, name: &Path, metadata: &Metadata) -> Result<()> {
+        let mut bytes = Vec::new();
+        if let Err(error) = file.take(MOST_UNTOLD + 1).read_to_end(&mut bytes) {
+            self.torn.add(path, &error.to_string());
+            return Ok(());
+        }
+        if bytes.len() as u64 > MOST_UNTOLD {
+            let most = MOST_UNTOLD >> 20;
+            self.torn.add(path, &format!("it does not tell its size, and has more than {most} MiB"));
+            return Ok(());
+        }
+        let mut header = header(metadata);
+        header.set_size(bytes.len() as u64);
+        self.archive.append_data(&mut header, name, &bytes[..])
     }
 
     /// Sends no holes. The archive would be torn by a file that changes meanwhile.
@@ -168,6 +227,8 @@ fn header(metadata: &Metadata) -> Header {
 struct Exactly {
     file: BufReader<File>,
     left: u64,
+    /// How many of its bytes were not there any more.
+    missing: u64,
 }
 
 impl Read for Exactly {
@@ -178,6 +239,7 @@ impl Read for Exactly {
         if count == 0 {
             buffer.fill(0);
             count = buffer.len();
+            self.missing += count as u64;
         }
         self.left -= count as u64;
         Ok(count)

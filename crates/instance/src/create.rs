@@ -15,7 +15,7 @@ use crate::error::{Error, Field, Result};
 use crate::layout;
 use crate::name;
 use crate::options::{CreateOptions, check, invalid};
-use crate::store::{Instance, Store};
+use crate::store::{Instance, Store, may_be_named};
 use crate::{command, network, start};
 
 /// Makes an instance.
@@ -85,7 +85,7 @@ fn write_files(directory: &Path, options: &CreateOptions, record: &Record) -> Re
 /// Gives the directory its name, when the instance's name is free, or can be made up, and its image is still there.
 pub(crate) fn publish(store: &Store, draft: Draft, mut record: Record, has_name: bool) -> Result<Instance> {
     let _held = store.lock()?;
-    let (others, _) = store.list()?;
+    let (others, damaged) = store.list()?;
     let holder = |name: &str| others.iter().find(|other| other.record.name == name);
     while let Some(other) = holder(&record.name) {
         if has_name {
@@ -93,6 +93,10 @@ pub(crate) fn publish(store: &Store, draft: Draft, mut record: Record, has_name:
         }
         record.name = name::random_name()?;
         format::write(&draft.path().join(names::RECORD), &record)?;
+    }
+    // A record that cannot be read may be of an instance with this name.
+    if let Some(error) = damaged.into_iter().find(|error| has_name && may_be_named(error, &record.name)) {
+        return Err(error);
     }
     if let Some(ImageUse { reference, digest }) = &record.image
         && hypeman_image::Store::new(store.data_dir()).get(digest).is_err()
@@ -103,7 +107,7 @@ pub(crate) fn publish(store: &Store, draft: Draft, mut record: Record, has_name:
             reason: "it was removed meanwhile".to_owned(),
         });
     }
-    network::give_lease(store, draft.path(), &record, &others)?;
+    network::give_lease(store, draft.path(), &record)?;
     let directory = layout::instances(store.data_dir()).join(&record.id);
     draft.publish(&directory)?;
     Ok(Instance { record, directory })

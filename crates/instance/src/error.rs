@@ -235,6 +235,9 @@ pub enum Error {
     /// From the files of a snapshot.
     #[error(transparent)]
     SnapshotFiles(#[from] hypeman_snapshot::Error),
+    /// The configuration of somebody else's snapshot names a file that it may not have.
+    #[error("{}: the snapshot names this file, which does not lie in its directory", .0.display())]
+    NotAllowed(std::path::PathBuf),
     /// From a snapshot of Cloud Hypervisor's.
     #[error(transparent)]
     Foreign(#[from] hypeman_vmm::cloud_hypervisor::snapshot::Error),

@@ -1,10 +1,11 @@
 //! Snapshots that Cloud Hypervisor has written for somebody else: whose serial line may end in a file, and whose paths are those of
 //! another place. They become named snapshots as our own are: on a socket, and with all that belongs to them.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use hypeman_confine::Strictness;
-use hypeman_files::{AtPath, Draft, copy_sparse};
+use hypeman_files::{AtPath, Draft, copy_open, open_plain_below};
 use hypeman_record::format::Envelope;
 use hypeman_record::launch::{Guest, Launch, OnReboot};
 use hypeman_record::named::{Kind, NamedSnapshot};
@@ -29,24 +30,35 @@ const CONFIG: &str = "config.json";
 /// Where the socket of a vsock device is.
 const VSOCK: &str = "vsock.sock";
 
-/// Takes the snapshot in `directory` into the store, with copies of its disks, under the name `name`.
+/// Takes the snapshot in `directory` into the store, with copies of its disks, under the name `name`. Its configuration is a stranger's: of
+/// the files that it names, those below the directory are taken, and those that are among `allowed`. Its kernel, which it goes on
+/// without, is left out otherwise.
 ///
 /// # Errors
-/// When it is no snapshot of Cloud Hypervisor's, or a disk of it is not there; nothing is left then.
-pub fn import(snapshots: &Snapshots, directory: &Path, name: &str, log: LogLimits) -> Result<Snapshot> {
+/// When it is no snapshot of Cloud Hypervisor's, or a disk of it is not there or not allowed; nothing is left then.
+pub fn import(
+    snapshots: &Snapshots,
+    directory: &Path,
+    name: &str,
+    allowed: &[PathBuf],
+    log: LogLimits,
+) -> Result<Snapshot> {
     name::check(name)?;
-    let directory = std::path::absolute(directory).at(directory)?;
-    let found = description::describe(&directory.join(CONFIG))?;
+    let files = Files::of(directory, allowed)?;
     let draft = snapshots.draft()?;
     standby::begin(draft.path()).map_err(unfit(name))?;
     let new = draft.path().join(standby::NEW);
-    for file in hypeman_files::entries(&directory)? {
-        copy_sparse(&file, &new.join(file.file_name().unwrap_or_default()))?;
+    for file in hypeman_files::entries(directory)? {
+        let file = Path::new(file.file_name().unwrap_or_default());
+        copy_open(&open_plain_below(&files.handle, file)?, file, &new.join(file))?;
     }
-    let disks = move_disks(&found, &draft, &new.join(CONFIG))?;
+    let found = description::describe(&new.join(CONFIG))?;
+    let disks = move_disks(&found, &files, &draft, &new.join(CONFIG))?;
     let kernel = found.payload.as_ref().and_then(|payload| payload.kernel.clone());
-    if let Some(kernel) = kernel.as_ref().filter(|kernel| kernel.is_file()) {
-        copy_sparse(kernel, &draft.path().join(names::KERNEL))?;
+    if let Some(kernel) = kernel.as_ref()
+        && let Ok(file) = files.open(kernel)
+    {
+        copy_open(&file, kernel, &draft.path().join(names::KERNEL))?;
     }
     let source = record(name, &found, kernel.unwrap_or_default(), log)?;
     let launch = launch(&source, disks);
@@ -64,13 +76,41 @@ pub fn import(snapshots: &Snapshots, directory: &Path, name: &str, log: LogLimit
     snapshots.publish(draft, record)
 }
 
+/// The files that a stranger's configuration may name.
+struct Files<'a> {
+    /// The snapshot's directory, as it was given and without links.
+    directories: [PathBuf; 2],
+    handle: File,
+    /// What the user has named besides.
+    allowed: &'a [PathBuf],
+}
+
+impl Files<'_> {
+    fn of<'a>(directory: &Path, allowed: &'a [PathBuf]) -> Result<Files<'a>> {
+        let handle = File::open(directory).at(directory)?;
+        let directories =
+            [std::path::absolute(directory).at(directory)?, std::fs::canonicalize(directory).at(directory)?];
+        Ok(Files { directories, handle, allowed })
+    }
+
+    fn open(&self, path: &Path) -> Result<File> {
+        if self.allowed.iter().any(|allowed| allowed == path) {
+            return Ok(hypeman_files::open_plain(path)?);
+        }
+        match self.directories.iter().find_map(|directory| path.strip_prefix(directory).ok()) {
+            Some(below) => Ok(open_plain_below(&self.handle, below)?),
+            None => Err(Error::NotAllowed(path.to_owned())),
+        }
+    }
+}
+
 fn unfit(name: &str) -> impl Fn(hypeman_snapshot::Error) -> Error {
     let name = name.to_owned();
     move |problem| Error::Snapshot { name: name.clone(), problem }
 }
 
 /// Copies the disks into the draft, and has the configuration find them there. The serial line comes to a socket on the way.
-fn move_disks(found: &Description, draft: &Draft, config: &Path) -> Result<Vec<Disk>> {
+fn move_disks(found: &Description, files: &Files<'_>, draft: &Draft, config: &Path) -> Result<Vec<Disk>> {
     let directory = draft.path().join(names::DISKS);
     std::fs::create_dir(&directory).at(&directory)?;
     let mut disks = Vec::new();
@@ -78,7 +118,7 @@ fn move_disks(found: &Description, draft: &Draft, config: &Path) -> Result<Vec<D
     for (index, disk) in found.disks.iter().flatten().enumerate() {
         let Some(source) = &disk.path else { continue };
         let target = Path::new(names::DISKS).join(format!("disk{index}"));
-        copy_sparse(source, &draft.path().join(&target))?;
+        copy_open(&files.open(source)?, source, &draft.path().join(&target))?;
         moves.push((source.clone(), given::disk(disks.len())));
         let serial = format!("disk{index}");
         disks.push(Disk { path: target, serial, read_only: disk.readonly, rate_limit: None });

@@ -125,21 +125,17 @@ pub fn check(settings: &NetworkSettings) -> Result<()> {
 
 /// Gives an instance that is about to be published an address, if it is on a network. The caller holds the lock of the store, so that two
 /// hundred at once get two hundred addresses.
-pub(crate) fn give_lease(
-    store: &Store,
-    directory: &Path,
-    record: &Record,
-    others: &[Instance],
-) -> Result<()> {
+pub(crate) fn give_lease(store: &Store, directory: &Path, record: &Record) -> Result<()> {
     let Connection::Bridge(name) = &record.settings.network.connection else { return Ok(()) };
     let network = Networks::new(store.data_dir()).get_or_create(name)?;
-    new_lease(&network, directory, others).map(drop)
+    new_lease(store, &network, directory).map(drop)
 }
 
-fn new_lease(network: &Network, directory: &Path, others: &[Instance]) -> Result<Lease> {
+/// An address that no instance has, also none whose record cannot be read.
+fn new_lease(store: &Store, network: &Network, directory: &Path) -> Result<Lease> {
     let mut taken = HashSet::new();
-    for other in others {
-        let lease = lease(&other.directory)?;
+    for other in hypeman_files::entries(&layout::instances(store.data_dir()))? {
+        let lease = lease(&other)?;
         taken.extend(lease.filter(|lease| lease.network == network.name).map(|lease| lease.address));
     }
     let lease = hypeman_network::lease(network, &taken)?;
@@ -178,8 +174,7 @@ pub(crate) fn wiring(store: &Store, instance: &Instance) -> Result<Option<Wiring
         // The network is another one than that from which it had its address.
         _ => {
             let _held = store.lock()?;
-            let (all, _) = store.list()?;
-            new_lease(&network, &instance.directory, &all)?
+            new_lease(store, &network, &instance.directory)?
         }
     };
     Ok(Some(bridged(&network, &lease, instance, settings)))

@@ -115,6 +115,15 @@ pub fn signal(instance: &Instance, signal: i32) -> Result<()> {
     client(instance)?.ask(&Request::Signal { signal }).map(|_| ())
 }
 
+/// Asks the guest to end, by its agent where it has one, and leaves the rest to it; returns when it has ended.
+///
+/// # Errors
+/// When it does not run, or its shim breaks off.
+pub fn ask_to_end(instance: &Instance) -> Result<()> {
+    require_active(instance)?;
+    client(instance)?.ask_for_end(&Request::Stop { timeout_ms: u64::MAX }).map(drop)
+}
+
 /// Presses the power button and leaves the rest to the guest.
 ///
 /// # Errors

@@ -142,6 +142,14 @@ fn is_reason_for(error: &Error, query: &str) -> bool {
     }
 }
 
+/// Whether the instance whose record could not be read may have this name. One of a newer release tells its name as this one does.
+pub(crate) fn may_be_named(error: &Error, name: &str) -> bool {
+    let Error::Record(error) = error else { return true };
+    let text = error.path().and_then(|path| std::fs::read(path).ok()).unwrap_or_default();
+    let record: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
+    record["name"].as_str().is_none_or(|other| other == name)
+}
+
 /// A way to a socket in `directory` that fits into the 108 bytes of a socket's path (unix(7)), as long as the handle lives.
 pub(crate) fn short_path(directory: &Path, socket: &str) -> std::io::Result<(File, String)> {
     let handle = File::open(directory)?;

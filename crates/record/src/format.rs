@@ -77,6 +77,20 @@ pub enum Error {
     Files(#[from] hypeman_files::Error),
 }
 
+impl Error {
+    /// The record's file.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Error::Newer { path, .. }
+            | Error::Files(
+                hypeman_files::Error::Io { path, .. } | hypeman_files::Error::Damaged { path, .. },
+            ) => Some(path),
+            Error::Files(hypeman_files::Error::TooLarge { .. }) => None,
+        }
+    }
+}
+
 /// Reads a record; `None` when there is none.
 ///
 /// # Errors

@@ -37,7 +37,10 @@ pub(crate) fn serve(listener: UnixListener, vmm: Vmm) -> Result<()> {
                     last.set(request.uri().path().ends_with("/vmm.shutdown"));
                     answer(&vmm, request, &received).await
                 });
-                let _ = http1::Builder::new().half_close(true).serve_connection(TokioIo::new(stream), service).await;
+                let _ = http1::Builder::new()
+                    .half_close(true)
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await;
                 if last.get() {
                     std::process::exit(0);
                 }

@@ -1,5 +1,6 @@
 //! The flags of what is done in a guest, docker's.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -37,7 +38,17 @@ pub(crate) struct ExecArguments {
     /// Name or the beginning of an id, and the command
     // One positional for both: from the name on, a word with a dash is the command's.
     #[arg(trailing_var_arg = true, required = true, num_args = 2.., value_names = ["NAME", "COMMAND"], add = ArgValueCompleter::new(names::instances))]
-    pub(crate) name_and_command: Vec<String>,
+    pub(crate) name_and_command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArguments {
+    /// Write to a file, and not to standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Name, or the beginning of an id
+    #[arg(add = ArgValueCompleter::new(names::instances))]
+    pub(crate) name: String,
 }
 
 #[derive(Debug, Args)]
@@ -53,8 +64,8 @@ pub(crate) struct CopyArguments {
     pub(crate) quiet: bool,
     /// NAME:PATH in an instance, a path here, or `-` for a tar stream from standard input
     #[arg(value_name = "SRC")]
-    pub(crate) source: String,
+    pub(crate) source: OsString,
     /// NAME:PATH in an instance, a path here, or `-` for a tar stream to standard output
     #[arg(value_name = "DST")]
-    pub(crate) target: String,
+    pub(crate) target: OsString,
 }

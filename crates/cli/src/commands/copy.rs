@@ -1,4 +1,4 @@
-//! cp: files between a guest and here, by docker cp's rules (docs.docker.com/reference/cli/docker/container/cp).
+//! cp and export: files between a guest and here, by docker cp's rules (docs.docker.com/reference/cli/docker/container/cp).
 
 mod plan;
 
@@ -6,16 +6,17 @@ use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
+use hypeman_agent::names::{from_text, to_text};
 use hypeman_agent::protocol::{Copied, Found, Request};
-use hypeman_agent::{data, frames};
-use hypeman_copy::{LeftOut, Trust};
+use hypeman_agent::{brief, data, frames};
+use hypeman_copy::{LeftOut, Links, Trust};
 use hypeman_image::Progress as _;
 use hypeman_instance::store::Instance;
 use tokio::net::UnixStream;
 
 use self::plan::{Known, Plan, Side};
 use super::{in_background, runtime};
-use crate::args::CopyArguments;
+use crate::args::{CopyArguments, ExportArguments};
 use crate::context::Context;
 use crate::progress::Terminal;
 use crate::{agent, output};
@@ -23,14 +24,27 @@ use crate::{agent, output};
 /// Most links that lead to a target, as Linux has it (path_resolution(7)).
 const MAX_LINKS: usize = 40;
 
+/// What comes from a guest goes there.
+enum Into {
+    /// Apart, to a path here.
+    Path(PathBuf),
+    /// As it comes, to standard output or a file.
+    Stream(Box<dyn Write + Send>),
+}
+
 pub(crate) fn copy(context: &Context, arguments: &CopyArguments) -> Result<()> {
-    let (instance, note) = match (Side::of(&arguments.source), Side::of(&arguments.target)) {
+    let (source, target) = (to_text(&arguments.source), to_text(&arguments.target));
+    let (instance, note) = match (Side::of(&source), Side::of(&target)) {
         (Side::Guest(..), Side::Guest(..)) => {
             bail!("nothing is copied between two instances; join two commands by a pipe, with `-` in each")
         }
         (Side::Guest(name, path), here) => {
             let instance = context.instances.find(name)?;
-            let note = runtime()?.block_on(fetch(&instance, path, here, arguments));
+            let into = match here {
+                Side::Here(target) => Into::Path(from_text(target).into()),
+                _ => Into::Stream(standard_output()?),
+            };
+            let note = runtime()?.block_on(fetch(&instance, path, into, arguments));
             (instance, note)
         }
         (here, Side::Guest(name, path)) => {
@@ -40,7 +54,60 @@ pub(crate) fn copy(context: &Context, arguments: &CopyArguments) -> Result<()> {
         }
         _ => bail!("neither side is in an instance; give one as NAME:PATH"),
     };
-    if let Some(note) = note.map_err(|error| agent::explained(error, &instance))? {
+    warn(note, &instance)
+}
+
+/// Standard output for a tar stream.
+fn standard_output() -> Result<Box<dyn Write + Send>> {
+    if std::io::stdout().is_terminal() {
+        bail!("a tar stream is nothing for a terminal; send it to a file or a pipe")
+    }
+    Ok(Box::new(std::io::stdout()))
+}
+
+/// Sends all files of a guest as a tar stream, as `docker export`.
+pub(crate) fn export(context: &Context, arguments: &ExportArguments) -> Result<()> {
+    let instance = context.instances.find(&arguments.name)?;
+    // Beside the file, which gets its name when it is whole.
+    let file = arguments.output.as_deref().map(Draft::begin).transpose()?;
+    let into: Box<dyn Write + Send> = match &file {
+        Some(draft) => Box::new(draft.file.reopen().context("write to it")?),
+        None => standard_output()?,
+    };
+    let usual = CopyArguments {
+        archive: true,
+        follow_link: false,
+        quiet: true,
+        source: arguments.name.clone().into(),
+        target: "-".into(),
+    };
+    let note = runtime()?.block_on(fetch(&instance, "/", Into::Stream(into), &usual));
+    warn(note, &instance)?;
+    file.map_or(Ok(()), Draft::publish)
+}
+
+/// A file that is being written.
+struct Draft {
+    file: tempfile::NamedTempFile,
+    path: PathBuf,
+}
+
+impl Draft {
+    fn begin(path: &Path) -> Result<Draft> {
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let file = tempfile::NamedTempFile::new_in(directory.unwrap_or(Path::new(".")));
+        Ok(Draft { file: file.with_context(|| path.display().to_string())?, path: path.to_owned() })
+    }
+
+    fn publish(self) -> Result<()> {
+        self.file.persist(&self.path).with_context(|| self.path.display().to_string())?;
+        Ok(())
+    }
+}
+
+/// Tells what was left out.
+fn warn(note: Result<Option<String>>, instance: &Instance) -> Result<()> {
+    if let Some(note) = note.map_err(|error| agent::explained(error, instance))? {
         output::complain(format_args!("warning: {note}"));
     }
     Ok(())
@@ -50,34 +117,30 @@ pub(crate) fn copy(context: &Context, arguments: &CopyArguments) -> Result<()> {
 async fn fetch(
     instance: &Instance,
     path: &str,
-    to: Side<'_>,
+    into: Into,
     arguments: &CopyArguments,
 ) -> Result<Option<String>> {
     let found = look(instance, path, arguments.follow_link).await?;
     if !found.exists {
-        bail!("{}: {path}: there is nothing", instance.record.name);
+        bail!("{}: {}: there is nothing", instance.record.name, from_text(path).display());
     }
-    let plan = match to {
-        Side::Here(target) => plan_here(path, found.is_dir, target)?,
-        _ if std::io::stdout().is_terminal() => {
-            bail!("a tar stream is nothing for a terminal; send it to a file or a pipe")
-        }
-        _ => Plan { directory: String::new(), name: plan::base(path).to_owned() },
+    let plan = match &into {
+        Into::Path(target) => plan_here(path, found.is_dir, target)?,
+        Into::Stream(_) => Plan { directory: String::new(), name: plan::base(path).to_owned() },
     };
     let mut stream = agent::connect(instance)?;
     let name = plan.name.clone();
     begin(&mut stream, &Request::Read { path: path.to_owned(), follow: arguments.follow_link, name }).await?;
     let (source, pieces) = data::source();
-    let is_stream = to == Side::Stream;
-    let mut source = Counted::new(source, arguments, is_stream);
-    let trust = Trust { owners: arguments.archive, devices: false };
+    let mut source = Counted::new(source, arguments, matches!(into, Into::Stream(_)));
+    let trust = Trust { owners: arguments.archive, devices: false, links: Links::Refused };
     let written = in_background(move || -> std::io::Result<LeftOut> {
-        if !is_stream {
-            return hypeman_copy::unpack(source, Path::new(&plan.directory), Path::new(&plan.name), trust);
-        }
-        let mut stdout = std::io::stdout().lock();
-        std::io::copy(&mut source, &mut stdout)?;
-        stdout.flush()?;
+        let Into::Stream(mut into) = into else {
+            let (directory, name) = (from_text(&plan.directory), from_text(&plan.name));
+            return hypeman_copy::unpack(source, Path::new(&directory), Path::new(&name), trust);
+        };
+        std::io::copy(&mut source, &mut into)?;
+        into.flush()?;
         Ok(LeftOut::default())
     });
     let received = data::receive(&mut stream, pieces).await;
@@ -101,7 +164,7 @@ async fn send(
     let (plan, source) = match from {
         Side::Here(source) => {
             let plan = plan_in_guest(instance, source, path, arguments.follow_link).await?;
-            (plan, Some(PathBuf::from(source)))
+            (plan, Some(PathBuf::from(from_text(source))))
         }
         _ => (Plan { directory: path.to_owned(), name: String::new() }, None),
     };
@@ -112,9 +175,10 @@ async fn send(
     let follow = arguments.follow_link;
     let packed = in_background(move || -> std::io::Result<LeftOut> {
         if let Some(path) = source {
-            return hypeman_copy::pack(&path, Path::new(&plan.name), follow, sink);
+            return hypeman_copy::pack(&path, Path::new(&from_text(&plan.name)), follow, sink);
         }
-        std::io::copy(&mut std::io::stdin().lock(), &mut sink)?;
+        // docker's takes compressed ones too; here all that images may come in.
+        std::io::copy(&mut hypeman_image::decompressed(&mut std::io::stdin().lock())?, &mut sink)?;
         Ok(LeftOut::default())
     });
     let (mut reader, mut writer) = stream.split();
@@ -145,7 +209,7 @@ async fn begin(stream: &mut UnixStream, request: &Request) -> Result<()> {
 /// The guest's last word.
 fn outcome(word: Copied) -> Result<Option<String>> {
     match word {
-        Copied::Done { note } => Ok(note),
+        Copied::Done { note } => Ok(note.map(|note| brief(&note))),
         Copied::Failed(failure) => bail!("the guest says: {failure}"),
         Copied::Begins => bail!("the guest's agent repeats itself"),
     }
@@ -154,39 +218,44 @@ fn outcome(word: Copied) -> Result<Option<String>> {
 async fn look(instance: &Instance, path: &str, follow: bool) -> Result<Found> {
     let found: Found = agent::ask(instance, &Request::Stat { path: path.to_owned(), follow }).await?;
     match &found.error {
-        Some(error) => bail!("{}: {path}: {error}", instance.record.name),
+        Some(error) => {
+            bail!("{}: {}: {}", instance.record.name, from_text(path).display(), brief(error))
+        }
         None => Ok(found),
     }
 }
 
-fn plan_here(source: &str, source_is_dir: bool, target: &str) -> Result<Plan> {
+fn plan_here(source: &str, source_is_dir: bool, target: &Path) -> Result<Plan> {
     let found = std::fs::metadata(target).ok().map(|found| found.is_dir());
+    let ends_as_directory = target.as_os_str().as_encoded_bytes().ends_with(b"/");
     // A link is written through, and not replaced.
     let through = match found {
-        Some(false) => std::fs::canonicalize(target).with_context(|| target.to_owned())?,
-        _ => PathBuf::from(target),
+        Some(false) if !ends_as_directory => {
+            std::fs::canonicalize(target).with_context(|| target.display().to_string())?
+        }
+        _ => target.to_owned(),
     };
-    let through = through.to_str().with_context(|| format!("{}: it is no text", through.display()))?;
-    let through = if found == Some(false) && target.ends_with('/') { target } else { through };
+    let through = to_text(through.as_os_str());
     plan::plan(Known {
         source,
         source_is_dir,
-        target: through,
+        target: &through,
         target_is_dir: found,
-        parent_is_dir: Path::new(plan::parent(through)).is_dir(),
+        parent_is_dir: Path::new(&from_text(plan::parent(&through))).is_dir(),
     })
 }
 
 async fn plan_in_guest(instance: &Instance, source: &str, path: &str, follow: bool) -> Result<Plan> {
-    let here = Path::new(source);
+    let here = PathBuf::from(from_text(source));
     let found = if follow || source.ends_with('/') { here.metadata() } else { here.symlink_metadata() };
-    let source_is_dir = found.with_context(|| source.to_owned())?.is_dir();
+    let source_is_dir = found.with_context(|| here.display().to_string())?.is_dir();
     // What is called `..` has a name all the same.
     let full = match plan::base(source) {
-        ".." => Some(std::fs::canonicalize(here).with_context(|| source.to_owned())?),
+        ".." => Some(std::fs::canonicalize(&here).with_context(|| here.display().to_string())?),
         _ => None,
     };
-    let source = full.as_ref().and_then(|full| full.to_str()).unwrap_or(source);
+    let full = full.map(|full| to_text(full.as_os_str()));
+    let source = full.as_deref().unwrap_or(source);
     let mut target = path.to_owned();
     for _ in 0..MAX_LINKS {
         let found = look(instance, &target, false).await?;
@@ -203,7 +272,7 @@ async fn plan_in_guest(instance: &Instance, source: &str, path: &str, follow: bo
             Known { source, source_is_dir, target: &target, target_is_dir, parent_is_dir: parent.is_dir };
         return plan::plan(known);
     }
-    bail!("{}: {path}: too many links", instance.record.name)
+    bail!("{}: {}: too many links", instance.record.name, from_text(path).display())
 }
 
 /// What goes through is counted, for people at a terminal.
@@ -216,7 +285,8 @@ impl<T> Counted<T> {
     fn new(inner: T, arguments: &CopyArguments, is_stream: bool) -> Counted<T> {
         let progress = (!arguments.quiet && !is_stream).then(Terminal::new);
         if let Some(progress) = &progress {
-            progress.start(&format!("{} -> {}", arguments.source, arguments.target), None);
+            let (source, target) = (arguments.source.display(), arguments.target.display());
+            progress.start(&format!("{source} -> {target}"), None);
         }
         Counted { inner, progress }
     }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use hypeman_agent::frames::{self, Frame, HEAD, Kind, MAX_DATA};
+use hypeman_agent::names::to_text;
 use hypeman_agent::protocol::{Exec, INPUT_WINDOW, Ran, Request, Say, Size};
 use rustix::termios::tcgetwinsize;
 use tokio::net::UnixStream;
@@ -25,11 +26,15 @@ const MOST_WAITING: usize = 4;
 /// What a command that was ended for its time has, as timeout(1).
 const TIMED_OUT: u8 = 124;
 
+/// What a command has whose VM has ended: 128, and SIGKILL.
+const ENDED_WITH_VM: u8 = 137;
+
 /// What a program has that nobody reads any more: 128, and SIGPIPE.
 const NOT_READ: u8 = 141;
 
 pub(crate) fn exec(context: &Context, arguments: &ExecArguments) -> Result<ExitCode> {
-    let [name, argv @ ..] = &arguments.name_and_command[..] else { bail!("give a name and a command") };
+    let words: Vec<String> = arguments.name_and_command.iter().map(|word| to_text(word)).collect();
+    let [name, argv @ ..] = &words[..] else { bail!("give a name and a command") };
     if arguments.interactive && arguments.tty && !std::io::stdin().is_terminal() {
         bail!(
             "standard input is no terminal; leave out -t to give the command what comes from a pipe or file"
@@ -50,7 +55,13 @@ pub(crate) fn exec(context: &Context, arguments: &ExecArguments) -> Result<ExitC
     }
     let instance = context.instances.find(name)?;
     let code = runtime()?.block_on(async { converse(exec, agent::connect(&instance)?).await });
-    code.map_err(|error| agent::explained(error, &instance))
+    code.or_else(|error| match agent::ended_with(&error, &instance) {
+        Some(how) => {
+            output::complain(format_args!("{name}: {how}, and the command with it"));
+            Ok(ExitCode::from(ENDED_WITH_VM))
+        }
+        None => Err(agent::explained(error, &instance)),
+    })
 }
 
 /// The size of our terminal.
@@ -128,18 +139,19 @@ async fn show(mut reader: OwnedReadHalf, credit: mpsc::UnboundedSender<u32>) -> 
             },
         };
         if !is_read {
-            return Ok(ExitCode::from(NOT_READ));
+            break ExitCode::from(NOT_READ);
         }
     };
-    output.finish().await;
-    errors.finish().await;
+    // An output that nobody reads any more is no error of a command that has ended by itself.
+    output.finish().await?;
+    errors.finish().await?;
     Ok(code)
 }
 
 /// One of our outputs, which may keep whoever writes waiting: a thread of its own does.
 struct Sink {
     frames: mpsc::Sender<Frame>,
-    written: oneshot::Receiver<()>,
+    written: oneshot::Receiver<std::io::Result<()>>,
 }
 
 impl Sink {
@@ -147,22 +159,26 @@ impl Sink {
         let (frames, mut waiting) = mpsc::channel::<Frame>(MOST_WAITING);
         let written = in_background(move || {
             while let Some(frame) = waiting.blocking_recv() {
-                if output.write_all(&frame.body).and_then(|()| output.flush()).is_err() {
-                    return;
-                }
+                output.write_all(&frame.body).and_then(|()| output.flush())?;
             }
+            Ok(())
         });
         Sink { frames, written }
     }
 
-    /// Whether somebody reads it.
+    /// Whether it takes more.
     async fn write(&self, frame: Frame) -> bool {
         self.frames.send(frame).await.is_ok()
     }
 
-    async fn finish(self) {
+    /// Waits until all is written; whether somebody reads it.
+    async fn finish(self) -> Result<bool> {
         drop(self.frames);
-        let _ = self.written.await;
+        match self.written.await {
+            Ok(Err(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+            Ok(written) => written.map(|()| true).context("write what the command prints"),
+            Err(_) => bail!("what the command prints was not written"),
+        }
     }
 }
 

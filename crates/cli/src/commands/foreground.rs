@@ -17,6 +17,7 @@ use hypeman_record::names;
 use hypeman_record::protocol::Request;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
 use super::{in_background, logs};
 use crate::args::Source;
@@ -49,7 +50,7 @@ pub(crate) struct Foreground<'a> {
 pub(crate) enum OnSignal {
     /// It is the program's; from the second on it ends the VM.
     PassOn,
-    /// It ends us alone.
+    /// It ends us alone, but for an interrupt: that was typed before the terminal was the guest's.
     Leave,
 }
 
@@ -95,6 +96,7 @@ impl Foreground<'_> {
         let mut ended = wait(self.instance, client)?;
         let (mut typing, mut detached) = self.typing();
         let (mut interrupted, mut is_typed) = (0, false);
+        let mut passing = JoinSet::new();
         let mut reader_gone = output::reader_gone();
         let left = loop {
             let _ = shown.show(&mut reader)?;
@@ -102,10 +104,15 @@ impl Foreground<'_> {
                 changed = watch.changed() => changed?,
                 number = interrupts.next() => {
                     interrupted += 1;
-                    if self.on_signal == OnSignal::Leave {
+                    if self.on_signal == OnSignal::Leave && number != SignalKind::interrupt().as_raw_value() {
                         break Left::Alone(ExitCode::from(u8::try_from(128 + number).unwrap_or(u8::MAX)));
                     }
-                    if let Err(error) = pass_on(self.instance, number, interrupted) {
+                    // Aside: a guest that boots takes its time, and the next signal is not to wait for that.
+                    let instance = self.instance.clone();
+                    passing.spawn_blocking(move || pass_on(&instance, number, interrupted));
+                }
+                Some(passed_on) = passing.join_next() => {
+                    if let Ok(Err(error)) = passed_on {
                         output::complain(output::explain(&error));
                     }
                 }
@@ -181,13 +188,14 @@ fn exit_code(end: &End) -> ExitCode {
     ExitCode::from(u8::try_from(end.exit_code).unwrap_or(u8::MAX))
 }
 
-/// The first signal is the program's (or the power button, where no init of ours is); from the second on it is the VM's
-/// end.
+/// The first signal is the program's; a system is asked to power off, and a kernel alone has its power button pressed. From the second on it
+/// is the VM's end.
 fn pass_on(instance: &Instance, number: i32, times: u32) -> Result<()> {
-    let exec = instance.record.command.as_ref().is_some_and(|command| command.mode == Mode::Exec);
-    let result = match (times, exec) {
-        (1, true) => stop::signal(instance, number),
-        (1, false) => stop::power_button(instance),
+    let mode = instance.record.command.as_ref().map(|command| command.mode);
+    let result = match (times, mode) {
+        (1, Some(Mode::Exec)) => stop::signal(instance, number),
+        (1, Some(_)) => stop::ask_to_end(instance),
+        (1, None) => stop::power_button(instance),
         _ => stop::kill_and_go_on(instance),
     };
     match result {

@@ -60,6 +60,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Snapshot(command) => return snapshot::snapshot(&context, command),
         Command::Exec(arguments) => return exec::exec(&context, &arguments),
         Command::Cp(arguments) => copy::copy(&context, &arguments)?,
+        Command::Export(arguments) => copy::export(&context, &arguments)?,
         Command::Stat { follow, format, name, path } => {
             return stat::stat(&context, &name, &path, follow, format.format);
         }

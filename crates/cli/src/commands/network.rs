@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use hypeman_instance::network::{lease, look_after};
 use hypeman_network::{Error, Network, Networks, Options};
-use hypeman_record::network::{Attached, Connection};
+use hypeman_record::network::Connection;
 use serde::Serialize;
 
 use super::each;
@@ -92,8 +92,16 @@ fn members(context: &Context, network: &str) -> Result<Vec<Member>> {
 fn remove(context: &Context, networks: &Networks, name: &str) -> Result<()> {
     let network = networks.get(name)?;
     let _unchanged = context.instances.lock()?; // nobody comes to it meanwhile
+    let in_use = |user: String| Err(Error::InUse { name: name.to_owned(), user }.into());
     if let Some(user) = members(context, name)?.first() {
-        return Err(Error::InUse { name: name.to_owned(), user: format!("instance {}", user.name) }.into());
+        return in_use(format!("instance {}", user.name));
+    }
+    // What cannot be read may use it.
+    let (_, damaged) = context.instances.list()?;
+    let (_, unreadable) = hypeman_network::attached_in(&context.data_dir.join("instances"));
+    let damaged = damaged.iter().map(ToString::to_string);
+    if let Some(error) = damaged.chain(unreadable.iter().map(ToString::to_string)).next() {
+        return in_use(format!("something that cannot be read ({error})"));
     }
     hypeman_network::remove(networks, &network)?;
     output::line(name)
@@ -106,13 +114,10 @@ fn repair(context: &Context, networks: &Networks, names: Vec<String>) -> Result<
     };
     let instances = context.data_dir.join("instances");
     Ok(each(&names, |name| {
-        let on_it = || -> Vec<Attached> {
-            let all = hypeman_network::attached_in(&instances);
-            all.into_iter().filter(|attached| attached.port.network == *name).collect()
-        };
+        let on_it = || hypeman_network::attached_on(&instances, name);
         let network = networks.get(name)?;
         hypeman_network::repair(networks, &network, on_it)?;
-        if !on_it().is_empty() {
+        if !on_it()?.is_empty() {
             hypeman_network::names::start(networks, &network, &hypeman()?)?;
         }
         output::line(name)

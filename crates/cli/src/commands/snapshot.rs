@@ -69,8 +69,8 @@ pub(crate) fn snapshot(context: &Context, command: SnapshotCommand) -> Result<Ex
             }
             output::line(&made.record.id)?;
         }
-        SnapshotCommand::Import { name, directory } => {
-            let made = foreign::import(&snapshots, &directory, &name, create::USUAL_LOG)?;
+        SnapshotCommand::Import { name, disk, directory } => {
+            let made = foreign::import(&snapshots, &directory, &name, &disk, create::USUAL_LOG)?;
             output::line(&made.record.id)?;
         }
         SnapshotCommand::Ls { quiet, format } => return list(&snapshots, quiet, format.format),

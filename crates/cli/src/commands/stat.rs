@@ -1,8 +1,10 @@
 //! stat: what is at a path in a guest.
 
+use std::ffi::OsStr;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
+use hypeman_agent::names::{from_text, to_text};
 use hypeman_agent::protocol::{Found, Request};
 use jiff::Timestamp;
 
@@ -14,23 +16,28 @@ use crate::{agent, output};
 pub(crate) fn stat(
     context: &Context,
     name: &str,
-    path: &str,
+    path: &OsStr,
     follow: bool,
     format: Format,
 ) -> Result<ExitCode> {
     let instance = context.instances.find(name)?;
-    let request = Request::Stat { path: path.to_owned(), follow };
+    let request = Request::Stat { path: to_text(path), follow };
+    let path = path.display();
     let found: Found = runtime()?.block_on(agent::ask(&instance, &request))?;
     if format == Format::Json {
         output::document(&found)?;
         return Ok(if found.exists { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
     match &found {
-        Found { error: Some(error), .. } => bail!("{name}: {path}: {error}"),
+        Found { error: Some(error), .. } => bail!("{name}: {path}: {}", hypeman_agent::brief(error)),
         Found { exists: false, .. } => bail!("{name}: {path}: there is nothing"),
         _ => {}
     }
-    let target = found.link_target.as_ref().map(|target| format!(" -> {target}")).unwrap_or_default();
+    let target = found
+        .link_target
+        .as_ref()
+        .map(|target| format!(" -> {}", from_text(target).display()))
+        .unwrap_or_default();
     let modified = Timestamp::from_second(found.modified).map(|time| time.to_string()).unwrap_or_default();
     output::lines([
         format!("{path}{target}"),

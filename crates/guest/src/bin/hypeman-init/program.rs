@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::report::{Context, Failure};
 use elf::ElfBytes;
 use elf::endian::AnyEndian;
+use hypeman_agent::names;
 
 /// How much of a program is read to learn which interpreter it wants, in bytes. The table is at its beginning.
 const HEAD: u64 = 1 << 20;
@@ -46,7 +47,9 @@ impl Program {
         if has_terminal {
             environment.entry("TERM".to_owned()).or_insert_with(|| "xterm".to_owned()); // as docker's
         }
-        let string = |text: String| CString::new(text).context("pass the command's arguments");
+        let string = |text: String| {
+            CString::new(names::from_text(&text).into_encoded_bytes()).context("pass the command's arguments")
+        };
         let strings = |texts: Vec<String>| texts.into_iter().map(string).collect::<Result<Vec<_>, _>>();
         let mut all = strings(argv.to_vec())?;
         let environment =
@@ -92,12 +95,12 @@ impl Program {
 fn find(name: &str, path: &str, workdir: &Path) -> Result<PathBuf, Failure> {
     let not_found = Failure { code: 127, message: format!("{name}: command not found") };
     if name.contains('/') {
-        let file = workdir.join(name);
+        let file = workdir.join(names::from_text(name));
         return if file.symlink_metadata().is_ok() { Ok(file) } else { Err(not_found) };
     }
     let files: Vec<PathBuf> = path
         .split(':')
-        .map(|directory| workdir.join(directory).join(name))
+        .map(|directory| workdir.join(directory).join(names::from_text(name)))
         .filter(|file| file.is_file())
         .collect();
     let is_executable =

@@ -16,8 +16,16 @@ const DOING: &str = "find the user of the image";
 
 /// Resolves `user[:group]` as docker does; both may be names or numbers, and empty is root.
 pub(crate) fn resolve(spec: &str) -> Result<User, Failure> {
-    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
-    find(spec, &read("/etc/passwd"), &read("/etc/group"))
+    find(spec, &read("/etc/passwd")?, &read("/etc/group")?)
+}
+
+/// Reads a file of lines. Bytes that are no UTF-8, as in a comment of another time, spoil no more than the name that they stand in.
+fn read(path: &str) -> Result<String, Failure> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => Err(format!("{path}: {error}")).context(DOING),
+    }
 }
 
 fn find(spec: &str, passwd: &str, group: &str) -> Result<User, Failure> {
@@ -73,6 +81,22 @@ mod tests {
 
     const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nweb:x:33:34:web:/srv:/bin/sh\nbroken\n";
     const GROUP: &str = "root:x:0:\nweb:x:34:\nextra:x:50:web,root\n";
+
+    #[test]
+    fn a_file_that_is_not_utf8_counts_line_by_line_and_one_that_cannot_be_read_is_an_error() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("passwd");
+        let text = b"juergen:x:501:501:J\xfcrgen:/:/bin/sh\nweb:x:1000:1000::/home/web:/bin/sh\n";
+        std::fs::write(&path, text).unwrap();
+        let read_all = read(path.to_str().unwrap()).unwrap();
+        for spec in ["web", "1000"] {
+            let user = find(spec, &read_all, "docker:x:2000:web\n").unwrap();
+            let expected = (1000, 1000, vec![1000, 2000], "/home/web".to_owned());
+            assert_eq!((user.uid, user.gid, user.groups, user.home), expected);
+        }
+        assert_eq!(read("/nowhere/passwd").unwrap(), "");
+        assert!(read(scratch.path().to_str().unwrap()).is_err(), "a directory");
+    }
 
     #[test]
     fn users_and_groups_by_name_or_number() {

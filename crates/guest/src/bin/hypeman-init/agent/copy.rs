@@ -6,20 +6,21 @@ use std::path::{Path, PathBuf};
 use hypeman_agent::data;
 use hypeman_agent::frames;
 use hypeman_agent::mux::Stream;
+use hypeman_agent::names;
 use hypeman_agent::protocol::{Copied, Failure};
-use hypeman_copy::{LeftOut, Trust};
+use hypeman_copy::{LeftOut, Links, Trust};
 
 /// Sends what is at a path.
-pub(crate) async fn read(path: &str, name: String, follow: bool, mut stream: Stream) -> Result<()> {
-    let path = Path::new("/").join(path);
+pub(crate) async fn read(path: &str, name: &str, follow: bool, mut stream: Stream) -> Result<()> {
+    let path = Path::new("/").join(names::from_text(path));
+    let name = PathBuf::from(names::from_text(name));
     let found = if follow { path.metadata() } else { path.symlink_metadata() };
     if let Err(error) = found {
         return frames::write_message(&mut stream, &failed(format!("{}: {error}", path.display()))).await;
     }
     frames::write_message(&mut stream, &Copied::Begins).await?;
     let (sink, pieces) = data::pipe();
-    let packed =
-        tokio::task::spawn_blocking(move || hypeman_copy::pack(&path, Path::new(&name), follow, sink));
+    let packed = tokio::task::spawn_blocking(move || hypeman_copy::pack(&path, &name, follow, sink));
     data::send(pieces, &mut stream).await?;
     frames::write_message(&mut stream, &told(packed.await)).await?;
     give_memory_back();
@@ -28,7 +29,7 @@ pub(crate) async fn read(path: &str, name: String, follow: bool, mut stream: Str
 
 /// Takes what comes apart below a directory.
 pub(crate) async fn write(path: &str, archive: bool, mut stream: Stream) -> Result<()> {
-    let directory: PathBuf = Path::new("/").join(path);
+    let directory: PathBuf = Path::new("/").join(names::from_text(path));
     match directory.metadata() {
         Ok(found) if found.is_dir() => {}
         Ok(_) => {
@@ -42,7 +43,7 @@ pub(crate) async fn write(path: &str, archive: bool, mut stream: Stream) -> Resu
     }
     frames::write_message(&mut stream, &Copied::Begins).await?;
     let (source, pieces) = data::source();
-    let trust = Trust { owners: archive, devices: true };
+    let trust = Trust { owners: archive, devices: true, links: Links::Followed };
     let unpacked =
         tokio::task::spawn_blocking(move || hypeman_copy::unpack(source, &directory, Path::new(""), trust));
     data::receive(&mut stream, pieces).await?;

@@ -4,11 +4,12 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use hypeman_agent::names;
 use hypeman_agent::protocol::Found;
 
 /// Looks. That there is nothing is no error.
 pub(crate) fn stat(path: &str, follow: bool) -> Found {
-    let path = Path::new("/").join(path);
+    let path = Path::new("/").join(names::from_text(path));
     let metadata = if follow { path.metadata() } else { path.symlink_metadata() };
     let metadata = match metadata {
         Ok(metadata) => metadata,
@@ -23,7 +24,7 @@ pub(crate) fn stat(path: &str, follow: bool) -> Found {
         is_dir: metadata.is_dir(),
         is_file: metadata.is_file(),
         is_symlink: metadata.is_symlink(),
-        link_target: target.map(|target| target.to_string_lossy().into_owned()),
+        link_target: target.map(|target| names::to_text(target.as_os_str())),
         mode: metadata.mode(),
         size: metadata.size(),
         uid: metadata.uid(),

@@ -18,7 +18,8 @@ pub(crate) fn top() -> Processes {
     let uptime = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
     let seconds: f64 = uptime.split(' ').next().and_then(|word| word.parse().ok()).unwrap_or(0.0);
     let now_ms = (seconds * 1000.0) as u64;
-    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let passwd = std::fs::read("/etc/passwd").unwrap_or_default();
+    let passwd = String::from_utf8_lossy(&passwd);
     let mut processes: Vec<_> = all().into_iter().filter_map(|pid| look(pid, now_ms)).collect();
     for process in &mut processes {
         process.user = name_of(process.uid, &passwd);
