@@ -20,6 +20,7 @@ mod leases;
 mod lifecycle;
 mod logs;
 mod many;
+mod neighbours;
 mod network;
 mod pause;
 mod ports;
@@ -88,6 +89,7 @@ fn main() {
         lifecycle::tests,
         logs::tests,
         many::tests,
+        neighbours::tests,
         network::tests,
         pause::tests,
         ports::tests,

@@ -8,6 +8,8 @@
 //! - `pour ADDRESS:PORT BYTES`: sends so many there, and prints the seconds until all were taken
 //! - `bounce ADDRESS:PORT COUNT`: sends a byte to and fro, and prints the seconds for one
 //! - `listen ADDRESS:PORT`: prints each datagram
+//! - `say ADDRESS:PORT WORD`: answers each datagram with the word
+//! - `steady ADDRESS:PORT`: sends datagrams there from one port, again and again, and prints each answer
 //! - `send ADDRESS:PORT WORD`: sends a datagram and waits for nothing
 //! - `forge MAC IP WORD PORT`: as `send` to the gateway's network, from another MAC or IP ("-" for its own), as a frame of its own making
 
@@ -37,6 +39,8 @@ fn main() -> std::io::Result<()> {
         ["pour", whom, bytes] => pour(address(whom), number(bytes)),
         ["bounce", whom, count] => bounce(address(whom), number(count)),
         ["listen", at] => listen(address(at)),
+        ["say", at, word] => say(address(at), word),
+        ["steady", whom] => steady(address(whom)),
         ["send", whom, word] => {
             UdpSocket::bind("0.0.0.0:0")?.send_to(word.as_bytes(), address(whom)).map(drop)
         }
@@ -167,6 +171,27 @@ fn bounce(whom: SocketAddr, count: usize) -> std::io::Result<()> {
     }
     println!("{}", begin.elapsed().as_secs_f64() / count as f64);
     Ok(())
+}
+
+fn say(at: SocketAddr, word: &str) -> std::io::Result<()> {
+    let socket = UdpSocket::bind(at)?;
+    loop {
+        let (_, whom) = socket.recv_from(&mut [0; 4096])?;
+        socket.send_to(word.as_bytes(), whom)?;
+    }
+}
+
+fn steady(whom: SocketAddr) -> std::io::Result<()> {
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    socket.set_read_timeout(Some(BEAT))?;
+    let mut answer = [0; 4096];
+    loop {
+        let _ = socket.send_to(b"question", whom); // nobody may be there now
+        if let Ok((length, _)) = socket.recv_from(&mut answer) {
+            println!("{}", String::from_utf8_lossy(&answer[..length]));
+        }
+        std::thread::sleep(BEAT);
+    }
 }
 
 fn listen(at: SocketAddr) -> std::io::Result<()> {

@@ -266,9 +266,18 @@ pub struct GuestNetwork {
     pub gateway: Ipv4Addr,
     /// Largest packet in bytes.
     pub mtu: u32,
-    /// Who answers questions for names.
+    /// DNS servers.
     #[serde(default)]
     pub dns: Vec<IpAddr>,
+    /// Domains in which short names are looked up (`search` of resolv.conf(5)).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub search: Vec<String>,
+    /// `options` of resolv.conf(5).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<String>,
+    /// Further lines of /etc/hosts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<(String, IpAddr)>,
 }
 
 /// From the agent to the shim. Each order is answered by one `Done` or `Failed`, in their order.

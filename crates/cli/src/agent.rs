@@ -58,7 +58,7 @@ pub(crate) fn ended_with(error: &anyhow::Error, instance: &Instance) -> Option<S
     match (seen.state, seen.end) {
         (State::Running | State::Initializing | State::Paused, _) => None,
         (State::Stopped, Some(end)) => Some(format!("its VM has ended: {}", end.message)),
-        (State::Standby, _) => Some("its VM was put to standby".to_owned()),
+        (State::Standby, _) => Some("its VM is in Standby now".to_owned()),
         (state, _) => Some(format!("its VM is {state} now")),
     }
     .or_else(|| (!instance.directory.exists()).then(|| "it was removed".to_owned()))

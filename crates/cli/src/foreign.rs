@@ -5,10 +5,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 /// What is not there, and docker's flags for it.
 const ABSENT: [(&str, &[&str]); 7] = [
     ("volumes and mounts", &["-v", "--volume", "--mount", "--tmpfs", "--volumes-from"]),
-    (
-        "that setting of a network",
-        &["--expose", "--network-alias", "--dns-search", "--add-host", "--ip", "--link", "--mac-address"],
-    ),
+    ("that setting of a network", &["--expose", "--network-alias", "--ip", "--link", "--mac-address"]),
     ("a choice among a program's streams and signals", &["-a", "--attach", "--sig-proxy"]),
     ("restart policies", &["--restart"]),
     ("labels", &["-l", "--label", "--label-file", "--annotation"]),
@@ -80,7 +77,6 @@ mod tests {
         for (flags, words) in [
             (&["-v", "/a:/b"][..], "volumes"),
             (&["-a", "stdin"], "streams"),
-            (&["--add-host", "a:1.2.3.4"], "network"),
             (&["--ip=1.2.3.4"], "network"),
             (&["-v/a:/b"], "volumes"),
             (&["--privileged"], "isolation"),

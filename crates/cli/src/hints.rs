@@ -80,6 +80,9 @@ fn snapshot(name: &str, problem: &hypeman_snapshot::Error) -> String {
     }
 }
 
+/// The way out where a record cannot be read.
+const UNREADABLE: &str = "it may be used there: read it with the release that has written it, restore the record, or remove its directory";
+
 fn network(error: &hypeman_network::Error) -> Option<String> {
     use hypeman_network::Error;
     Some(match error {
@@ -87,9 +90,10 @@ fn network(error: &hypeman_network::Error) -> Option<String> {
         Error::Taken(name) => {
             format!("`hypeman network inspect {name}` shows it, `hypeman network rm {name}` removes it")
         }
-        Error::InUse { user, .. } => {
-            format!("remove what is on it first: `hypeman rm {}`", user.trim_start_matches("instance "))
-        }
+        Error::InUse { user, .. } => match user.strip_prefix("instance ") {
+            Some(name) => format!("remove what is on it first: `hypeman rm {name}`"),
+            None => UNREADABLE.to_owned(),
+        },
         Error::Clash { network, .. } => {
             format!(
                 "give it others: `hypeman network create {network} --subnet CIDR`, after `hypeman network rm {network}` if it is there"
@@ -141,6 +145,7 @@ fn field_hint(field: Field) -> Option<&'static str> {
         Field::Memory => "give another --memory",
         Field::HotplugMemory => "give another --hotplug-size, or leave it out",
         Field::DiskLimit => "leave --disk-bps and --disk-iops out for no limit",
+        Field::DiskSize => "give another --disk-size",
         Field::LogSize => "give another --log-max-size",
         Field::LogBuffer => "give another --log-opt max-buffer-size, with --log-opt mode=non-blocking",
         Field::LogFiles => "give another --log-max-files",
@@ -166,13 +171,11 @@ fn image(error: &hypeman_image::Error) -> Option<String> {
     use hypeman_image::Error;
     Some(match error {
         Error::NotFound(_) => "`hypeman image ls` lists them".to_owned(),
-        Error::InUse { user, .. } => {
-            let user = user.strip_prefix("instance ").unwrap_or(user);
-            match user.strip_prefix("snapshot ") {
-                Some(id) => format!("remove that first: `hypeman snapshot rm {id}`"),
-                None => format!("remove that first: `hypeman rm {user}`"),
-            }
-        }
+        Error::InUse { user, .. } => match (user.strip_prefix("snapshot "), user.strip_prefix("instance ")) {
+            (Some(id), _) => format!("remove that first: `hypeman snapshot rm {id}`"),
+            (_, Some(name)) => format!("remove that first: `hypeman rm {name}`"),
+            _ => UNREADABLE.to_owned(),
+        },
         Error::NoKernel(_) => {
             "get one with `hypeman kernel pull`, or bring one: `hypeman kernel import`".to_owned()
         }

@@ -2,10 +2,12 @@
 
 /// Bytes of a size like `4096`, `512m`, `50MB` or `1GiB`.
 pub(crate) fn parse(text: &str) -> Result<u64, String> {
-    parse_size::Config::new()
-        .with_binary()
-        .parse_size(text)
-        .map_err(|error| format!("{error}; give a size like 512m or 1g"))
+    parse_size::Config::new().with_binary().parse_size(text).map_err(|error| match error {
+        parse_size::Error::PosOverflow => {
+            "it is more than any size can be; give one like 512m or 1g".to_owned()
+        }
+        error => format!("{error}; give a size like 512m or 1g"),
+    })
 }
 
 /// A size for people, to three digits.

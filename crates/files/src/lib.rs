@@ -14,6 +14,6 @@ pub use error::{AtPath, Error, Result, with_causes};
 pub use limits::raise_descriptor_limit;
 pub use lock::{Existing, Holding, Lock, holding, is_held};
 pub use records::{
-    read_at_most, read_existing, read_json, remove_tree, replace, sync_directory, write_disk, write_json,
-    write_json_unsynced,
+    read_at_most, read_existing, read_json, remove_tree, replace, replace_unsynced, sync_directory,
+    write_disk, write_json, write_json_unsynced,
 };

@@ -41,6 +41,14 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     sync_directory(path.parent().unwrap_or(Path::new(".")))
 }
 
+/// As [`replace`], without the sync: a reader never sees it half-written, but a power cut may leave less than that.
+///
+/// # Errors
+/// As [`replace`].
+pub fn replace_unsynced(path: &Path, bytes: &[u8]) -> Result<()> {
+    swap(path, bytes, false)
+}
+
 fn swap(path: &Path, bytes: &[u8], sync: bool) -> Result<()> {
     let temporary = path.with_extension("json.tmp");
     let written = write(&temporary, bytes, sync).and_then(|()| std::fs::rename(&temporary, path).at(path));

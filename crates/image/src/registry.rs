@@ -206,9 +206,10 @@ impl Registry {
         };
         let mut response = ask().await?;
         if response.status() == StatusCode::UNAUTHORIZED {
-            let challenge = response.headers().get(WWW_AUTHENTICATE).and_then(|value| value.to_str().ok());
-            let challenge = challenge.unwrap_or_default().to_owned();
-            let authorization = self.login(&challenge).await?;
+            let challenges = response.headers().get_all(WWW_AUTHENTICATE).iter();
+            let challenges: Vec<_> =
+                challenges.filter_map(|value| value.to_str().ok()).map(str::to_owned).collect();
+            let authorization = self.login(&challenges).await?;
             self.authorization.replace(Some(authorization));
             response = ask().await?;
         }

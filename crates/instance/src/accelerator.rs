@@ -1,6 +1,6 @@
 //! How a VM's instructions are executed on this host: decided at each start, by trying.
 
-use hypeman_record::record::Record;
+use hypeman_record::record::{KernelUse, Record};
 use hypeman_vmm::findings::Findings;
 use hypeman_vmm::hypervisor::Program;
 use hypeman_vmm::kvm::{KvmState, probe_kvm};
@@ -46,6 +46,7 @@ pub(crate) fn decide(record: &Record, program: &Program, findings: &Findings) ->
     match settings.accelerator {
         Some(Accelerator::Tcg) => Ok(Decision::new(Accelerator::Tcg, None)),
         Some(Accelerator::Kvm) => {
+            require_kvm(record, findings).map_err(no_kvm)?;
             Ok(Decision::kvm_with(features().map_err(|error| no_kvm(error.to_string()))?))
         }
         None => Ok(match probe_kvm(findings) {
@@ -63,16 +64,11 @@ fn on_tcg(why: &str) -> Decision {
     Decision::new(Accelerator::Tcg, Some(note))
 }
 
-/// Where nothing but KVM will do. Where that is there and broken, a kernel that is not Linux may still run; and whoever asks for KVM by name
-/// knows.
+/// Where nothing but KVM will do. Where that is there and broken, a kernel that is not Linux may still run: one of the user's own.
 fn require_kvm(record: &Record, findings: &Findings) -> std::result::Result<(), String> {
     match probe_kvm(findings) {
         KvmState::Works => Ok(()),
-        KvmState::Broken(_)
-            if record.image.is_none() || record.settings.accelerator == Some(Accelerator::Kvm) =>
-        {
-            Ok(())
-        }
+        KvmState::Broken(_) if matches!(record.kernel, KernelUse::Own { .. }) => Ok(()),
         KvmState::Missing(why) => Err(format!("there is no KVM here: {why}")),
         KvmState::Broken(why) => Err(format!("KVM is broken here, so no Linux runs on it: {why}")),
     }

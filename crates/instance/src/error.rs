@@ -16,6 +16,8 @@ pub enum Field {
     HotplugMemory,
     /// The limit of a disk.
     DiskLimit,
+    /// The size of the writable disk.
+    DiskSize,
     /// The size of a log.
     LogSize,
     /// Bytes of a log that wait for the disk.
@@ -64,6 +66,7 @@ impl std::fmt::Display for Field {
             Field::Memory => "the memory size",
             Field::HotplugMemory => "the hotplug size",
             Field::DiskLimit => "the disk limit",
+            Field::DiskSize => "the disk size",
             Field::LogSize => "the log size",
             Field::LogBuffer => "the log's buffer",
             Field::LogFiles => "the number of log files",

@@ -25,7 +25,7 @@ use crate::pause::pause;
 use crate::snapshots::Snapshot;
 use crate::start::{self, Programs};
 use crate::store::{Instance, Store};
-use crate::{layout, name, network, standby as sleep};
+use crate::{delete, layout, name, network, standby as sleep};
 
 /// What becomes of a fork.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub enum Target {
 ///
 /// # Errors
 /// When the source has no memory to go on from and one was asked for, the name is taken, or the disk is full. Nothing of the fork is left
-/// then, and the source is as it was. When only the fork's start fails, the fork stays.
+/// then, and the source is as it was.
 pub fn fork(
     store: &Store,
     source: &Instance,
@@ -64,8 +64,18 @@ pub fn fork(
     let fork = while_asleep(store, source, programs, || {
         copy(store, &source.directory, &source.record, name, target)
     })?;
-    begin(store, &fork, target, programs)?;
-    Ok(fork)
+    begin_or_remove(store, fork, target, programs)
+}
+
+/// Lets a fork run, if it is to; one that cannot is not left behind.
+fn begin_or_remove(store: &Store, fork: Instance, target: Target, programs: &Programs) -> Result<Instance> {
+    match begin(store, &fork, target, programs) {
+        Ok(()) => Ok(fork),
+        Err(error) => {
+            let _ = delete::remove(&fork, true); // the error that matters is the first one
+            Err(error)
+        }
+    }
 }
 
 /// Makes an instance `name` of a named snapshot; on another hypervisor, if one is given.
@@ -82,10 +92,12 @@ pub fn fork_snapshot(
 ) -> Result<Instance> {
     name::check(name)?;
     let target = check_target(snapshot, target)?;
+    if target != Target::Stopped && snapshot.has_memory() {
+        standby::manifest(&snapshot.directory)?; // before anything is copied
+    }
     let source = Record { settings: settings(snapshot, hypervisor)?, ..snapshot.record.source.clone() };
     let fork = copy(store, &snapshot.directory, &source, name, target)?;
-    begin(store, &fork, target, programs)?;
-    Ok(fork)
+    begin_or_remove(store, fork, target, programs)
 }
 
 /// What becomes of a snapshot, if that can be.

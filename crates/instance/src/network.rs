@@ -1,22 +1,27 @@
 //! The networks of instances: which one, with which address, and what is left of those that have ended.
 
 use std::collections::{BTreeSet, HashSet};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use hypeman_files::{Existing, Lock};
-use hypeman_network::{Network, Networks, USER_NETWORK, can_bridge, can_user};
+use hypeman_network::{Network, Networks, Resolver, USER_NETWORK, can_bridge, can_user};
 use hypeman_record::network::{
     Attached, BridgePort, Connection, DEFAULT, Lease, NetworkSettings, Published, Wiring,
 };
 use hypeman_record::record::Record;
 use hypeman_record::run::Run;
 use hypeman_record::{format, names};
+use hypeman_snapshot::standby;
 use hypeman_vmm::spec::{Backend, HypervisorKind, Nic};
 
 use crate::error::{Field, Result};
 use crate::layout;
 use crate::options::invalid;
 use crate::store::{Instance, Store};
+
+/// Names by which a guest knows the host, docker's and ours.
+const HOST_NAMES: [&str; 2] = ["host.docker.internal", "host.hypeman.internal"];
 
 /// Smallest limit of a network, in bytes a second.
 const MIN_RATE: u64 = 1024;
@@ -102,13 +107,14 @@ pub fn published(asked: &[String], exposed: &[String]) -> Result<Vec<Published>>
 /// # Errors
 /// Says what.
 pub fn check(settings: &NetworkSettings) -> Result<()> {
-    let NetworkSettings { connection, published, rates, dns } = settings;
+    let NetworkSettings { connection, published, rates, dns, dns_search, dns_options, hosts } = settings;
     if *connection == Connection::None {
         if let Some(published) = published.first() {
             return invalid(Field::Publish, published, "the VM has no network");
         }
-        if let Some(server) = dns.first() {
-            return invalid(Field::Dns, server, "the VM has no network");
+        let others = dns_search.iter().chain(dns_options).chain(hosts.iter().map(|host| &host.name));
+        if let Some(value) = dns.iter().map(ToString::to_string).chain(others.cloned()).next() {
+            return invalid(Field::Dns, value, "the VM has no network");
         }
     }
     if let Some(rate) = rates.inbound.or(rates.outbound) {
@@ -127,7 +133,7 @@ pub fn check(settings: &NetworkSettings) -> Result<()> {
 /// hundred at once get two hundred addresses.
 pub(crate) fn give_lease(store: &Store, directory: &Path, record: &Record) -> Result<()> {
     let Connection::Bridge(name) = &record.settings.network.connection else { return Ok(()) };
-    let network = Networks::new(store.data_dir()).get_or_create(name)?;
+    let (network, _) = Networks::new(store.data_dir()).get_or_create(name)?;
     new_lease(store, &network, directory).map(drop)
 }
 
@@ -139,6 +145,8 @@ fn new_lease(store: &Store, network: &Network, directory: &Path) -> Result<Lease
         taken.extend(lease.filter(|lease| lease.network == network.name).map(|lease| lease.address));
     }
     let lease = hypeman_network::lease(network, &taken)?;
+    // Its last owner's clients are none of the next one's.
+    hypeman_network::forget_address(lease.address);
     // One that a power cut takes is given anew.
     format::write_unsynced(&directory.join(names::LEASE), &lease)?;
     Ok(lease)
@@ -161,14 +169,20 @@ pub(crate) fn wiring(store: &Store, instance: &Instance) -> Result<Option<Wiring
         Connection::Bridge(name) => Some(name),
     };
     let Some(name) = by_bridge else {
+        let host = hypeman_network::of_host();
+        let mut guest = USER_NETWORK.guest(mac_of(&instance.record.id), &settings.dns, &host.servers);
+        (guest.search, guest.options) = lookup(settings, &host);
+        guest.hosts = hosts(settings, None);
         return Ok(Some(Wiring {
-            guest: USER_NETWORK.guest(mac_of(&instance.record.id), &settings.dns),
+            guest,
             port: None,
             published: settings.published.clone(),
             dns: settings.dns.clone(),
         }));
     };
-    let network = Networks::new(store.data_dir()).get_or_create(name)?;
+    let networks = Networks::new(store.data_dir());
+    networks.get_or_create(name)?;
+    let network = networks.get_for_start(name)?;
     let lease = match lease(&instance.directory)? {
         Some(lease) if network.subnet.contains(&lease.address) => lease,
         // The network is another one than that from which it had its address.
@@ -181,11 +195,13 @@ pub(crate) fn wiring(store: &Store, instance: &Instance) -> Result<Option<Wiring
 }
 
 fn bridged(network: &Network, lease: &Lease, instance: &Instance, settings: &NetworkSettings) -> Wiring {
-    let dns = match (network.serves_names, settings.dns.is_empty()) {
+    let host = hypeman_network::of_host();
+    let dns = match (network.answers_names(), settings.dns.is_empty()) {
         (true, _) => vec![network.gateway().into()],
-        (false, true) => hypeman_network::of_host(),
+        (false, true) => host.servers.clone(),
         (false, false) => settings.dns.clone(),
     };
+    let (search, options) = lookup(settings, &host);
     Wiring {
         guest: hypeman_guest::config::GuestNetwork {
             mac: lease.mac.clone(),
@@ -194,6 +210,9 @@ fn bridged(network: &Network, lease: &Lease, instance: &Instance, settings: &Net
             gateway: network.gateway(),
             mtu: network.mtu,
             dns,
+            search,
+            options,
+            hosts: hosts(settings, Some(network.gateway())),
         },
         port: Some(BridgePort {
             network: network.name.clone(),
@@ -204,6 +223,23 @@ fn bridged(network: &Network, lease: &Lease, instance: &Instance, settings: &Net
         published: settings.published.clone(),
         dns: settings.dns.clone(),
     }
+}
+
+/// Search domains and options of a guest: its own, or the host's.
+fn lookup(settings: &NetworkSettings, host: &Resolver) -> (Vec<String>, Vec<String>) {
+    let chosen =
+        |own: &Vec<String>, hosts: &Vec<String>| if own.is_empty() { hosts.clone() } else { own.clone() };
+    let mut search = chosen(&settings.dns_search, &host.search);
+    search.retain(|domain| domain != "."); // docker's word for none
+    (search, chosen(&settings.dns_options, &host.options))
+}
+
+/// Further names that a guest knows; the host's own ones where it has an address on the guest's network.
+fn hosts(settings: &NetworkSettings, gateway: Option<Ipv4Addr>) -> Vec<(String, IpAddr)> {
+    let gateway = gateway.map(IpAddr::V4);
+    let of_host = gateway.iter().flat_map(|gateway| HOST_NAMES.map(|name| (name.to_owned(), *gateway)));
+    let given = settings.hosts.iter().filter_map(|host| Some((host.name.clone(), host.address.or(gateway)?)));
+    of_host.chain(given).collect()
 }
 
 /// A MAC where nobody else is on the wire.
@@ -232,7 +268,7 @@ pub(crate) fn as_before(wiring: Wiring, instance: &Instance) -> Wiring {
 
 /// The network of a fork: the same, and the same ports of the guest, which others of the host stand for.
 pub(crate) fn of_fork(settings: &NetworkSettings) -> NetworkSettings {
-    let free = |published: &Published| Published { host: None, ..*published };
+    let free = |published: &Published| Published { host: None, host_to: None, ..*published };
     NetworkSettings { published: settings.published.iter().map(free).collect(), ..settings.clone() }
 }
 
@@ -264,7 +300,7 @@ pub(crate) fn release(directory: &Path) {
     let Some(data_dir) = directory.parent().and_then(Path::parent) else { return };
     let path = directory.join(names::ATTACHED);
     if let Ok(Some(attached)) = format::read::<Attached>(&path)
-        && hypeman_network::detach(&Networks::new(data_dir), &attached).is_ok()
+        && hypeman_network::detach(&Networks::new(data_dir), &attached, !standby::is_whole(directory)).is_ok()
     {
         let _ = std::fs::remove_file(path);
     }

@@ -15,6 +15,15 @@ use crate::name;
 
 const MIB: u64 = 1024 * 1024;
 
+/// Minimum memory of a VM of an image, in bytes.
+const LEAST_MEMORY: u64 = 128 * MIB;
+
+/// Maximum memory in bytes: what x86-64 hosts have at most today.
+const MOST_MEMORY: u64 = 4 << 40;
+
+/// Maximum size of a writable disk in bytes: a file of ext4 has at most 16 TiB, less its last block.
+const MOST_DISK: u64 = 15 << 40;
+
 /// The counterpart of `docker create`'s flags.
 #[derive(Debug, Clone)]
 pub struct CreateOptions {
@@ -56,16 +65,37 @@ pub(crate) fn check(options: &CreateOptions) -> Result<()> {
         return invalid(Field::Vcpus, settings.vcpus, "there may be 1 to 255");
     }
     if settings.memory < 16 * MIB || !settings.memory.is_multiple_of(MIB) {
-        let reason = "it has to be whole MiB, at least 16 (Linux guests need some 128)";
-        return invalid(Field::Memory, settings.memory, reason);
+        return invalid(Field::Memory, settings.memory, "it has to be whole MiB, 16m or more");
+    }
+    // With less, Linux finds no room for its initramfs, panics, and reboots.
+    if options.image.is_some() && settings.memory < LEAST_MEMORY {
+        return invalid(Field::Memory, settings.memory, "a VM of an image needs 128m or more");
+    }
+    if settings.memory > MOST_MEMORY {
+        return invalid(Field::Memory, settings.memory, "it has to be 4t or less");
+    }
+    if options.image.is_some() && !(MIB..=MOST_DISK).contains(&settings.disk_size) {
+        return invalid(Field::DiskSize, settings.disk_size, "it has to be 1m to 15t");
     }
     if let Some(size) = settings.hotplug_memory {
         check_hotplug(size, settings.hypervisor)?;
     }
-    if let Some(limit) = settings.disk_rate_limit
-        && (limit.bytes_per_second == Some(0) || limit.operations_per_second == Some(0))
-    {
-        return invalid(Field::DiskLimit, 0, "a disk that may move nothing can start nothing");
+    if let Some(limit) = settings.disk_rate_limit {
+        // A guest that boots reads some tens of megabytes in thousands of pieces.
+        if let Some(bytes) = limit.bytes_per_second.filter(|bytes| *bytes < MIB) {
+            return invalid(
+                Field::DiskLimit,
+                bytes,
+                "it has to be 1m a second or more, or the guest never boots",
+            );
+        }
+        if let Some(count) = limit.operations_per_second.filter(|count| *count < 10) {
+            return invalid(
+                Field::DiskLimit,
+                count,
+                "it has to be 10 a second or more, or the guest never boots",
+            );
+        }
     }
     if settings.log.max_size < 4096 {
         return invalid(Field::LogSize, settings.log.max_size, "it has to be 4 KiB or more");

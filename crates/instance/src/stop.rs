@@ -14,12 +14,12 @@ use hypeman_record::state::State;
 use hypeman_snapshot::standby;
 use rustix::process::Signal;
 
-use crate::adopt;
 use crate::client::{Client, Outcome};
 use crate::error::{Error, Needs, Result};
 use crate::observe::{self, Holder};
 use crate::standby as sleep;
 use crate::store::Instance;
+use crate::{adopt, delete};
 
 /// Time a VMM without a shim is given to end after SIGTERM.
 const TERM_TIMEOUT: Duration = Duration::from_secs(2);
@@ -75,6 +75,8 @@ pub fn kill(instance: &Instance) -> Result<Option<Outcome>> {
         Holder::Nobody => {
             if !sleep::give_up(instance)? {
                 require_active(instance)?;
+            } else if instance.record.settings.auto_remove {
+                delete::remove(instance, false)?; // as at any other end
             }
             Ok(None)
         }

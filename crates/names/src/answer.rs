@@ -58,12 +58,15 @@ enum Answer {
 
 impl Answerer {
     pub(crate) fn new(network: &Network, table: Table) -> Result<Answerer, Error> {
-        let builder = TokioResolver::builder_tokio().map_err(|error| Error::Resolver(error.to_string()))?;
+        let mut own = hypeman_network::of_host().own;
+        if own.is_empty() {
+            own.push(Ipv4Addr::LOCALHOST.into()); // as resolv.conf(5) has it
+        }
         Ok(Answerer {
             table,
             subnet: network.subnet,
             gateway: network.gateway(),
-            hosts: built(builder)?,
+            hosts: asking(&own)?,
             others: Mutex::default(),
             askers: Mutex::default(),
         })
@@ -156,19 +159,17 @@ impl Answerer {
         if let Some(resolver) = others.get(&servers) {
             return Ok(resolver.clone());
         }
-        let configs = servers.iter().map(|server| NameServerConfig::udp_and_tcp(*server)).collect();
-        let config = ResolverConfig::from_name_servers(configs);
-        let provider = TokioRuntimeProvider::default();
-        let resolver = Arc::new(built(TokioResolver::builder_with_config(config, provider))?);
+        let resolver = Arc::new(asking(&servers)?);
         others.insert(servers, resolver.clone());
         Ok(resolver)
     }
 }
 
-/// A resolver that asks servers only: the host's own /etc/hosts is not for guests.
-fn built(
-    mut builder: hickory_resolver::ResolverBuilder<TokioRuntimeProvider>,
-) -> Result<TokioResolver, Error> {
+/// A resolver that asks these servers only: the host's own /etc/hosts is not for guests.
+fn asking(servers: &[IpAddr]) -> Result<TokioResolver, Error> {
+    let configs = servers.iter().map(|server| NameServerConfig::udp_and_tcp(*server)).collect();
+    let config = ResolverConfig::from_name_servers(configs);
+    let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
     builder.options_mut().use_hosts_file = ResolveHosts::Never;
     builder.build().map_err(|error| Error::Resolver(error.to_string()))
 }

@@ -3,13 +3,15 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use hypeman_record::network::Attached;
+use hypeman_record::network::{Attached, Lease};
 use hypeman_record::{format, names};
 use rtnetlink::Handle;
 
 use crate::error::{Error, Result};
 use crate::network::{Network, Networks};
-use crate::{link, nft, rules, shape, tap};
+use crate::owner::Owner;
+use crate::survey::can_bridge;
+use crate::{batch, flows, link, nft, rules, shape, tap};
 
 /// The interface at which what comes from a TAP waits, where that is limited.
 pub(crate) fn ifb_of(tap: &str) -> String {
@@ -69,19 +71,17 @@ pub fn attach(
     all: impl Fn() -> Result<Vec<Attached>>,
     give: impl FnOnce(OwnedFd),
 ) -> Result<()> {
-    let _held = networks.lock(&network.name)?;
+    let owner = networks.owner(&network.name)?;
     let made = link::netlink(async |handle| {
-        let bridge = link::ensure_bridge(&handle, network).await?;
+        let bridge = link::ensure_bridge(&handle, network, &owner).await?;
         let made = tap::make(&attached.port.tap)?;
         connect(&handle, network, attached, bridge).await?;
         Ok(made)
     });
     let ruled = made.and_then(|made| {
         give(made);
-        // All rules anew where these do not fit in: they were flushed, or something stands in their way.
-        nft::run(&rules::add(network, attached))
-            .map(drop)
-            .or_else(|_| put_back(network, with(attached, all()?)))
+        flows::forget_others(&attached.published, attached.address);
+        batch::add(networks, network, attached, || put_back(network, &owner, with(attached, all()?)))
     });
     if ruled.is_err() {
         let _ = take_away(network, attached);
@@ -110,16 +110,23 @@ async fn connect(handle: &Handle, network: &Network, attached: &Attached, bridge
     Ok(())
 }
 
-/// Removes what a VM had on its network; whatever of it is still there. Its TAP goes with the last who has it open.
+/// Removes what a VM had on its network; whatever of it is still there. Its TAP goes with the last who has it open. One that sleeps, and does
+/// not give its ports up, keeps the flows of its clients.
 ///
 /// # Errors
 /// When the kernel refuses.
-pub fn detach(networks: &Networks, attached: &Attached) -> Result<()> {
+pub fn detach(networks: &Networks, attached: &Attached, gives_up: bool) -> Result<()> {
+    if gives_up {
+        flows::forget_own(&attached.published, attached.address);
+    }
     let network = match networks.get(&attached.port.network) {
         Err(crate::Error::NotFound(_)) => return Ok(()), // and all that it had with it
         network => network?,
     };
     let _held = networks.lock(&network.name)?;
+    if link::is_foreign(&network, &networks.owner(&network.name)?)? {
+        return Ok(()); // what it had went with its bridge
+    }
     take_away(&network, attached)
 }
 
@@ -142,12 +149,12 @@ pub fn repair(
     all: impl FnOnce() -> Result<Vec<Attached>>,
 ) -> Result<()> {
     let _held = networks.lock(&network.name)?;
-    put_back(network, all()?)
+    put_back(network, &networks.owner(&network.name)?, all()?)
 }
 
-fn put_back(network: &Network, all: Vec<Attached>) -> Result<()> {
+fn put_back(network: &Network, owner: &Owner, all: Vec<Attached>) -> Result<()> {
     let there = link::netlink(async |handle| {
-        let bridge = link::ensure_bridge(&handle, network).await?;
+        let bridge = link::ensure_bridge(&handle, network, owner).await?;
         let mut there = Vec::new();
         for attached in all {
             // One without a TAP is about to come, or has gone.
@@ -161,6 +168,26 @@ fn put_back(network: &Network, all: Vec<Attached>) -> Result<()> {
     nft::run(&rules::all(network, &there)).map(drop)
 }
 
+/// Removes a network that was made because an instance named it, if none is on it any more.
+///
+/// # Errors
+/// When the kernel refuses, or it cannot be told who is on it.
+pub fn remove_if_unused(networks: &Networks, name: &str) -> Result<()> {
+    let network = networks.get(name)?;
+    if !network.made_by_use {
+        return Ok(());
+    }
+    let instances = networks.data_dir().join("instances");
+    let _unchanged = hypeman_files::lock_store(&instances)?; // nobody comes to it meanwhile
+    for directory in hypeman_files::entries(&instances)? {
+        let lease = format::read::<Lease>(&directory.join(names::LEASE))?;
+        if lease.is_some_and(|lease| lease.network == name) {
+            return Ok(());
+        }
+    }
+    remove(networks, &network)
+}
+
 /// Removes a network from the kernel, and forgets it. The caller has made sure that nobody uses it.
 ///
 /// # Errors
@@ -168,10 +195,14 @@ fn put_back(network: &Network, all: Vec<Attached>) -> Result<()> {
 pub fn remove(networks: &Networks, network: &Network) -> Result<()> {
     {
         let _held = networks.lock(&network.name)?;
-        if nft::program().is_some() {
+        let is_ours = !link::is_foreign(network, &networks.owner(&network.name)?)?;
+        let has_bridge =
+            link::netlink(async |handle| Ok(link::find(&handle, &network.bridge).await.is_some()))?;
+        // One that never had a bridge has no rules either, and whoever made it may not be allowed to ask for any.
+        if is_ours && (has_bridge || can_bridge().is_ok()) {
             nft::run(&rules::remove(network))?;
+            link::netlink(async |handle| link::remove(&handle, &network.bridge).await)?;
         }
-        link::netlink(async |handle| link::remove(&handle, &network.bridge).await)?;
     }
     networks.forget(&network.name)
 }

@@ -43,6 +43,16 @@ pub enum Error {
         /// The route.
         route: String,
     },
+    /// Its bridge is the network of another data directory.
+    #[error("the bridge {bridge} of network {network:?} is that of another data directory ({other})")]
+    Foreign {
+        /// The network.
+        network: String,
+        /// The interface.
+        bridge: String,
+        /// What stands on the interface.
+        other: String,
+    },
     /// All addresses are taken.
     #[error("network {0:?} has no address left")]
     Full(String),

@@ -5,12 +5,15 @@
 //! ([`repair`]).
 
 mod attach;
+mod batch;
 mod error;
+mod flows;
 mod lease;
 mod link;
 pub mod names;
 mod network;
 mod nft;
+mod owner;
 mod passt;
 mod publish;
 mod relay;
@@ -20,13 +23,14 @@ mod shape;
 mod survey;
 mod tap;
 
-pub use attach::{attach, attached_in, attached_on, detach, is_alive, remove, repair};
+pub use attach::{attach, attached_in, attached_on, detach, is_alive, remove, remove_if_unused, repair};
 pub use error::{Error, Result};
+pub use flows::forget_address;
 pub use lease::lease;
 pub use link::{Traffic, traffic};
 pub use network::{HostPort, Network, Networks, Options};
 pub use passt::{Passt, USER_NETWORK};
 pub use publish::{exposed, parse};
 pub use relay::{Listeners, Report, serve};
-pub use resolver::of_host;
-pub use survey::{Finding, can_bridge, can_user, survey};
+pub use resolver::{Resolver, of_host};
+pub use survey::{Finding, can_bridge, can_user, survey, survey_networks};

@@ -6,12 +6,15 @@ use std::path::Path;
 use futures_util::{StreamExt, TryStreamExt};
 use hypeman_files::AtPath;
 use ipnet::Ipv4Net;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
-use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteScope, RouteType};
 use rtnetlink::{Handle, LinkBridge, LinkBridgePort, LinkIfb, LinkUnspec, RouteMessageBuilder};
 
 use crate::error::{Doing, Error, Result};
 use crate::network::Network;
+use crate::owner::Owner;
+use crate::resolver;
 
 /// The group of our bridges (ip-link(8)), by which rules know all of them.
 pub(crate) const GROUP: u32 = 0x6879;
@@ -26,7 +29,8 @@ const USUAL_MTU: u32 = 1500;
 #[derive(Debug)]
 pub(crate) struct Host {
     pub(crate) interfaces: Vec<String>,
-    pub(crate) routes: Vec<Ipv4Net>,
+    /// Nets that the host is on, and its servers' addresses.
+    pub(crate) taken: Vec<Ipv4Net>,
     /// Of the interface with the default route.
     pub(crate) mtu: u32,
 }
@@ -36,16 +40,20 @@ pub(crate) fn overlap(one: Ipv4Net, other: Ipv4Net) -> bool {
     one.contains(&other) || other.contains(&one)
 }
 
-/// Does something with a connection to the kernel.
-pub(crate) fn netlink<T>(work: impl AsyncFnOnce(Handle) -> Result<T>) -> Result<T> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
-    runtime.at(Path::new("netlink"))?.block_on(async {
-        let (connection, handle, _) = rtnetlink::new_connection().at(Path::new("netlink"))?;
-        let connection = tokio::spawn(connection);
-        let done = work(handle).await;
-        connection.abort();
-        done
-    })
+/// Does something with a connection to the kernel, on a thread of its own: the caller's may be one of another runtime.
+pub(crate) fn netlink<T: Send>(work: impl AsyncFnOnce(Handle) -> Result<T> + Send) -> Result<T> {
+    let converse = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
+        runtime.at(Path::new("netlink"))?.block_on(async {
+            let (connection, handle, _) = rtnetlink::new_connection().at(Path::new("netlink"))?;
+            let connection = tokio::spawn(connection);
+            let done = work(handle).await;
+            connection.abort();
+            done
+        })
+    };
+    let joined = std::thread::scope(|scope| scope.spawn(converse).join());
+    joined.unwrap_or_else(|_| Err(Error::Unable("the conversation with the kernel panicked".to_owned())))
 }
 
 /// A route of IPv4.
@@ -54,6 +62,10 @@ struct Route {
     to: Option<Ipv4Net>,
     /// The interface.
     out: Option<u32>,
+    /// Whether the host is on that net itself. A route by a gateway, as those of a VPN to half the world, says nothing of whether addresses
+    /// below it are free, and a network's own is more specific (as docker has it: `InferReservedNetworks` in
+    /// libnetwork/netutils/utils_linux.go).
+    is_own_link: bool,
 }
 
 async fn routes(handle: &Handle) -> Result<Vec<Route>> {
@@ -63,7 +75,9 @@ async fn routes(handle: &Handle) -> Result<Vec<Route>> {
 }
 
 fn route(message: &RouteMessage) -> Route {
-    let mut route = Route { to: None, out: None };
+    let header = &message.header;
+    let is_own_link = header.scope == RouteScope::Link && header.kind == RouteType::Unicast;
+    let mut route = Route { to: None, out: None, is_own_link };
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Destination(RouteAddress::Inet(address)) => {
@@ -87,9 +101,34 @@ pub(crate) fn host() -> Result<Host> {
         let way_out = links.iter().find(|link| Some(link.header.index) == way_out);
         Ok(Host {
             interfaces: links.iter().filter_map(name_of).collect(),
-            routes: routes.into_iter().filter_map(|route| route.to).collect(),
+            taken: taken(&routes),
             mtu: way_out.and_then(mtu_of).unwrap_or(USUAL_MTU).min(USUAL_MTU),
         })
+    })
+}
+
+/// What a network's addresses must not overlap with.
+fn taken(routes: &[Route]) -> Vec<Ipv4Net> {
+    let servers = resolver::of_host().servers.into_iter().filter_map(|server| match server {
+        IpAddr::V4(server) => Some(Ipv4Net::from(server)),
+        IpAddr::V6(_) => None,
+    });
+    routes.iter().filter(|route| route.is_own_link).filter_map(|route| route.to).chain(servers).collect()
+}
+
+/// The host's own addresses.
+///
+/// # Errors
+/// When the kernel does not tell.
+pub(crate) fn own_addresses() -> Result<Vec<IpAddr>> {
+    netlink(async |handle| {
+        let all = handle.address().get().execute().try_collect::<Vec<AddressMessage>>().await;
+        let all = all.doing(|| "list the addresses".to_owned())?;
+        let address = |attribute: &AddressAttribute| match attribute {
+            AddressAttribute::Local(address) => Some(*address),
+            _ => None,
+        };
+        Ok(all.iter().flat_map(|message| message.attributes.iter().filter_map(address)).collect())
     })
 }
 
@@ -114,13 +153,17 @@ pub(crate) async fn find(handle: &Handle, name: &str) -> Option<LinkMessage> {
 }
 
 /// Has the kernel have a network's bridge, with its address; whatever of it there is already.
-pub(crate) async fn ensure_bridge(handle: &Handle, network: &Network) -> Result<u32> {
+pub(crate) async fn ensure_bridge(handle: &Handle, network: &Network, owner: &Owner) -> Result<u32> {
     let name = &network.bridge;
-    let index = match find(handle, name).await {
-        Some(link) => link.header.index,
-        None => make_bridge(handle, network).await?,
+    let found = match find(handle, name).await {
+        Some(link) => link,
+        None => make_bridge(handle, network, owner).await?,
     };
-    let up = LinkUnspec::new_with_index(index).up().link_group(GROUP).build();
+    refuse_other_owner(&found, network, owner)?;
+    let index = found.header.index;
+    // A bridge of a release before owners stood on them is taken for ours.
+    let alias = LinkAttribute::IfAlias(owner.to_string());
+    let up = LinkUnspec::new_with_index(index).up().link_group(GROUP).append_extra_attribute(alias).build();
     handle.link().set(up).execute().await.doing(|| format!("bring {name} up"))?;
     let gateway = IpAddr::V4(network.gateway());
     let address = handle.address().add(index, gateway, network.subnet.prefix_len()).replace();
@@ -131,25 +174,65 @@ pub(crate) async fn ensure_bridge(handle: &Handle, network: &Network) -> Result<
     Ok(index)
 }
 
-async fn make_bridge(handle: &Handle, network: &Network) -> Result<u32> {
+async fn make_bridge(handle: &Handle, network: &Network, owner: &Owner) -> Result<LinkMessage> {
     let name = &network.bridge;
     refuse_clash(handle, network).await?;
     // An address of its own: else it takes that of its first port, and has another when that goes.
     let [a, b, c, d] = network.gateway().octets();
     let mac = vec![0x02, 0x00, a, b, c, d];
-    let bridge = LinkBridge::new(name).mtu(network.mtu).address(mac).build();
+    let alias = LinkAttribute::IfAlias(owner.to_string());
+    let bridge = LinkBridge::new(name).mtu(network.mtu).address(mac).append_extra_attribute(alias).build();
     match handle.link().add(bridge).execute().await {
         Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -libc::EEXIST => {}
         made => made.doing(|| format!("make the bridge {name}"))?,
     }
-    let made = find(handle, name).await.map(|link| link.header.index);
+    let made = find(handle, name).await;
     made.ok_or_else(|| Error::Unable(format!("the bridge {name} was removed as soon as it was made")))
+}
+
+/// Another data directory may have a network by the same bridge: both were made while the other's was not there.
+fn refuse_other_owner(link: &LinkMessage, network: &Network, owner: &Owner) -> Result<()> {
+    match alias_of(link).filter(|alias| owner.is_another(alias)) {
+        None => Ok(()),
+        Some(other) => {
+            Err(Error::Foreign { network: network.name.clone(), bridge: network.bridge.clone(), other })
+        }
+    }
+}
+
+/// The names of all interfaces.
+///
+/// # Errors
+/// When the kernel does not tell.
+pub(crate) fn names() -> Result<Vec<String>> {
+    netlink(async |handle| {
+        let links = handle.link().get().execute().try_collect::<Vec<LinkMessage>>().await;
+        Ok(links.doing(|| "list the interfaces".to_owned())?.iter().filter_map(name_of).collect())
+    })
+}
+
+/// Whether a network's bridge is there and another's.
+///
+/// # Errors
+/// When the kernel does not tell.
+pub(crate) fn is_foreign(network: &Network, owner: &Owner) -> Result<bool> {
+    netlink(async |handle| {
+        let found = find(&handle, &network.bridge).await;
+        Ok(found.is_some_and(|link| refuse_other_owner(&link, network, owner).is_err()))
+    })
+}
+
+fn alias_of(link: &LinkMessage) -> Option<String> {
+    link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::IfAlias(alias) if !alias.is_empty() => Some(alias.clone()),
+        _ => None,
+    })
 }
 
 /// A network whose addresses another way leads to by now would cut that off.
 async fn refuse_clash(handle: &Handle, network: &Network) -> Result<()> {
-    let routes = routes(handle).await?;
-    match routes.iter().filter_map(|route| route.to).find(|route| overlap(*route, network.subnet)) {
+    let taken = taken(&routes(handle).await?);
+    match taken.into_iter().find(|taken| overlap(*taken, network.subnet)) {
         None => Ok(()),
         Some(route) => Err(Error::Clash {
             network: network.name.clone(),

@@ -32,18 +32,15 @@ pub fn in_use(networks: &Networks, network: &str) -> PathBuf {
     networks.directory(network).join("in-use")
 }
 
-/// Uses a network, for as long as somebody has this open; `None` where there is nobody to know.
+/// Uses a network, for as long as somebody has this open.
 ///
 /// # Errors
 /// When the network is gone.
-pub fn hold(networks: &Networks, network: &Network) -> Result<Option<OwnedFd>> {
-    if !network.serves_names {
-        return Ok(None);
-    }
+pub fn hold(networks: &Networks, network: &Network) -> Result<OwnedFd> {
     let path = in_use(networks, &network.name);
     let file = File::options().create(true).truncate(false).write(true).open(&path).at(&path)?;
     rustix::fs::flock(&file, FlockOperation::LockShared).map_err(std::io::Error::from).at(&path)?;
-    Ok(Some(file.into()))
+    Ok(file.into())
 }
 
 /// Waits until nobody uses the network that this file is of, and keeps others from it until the process ends.
@@ -62,7 +59,7 @@ pub fn wait_until_unused(in_use: &Path) -> std::io::Result<()> {
 /// # Errors
 /// When nobody can.
 pub fn start(networks: &Networks, network: &Network, hypeman: &Path) -> Result<()> {
-    if !network.serves_names || hypeman_files::is_held(&lock(networks, &network.name))? {
+    if !network.answers_names() || hypeman_files::is_held(&lock(networks, &network.name))? {
         return Ok(());
     }
     // Not by way of the instance for which it is begun, and which may go before it.

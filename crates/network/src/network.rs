@@ -12,7 +12,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::{link, resolver};
+use crate::owner::Owner;
+use crate::{link, nft, resolver};
 
 /// The record's file.
 const RECORD: &str = "network.json";
@@ -35,6 +36,18 @@ const RESERVED: [&str; 5] = ["none", "user", "host", "bridge", "container"];
 /// Smallest MTU of IPv4 hosts (RFC 791), and the largest of Ethernet's devices here.
 const MTUS: std::ops::RangeInclusive<u32> = 576..=65535;
 
+/// Names that the kernel has for all interfaces, and for those to come (/proc/sys/net/ipv4/conf).
+const NO_BRIDGES: [&str; 3] = ["all", "default", "lo"];
+
+/// Addresses that no network can have (RFC 6890), and what they are.
+const SPECIAL: [(&str, &str); 5] = [
+    ("0.0.0.0/8", "this network's"),
+    ("127.0.0.0/8", "the loopback interface's"),
+    ("169.254.0.0/16", "each link's own, and the metadata services' of clouds"),
+    ("224.0.0.0/4", "for groups (multicast)"),
+    ("240.0.0.0/4", "reserved"),
+];
+
 /// A network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Network {
@@ -48,12 +61,14 @@ pub struct Network {
     pub mtu: u32,
     /// Whether the VMs cannot reach each other.
     pub isolated: bool,
-    /// Whether the host answers questions for names: of VMs that can reach each other, and where the host's own servers are out of
-    /// their reach.
+    /// Whether the host answered questions for names when the network was made: what releases before this one go by.
     pub serves_names: bool,
     /// Ports of the host's own that the VMs may reach.
     #[serde(default)]
     pub host_ports: Vec<HostPort>,
+    /// Whether it was made because an instance named it, and goes with the last one of those that remove themselves.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub made_by_use: bool,
     /// When it was made.
     pub created: Timestamp,
     /// Format and release, and what a newer one has added.
@@ -85,6 +100,12 @@ impl Versioned for Network {
 }
 
 impl Network {
+    /// Whether the host answers questions for names now: of VMs that can reach each other, and where its own servers are out of their reach.
+    #[must_use]
+    pub fn answers_names(&self) -> bool {
+        self.name != DEFAULT || resolver::of_host().servers.is_empty()
+    }
+
     /// The host's address.
     #[must_use]
     pub fn gateway(&self) -> Ipv4Addr {
@@ -103,6 +124,8 @@ pub struct Options {
     pub mtu: Option<u32>,
     /// Ports of the host's own that the VMs may reach.
     pub host_ports: Vec<HostPort>,
+    /// Whether it is made because an instance names it.
+    pub by_use: bool,
 }
 
 /// The networks of a data directory.
@@ -155,18 +178,50 @@ impl Networks {
         self.read(name)?.ok_or_else(|| Error::NotFound(name.to_owned()))
     }
 
-    /// The one of this name, which is made if there is none.
+    /// Whose bridge a network's is.
+    pub(crate) fn owner(&self, name: &str) -> Result<Owner> {
+        Owner::of(&self.directory(name), self.data_dir())
+    }
+
+    /// The one of this name, on a bridge that no other data directory has: after a boot of the host another one's network may have come up by
+    /// the same bridge, with the same addresses. Then it gets others.
+    ///
+    /// # Errors
+    /// When there is none, or it can have no others.
+    pub fn get_for_start(&self, name: &str) -> Result<Network> {
+        let network = self.get(name)?;
+        if !link::is_foreign(&network, &self.owner(name)?)? {
+            return Ok(network);
+        }
+        let _held = lock_store(&self.directory)?;
+        let network = self.get(name)?; // somebody may have been quicker
+        if !link::is_foreign(&network, &self.owner(name)?)? {
+            return Ok(network);
+        }
+        let (others, _) = self.list()?;
+        let host = link::host()?;
+        let network = Network {
+            bridge: free_bridge(&others, &host.interfaces),
+            subnet: choose_subnet(name, None, &others, &host.taken)?,
+            ..network
+        };
+        format::write(&self.directory(name).join(RECORD), &network)?;
+        Ok(network)
+    }
+
+    /// The one of this name, which is made if there is none; whether it was.
     ///
     /// # Errors
     /// When it cannot be made.
-    pub fn get_or_create(&self, name: &str) -> Result<Network> {
+    pub fn get_or_create(&self, name: &str) -> Result<(Network, bool)> {
         check_name(name)?;
         if let Some(network) = self.read(name)? {
-            return Ok(network);
+            return Ok((network, false));
         }
-        match self.create(name, &Options::default()) {
-            Err(Error::Taken(_)) => self.get(name), // someone was quicker
-            created => created,
+        let options = Options { by_use: name != DEFAULT, ..Options::default() };
+        match self.create(name, &options) {
+            Err(Error::Taken(_)) => Ok((self.get(name)?, false)), // someone was quicker
+            created => Ok((created?, true)),
         }
     }
 
@@ -182,23 +237,30 @@ impl Networks {
         if self.read(name)?.is_some() {
             return Err(Error::Taken(name.to_owned()));
         }
-        let (others, _) = self.list()?;
+        let (others, damaged) = self.list()?;
+        if let Some(error) = damaged.into_iter().next() {
+            return Err(error); // it may have any bridge and any addresses
+        }
         let host = link::host()?;
         let bridge = match &options.bridge {
             Some(bridge) if host.interfaces.contains(bridge) => {
                 return invalid("the bridge", bridge, "the host has an interface of that name");
             }
-            Some(bridge) => bridge.clone(),
+            Some(bridge) => {
+                nft::check_name(bridge).or_else(|reason| invalid("the bridge", bridge, &reason))?;
+                bridge.clone()
+            }
             None => free_bridge(&others, &host.interfaces),
         };
         let network = Network {
             name: name.to_owned(),
             bridge,
-            subnet: choose_subnet(name, options.subnet, &others, &host.routes)?,
+            subnet: choose_subnet(name, options.subnet, &others, &host.taken)?,
             mtu: options.mtu.unwrap_or(host.mtu),
             isolated: name == DEFAULT,
-            serves_names: name != DEFAULT || resolver::of_host().is_empty(),
+            serves_names: name != DEFAULT || resolver::of_host().servers.is_empty(),
             host_ports: options.host_ports.clone(),
+            made_by_use: options.by_use,
             created: Timestamp::now(),
             envelope: Envelope::of::<Network>(),
         };
@@ -247,6 +309,11 @@ fn check_name(name: &str) -> Result<()> {
 
 fn check_options(options: &Options) -> Result<()> {
     if let Some(bridge) = &options.bridge
+        && NO_BRIDGES.contains(&bridge.as_str())
+    {
+        return invalid("the bridge", bridge, "the word has another meaning to the kernel");
+    }
+    if let Some(bridge) = &options.bridge
         && (bridge.is_empty()
             || bridge.len() > MAX_INTERFACE
             || !bridge.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-')))
@@ -258,6 +325,13 @@ fn check_options(options: &Options) -> Result<()> {
     }
     if let Some(subnet) = options.subnet.filter(|subnet| !(8..=29).contains(&subnet.prefix_len())) {
         return invalid("the subnet", &subnet.to_string(), "its prefix has to be 8 to 29 bits long");
+    }
+    let special = SPECIAL.iter().map(|(net, meaning)| (net.parse::<Ipv4Net>(), meaning));
+    let special = special.filter_map(|(net, meaning)| Some((net.ok()?, meaning)));
+    for (net, meaning) in special {
+        if let Some(subnet) = options.subnet.filter(|subnet| link::overlap(net, subnet.trunc())) {
+            return invalid("the subnet", &subnet.to_string(), &format!("{net} is {meaning}"));
+        }
     }
     Ok(())
 }
@@ -273,8 +347,8 @@ fn free_bridge(others: &[Network], interfaces: &[String]) -> String {
     (0..u32::MAX).map(|number| format!("{BRIDGE}{number}")).find(|bridge| !taken(bridge)).unwrap_or_default()
 }
 
-/// Addresses that neither a route of the host's nor another network has: the given ones, or the first of 10.100.0.0/16, 10.101.0.0/16 and
-/// so on.
+/// Addresses that neither the host is on nor another network has: the given ones, or the first of 10.100.0.0/16, 10.101.0.0/16 and so on,
+/// then of 172.16.0.0/12 and 192.168.0.0/16.
 fn choose_subnet(
     network: &str,
     given: Option<Ipv4Net>,
@@ -294,10 +368,12 @@ fn choose_subnet(
         let subnet = subnet.trunc();
         return taken(&subnet).map_or(Ok(subnet), |route| Err(clash(subnet, route)));
     }
-    let usual =
+    let tens =
         (100..=255).chain(0..100).map(|second| Ipv4Net::new_assert(Ipv4Addr::new(10, second, 0, 0), 16));
+    let others_of_docker = (17..32).chain([16]).map(|b| Ipv4Net::new_assert(Ipv4Addr::new(172, b, 0, 0), 16));
+    let small = (0..16).rev().map(|c| Ipv4Net::new_assert(Ipv4Addr::new(192, 168, c << 4, 0), 20));
     let mut clashes = None;
-    for subnet in usual {
+    for subnet in tens.chain(others_of_docker).chain(small) {
         match taken(&subnet) {
             None => return Ok(subnet),
             Some(route) => clashes = Some(clash(subnet, route)),
@@ -326,7 +402,9 @@ mod tests {
         assert_eq!(choose(Some("192.168.5.9/24"), &["10.0.0.0/8"]).unwrap(), "192.168.5.0/24");
         let error = choose(Some("10.1.0.0/16"), &["10.0.0.0/8"]).unwrap_err().to_string();
         assert!(error.contains("10.1.0.0/16") && error.contains("10.0.0.0/8"), "{error}");
-        assert!(choose(None, &["10.0.0.0/8"]).is_err());
+        assert_eq!(choose(None, &["10.0.0.0/8"]).unwrap(), "172.17.0.0/16");
+        assert_eq!(choose(None, &["10.0.0.0/8", "172.16.0.0/12"]).unwrap(), "192.168.240.0/20");
+        assert!(choose(None, &["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"]).is_err());
     }
 
     #[test]
@@ -341,6 +419,12 @@ mod tests {
             bridge("much-too-long-a-name"),
             Options { mtu: Some(100), ..Options::default() },
             Options { subnet: Some(net("10.0.0.0/30")), ..Options::default() },
+            Options { subnet: Some(net("224.0.0.0/8")), ..Options::default() },
+            Options { subnet: Some(net("255.255.0.0/24")), ..Options::default() },
+            Options { subnet: Some(net("169.254.7.0/24")), ..Options::default() },
+            Options { subnet: Some(net("127.1.0.0/16")), ..Options::default() },
+            bridge("all"),
+            bridge("default"),
         ] {
             assert!(check_options(&options).is_err(), "{options:?}");
         }

@@ -21,6 +21,19 @@ pub(crate) fn run(commands: &str) -> Result<String> {
     command(&["-f", "-"], commands)
 }
 
+/// Refuses a name that is a word of nft's own (`inet`, `table`): no table could be called so.
+///
+/// # Errors
+/// Its words.
+pub(crate) fn check_name(name: &str) -> std::result::Result<(), String> {
+    match command(&["--check", "-f", "-"], &format!("add table inet {name}\n")) {
+        Err(Error::Rules(words)) if words.contains("syntax error") => {
+            Err(format!("it is a word of nftables' own ({})", words.lines().next().unwrap_or_default()))
+        }
+        _ => Ok(()), // where it cannot be asked, the network has no rules either
+    }
+}
+
 /// What the kernel has, as JSON (libnftables-json(5)).
 pub(crate) fn list(what: &[&str]) -> Result<serde_json::Value> {
     let text = command(&[&["-j", "list"], what].concat(), "")?;

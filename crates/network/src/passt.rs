@@ -40,17 +40,30 @@ pub const USER_NETWORK: UserNetwork = UserNetwork {
 };
 
 impl UserNetwork {
-    /// What the guest is told. Questions for names go to `dns`, or to an address that stands for the host's servers.
+    /// What the guest is told. Questions for names go to `dns`, else to the host's servers, else, where only the host can reach those, to an
+    /// address that stands for them: passt answers there over UDP alone, and then answers of the host's first server come from there.
     #[must_use]
-    pub fn guest(&self, mac: String, dns: &[IpAddr]) -> GuestNetwork {
+    pub fn guest(&self, mac: String, dns: &[IpAddr], hosts: &[IpAddr]) -> GuestNetwork {
         GuestNetwork {
             mac,
             address: self.address,
             prefix: self.prefix,
             gateway: self.gateway,
             mtu: self.mtu,
-            dns: if dns.is_empty() { vec![self.dns.into()] } else { dns.to_vec() },
+            dns: match (dns, hosts) {
+                ([], []) => vec![self.dns.into()],
+                ([], hosts) => hosts.to_vec(),
+                (dns, _) => dns.to_vec(),
+            },
+            search: Vec::new(),
+            options: Vec::new(),
+            hosts: Vec::new(),
         }
+    }
+
+    /// Whether passt is to stand for the host's servers.
+    fn needs_forwarding(&self, guest: &GuestNetwork) -> bool {
+        guest.dns.contains(&self.dns.into())
     }
 }
 
@@ -66,13 +79,13 @@ impl Passt {
     ///
     /// # Errors
     /// When it is not installed or cannot be run.
-    pub fn start(published: &[Published], output: OwnedFd) -> Result<(Passt, OwnedFd)> {
+    pub fn start(published: &[Published], guest: &GuestNetwork, output: OwnedFd) -> Result<(Passt, OwnedFd)> {
         let program = which::which(PROGRAM).map_err(|_| Error::Passt("it is not installed".to_owned()))?;
         let pair =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None);
         let (ours, its) = pair.map_err(std::io::Error::from).at(Path::new(PROGRAM))?;
         let mut command = std::process::Command::new(&program);
-        command.args(arguments(published)).env_clear().stdin(Stdio::null());
+        command.args(arguments(published, guest)).env_clear().stdin(Stdio::null());
         command.stdout(Stdio::null()).stderr(output);
         let socket = vec![FdMapping { parent_fd: its, child_fd: SOCKET_FD }];
         command.fd_mappings(socket).map_err(std::io::Error::other).at(&program)?;
@@ -92,7 +105,7 @@ impl Passt {
 }
 
 /// passt(1).
-fn arguments(published: &[Published]) -> Vec<String> {
+fn arguments(published: &[Published], guest: &GuestNetwork) -> Vec<String> {
     let UserNetwork { address, prefix, gateway, dns, .. } = USER_NETWORK;
     let mut arguments: Vec<String> = ["--foreground", "--quiet", "--fd"].map(str::to_owned).into();
     arguments.push(SOCKET_FD.to_string());
@@ -100,7 +113,9 @@ fn arguments(published: &[Published]) -> Vec<String> {
     pair("--address", address.to_string());
     pair("--netmask", prefix.to_string());
     pair("--gateway", gateway.to_string());
-    pair("--dns-forward", dns.to_string());
+    if USER_NETWORK.needs_forwarding(guest) {
+        pair("--dns-forward", dns.to_string());
+    }
     for published in published {
         let option = if published.protocol == Protocol::Tcp { "--tcp-ports" } else { "--udp-ports" };
         let address = published.address.map(|address| format!("{address}/")).unwrap_or_default();

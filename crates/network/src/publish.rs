@@ -5,8 +5,8 @@ use std::ops::RangeInclusive;
 
 use hypeman_record::network::{Protocol, Published};
 
-/// Reads `[[IP:]HOST:]GUEST[/tcp|udp]`. Both ports may be ranges of the same length, the host's may be empty or missing, and an address of IPv6
-/// stands in brackets.
+/// Reads `[[IP:]HOST:]GUEST[/tcp|udp]`. Both ports may be ranges of the same length; of a range of the host's for one port of the guest's the
+/// first that is free is taken. The host's may be empty, 0 or missing, and an address of IPv6 stands in brackets.
 ///
 /// # Errors
 /// Says what is wrong with it.
@@ -19,13 +19,19 @@ pub fn parse(text: &str) -> Result<Vec<Published>, String> {
         Some(rest) => split_address(rest)?,
     };
     let hosts: Vec<Option<u16>> = match host {
-        "" => guest.clone().map(|_| None).collect(),
+        "" | "0" => guest.clone().map(|_| None).collect(),
         host => range(host)?.map(Some).collect(),
     };
-    if hosts.len() != guest.clone().count() {
-        return Err("there have to be as many ports of the host as of the guest".to_owned());
+    if let ([Some(first), .., Some(last)], 1) = (&hosts[..], guest.len()) {
+        let guest = *guest.start();
+        return Ok(vec![Published { address, host: Some(*first), host_to: Some(*last), guest, protocol }]);
     }
-    let published = |(host, guest)| Published { address, host, guest, protocol };
+    if hosts.len() != guest.len() {
+        return Err(
+            "there have to be as many ports of the host as of the guest, or one of the guest".to_owned()
+        );
+    }
+    let published = |(host, guest)| Published { address, host, host_to: None, guest, protocol };
     Ok(hosts.into_iter().zip(guest).map(published).collect())
 }
 
@@ -35,7 +41,7 @@ pub fn parse(text: &str) -> Result<Vec<Published>, String> {
 /// Says what is wrong with it.
 pub fn exposed(text: &str) -> Result<Vec<Published>, String> {
     let (ports, protocol) = split_protocol(text)?;
-    let published = |guest| Published { address: None, host: None, guest, protocol };
+    let published = |guest| Published { address: None, host: None, host_to: None, guest, protocol };
     Ok(range(ports)?.map(published).collect())
 }
 
@@ -101,6 +107,9 @@ mod tests {
             ("[::1]:8080:80", "[::1]:8080->80/tcp"),
             ("[fd00::2]::53/udp", "[fd00::2]:?->53/udp"),
             (":80", "0.0.0.0:?->80/tcp"),
+            ("0:80", "0.0.0.0:?->80/tcp"),
+            ("8000-8005:80", "0.0.0.0:8000-8005->80/tcp"),
+            ("127.0.0.1:8000-8005:80/udp", "127.0.0.1:8000-8005->80/udp"),
         ] {
             assert_eq!(shown(text), Ok(vec![published.to_owned()]), "{text}");
         }
@@ -112,7 +121,6 @@ mod tests {
     fn what_cannot_be_meant_is_refused_with_the_reason() {
         for (text, reason) in [
             ("", "is no port"),
-            ("0:80", "is no port"),
             ("80:0", "is no port"),
             ("65536:80", "is no port"),
             ("+80:80", "is no port"),

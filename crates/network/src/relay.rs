@@ -57,7 +57,7 @@ impl Listeners {
         let mut found = Vec::new();
         for published in published {
             let (sockets, host) = take(published)?;
-            let published = Published { host: Some(host), ..*published };
+            let published = Published { host: Some(host), host_to: None, ..*published };
             listeners.sockets.extend(sockets.into_iter().map(|socket| (socket, published)));
             found.push(published);
         }
@@ -82,7 +82,14 @@ fn take(published: &Published) -> Result<(Vec<Socket>, u16)> {
         }
         return result.map_err(failed);
     };
-    take_port(published, host).map_err(failed)
+    let last = published.host_to.unwrap_or(host);
+    for port in host..last {
+        match take_port(published, port) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => {}
+            taken => return taken.map_err(failed),
+        }
+    }
+    take_port(published, last).map_err(failed)
 }
 
 /// Takes a port at the address, or at all of both families.
@@ -226,6 +233,17 @@ mod tests {
         let theirs = StdUdp::bind("127.0.0.1:0").unwrap();
         let port = theirs.local_addr().unwrap().port();
         assert!(Listeners::bind(&published(&format!("127.0.0.1:{port}:80/udp"))).is_err());
+    }
+
+    #[test]
+    fn of_a_range_the_first_that_is_free_is_taken() {
+        let theirs = StdListener::bind("127.0.0.1:0").unwrap();
+        let port = theirs.local_addr().unwrap().port();
+        let last = port.saturating_add(20);
+        let (_listeners, found) =
+            Listeners::bind(&published(&format!("127.0.0.1:{port}-{last}:80"))).unwrap();
+        assert!(found[0].host.unwrap() > port && found[0].host_to.is_none(), "{found:?}");
+        assert!(Listeners::bind(&published(&format!("127.0.0.1:{port}-{port}:80"))).is_err());
     }
 
     #[test]

@@ -100,8 +100,8 @@ fn allowed(network: &Network) -> String {
     let gateway = network.gateway();
     let names =
         ["udp", "tcp"].map(|protocol| format!("\t\tip daddr {gateway} {protocol} dport {DNS} accept\n"));
-    let names = if network.serves_names { names.concat() } else { String::new() };
-    network.host_ports.iter().fold(names, |mut text, allowed| {
+    // Whether somebody answers there is decided at each start.
+    network.host_ports.iter().fold(names.concat(), |mut text, allowed| {
         let _ = writeln!(text, "\t\t{} dport {} accept", allowed.protocol, allowed.port);
         text
     })

@@ -1,12 +1,15 @@
 //! What this host can do for networks, for whoever has to choose one, and for people.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use rustix::thread::CapabilitySet;
 use serde_json::Value;
 
-use crate::nft;
+use crate::attach::attached_in;
+use crate::network::{BRIDGE, Networks};
 use crate::passt::PROGRAM;
+use crate::{link, nft};
 
 /// Something that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,22 +69,78 @@ pub fn survey() -> Vec<Finding> {
         },
     ];
     if can_bridge {
-        findings.push(forwarding());
+        let ruleset = nft::list(&["chains"]).unwrap_or_default();
+        findings.push(forwarding(&ruleset));
+        findings.extend(asking(&ruleset));
     }
     findings
 }
 
+/// Looks at the networks whose VMs run: what of them is not there any more, and would be put back.
+#[must_use]
+pub fn survey_networks(networks: &Networks, instances: &Path) -> Vec<Finding> {
+    let (attached, _) = attached_in(instances);
+    let used: BTreeSet<String> = attached.into_iter().map(|attached| attached.port.network).collect();
+    if used.is_empty() {
+        return Vec::new();
+    }
+    let interfaces = link::names().unwrap_or_default();
+    let mut findings = Vec::new();
+    for network in used.iter().filter_map(|name| networks.get(name).ok()) {
+        let found = match interfaces.contains(&network.bridge) {
+            true => Ok(format!("{} is there", network.bridge)),
+            false => Err(format!("the bridge {} of network {} is gone", network.bridge, network.name)),
+        };
+        let way_out = found.is_err().then(|| format!("hypeman network repair {}", network.name));
+        findings.push(Finding { what: "network bridges", found, way_out });
+    }
+    let forwards = std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap_or_default();
+    if forwards.trim() == "0" {
+        let found = Err("net.ipv4.ip_forward is 0: what VMs send goes no further than the host".to_owned());
+        findings.push(Finding {
+            what: "network routing",
+            found,
+            way_out: Some("hypeman network repair".to_owned()),
+        });
+    }
+    findings
+}
+
+/// Whether somebody else's rules drop what VMs ask the host: names, where it answers them.
+fn asking(ruleset: &Value) -> Option<Finding> {
+    let is_dropping = |chain: &&Value| {
+        chain["hook"] == "input" && chain["policy"] == "drop" && !chain["table"].as_str().is_some_and(is_ours)
+    };
+    let found = chains(ruleset).find(is_dropping)?;
+    let table = format!("{} {}", found["family"].as_str()?, found["table"].as_str()?);
+    Some(Finding {
+        what: "network names",
+        found: Err(format!(
+            "a chain of the table {table} drops what it does not know of what comes to this host, and so the VMs' DNS questions"
+        )),
+        way_out: Some(
+            "iptables -I INPUT -i hypeman+ -p udp --dport 53 -j ACCEPT && iptables -I INPUT -i hypeman+ -p tcp --dport 53 -j \
+             ACCEPT"
+                .to_owned(),
+        ),
+    })
+}
+
+/// Whether a table is of a network of ours.
+fn is_ours(table: &str) -> bool {
+    table.starts_with(BRIDGE)
+}
+
 /// Whether somebody else's rules drop what goes to VMs and from them, as docker's do.
-fn forwarding() -> Finding {
-    let ruleset = nft::list(&["chains"]).unwrap_or_default();
-    match dropping_table(&ruleset) {
+fn forwarding(ruleset: &Value) -> Finding {
+    match dropping_table(ruleset) {
         None => {
             Finding { what: "network forwarding", found: Ok("nobody drops it".to_owned()), way_out: None }
         }
         Some(table) => {
             let allow =
                 |chain: &str, direction: &str| format!("iptables -I {chain} -{direction} hypeman+ -j ACCEPT");
-            let chain = if has_docker(&ruleset) { "DOCKER-USER" } else { "FORWARD" };
+            let chain = if has_docker(ruleset) { "DOCKER-USER" } else { "FORWARD" };
             Finding {
                 what: "network forwarding",
                 found: Err(format!(
@@ -95,7 +154,11 @@ fn forwarding() -> Finding {
 
 /// The table that has a chain which drops what is forwarded, if there is one (libnftables-json(5)).
 fn dropping_table(ruleset: &Value) -> Option<String> {
-    let is_dropping = |chain: &&Value| chain["hook"] == "forward" && chain["policy"] == "drop";
+    let is_dropping = |chain: &&Value| {
+        chain["hook"] == "forward"
+            && chain["policy"] == "drop"
+            && !chain["table"].as_str().is_some_and(is_ours)
+    };
     let found = chains(ruleset).find(is_dropping)?;
     Some(format!("{} {}", found["family"].as_str()?, found["table"].as_str()?))
 }
@@ -120,5 +183,8 @@ mod tests {
         assert_eq!(dropping_table(&docker).as_deref(), Some("ip filter"));
         assert!(has_docker(&docker));
         assert_eq!(dropping_table(&json!({"nftables": [chain("FORWARD", "accept")]})), None);
+        let input = json!({"nftables": [{"chain": {"family": "ip", "table": "filter", "hook": "input", "policy": "drop"}}]});
+        assert!(asking(&input).is_some_and(|finding| finding.found.unwrap_err().contains("ip filter")));
+        assert!(asking(&docker).is_none());
     }
 }

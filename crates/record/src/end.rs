@@ -112,6 +112,10 @@ pub fn judge(evidence: Evidence<'_>) -> End {
             let message = "the guest's kernel panicked; app.log tells why".to_owned();
             end(Reason::GuestPanic, 125, message)
         }
+        (Some(ShutdownReason::Unrunnable), _) => {
+            let message = "KVM could not go on with the guest (vmm.log has its registers); --accel tcg runs it without KVM";
+            end(Reason::VmmExited, 125, message.to_owned())
+        }
         (_, VmmExit::Signal(signal)) => {
             end(Reason::VmmExited, 128 + signal, format!("the VMM was ended from outside by signal {signal}"))
         }

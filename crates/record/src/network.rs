@@ -75,6 +75,9 @@ pub struct Published {
     /// The host's port; `None` is one that is free.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<u16>,
+    /// The last of the host's ports, of which the first that is free is taken; `None` is `host` alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_to: Option<u16>,
     /// The guest's.
     pub guest: u16,
     /// Of this transport.
@@ -91,6 +94,9 @@ impl fmt::Display for Published {
         match self.host {
             Some(host) => write!(formatter, "{host}")?,
             None => write!(formatter, "?")?,
+        }
+        if let Some(last) = self.host_to {
+            write!(formatter, "-{last}")?;
         }
         write!(formatter, "->{}/{}", self.guest, self.protocol)
     }
@@ -118,9 +124,48 @@ pub struct NetworkSettings {
     /// Limits.
     #[serde(default)]
     pub rates: Rates,
-    /// Who answers questions for names; empty is who answers the host's.
+    /// DNS servers; empty is the host's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dns: Vec<IpAddr>,
+    /// Domains in which short names are looked up; empty is the host's, and `.` is none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns_search: Vec<String>,
+    /// Options of resolv.conf(5); empty is the host's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns_options: Vec<String>,
+    /// Names that the guest is to know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<HostName>,
+}
+
+/// A name that a guest is to know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostName {
+    /// The name.
+    pub name: String,
+    /// Its address; `None` is the host's on the guest's network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
+}
+
+impl FromStr for HostName {
+    type Err = String;
+
+    /// Reads docker's `NAME:IP`, `NAME=IP` and `NAME:host-gateway`.
+    fn from_str(text: &str) -> Result<HostName, String> {
+        let (name, address) =
+            text.split_once('=').or_else(|| text.split_once(':')).ok_or("it has to be NAME:IP")?;
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        if name.is_empty() || name.len() > 253 || !name.chars().all(allowed) {
+            return Err(format!("{name:?} is no host name"));
+        }
+        let bare = address.trim_start_matches('[').trim_end_matches(']');
+        let address = match bare {
+            "host-gateway" => None,
+            bare => Some(bare.parse().map_err(|_| format!("{bare:?} is no address, nor host-gateway"))?),
+        };
+        Ok(HostName { name: name.to_owned(), address })
+    }
 }
 
 /// The address of an instance on a network, `lease.json`. It has it as long as there is the instance.

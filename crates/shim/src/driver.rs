@@ -32,6 +32,10 @@ const LOOK: Duration = Duration::from_millis(50);
 /// How often an init system of the guest's own is pressed, of which we do not know when it begins to listen.
 const PRESS_AGAIN: Duration = Duration::from_secs(2);
 
+/// What to say of a pause that is not ours.
+const FOREIGN_PAUSE: &str = "the VM is paused, which hypeman has not asked for: somebody else speaks with its VMM; `hypeman resume` lets \
+                             it go on";
+
 /// Longest time that a guest may be given to end; more is as much as for ever.
 const LONGEST_STOP: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
@@ -45,6 +49,8 @@ pub(crate) struct Driver {
     force: Option<Force>,
     /// Whether its guest had halted its CPUs.
     halted: bool,
+    /// Whether its VMM could not go on with it.
+    unrunnable: bool,
     /// Whether the guest is to be told that it has slept.
     wakes: bool,
     /// For what the VM is left, by whoever waits for an answer.
@@ -95,6 +101,7 @@ impl Driver {
             later: VecDeque::new(),
             force: None,
             halted: false,
+            unrunnable: false,
             wakes: false,
             leaves: None,
             deadline: None,
@@ -114,6 +121,11 @@ impl Driver {
     /// Whether the guest had halted its CPUs.
     pub(crate) fn halted(&self) -> bool {
         self.halted
+    }
+
+    /// Whether the VMM could not go on with the guest.
+    pub(crate) fn unrunnable(&self) -> bool {
+        self.unrunnable
     }
 
     /// Takes orders while something else is done for which no running VM is needed; `None` when that is to be given up.
@@ -306,9 +318,8 @@ impl Driver {
         match status.paused.as_ref().map(explain) {
             Some(Some(why)) => self.shared.journal.note(format_args!("the VM is paused: {why}")),
             Some(None) if care.was_asked_to_pause() => self.shared.journal.note("the VM is paused"),
-            Some(None) => self.shared.journal.note(
-                "the VM is paused, which hypeman has not asked for: somebody else speaks with its VMM; `hypeman resume` lets it go on",
-            ),
+            Some(None) if care.work.is_none() => care.work = Some(Work::examine(&care.vm)),
+            Some(None) => self.shared.journal.note(FOREIGN_PAUSE),
             None => self.shared.journal.note("the VM goes on"),
         }
         let now = Instant::now();
@@ -390,6 +401,11 @@ impl Driver {
                 }
                 answer(&mut care.switchers, done.map(drop));
             }
+            (Kind::Examine, Ok(true)) => {
+                self.unrunnable = true;
+                self.end(Some(care), None, "the VMM cannot go on with the guest; vmm.log tells why");
+            }
+            (Kind::Examine, _) => self.shared.journal.note(FOREIGN_PAUSE),
             (Kind::Resume | Kind::Look, _) => {}
         }
     }

@@ -10,6 +10,7 @@ use hypeman_record::format::{self, Envelope};
 use hypeman_record::launch::Launch;
 use hypeman_record::names;
 use hypeman_record::network::{Attached, Published, Wiring};
+use hypeman_snapshot::standby;
 use tokio::task::{spawn_blocking, spawn_local};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -76,7 +77,7 @@ impl Network {
         // For a VMM that may come after this one.
         let networks = Networks::new(Path::new(DATA_DIR));
         let network = wiring.port.as_ref().and_then(|port| networks.get(&port.network).ok());
-        let in_use = network.and_then(|network| dns::hold(&networks, &network).ok()?);
+        let in_use = network.and_then(|network| dns::hold(&networks, &network).ok());
         let end = tap.map(|tap| End { tap, in_use, rules: None });
         let listeners = wiring.port.is_some().then(|| Listeners::bind(published)).and_then(|bound| {
             bound
@@ -103,11 +104,9 @@ impl Network {
         if let Some(end) = &self.end {
             return Ok((Some(end.tap.try_clone().start("hand over the network")?), None));
         }
-        if self.wiring.is_none() {
-            return Ok((None, None));
-        }
+        let Some(wiring) = &self.wiring else { return Ok((None, None)) };
         let output = output.try_clone().start("hand over the network")?;
-        let (passt, socket) = Passt::start(&self.published, output).map_err(told)?;
+        let (passt, socket) = Passt::start(&self.published, &wiring.guest, output).map_err(told)?;
         Ok((Some(socket), Some(passt)))
     }
 
@@ -166,7 +165,7 @@ fn attach(wiring: &Wiring, published: &[Published], name: &str, journal: &Journa
     if let Err(error) = dns::start(&networks, &network, Path::new(OURSELVES)) {
         journal.note(error); // the VM does without
     }
-    Ok(End { tap, in_use, rules: Some(rules) })
+    Ok(End { tap, in_use: Some(in_use), rules: Some(rules) })
 }
 
 fn joined(rules: JoinHandle<hypeman_network::Result<()>>) -> Result<()> {
@@ -176,11 +175,17 @@ fn joined(rules: JoinHandle<hypeman_network::Result<()>>) -> Result<()> {
         .map_err(told)
 }
 
+/// The networks, also when our directory has gone.
+pub(crate) fn networks() -> Option<Networks> {
+    std::fs::canonicalize(DATA_DIR).ok().map(|data_dir| Networks::new(&data_dir))
+}
+
 /// Removes what is recorded of an end on a network, whatever of it there is.
 pub(crate) fn detach() {
+    let gives_up = !standby::is_whole(Path::new("."));
     let path = Path::new(names::ATTACHED);
     if let Ok(Some(attached)) = format::read::<Attached>(path)
-        && hypeman_network::detach(&Networks::new(Path::new(DATA_DIR)), &attached).is_ok()
+        && hypeman_network::detach(&Networks::new(Path::new(DATA_DIR)), &attached, gives_up).is_ok()
     {
         let _ = std::fs::remove_file(path);
     }

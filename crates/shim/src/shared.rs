@@ -32,6 +32,8 @@ pub(crate) struct Published {
     pub(crate) health: Option<Health>,
     /// What becomes of its output while its log cannot be written, and why.
     pub(crate) stalled: Option<String>,
+    /// What has become of its network, if it has none any more.
+    pub(crate) cut_off: Option<String>,
 }
 
 /// Shared by the tasks.
@@ -55,8 +57,14 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(launch: Launch, journal: Rc<Journal>) -> Shared {
-        let published =
-            Published { phase: Phase::Booting, paused: None, end: None, health: None, stalled: None };
+        let published = Published {
+            phase: Phase::Booting,
+            paused: None,
+            end: None,
+            health: None,
+            stalled: None,
+            cut_off: None,
+        };
         Shared {
             launch,
             journal,
@@ -98,7 +106,7 @@ impl Shared {
             }
             (Phase::Adopting | Phase::Running, None) => {
                 let state = if self.is_up() { State::Running } else { State::Initializing };
-                (state, published.stalled.clone())
+                (state, published.stalled.clone().or_else(|| published.cut_off.clone()))
             }
             (Phase::Stopping, None) => (State::Running, Some("it is being stopped".to_owned())),
             (Phase::Ending, _) => (State::Shutdown, Some("its VMM is being ended".to_owned())),

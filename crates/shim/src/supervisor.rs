@@ -72,6 +72,8 @@ pub(crate) fn supervise(Identity { listener, alive }: Identity, mode: Mode) -> R
     let journal = Journal::open(Path::new(names::HYPEMAN_LOG), logs::limits(&launch));
     let journal = Rc::new(journal.start("open hypeman.log")?);
     let auto_remove = launch.auto_remove;
+    let port = launch.network.as_ref().and_then(|network| network.port.as_ref());
+    let on_network = port.map(|port| port.network.clone());
     // Netlink's conversations are had before ours begin.
     let network = match mode {
         Mode::Start | Mode::Restore => Network::connect(&launch, &journal),
@@ -102,16 +104,21 @@ pub(crate) fn supervise(Identity { listener, alive }: Identity, mode: Mode) -> R
         network::detach();
     }
     if auto_remove && matches!(result, Ok(Lived::ToTheEnd)) {
-        remove(&alive)?;
+        remove(&alive, on_network.as_deref())?;
     }
     drop(alive);
     result.map(drop)
 }
 
-/// Removes the instance that was to be removed at its end.
-fn remove(alive: &Lock) -> Result<()> {
+/// Removes the instance that was to be removed at its end, and its network if that was made for it.
+fn remove(alive: &Lock, network: Option<&str>) -> Result<()> {
     let directory = std::env::current_dir().start("find the instance's directory")?;
-    hypeman_files::remove_directory(&directory, alive).start("remove the instance")
+    let networks = network::networks();
+    hypeman_files::remove_directory(&directory, alive).start("remove the instance")?;
+    if let (Some(name), Some(networks)) = (network, networks) {
+        let _ = hypeman_network::remove_if_unused(&networks, name); // else it stays, as others do
+    }
+    Ok(())
 }
 
 async fn live(
@@ -210,7 +217,9 @@ enum Lived {
 
 impl Supervisor {
     async fn live(&mut self, mut adopted: Option<Run>) -> Result<Lived> {
-        let started = adopted.as_ref().map_or_else(Timestamp::now, |run| run.started);
+        // One that goes on from standby has run since before that; a fork has no record of it.
+        let last = || format::read::<Run>(Path::new(names::RUN)).ok().flatten().filter(|_| self.restores);
+        let started = adopted.clone().or_else(last).map_or_else(Timestamp::now, |run| run.started);
         let mut pause = FIRST_PAUSE;
         let mut reboots = adopted.as_ref().map_or(0, |run| run.reboots);
         loop {

@@ -281,8 +281,9 @@ impl Walls {
 pub(crate) async fn watch_passt(mut passt: Passt, vmm: Rc<VmmProcess>, shared: Rc<Shared>) {
     let how = passt.ended().await;
     if tokio::time::timeout(DEATH, vmm.ended()).await.is_err() {
-        let note = "the VM has no network any more until it is started anew: passt has ended";
-        shared.journal.note(format_args!("{note} ({how}); vmm.log may say more"));
+        let what = format!("it has no network any more until it is started anew: passt has ended ({how})");
+        shared.journal.note(format_args!("{what}; vmm.log may say more"));
+        shared.published.send_modify(|published| published.cut_off = Some(what));
     }
 }
 

@@ -36,6 +36,8 @@ pub(crate) enum Kind {
     Release,
     /// It is found out whether the guest has halted.
     Look,
+    /// It is found out whether a guest that nobody has paused can go on.
+    Examine,
 }
 
 /// A piece of work that is under way. Dropping it gives up the answer.
@@ -83,6 +85,11 @@ impl Work {
     pub(crate) fn look(vm: &Rc<dyn Vm>) -> Work {
         let vm = vm.clone();
         Work::new(Kind::Look, LOOK, async move { vm.is_halted().await })
+    }
+
+    pub(crate) fn examine(vm: &Rc<dyn Vm>) -> Work {
+        let vm = vm.clone();
+        Work::new(Kind::Examine, LOOK, async move { vm.is_unrunnable().await })
     }
 
     /// Is done when the VMM should have ended, and has not.

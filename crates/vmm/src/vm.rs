@@ -31,6 +31,8 @@ pub enum ShutdownReason {
     GuestPanic,
     /// The guest has halted all its CPUs for good.
     GuestHalt,
+    /// The VMM cannot go on with the guest: KVM met an instruction or state that it cannot handle.
+    Unrunnable,
     /// We asked the VMM to quit.
     HostRequest,
     /// The VMM was ended by a signal.
@@ -96,6 +98,10 @@ pub trait Vm {
     async fn abandon_snapshot(&self) -> Result<()>;
     /// Whether the guest has halted all its CPUs with interrupts off: it will never run again. A VMM that cannot tell says no.
     async fn is_halted(&self) -> Result<bool>;
+    /// Whether the VMM has paused the guest because it cannot go on with it, and never will.
+    async fn is_unrunnable(&self) -> Result<bool> {
+        Ok(false)
+    }
     /// Connects to the channel of whoever serves it in the guest, on this port where it is vsock; `None` where the VM has none. Where someone
     /// has to listen for that, it fails until they do.
     async fn channel(&self, vsock_port: u32) -> Result<Option<UnixStream>>;

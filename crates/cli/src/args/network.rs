@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use clap::{Args, Subcommand};
 use hypeman_network::HostPort;
+use hypeman_record::network::HostName;
 use ipnet::Ipv4Net;
 
 use super::FormatArgument;
@@ -21,9 +22,18 @@ pub(crate) struct NetworkArguments {
     /// Publish all ports that the image exposes, on ports of the host's that are free
     #[arg(short = 'P', long)]
     pub(crate) publish_all: bool,
-    /// Who answers the guest's questions for names [default: who answers the host's]
+    /// DNS server of the guest [default: the host's]
     #[arg(long, value_name = "IP")]
     pub(crate) dns: Vec<IpAddr>,
+    /// Domain in which the guest looks up short names, `.` for none [default: the host's]
+    #[arg(long, value_name = "DOMAIN")]
+    pub(crate) dns_search: Vec<String>,
+    /// Option of the guest's resolv.conf [default: the host's]
+    #[arg(long, visible_alias = "dns-opt", value_name = "OPTION")]
+    pub(crate) dns_option: Vec<String>,
+    /// Name that the guest is to know; host-gateway is the host's address
+    #[arg(long, value_name = "NAME:IP")]
+    pub(crate) add_host: Vec<HostName>,
     /// Most bytes in a second to the guest
     #[arg(long, value_parser = size::parse, value_name = "SIZE", visible_alias = "bandwidth-down")]
     pub(crate) network_rate_in: Option<u64>,

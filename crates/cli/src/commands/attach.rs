@@ -1,5 +1,6 @@
 //! attach: the console of a VM that runs, with its keyboard.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -15,6 +16,7 @@ use super::runtime;
 use crate::args::AttachArguments;
 use crate::context::{Context, hypeman};
 use crate::keyboard::{self, RawTerminal};
+use crate::output;
 
 pub(crate) fn attach(context: &Context, arguments: &AttachArguments) -> Result<ExitCode> {
     let instance = find(context, &arguments.name)?;
@@ -23,9 +25,22 @@ pub(crate) fn attach(context: &Context, arguments: &AttachArguments) -> Result<E
     let runtime = runtime()?;
     let _runtime = runtime.enter();
     let interrupts = Interrupts::new()?;
-    let (terminal, typed) = if arguments.read_only {
+    let name = &instance.record.name;
+    let is_deaf = |command: &CommandSpec| command.mode == Mode::Exec && !command.stdio.interactive;
+    let takes_no_input = instance.record.command.as_ref().is_some_and(is_deaf);
+    let (terminal, typed) = if arguments.read_only || takes_no_input {
+        if std::io::stdin().is_terminal() {
+            let why = if takes_no_input { format!("{name} takes no input (run -i)") } else { name.clone() };
+            output::complain(format_args!("attached to {why}; ctrl-c leaves it running"));
+        }
         (None, None)
     } else {
+        if std::io::stdin().is_terminal() {
+            output::complain(format_args!(
+                "attached to {name}; {} leaves it running",
+                arguments.detach_keys.detach_keys.shown()
+            ));
+        }
         let is_piped = |command: &CommandSpec| command.mode == Mode::Exec && !command.stdio.tty;
         let terminal = RawTerminal::take(!instance.record.command.as_ref().is_some_and(is_piped))?;
         let detach = terminal.is_some().then(|| arguments.detach_keys.detach_keys.clone());

@@ -8,7 +8,8 @@ use hypeman_instance::command;
 use hypeman_instance::create;
 use hypeman_instance::options::CreateOptions;
 use hypeman_instance::store::Instance;
-use hypeman_record::network::{NetworkSettings, Rates};
+use hypeman_network::Networks;
+use hypeman_record::network::{Connection, DEFAULT, NetworkSettings, Rates};
 use hypeman_record::record::{KernelUse, LogLimits, LogMode, Settings};
 use hypeman_vmm::findings::Findings;
 use hypeman_vmm::spec::{HypervisorKind, RateLimit};
@@ -24,7 +25,25 @@ pub(crate) const USUAL_LOG: LogLimits =
 
 /// Makes the instance.
 pub(crate) fn create(context: &Context, arguments: &CreateArguments) -> Result<Instance> {
-    Ok(create::create(&context.instances, &options(context, arguments)?)?)
+    make(context, &options(context, arguments)?)
+}
+
+/// Makes the instance, and says so where a network was made by the way: its name may be mistyped.
+pub(crate) fn make(context: &Context, options: &CreateOptions) -> Result<Instance> {
+    let networks = Networks::new(&context.data_dir);
+    let is_new = |name: &&String| *name != DEFAULT && networks.get(name).is_err();
+    let new = match &options.settings.network.connection {
+        Connection::Bridge(name) => Some(name).filter(is_new),
+        Connection::User | Connection::None => None,
+    };
+    let made = create::create(&context.instances, options)?;
+    if let Some(network) = new.and_then(|name| networks.get(name).ok()) {
+        output::complain(format_args!(
+            "there was no network {:?}: made it, {} on {} (hypeman network rm {})",
+            network.name, network.subnet, network.bridge, network.name
+        ));
+    }
+    Ok(made)
 }
 
 /// What the flags ask for. An image that is not here is pulled, as docker does.
@@ -99,6 +118,9 @@ fn network(arguments: &CreateArguments, image: Option<&hypeman_image::Config>) -
         published: hypeman_instance::network::published(&flags.publish, exposed.unwrap_or_default())?,
         rates: Rates { inbound: flags.network_rate_in, outbound: flags.network_rate_out },
         dns: flags.dns.clone(),
+        dns_search: flags.dns_search.clone(),
+        dns_options: flags.dns_option.clone(),
+        hosts: flags.add_host.clone(),
     };
     hypeman_instance::network::check(&settings)?;
     Ok(settings)

@@ -46,7 +46,7 @@ pub(crate) fn doctor(context: &Context, cloud_hypervisor: Option<&Path>, format:
     checks.push(host_kernel());
     checks.extend(confinement());
     checks.extend(confined(context));
-    checks.extend(networks());
+    checks.extend(networks(context));
     checks.push(data_dir(&context.data_dir));
     checks.push(init());
     checks.push(guest_kernel(context));
@@ -176,8 +176,10 @@ fn confinement() -> impl Iterator<Item = Check> {
 }
 
 /// How VMs can be connected. They can do without.
-fn networks() -> impl Iterator<Item = Check> {
-    hypeman_network::survey().into_iter().map(|Finding { what, found, way_out }| {
+fn networks(context: &Context) -> impl Iterator<Item = Check> {
+    let networks = hypeman_network::Networks::new(&context.data_dir);
+    let used = hypeman_network::survey_networks(&networks, &context.data_dir.join("instances"));
+    hypeman_network::survey().into_iter().chain(used).map(|Finding { what, found, way_out }| {
         let found = match found {
             Ok(found) => check(what, Verdict::Ok, found),
             Err(why) => check(what, Verdict::Missing, why),
@@ -195,6 +197,9 @@ fn confined(context: &Context) -> Vec<Check> {
             .run
             .filter(|_| matches!(seen.state, State::Initializing | State::Running | State::Paused))?;
         let name = format!("vm {}", instance.record.name);
+        if let Some(reason) = seen.reason.filter(|_| seen.state == State::Running) {
+            return Some(check(&name, Verdict::Broken, reason).optional());
+        }
         if run.confinement.is_empty() {
             return Some(check(&name, Verdict::Missing, "it is not confined").optional());
         }

@@ -26,6 +26,9 @@ use crate::keyboard::{self, RawTerminal, Typed};
 use crate::output;
 use crate::view::{Options, View};
 
+/// Exit code of a run whose program has not ended: docker's for what is not the program's own.
+const NOT_ENDED: u8 = 125;
+
 /// How long keys that were typed before those that detach may take to be passed on.
 const LAST_KEYS: Duration = Duration::from_secs(1);
 
@@ -50,7 +53,9 @@ pub(crate) struct Foreground<'a> {
 pub(crate) enum OnSignal {
     /// It is the program's; from the second on it ends the VM.
     PassOn,
-    /// It ends us alone, but for an interrupt: that was typed before the terminal was the guest's.
+    /// It ends us alone, but for an interrupt, which is the program's: it was typed before the terminal was the guest's.
+    LeaveUnlessTyped,
+    /// It ends us alone.
     Leave,
 }
 
@@ -104,7 +109,13 @@ impl Foreground<'_> {
                 changed = watch.changed() => changed?,
                 number = interrupts.next() => {
                     interrupted += 1;
-                    if self.on_signal == OnSignal::Leave && number != SignalKind::interrupt().as_raw_value() {
+                    let is_typed = number == SignalKind::interrupt().as_raw_value();
+                    let leaves = match self.on_signal {
+                        OnSignal::PassOn => false,
+                        OnSignal::LeaveUnlessTyped => !is_typed,
+                        OnSignal::Leave => true,
+                    };
+                    if leaves {
                         break Left::Alone(ExitCode::from(u8::try_from(128 + number).unwrap_or(u8::MAX)));
                     }
                     // Aside: a guest that boots takes its time, and the next signal is not to wait for that.
@@ -177,8 +188,8 @@ fn wait(instance: &Instance, mut client: Client) -> Result<oneshot::Receiver<(Re
 
 fn exit_code(end: &End) -> ExitCode {
     if end.reason == Reason::Standby {
-        output::complain(&end.message); // as when nobody reads any more: it goes on without us
-        return ExitCode::SUCCESS;
+        output::complain(&end.message);
+        return ExitCode::from(NOT_ENDED);
     }
     if !matches!(end.reason, Reason::Exited | Reason::Signaled | Reason::GuestShutdown)
         || end.exit_code == 125

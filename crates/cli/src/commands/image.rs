@@ -60,7 +60,11 @@ pub(crate) fn image(context: &Context, command: ImageCommand) -> Result<ExitCode
 }
 
 fn row(image: &Image) -> Vec<String> {
-    let name = if image.names.is_empty() { "-".to_owned() } else { image.names.join(", ") };
+    let name = match &image.names[..] {
+        [] => "-".to_owned(),
+        [name] => name.clone(),
+        [name, others @ ..] => format!("{name} and {} more", others.len()),
+    };
     let digest = image.digest.chars().skip("sha256:".len()).take(12).collect();
     vec![name, digest, format!("{} ago", output::ago(image.imported)), crate::size::show(image.size)]
 }

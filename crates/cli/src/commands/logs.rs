@@ -187,10 +187,11 @@ impl Output {
                 return Ok(ControlFlow::Continue(()));
             }
             let shown = self.view.show(reader, &self.chunk[..count], &mut self.shown);
-            self.write()?;
             if shown.is_break() {
+                self.finish()?; // also what began before, and has no end yet
                 return Ok(shown);
             }
+            self.write()?;
         }
     }
 

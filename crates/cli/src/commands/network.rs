@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use hypeman_instance::error::Field;
 use hypeman_instance::network::{lease, look_after};
 use hypeman_network::{Error, Network, Networks, Options};
 use hypeman_record::network::Connection;
@@ -37,7 +38,14 @@ pub(crate) fn network(context: &Context, command: NetworkCommand) -> Result<Exit
     look_after(&context.instances, &hypeman()?);
     match command {
         NetworkCommand::Create { subnet, bridge, mtu, allow_host_port, name } => {
-            let options = Options { subnet, bridge, mtu, host_ports: allow_host_port };
+            hypeman_network::can_bridge().or_else(|why| {
+                Err(hypeman_instance::Error::Invalid {
+                    field: Field::Network,
+                    value: name.clone(),
+                    reason: why,
+                })
+            })?;
+            let options = Options { subnet, bridge, mtu, host_ports: allow_host_port, by_use: false };
             networks.create(&name, &options)?;
             output::line(&name)?;
         }

@@ -44,7 +44,7 @@ pub(crate) fn ps(context: &Context, all: bool, quiet: bool, format: Format) -> R
     let mut rows = Vec::new();
     for (instance, seen) in instances.iter().zip(observe_all(&instances)) {
         match with_shim(instance, seen).map(|seen| row(instance, seen)) {
-            Ok(row) if all || row.state.is_active() || row.state == State::Unknown => rows.push(row),
+            Ok(row) if all || is_shown(row.state) => rows.push(row),
             Ok(_) => {}
             Err(error) => {
                 output::complain(output::explain(&error.into()));
@@ -69,6 +69,11 @@ pub(crate) fn ps(context: &Context, all: bool, quiet: bool, format: Format) -> R
         ]
     })?;
     Ok(code)
+}
+
+/// Whether an instance is shown without `--all`: it runs, or goes on where it was, or nobody knows.
+fn is_shown(state: State) -> bool {
+    state.is_active() || matches!(state, State::Paused | State::Standby | State::Unknown)
 }
 
 fn row(instance: &Instance, seen: Observation) -> Row {

@@ -28,7 +28,7 @@ pub(crate) fn run(context: &Context, arguments: &RunArguments) -> Result<ExitCod
     let _runtime = runtime.enter();
     // From here on an interrupt is ours to handle: the VM is being made.
     let interrupts = if arguments.detach { None } else { Some(Interrupts::new()?) };
-    let instance = hypeman_instance::create::create(&context.instances, &options)?;
+    let instance = create::make(context, &options)?;
     let started = start::start(&context.instances, &instance, &programs).inspect_err(|_| {
         let _ = delete::remove(&instance, true); // what never ran is not left behind
     })?;
@@ -49,7 +49,7 @@ pub(crate) fn run(context: &Context, arguments: &RunArguments) -> Result<ExitCod
         start: Start::default(),
         raw: arguments.raw || tty,
         typed: guest.map(|guest| (keyboard::read(detach, !tty), guest)),
-        on_signal: if terminal.is_some() { OnSignal::Leave } else { OnSignal::PassOn },
+        on_signal: if terminal.is_some() { OnSignal::LeaveUnlessTyped } else { OnSignal::PassOn },
         terminal,
     };
     runtime.block_on(foreground.stay(client, interrupts))

@@ -104,6 +104,12 @@ pub(crate) fn snapshot(context: &Context, command: SnapshotCommand) -> Result<Ex
 fn list(snapshots: &Snapshots, quiet: bool, format: Format) -> Result<ExitCode> {
     let (found, damaged) = snapshots.list()?;
     damaged.iter().for_each(output::complain);
+    let unreadable = found.iter().filter(|snapshot| snapshot.has_memory()).filter_map(|snapshot| {
+        let error = hypeman_snapshot::standby::manifest(&snapshot.directory).err()?;
+        Some(format!("snapshot {}: {error}", snapshot.record.id))
+    });
+    let unreadable: Vec<String> = unreadable.collect();
+    unreadable.iter().for_each(output::complain);
     let rows = found.iter().map(Row::of).collect::<Result<Vec<_>, _>>()?;
     if quiet {
         output::lines(rows.iter().map(|row| &row.id))?;
@@ -118,11 +124,15 @@ fn list(snapshots: &Snapshots, quiet: bool, format: Format) -> Result<ExitCode> 
                 output::word(&row.source_hypervisor),
                 format!("{} ago", output::ago(row.created_at)),
                 size::show(row.size_bytes),
-                row.memory.as_ref().map_or_else(|| "-".to_owned(), memory),
+                match (&row.memory, row.kind) {
+                    (Some(summary), _) => memory(summary),
+                    (None, Kind::Standby) => "damaged".to_owned(),
+                    (None, Kind::Stopped) => "-".to_owned(),
+                },
             ]
         })?;
     }
-    Ok(if damaged.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if damaged.is_empty() && unreadable.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// The size of a memory, and how far its compression is.

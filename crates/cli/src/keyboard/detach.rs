@@ -15,6 +15,16 @@ impl DetachKeys {
         Ok(DetachKeys { keys, typed: 0 })
     }
 
+    /// The sequence, as [`DetachKeys::parse`] reads it.
+    pub(crate) fn shown(&self) -> String {
+        let name = |key: &u8| match key {
+            1..=26 => format!("ctrl-{}", char::from(key - 1 + b'a')),
+            0..=31 => format!("ctrl-{}", char::from(key + b'@')),
+            key => char::from(*key).to_string(),
+        };
+        self.keys.iter().map(name).collect::<Vec<_>>().join(",")
+    }
+
     /// Takes the sequence out of what was typed, with all that comes after it; whether it was there. A beginning of it is kept back
     /// until it is known to be none.
     pub(crate) fn take_out(&mut self, typed: &mut Vec<u8>) -> bool {

@@ -83,9 +83,9 @@ struct Token {
 }
 
 impl Registry {
-    /// What the registry wants to see, after it has said so.
-    pub(super) async fn login(&self, challenge: &str) -> Result<HeaderValue, Failed> {
-        match parse(challenge) {
+    /// What the registry wants to see, after it has offered these ways to log in.
+    pub(super) async fn login(&self, challenges: &[String]) -> Result<HeaderValue, Failed> {
+        match choose(challenges) {
             Some(Challenge::Basic) => self.login.basic().ok_or(Failed::Unauthorized),
             Some(Challenge::Bearer { realm, service }) => self.token(&realm, service.as_deref()).await,
             None => Err(Failed::Unauthorized),
@@ -124,10 +124,18 @@ fn is_trusted(base: &Url, url: &Url) -> bool {
     url.scheme() == "https" || base.scheme() == "http" && url.host_str().is_some_and(is_loopback)
 }
 
-/// The first challenge that we can answer.
-fn parse(text: &str) -> Option<Challenge> {
+/// The best challenge that we can answer: Bearer, wherever it stands among others, as containerd has it.
+fn choose(texts: &[String]) -> Option<Challenge> {
+    let all: Vec<Challenge> = texts.iter().flat_map(|text| parse(text)).collect();
+    let is_bearer = |challenge: &Challenge| matches!(challenge, Challenge::Bearer { .. });
+    let best = all.iter().position(is_bearer).unwrap_or(0);
+    all.into_iter().nth(best)
+}
+
+/// The challenges of a header that we can answer (RFC 9110, 11.6.1).
+fn parse(text: &str) -> Vec<Challenge> {
     let challenges = ChallengeParser::new(text).map_while(Result::ok);
-    challenges.into_iter().find_map(|challenge| {
+    let known = challenges.into_iter().filter_map(|challenge| {
         let value = |name: &str| {
             let (_, value) = challenge.params.iter().find(|(found, _)| found.eq_ignore_ascii_case(name))?;
             Some(value.to_unescaped())
@@ -136,7 +144,8 @@ fn parse(text: &str) -> Option<Challenge> {
             return Some(Challenge::Bearer { realm: value("realm")?, service: value("service") });
         }
         challenge.scheme.eq_ignore_ascii_case("basic").then_some(Challenge::Basic)
-    })
+    });
+    known.collect()
 }
 
 #[cfg(test)]
@@ -145,15 +154,18 @@ mod tests {
 
     #[test]
     fn challenges() {
+        let choose =
+            |texts: &[&str]| choose(&texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
         let bearer = r#"Bearer realm="https://auth.example/token",service="registry.example""#;
         let service = Some("registry.example".to_owned());
-        assert_eq!(
-            parse(bearer),
-            Some(Challenge::Bearer { realm: "https://auth.example/token".to_owned(), service })
-        );
-        assert_eq!(parse("Basic realm=\"x\""), Some(Challenge::Basic));
+        let expected = Some(Challenge::Bearer { realm: "https://auth.example/token".to_owned(), service });
+        let (basic, both) = (r#"Basic realm="x""#, &*format!(r#"Basic realm="x", {bearer}"#));
+        for texts in [&[bearer][..], &[basic, bearer], &["Negotiate", bearer], &[both], &[bearer, basic]] {
+            assert_eq!(choose(texts), expected, "{texts:?}");
+        }
+        assert_eq!(choose(&[basic]), Some(Challenge::Basic));
         for nonsense in ["", "Bearer", "Bearer service=\"x\"", "Negotiate abc", "\u{1}"] {
-            assert_eq!(parse(nonsense), None, "{nonsense}");
+            assert_eq!(choose(&[nonsense]), None, "{nonsense}");
         }
     }
 

@@ -22,7 +22,11 @@ impl Supervisor {
     /// How it ended, and whether it is booted again. Enters the phase that follows.
     pub(super) async fn judge(&self, vm: &dyn Vm, exit: VmmExit) -> (End, bool) {
         let told = told_at_last(vm).await;
-        let shutdown = if self.driver.halted() { Some(ShutdownReason::GuestHalt) } else { told.shutdown };
+        let shutdown = match (self.driver.unrunnable(), self.driver.halted()) {
+            (true, _) => Some(ShutdownReason::Unrunnable),
+            (false, true) => Some(ShutdownReason::GuestHalt),
+            (false, false) => told.shutdown,
+        };
         let status = hypeman_record::status::read(Path::new(names::STATUS));
         let end = judge(Evidence {
             guest: self.shared.launch.guest,

@@ -180,6 +180,11 @@ impl Vm for QemuVm {
         Ok(registers::all_halted(&registers))
     }
 
+    async fn is_unrunnable(&self) -> Result<bool> {
+        // "further guest execution is prevented" (RunState in qapi/run-state.json)
+        Ok(self.execute(qmp::query_status {}).await?.status == RunState::internal_error)
+    }
+
     async fn channel(&self, _vsock_port: u32) -> Result<Option<UnixStream>> {
         if !self.has_channel {
             return Ok(None);

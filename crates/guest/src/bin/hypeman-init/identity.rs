@@ -7,6 +7,8 @@ use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
+use hypeman_agent::protocol::GuestNetwork;
+
 /// Has the kernel take what was written to its random numbers into account at once (random(4), `RNDRESEEDCRNG` of linux/random.h).
 const RESEED: libc::c_ulong = 0x5207;
 
@@ -14,15 +16,16 @@ const RESEED: libc::c_ulong = 0x5207;
 const MACHINE_IDS: [&str; 2] = ["/etc/machine-id", "/var/lib/dbus/machine-id"];
 
 /// Names the guest, as docker names a container. An image that has no place for it does without.
-pub(crate) fn name(hostname: &str, address: Option<Ipv4Addr>) {
+pub(crate) fn name(hostname: &str, network: Option<&GuestNetwork>) {
     let _ = rustix::system::sethostname(hostname.as_bytes());
     let _ = std::fs::create_dir_all("/etc");
     let _ = std::fs::write("/etc/hostname", format!("{hostname}\n"));
-    let address = address.unwrap_or(Ipv4Addr::new(127, 0, 1, 1));
-    let _ = std::fs::write(
-        "/etc/hosts",
-        format!("127.0.0.1\tlocalhost\n::1\tlocalhost\n{address}\t{hostname}\n"),
-    );
+    let address = network.map_or(Ipv4Addr::new(127, 0, 1, 1), |network| network.address);
+    let mut hosts = format!("127.0.0.1\tlocalhost\n::1\tlocalhost\n{address}\t{hostname}\n");
+    for (name, address) in network.iter().flat_map(|network| &network.hosts) {
+        hosts.push_str(&format!("{address}\t{name}\n"));
+    }
+    let _ = std::fs::write("/etc/hosts", hosts);
 }
 
 /// Gives a machine that was copied an id of its own, where it has one.

@@ -17,6 +17,7 @@ mod process;
 mod program;
 mod report;
 mod root;
+mod sockets;
 mod streams;
 mod systemd;
 mod user;

@@ -11,6 +11,8 @@ use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
 use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 
+use crate::sockets;
+
 /// Where systemd looks for what it is to know until the next boot: of interfaces (systemd.network(5)), before all that the image has, and of names
 /// (resolved.conf(5)).
 const NETWORKD: &str = "/run/systemd/network/00-hypeman.network";
@@ -18,6 +20,9 @@ const UDEV: &str = "/run/systemd/network/00-hypeman.link";
 const RESOLVED: &str = "/run/systemd/resolved.conf.d/hypeman.conf";
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+/// The words with which our lines there begin.
+const OURS: [&str; 3] = ["nameserver ", "search ", "options "];
 
 /// Where systemd-resolved keeps its own, to which an image may have a link.
 const OF_RESOLVED: &str = "/run/systemd/resolve";
@@ -36,7 +41,8 @@ pub(crate) fn bring_up(network: &GuestNetwork, mode: Mode) {
         // One that is up udev cannot rename (systemd.link(5)), but says that it is about to, and networkd waits for it.
         write(UDEV, &format!("[Match]\nMACAddress={}\n\n[Link]\nNamePolicy=\n", network.mac));
         let servers: Vec<String> = network.dns.iter().map(ToString::to_string).collect();
-        write(RESOLVED, &format!("[Resolve]\nDNS={}\n", servers.join(" ")));
+        let domains = network.search.join(" ");
+        write(RESOLVED, &format!("[Resolve]\nDNS={}\nDomains={domains}\n", servers.join(" ")));
     }
     name_servers(network, mode);
 }
@@ -67,8 +73,13 @@ async fn set(handle: &Handle, network: &GuestNetwork) -> Result<(), String> {
     {
         return Ok(()); // and what else the guest has given it is the guest's
     }
+    let mut gone = Vec::new();
     for old in addresses {
         if old.header.family == AddressFamily::Inet {
+            gone.extend(old.attributes.iter().find_map(|attribute| match attribute {
+                AddressAttribute::Address(IpAddr::V4(address)) => Some(*address),
+                _ => None,
+            }));
             handle.address().del(old).execute().await.map_err(failed)?;
         }
     }
@@ -76,7 +87,12 @@ async fn set(handle: &Handle, network: &GuestNetwork) -> Result<(), String> {
     handle.link().set(up).execute().await.map_err(failed)?;
     handle.address().add(index, address, network.prefix).execute().await.map_err(failed)?;
     let route = RouteMessageBuilder::<Ipv4Addr>::new().gateway(network.gateway).output_interface(index);
-    handle.route().add(route.build()).replace().execute().await.map_err(failed)
+    handle.route().add(route.build()).replace().execute().await.map_err(failed)?;
+    if !gone.is_empty() {
+        // A kernel that cannot leaves its programs waiting (docs/limits.md).
+        let _ = sockets::end_connections(&gone);
+    }
+    Ok(())
 }
 
 /// Whether it is of hardware: what programs make (bridges, tunnels) has none.
@@ -117,13 +133,19 @@ fn name_servers(network: &GuestNetwork, mode: Mode) {
 }
 
 fn resolv_conf(network: &GuestNetwork) -> String {
-    network.dns.iter().map(|server| format!("nameserver {server}\n")).collect()
+    let mut text: String = network.dns.iter().map(|server| format!("nameserver {server}\n")).collect();
+    for (word, values) in [("search", &network.search), ("options", &network.options)] {
+        if !values.is_empty() {
+            let _ = writeln!(text, "{word} {}", values.join(" "));
+        }
+    }
+    text
 }
 
 /// Tells others of another network in a guest that runs: where we have told of the last.
 pub(crate) fn tell_again(network: &GuestNetwork) {
     let ours = std::fs::read_to_string(RESOLV_CONF)
-        .is_ok_and(|text| text.lines().all(|line| line.starts_with("nameserver ")));
+        .is_ok_and(|text| text.lines().all(|line| OURS.iter().any(|word| line.starts_with(word))));
     if ours {
         write(RESOLV_CONF, &resolv_conf(network));
     }

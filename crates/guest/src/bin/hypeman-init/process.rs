@@ -82,6 +82,7 @@ impl Launch {
                     let _ = rustix::io::write(list, b"0"); // without it, it is ended as a group of processes
                 }
                 be_mortal();
+                hear_all_signals();
                 rustix::process::setsid()?;
                 if takes_terminal {
                     rustix::process::ioctl_tiocsctty(std::io::stdin().as_fd())?;
@@ -137,6 +138,22 @@ fn enter(namespace: Namespace) -> rustix::io::Result<()> {
 fn open_namespace(process: Pid, kind: &str) -> rustix::io::Result<OwnedFd> {
     let path = format!("/proc/{}/ns/{kind}", process.as_raw_nonzero());
     rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Signals that glibc keeps to itself (`__SIGRTMIN`, nptl/internaltypes.h): posix_spawn(3), by which our agent is started, has them ignored, and
+/// sigaction(2) of the library refuses to change that.
+const OF_GLIBC: [libc::c_long; 2] = [32, 33];
+
+/// Gives all signals the meaning that a program expects. Between fork and exec.
+fn hear_all_signals() {
+    /// `struct sigaction` of the kernel's, on x86-64: handler, flags, restorer, mask. All zeros are the default.
+    const DEFAULT: [u64; 4] = [0; 4];
+    for signal in OF_GLIBC {
+        // SAFETY: rt_sigaction(2) reads 32 bytes, which are there, and writes nothing.
+        unsafe {
+            libc::syscall(libc::SYS_rt_sigaction, signal, DEFAULT.as_ptr(), std::ptr::null::<u64>(), 8_usize)
+        };
+    }
 }
 
 /// What the agent starts is not spared with it when memory is short (proc_pid_oom_score_adj(5)).

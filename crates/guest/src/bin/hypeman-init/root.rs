@@ -47,7 +47,7 @@ pub(crate) fn enter(disks: &Disks, config: &GuestConfig) -> Result<(), Failure> 
             modprobe::make_nodes();
         }
     }
-    identity::name(&config.hostname, config.network.as_ref().map(|network| network.address));
+    identity::name(&config.hostname, config.network.as_ref());
     // A copy of another machine's disks.
     if let (Some(before), Some(id)) = (before, &config.machine_id)
         && before.trim() != config.hostname

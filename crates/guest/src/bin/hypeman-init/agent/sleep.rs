@@ -105,7 +105,7 @@ pub(crate) async fn wake(slept: &Slept) -> std::io::Result<()> {
     rustix::time::clock_settime(ClockId::Realtime, now)?;
     identity::reseed(&slept.seed)?;
     if std::fs::read_to_string("/proc/sys/kernel/hostname").is_ok_and(|now| now.trim() != slept.hostname) {
-        identity::name(&slept.hostname, slept.network.as_ref().map(|network| network.address));
+        identity::name(&slept.hostname, slept.network.as_ref());
         identity::renew_machine_id(&slept.machine_id);
     }
     if let Some(now) = &slept.network {
