@@ -10,11 +10,13 @@ mod snapshot;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use clap_complete::ArgValueCompleter;
 use hypeman_guest::ulimit::Ulimit;
 
+pub(crate) use choices::WaitFor;
 use choices::{Accel, Confine, Hypervisor, OnReboot};
 pub(crate) use guest::{CopyArguments, ExecArguments, ExportArguments};
 use health::HealthArguments;
@@ -23,6 +25,7 @@ pub(crate) use logs::{LogFormat, LogsArguments, Source, Tail};
 pub(crate) use network::{NetworkArguments, NetworkCommand};
 pub(crate) use snapshot::{CompressionArgument, SnapshotCommand, SnapshotKind, TargetState};
 
+use crate::commands::Filter;
 use crate::keyboard::DetachKeys;
 use crate::{names, size};
 
@@ -61,6 +64,19 @@ pub(crate) enum Command {
     /// Images
     #[command(subcommand)]
     Image(ImageCommand),
+    /// List images, as `image ls` does
+    Images {
+        /// Only the digests
+        #[arg(short, long)]
+        quiet: bool,
+        #[command(flatten)]
+        format: FormatArgument,
+    },
+    /// Print the version
+    Version {
+        #[command(flatten)]
+        format: FormatArgument,
+    },
     /// Create an instance, start it, and show what it prints
     Run(RunArguments),
     /// Create an instance without starting it
@@ -82,6 +98,7 @@ pub(crate) enum Command {
     /// Stop the vCPUs of instances; their memory stays where it is
     Pause(Names),
     /// Let paused instances go on
+    #[command(alias = "unpause")]
     Resume(Names),
     /// Write the memory of instances to disk, and end their VMMs
     Standby(StandbyArguments),
@@ -100,7 +117,16 @@ pub(crate) enum Command {
         name: String,
     },
     /// Wait until instances have ended, and print their exit codes
-    Wait(Names),
+    Wait {
+        /// Wait until they run, or until their health checks say that they are healthy, and print nothing
+        #[arg(long = "for", value_enum, value_name = "STATE")]
+        until: Option<WaitFor>,
+        /// Longest time to wait (seconds, or 1m30s)
+        #[arg(long, value_name = "TIME", value_parser = crate::time::duration)]
+        timeout: Option<Duration>,
+        #[command(flatten)]
+        names: Names,
+    },
     /// Copies of instances that are kept
     #[command(subcommand)]
     Snapshot(SnapshotCommand),
@@ -120,11 +146,32 @@ pub(crate) enum Command {
         /// Only the ids
         #[arg(short, long)]
         quiet: bool,
+        /// Only those of which this holds: name=, id=, status=, ancestor=, network=, health=, exited=
+        #[arg(short, long, value_name = "KEY=VALUE")]
+        filter: Vec<Filter>,
+        /// Cut nothing to fit the terminal
+        #[arg(long)]
+        no_trunc: bool,
         #[command(flatten)]
         format: FormatArgument,
     },
     /// Print all that is known of instances, as JSON
-    Inspect(Names),
+    Inspect {
+        /// Print what a Go template makes of each, as docker has them
+        #[arg(short, long, value_name = "TEMPLATE")]
+        format: Option<String>,
+        #[command(flatten)]
+        names: Names,
+    },
+    /// Give an instance another name
+    Rename {
+        /// Name, or the beginning of an id
+        #[arg(add = ArgValueCompleter::new(names::instances))]
+        name: String,
+        /// The new name
+        #[arg(value_name = "NEW")]
+        new: String,
+    },
     /// Be the console and keyboard of an instance that runs
     Attach(AttachArguments),
     /// Run a command in an instance that runs
@@ -441,13 +488,27 @@ pub(crate) struct ProgramArgument {
 
 #[derive(Debug, Args)]
 pub(crate) struct FormatArgument {
-    /// A table for people, or one JSON object a line
-    #[arg(long, value_enum, default_value_t = Format::Table)]
+    /// A table for people, json for one object a line, or a Go template as docker has them
+    #[arg(long, default_value = "table", value_name = "table|json|TEMPLATE", value_parser = Format::parse)]
     pub(crate) format: Format,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+/// How a listing is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
     Table,
     Json,
+    /// As this template says, which is kept to the end of the process.
+    Template(&'static str),
+}
+
+impl Format {
+    fn parse(text: &str) -> Result<Format, String> {
+        match text {
+            "table" => Ok(Format::Table),
+            "json" => Ok(Format::Json),
+            template if template.contains("{{") => Ok(Format::Template(template.to_owned().leak())),
+            _ => Err("it has to be table, json, or a template like '{{.Name}}'".to_owned()),
+        }
+    }
 }

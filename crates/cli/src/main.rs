@@ -14,6 +14,8 @@ mod names;
 mod output;
 mod progress;
 mod size;
+mod table;
+mod template;
 mod time;
 mod view;
 

@@ -6,16 +6,28 @@ use std::io::{BufWriter, IsTerminal, Write};
 use anyhow::Result;
 use rustix::event::{PollFd, PollFlags};
 use serde::Serialize;
-use tabwriter::TabWriter;
+use serde_json::Value as Json;
 use tokio::sync::oneshot;
 
 use crate::args::Format;
 use crate::commands::in_background;
 use crate::escape::{self, cell, printable};
-use crate::hints;
+use crate::template::{Form, with_docker_names};
+use crate::{hints, table};
 
 /// Prints a listing; each row is what a table shows of an item.
 pub(crate) fn list<T: Serialize>(
+    format: Format,
+    header: &[&str],
+    items: &[T],
+    row: impl Fn(&T) -> Vec<String>,
+) -> Result<()> {
+    list_within(table::width(), format, header, items, row)
+}
+
+/// As [`list`], with lines of this width at most, or of any.
+pub(crate) fn list_within<T: Serialize>(
+    width: Option<usize>,
     format: Format,
     header: &[&str],
     items: &[T],
@@ -29,13 +41,43 @@ pub(crate) fn list<T: Serialize>(
         }
         Format::Table => {
             let header = header.iter().map(ToString::to_string).collect();
-            let rows = std::iter::once(header).chain(items.iter().map(row));
-            let mut table = TabWriter::new(BufWriter::new(std::io::stdout().lock())).padding(3);
-            for row in rows {
-                writeln!(table, "{}", row.iter().map(|text| cell(text)).collect::<Vec<_>>().join("\t"))?;
-            }
-            Ok(table.flush()?)
+            table::print(std::iter::once(header).chain(items.iter().map(row)).collect(), width)
         }
+        Format::Template(text) => {
+            let form = Form::parse(text)?;
+            let documents = items.iter().map(|item| for_template(header, item, &row(item)));
+            let documents = documents.collect::<Result<Vec<_>>>()?;
+            let head = documents.first().and_then(|document| form.head(document));
+            let shown = documents.iter().map(|document| form.show(document));
+            lines(head.into_iter().chain(shown).collect::<Result<Vec<_>>>()?)
+        }
+    }
+}
+
+/// An item as a template sees it: its JSON, the cells of its row by the names of their columns, and docker's names for both.
+fn for_template(header: &[&str], item: &impl Serialize, cells: &[String]) -> Result<Json> {
+    let mut document = with_docker_names(&serde_json::to_value(item)?);
+    if let Some(fields) = document.as_object_mut() {
+        for (name, cell) in header.iter().zip(cells) {
+            let mut letters = name.chars();
+            let first = letters.next().map(String::from).unwrap_or_default();
+            let title = first + &letters.as_str().to_lowercase();
+            let cell = Json::from(cell.clone());
+            for name in [Some(title.as_str()), docker_name(name)].into_iter().flatten() {
+                fields.insert(name.to_owned(), cell.clone());
+            }
+        }
+    }
+    Ok(document)
+}
+
+/// The name of a column in docker's templates, where it is not that of its head.
+fn docker_name(column: &str) -> Option<&'static str> {
+    match column {
+        "ID" => Some("ID"),
+        "NAME" => Some("Names"),
+        "CREATED" => Some("RunningFor"),
+        _ => None,
     }
 }
 
@@ -109,16 +151,51 @@ pub(crate) fn short(text: &str, width: usize) -> String {
     safe.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }
 
-/// How long ago, in its two largest units.
+/// How long ago, as docker tells it: `12 minutes`.
 pub(crate) fn ago(time: jiff::Timestamp) -> String {
-    let seconds = jiff::Timestamp::now().duration_since(time).as_secs().max(0).unsigned_abs();
-    let text = humantime::format_duration(std::time::Duration::from_secs(seconds)).to_string();
-    text.split(' ').take(2).collect::<Vec<_>>().join(" ")
+    span(jiff::Timestamp::now().duration_since(time).as_secs().max(0).unsigned_abs())
+}
+
+/// A span of time in its largest unit of which there are two.
+fn span(seconds: u64) -> String {
+    const UNITS: [(u64, &str); 6] = [
+        (365 * 86400, "years"),
+        (30 * 86400, "months"),
+        (7 * 86400, "weeks"),
+        (86400, "days"),
+        (3600, "hours"),
+        (60, "minutes"),
+    ];
+    for (unit, name) in UNITS {
+        if seconds >= 2 * unit {
+            return format!("{} {name}", seconds / unit);
+        }
+    }
+    match seconds {
+        60.. => "a minute".to_owned(),
+        1 => "a second".to_owned(),
+        seconds => format!("{seconds} seconds"),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use anyhow::Context;
+
+    #[test]
+    fn spans_are_told_in_one_unit() {
+        for (seconds, text) in [
+            (0, "0 seconds"),
+            (1, "a second"),
+            (59, "59 seconds"),
+            (60, "a minute"),
+            (720, "12 minutes"),
+            (7199, "119 minutes"),
+        ] {
+            assert_eq!(super::span(seconds), text);
+        }
+        assert_eq!((super::span(7200), super::span(86400 * 3)), ("2 hours".to_owned(), "3 days".to_owned()));
+    }
 
     #[test]
     fn each_cause_is_told_once() {

@@ -25,6 +25,7 @@ pub mod observe;
 pub mod options;
 mod parallel;
 pub mod pause;
+pub mod rename;
 pub mod rewind;
 pub mod signal;
 pub mod snapshots;

@@ -79,3 +79,12 @@ impl From<OnReboot> for launch::OnReboot {
         }
     }
 }
+
+/// What is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WaitFor {
+    /// The program runs
+    Running,
+    /// The health checks say so
+    Healthy,
+}

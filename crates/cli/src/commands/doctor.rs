@@ -53,7 +53,7 @@ pub(crate) fn doctor(context: &Context, cloud_hypervisor: Option<&Path>, format:
     checks.extend(tools());
     let well = checks.iter().all(|check| check.optional || check.verdict == Verdict::Ok);
     match format {
-        Format::Json => output::list(format, &[], &checks, |_| Vec::new())?,
+        Format::Json | Format::Template(_) => output::list(format, &[], &checks, |_| Vec::new())?,
         Format::Table => {
             checks.iter().flat_map(report).try_for_each(|line| output::line(&line))?;
             let summary = if well {

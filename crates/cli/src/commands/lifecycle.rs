@@ -1,20 +1,25 @@
 //! start, stop, kill, restart, pause, resume, standby, restore, wait and rm: each for several instances.
 
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
+use hypeman_agent::protocol::HealthStatus;
 use hypeman_instance::client::Outcome;
 use hypeman_instance::signal::signal_number;
 use hypeman_instance::store::Instance;
 use hypeman_instance::{compress, delete, pause, standby, start, stop};
 use hypeman_record::end::{End, Reason};
+use hypeman_record::state::State;
 
 use super::adopt::find;
 use super::{each, each_at_once};
-use crate::args::{Names, StandbyArguments, StopArguments};
+use crate::args::{Names, StandbyArguments, StopArguments, WaitFor};
 use crate::context::{Context, hypeman, programs};
 use crate::output;
+
+/// Time between two looks at an instance that is waited for.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// SIGKILL's number: it ends the VM, whatever runs in it.
 const KILL: i32 = 9;
@@ -106,6 +111,50 @@ pub(crate) fn wait(context: &Context, names: &Names) -> Result<ExitCode> {
         let end = stop::wait(&find(context, name)?, &hypeman()?)?;
         output::line(&end.exit_code.to_string())
     }))
+}
+
+/// Waits until instances are what is waited for; without that, for their end.
+pub(crate) fn wait_for(
+    context: &Context,
+    until: Option<WaitFor>,
+    timeout: Option<Duration>,
+    names: &Names,
+) -> Result<ExitCode> {
+    let deadline = timeout.map(|timeout| Instant::now() + timeout);
+    Ok(each_at_once(&names.names, |name| reach(context, name, until, deadline)))
+}
+
+/// Waits until an instance is what is waited for.
+pub(super) fn reach(
+    context: &Context,
+    name: &str,
+    until: Option<WaitFor>,
+    deadline: Option<Instant>,
+) -> Result<()> {
+    let instance = find(context, name)?;
+    loop {
+        let seen = instance.observe()?;
+        let health = seen.health.as_ref().map(|health| health.status);
+        let is_reached = match until {
+            Some(WaitFor::Running) => seen.state == State::Running,
+            Some(WaitFor::Healthy) => health == Some(HealthStatus::Healthy),
+            None => seen.end.is_some(),
+        };
+        if is_reached {
+            return Ok(());
+        }
+        match (until, seen.end) {
+            (Some(_), Some(end)) => bail!("{name}: it has ended: {}", end.message),
+            (Some(WaitFor::Healthy), None) if seen.state == State::Running && health.is_none() => {
+                bail!("{name}: it has no health check; give --health-cmd")
+            }
+            _ => {}
+        }
+        if deadline.is_some_and(|deadline| Instant::now() > deadline) {
+            bail!("{name}: it is {} when the time is up", seen.state)
+        }
+        std::thread::sleep(LOOK);
+    }
 }
 
 pub(crate) fn remove(context: &Context, force: bool, names: &Names) -> Result<ExitCode> {

@@ -28,7 +28,10 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use tokio::sync::oneshot;
 
-use crate::args::{Arguments, Command};
+pub(crate) use ps::Filter;
+
+use self::adopt::find;
+use crate::args::{Arguments, Command, Format, ImageCommand};
 use crate::context::Context;
 use crate::output;
 
@@ -37,6 +40,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     // This one wants no data directory.
     if let Command::Completion { shell } = &arguments.command {
         return completion::completion(*shell);
+    }
+    if let Command::Version { format } = &arguments.command {
+        return version(format.format);
     }
     let context = Context::new(arguments.data_dir)?;
     match arguments.command {
@@ -75,13 +81,46 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
             return port::port(&context, &name, port.as_deref(), format.format);
         }
         Command::Network(command) => return network::network(&context, command),
-        Command::Wait(names) => return lifecycle::wait(&context, &names),
-        Command::Ps { all, quiet, format } => return ps::ps(&context, all, quiet, format.format),
-        Command::Inspect(names) => inspect::inspect(&context, &names)?,
+        Command::Wait { until: None, timeout: None, names } => return lifecycle::wait(&context, &names),
+        Command::Wait { until, timeout, names } => {
+            return lifecycle::wait_for(&context, until, timeout, &names);
+        }
+        Command::Ps { all, quiet, filter, no_trunc, format } => {
+            let options = ps::Options { all, quiet, filters: filter, whole: no_trunc, format: format.format };
+            return ps::ps(&context, &options);
+        }
+        Command::Inspect { format, names } => inspect::inspect(&context, format.as_deref(), &names)?,
+        Command::Rename { name, new } => {
+            hypeman_instance::rename::rename(&context.instances, &find(&context, &name)?, &new)?
+        }
+        Command::Images { quiet, format } => {
+            return image::image(&context, ImageCommand::Ls { quiet, format });
+        }
+        Command::Version { .. } => {}
         Command::Logs(arguments) => logs::logs(&context, &arguments)?,
         Command::Rm { force, names } => return lifecycle::remove(&context, force, &names),
         Command::Completion { .. } => {}
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What `version` tells.
+#[derive(serde::Serialize)]
+struct Version {
+    version: &'static str,
+    os: &'static str,
+    arch: &'static str,
+}
+
+fn version(format: Format) -> Result<ExitCode> {
+    let version = Version {
+        version: env!("CARGO_PKG_VERSION"),
+        os: std::env::consts::OS,
+        arch: std::env::consts::ARCH,
+    };
+    output::list(format, &["VERSION", "OS", "ARCH"], &[version], |version| {
+        vec![version.version.to_owned(), version.os.to_owned(), version.arch.to_owned()]
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -37,7 +37,7 @@ pub(crate) fn port(context: &Context, name: &str, port: Option<&str>, format: Fo
         bail!("{name}: port {port} is not published");
     }
     match format {
-        Format::Json => output::list(format, &[], &rows, |_| Vec::new())?,
+        Format::Json | Format::Template(_) => output::list(format, &[], &rows, |_| Vec::new())?,
         Format::Table if wanted.is_some() => output::lines(rows.iter().map(address))?,
         Format::Table => output::lines(
             rows.iter().map(|row| format!("{}/{} -> {}", row.guest, row.protocol, address(row))),

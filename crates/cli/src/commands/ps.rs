@@ -1,6 +1,7 @@
 //! ps: the instances and their states.
 
 use std::process::ExitCode;
+use std::str::FromStr;
 
 use anyhow::Result;
 use hypeman_agent::protocol::HealthStatus;
@@ -14,7 +15,7 @@ use serde::Serialize;
 use super::adopt::with_shim;
 use crate::args::Format;
 use crate::context::{Context, hypeman};
-use crate::output;
+use crate::{output, table};
 
 /// What a listing tells of an instance.
 #[derive(Debug, Serialize)]
@@ -33,8 +34,98 @@ struct Row {
     exit_code: Option<i32>,
 }
 
+/// How instances are listed.
+#[derive(Debug)]
+pub(crate) struct Options {
+    /// Also those that do not run.
+    pub(crate) all: bool,
+    /// Only the ids.
+    pub(crate) quiet: bool,
+    pub(crate) filters: Vec<Filter>,
+    /// Nothing is cut.
+    pub(crate) whole: bool,
+    pub(crate) format: Format,
+}
+
+/// Something that has to hold of an instance to be listed, docker's.
+#[derive(Debug, Clone)]
+pub(crate) struct Filter {
+    key: Key,
+    value: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Key {
+    Name,
+    Id,
+    Status,
+    Ancestor,
+    Network,
+    Health,
+    Exited,
+}
+
+impl FromStr for Filter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Filter, String> {
+        const KEYS: [(&str, Key); 7] = [
+            ("name", Key::Name),
+            ("id", Key::Id),
+            ("status", Key::Status),
+            ("ancestor", Key::Ancestor),
+            ("network", Key::Network),
+            ("health", Key::Health),
+            ("exited", Key::Exited),
+        ];
+        let (key, value) = text.split_once('=').ok_or("it has to be KEY=VALUE")?;
+        let found = KEYS.iter().find(|(name, _)| *name == key);
+        let (_, key) = found.ok_or_else(|| {
+            format!("there is no filter {key:?}; there are {}", KEYS.map(|(name, _)| name).join(", "))
+        })?;
+        Ok(Filter { key: *key, value: value.to_owned() })
+    }
+}
+
+impl Filter {
+    /// Whether all of them hold; of several of one kind one is enough, as docker has it.
+    fn fit(filters: &[Filter], row: &Row) -> bool {
+        filters.iter().all(|filter| filters.iter().any(|other| other.key == filter.key && other.holds(row)))
+    }
+
+    /// Whether they ask for instances that do not run.
+    fn want_all(filters: &[Filter]) -> bool {
+        filters.iter().any(|filter| matches!(filter.key, Key::Status | Key::Exited))
+    }
+
+    fn holds(&self, row: &Row) -> bool {
+        let value = self.value.as_str();
+        match self.key {
+            Key::Name => row.name.contains(value),
+            Key::Id => row.id.starts_with(value),
+            Key::Status => {
+                let ours = match value.to_lowercase().as_str() {
+                    "exited" | "dead" => "stopped".to_owned(), // docker's words
+                    other => other.to_owned(),
+                };
+                row.state.to_string().to_lowercase() == ours
+            }
+            Key::Ancestor => row
+                .image
+                .as_deref()
+                .is_some_and(|image| image == value || image.split(':').next() == Some(value)),
+            Key::Network => row.network == value,
+            Key::Health => {
+                row.health.as_ref().map_or(value == "none", |health| output::word(health) == value)
+            }
+            Key::Exited => row.exit_code.is_some_and(|code| code.to_string() == value),
+        }
+    }
+}
+
 /// Lists the instances; fails when there is one of which nothing can be told.
-pub(crate) fn ps(context: &Context, all: bool, quiet: bool, format: Format) -> Result<ExitCode> {
+pub(crate) fn ps(context: &Context, options: &Options) -> Result<ExitCode> {
+    let Options { all, quiet, filters, whole, format } = options;
     look_after(&context.instances, &hypeman()?);
     let (instances, damaged) = context.instances.list()?;
     let mut code = if damaged.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
@@ -44,7 +135,12 @@ pub(crate) fn ps(context: &Context, all: bool, quiet: bool, format: Format) -> R
     let mut rows = Vec::new();
     for (instance, seen) in instances.iter().zip(observe_all(&instances)) {
         match with_shim(instance, seen).map(|seen| row(instance, seen)) {
-            Ok(row) if all || is_shown(row.state) => rows.push(row),
+            Ok(row)
+                if (*all || Filter::want_all(filters) || is_shown(row.state))
+                    && Filter::fit(filters, &row) =>
+            {
+                rows.push(row)
+            }
             Ok(_) => {}
             Err(error) => {
                 output::complain(output::explain(&error.into()));
@@ -52,17 +148,23 @@ pub(crate) fn ps(context: &Context, all: bool, quiet: bool, format: Format) -> R
             }
         }
     }
-    if quiet {
+    if *quiet {
         output::lines(rows.iter().map(|row| &row.id))?;
         return Ok(code);
     }
+    let cut = |text: Option<&str>, width| match text {
+        None => "-".to_owned(),
+        Some(text) if *whole => text.to_owned(),
+        Some(text) => output::short(text, width),
+    };
     let header = ["ID", "NAME", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS"];
-    output::list(format, &header, &rows, |row| {
+    let width = if *whole { None } else { table::width() };
+    output::list_within(width, *format, &header, &rows, |row| {
         vec![
-            row.id.chars().take(12).collect(),
+            if *whole { row.id.clone() } else { row.id.chars().take(12).collect() },
             row.name.clone(),
-            output::short(row.image.as_deref().unwrap_or("-"), 40),
-            output::short(row.command.as_deref().unwrap_or("-"), 30),
+            cut(row.image.as_deref(), 40),
+            cut(row.command.as_deref(), 30),
             format!("{} ago", output::ago(row.created)),
             row.status.clone(),
             row.ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),

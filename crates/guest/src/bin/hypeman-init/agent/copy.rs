@@ -11,10 +11,10 @@ use hypeman_agent::protocol::{Copied, Failure};
 use hypeman_copy::{LeftOut, Links, Trust};
 
 /// Sends what is at a path.
-pub(crate) async fn read(path: &str, name: &str, follow: bool, mut stream: Stream) -> Result<()> {
-    let path = Path::new("/").join(names::from_text(path));
-    let name = PathBuf::from(names::from_text(name));
-    let found = if follow { path.metadata() } else { path.symlink_metadata() };
+pub(crate) async fn read(path: &str, name: String, follow: bool, mut stream: Stream) -> Result<()> {
+    let path = Path::new("/").join(path);
+    let found = if follow { named(&path).metadata() } else { named(&path).symlink_metadata() };
+    let (path, name) = (named(&path), PathBuf::from(names::from_text(&name)));
     if let Err(error) = found {
         return frames::write_message(&mut stream, &failed(format!("{}: {error}", path.display()))).await;
     }
@@ -50,6 +50,11 @@ pub(crate) async fn write(path: &str, archive: bool, mut stream: Stream) -> Resu
     frames::write_message(&mut stream, &told(unpacked.await)).await?;
     give_memory_back();
     data::close(stream).await
+}
+
+/// The path that a text tells of.
+fn named(text: &Path) -> PathBuf {
+    names::from_text(&text.to_string_lossy()).into()
 }
 
 fn told(done: std::result::Result<Result<LeftOut>, tokio::task::JoinError>) -> Copied {

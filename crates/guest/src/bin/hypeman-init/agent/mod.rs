@@ -210,7 +210,7 @@ impl Agent {
             Request::Exec(exec) => exec::converse(&self, exec, stream).await,
             Request::Stat { path, follow } => answer(stream, &stat::stat(&path, follow)).await,
             Request::Top => answer(stream, &top::top()).await,
-            Request::Read { path, follow, name } => copy::read(&path, &name, follow, stream).await,
+            Request::Read { path, follow, name } => copy::read(&path, name, follow, stream).await,
             Request::Write { path, archive } => copy::write(&path, archive, stream).await,
         }
     }

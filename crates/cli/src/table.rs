@@ -1,0 +1,78 @@
+//! Tables for people. On a terminal a row is a line: what does not fit is cut.
+
+use std::io::{BufWriter, IsTerminal, Write};
+
+use anyhow::Result;
+use rustix::termios::tcgetwinsize;
+use tabwriter::TabWriter;
+
+use crate::escape::cell;
+use crate::output::short;
+
+/// Spaces between two columns.
+const PADDING: usize = 3;
+
+/// A column is not cut to less than so many characters.
+const LEAST: usize = 8;
+
+/// Prints a table, cut to the width of the terminal that it goes to.
+pub(crate) fn print(rows: Vec<Vec<String>>, width: Option<usize>) -> Result<()> {
+    let rows: Vec<Vec<String>> =
+        rows.into_iter().map(|row| row.iter().map(|text| cell(text).into_owned()).collect()).collect();
+    let rows = width.map_or(rows.clone(), |width| fitted(&rows, width));
+    let mut table = TabWriter::new(BufWriter::new(std::io::stdout().lock())).padding(PADDING);
+    for row in rows {
+        writeln!(table, "{}", row.join("\t"))?;
+    }
+    Ok(table.flush()?)
+}
+
+/// The width of the terminal that standard output is; `None` for anything else.
+pub(crate) fn width() -> Option<usize> {
+    let stdout = std::io::stdout();
+    let size = stdout.is_terminal().then(|| tcgetwinsize(&stdout).ok()).flatten()?;
+    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
+}
+
+fn fitted(rows: &[Vec<String>], width: usize) -> Vec<Vec<String>> {
+    let count = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let widest =
+        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|text| text.chars().count()).max();
+    let mut widths: Vec<usize> = (0..count).map(|column| widest(column).unwrap_or(0)).collect();
+    let room = width.saturating_sub(PADDING * count.saturating_sub(1));
+    while widths.iter().sum::<usize>() > room {
+        // The widest gives way first.
+        match widths.iter_mut().max().filter(|width| **width > LEAST) {
+            Some(width) => *width -= 1,
+            None => break,
+        }
+    }
+    let cut = |row: &Vec<String>| row.iter().zip(&widths).map(|(text, width)| short(text, *width)).collect();
+    rows.iter().map(cut).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_a_line() {
+        let row = |texts: [&str; 4]| texts.map(str::to_owned).to_vec();
+        let rows = vec![
+            row(["ID", "NAME", "COMMAND", "STATUS"]),
+            row([
+                "0123456789ab",
+                "web",
+                &"sh -c something that is long ".repeat(4),
+                &"Running for an hour ".repeat(3),
+            ]),
+        ];
+        let fitted = fitted(&rows, 80);
+        for row in &fitted {
+            let length: usize = row.iter().map(|text| text.chars().count()).sum::<usize>() + 3 * PADDING;
+            assert!(length <= 80, "{length}: {row:?}");
+        }
+        assert_eq!((&*fitted[1][0], &*fitted[1][1]), ("0123456789ab", "web"), "what is short stays whole");
+        assert!(fitted[1][2].ends_with('…'));
+    }
+}
