@@ -15,7 +15,7 @@ use tokio::net::UnixStream;
 
 use crate::context::hypeman;
 
-/// Timeout for a VM that is on its way to another state.
+/// Timeout for a VM that may be on its way to another state.
 const SETTLING: Duration = Duration::from_secs(3);
 
 /// A stream for one exchange. Needs a runtime.
@@ -59,6 +59,7 @@ pub(crate) fn ended_with(error: &anyhow::Error, instance: &Instance) -> Option<S
         (State::Running | State::Initializing | State::Paused, _) => None,
         (State::Stopped, Some(end)) => Some(format!("its VM has ended: {}", end.message)),
         (State::Standby, _) => Some("its VM is in Standby now".to_owned()),
+        (State::Created, _) => Some("it was removed".to_owned()), // of what it was, only the record is left
         (state, _) => Some(format!("its VM is {state} now")),
     }
     .or_else(|| (!instance.directory.exists()).then(|| "it was removed".to_owned()))
@@ -70,14 +71,14 @@ fn is_broken(error: &anyhow::Error) -> bool {
     error.downcast_ref().is_some_and(is_broken)
 }
 
-/// What is true of an instance, when it is not on its way to another state; `None` when it cannot be told.
+/// What is true of an instance whose agent's connection broke; `None` when it cannot be told. A VM that ends is told to run for a
+/// moment longer than its agent does.
 fn settled(instance: &Instance) -> Option<Observation> {
     let deadline = Instant::now() + SETTLING;
     loop {
         let seen = instance.observe().ok()?;
-        let is_leaving =
-            seen.state == State::Shutdown || (seen.state == State::Paused && seen.reason.is_some());
-        if !is_leaving || Instant::now() > deadline {
+        let has_left = matches!(seen.state, State::Stopped | State::Standby);
+        if has_left || Instant::now() > deadline {
             return Some(seen);
         }
         std::thread::sleep(Duration::from_millis(20));

@@ -239,6 +239,22 @@ pub(crate) enum Command {
     Completion { shell: clap_complete::Shell },
 }
 
+impl Command {
+    /// Whether it makes a data directory that is not there yet, or wants none.
+    pub(crate) fn may_begin(&self) -> bool {
+        match self {
+            Command::Doctor { .. } | Command::Pull { .. } | Command::Run(_) | Command::Create(_) => true,
+            Command::Kernel(command) => {
+                !matches!(command, KernelCommand::Ls { .. } | KernelCommand::Rm { .. })
+            }
+            Command::Image(command) => matches!(command, ImageCommand::Import { .. }),
+            Command::Network(command) => matches!(command, NetworkCommand::Create { .. }),
+            Command::Snapshot(command) => matches!(command, SnapshotCommand::Import { .. }),
+            _ => false,
+        }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum KernelCommand {
     /// Take the distribution's cloud kernel, without touching /boot
@@ -348,6 +364,9 @@ pub(crate) struct RunArguments {
     /// Leave it running, and print its id
     #[arg(short, long)]
     pub(crate) detach: bool,
+    /// With -d: come back when it runs, or is healthy if it has a health check
+    #[arg(long, requires = "detach")]
+    pub(crate) wait: bool,
     /// Show a terminal what the guest prints as it is, also what moves the cursor or sets the title; with -t it always is
     #[arg(long)]
     pub(crate) raw: bool,

@@ -1,6 +1,8 @@
 //! What every command works with: the data directory and our own programs.
 
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use hypeman_image::kernel::Kernels;
@@ -11,6 +13,9 @@ use hypeman_instance::store::Store;
 use hypeman_record::record::{KernelUse, Record};
 
 use crate::size;
+
+/// Names the data directory, where the flag does not.
+const DATA_DIR: &str = "HYPEMAN_DATA_DIR";
 
 /// Limits what an image may take.
 const MAX_IMAGE_SIZE: &str = "HYPEMAN_MAX_IMAGE_SIZE";
@@ -29,9 +34,12 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// The data directory by flag, environment or default.
-    pub(crate) fn new(data_dir: Option<PathBuf>) -> Result<Context> {
+    /// The data directory by flag, environment or default. One that was named has to be there, unless `begins` says that it is made.
+    pub(crate) fn new(data_dir: Option<PathBuf>, begins: bool) -> Result<Context> {
+        let is_named =
+            data_dir.is_some() || std::env::var_os(DATA_DIR).is_some_and(|value| !value.is_empty());
         let data_dir = layout::data_dir(data_dir)?;
+        check(&data_dir, is_named && !begins)?;
         layout::make_private(&data_dir)?;
         Ok(Context {
             instances: Store::new(&data_dir),
@@ -73,6 +81,27 @@ impl Context {
     }
 }
 
+/// Refuses a data directory that is not there but has to be, and one that is another user's.
+fn check(data_dir: &Path, has_to_be: bool) -> Result<()> {
+    let here = data_dir.display();
+    match std::fs::read_dir(layout::instances(data_dir)) {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            let owner = std::fs::metadata(data_dir).map(|metadata| metadata.uid());
+            let whose =
+                owner.map_or("another user".to_owned(), |uid| format!("the user with the number {uid}"));
+            bail!(
+                "the data directory {here} belongs to {whose}: run hypeman as that one (sudo), or give a directory of your \
+                 own with --data-dir or {DATA_DIR}"
+            );
+        }
+        Err(_) if has_to_be && !data_dir.exists() => bail!(
+            "there is no data directory {here}: name one that is there with --data-dir or {DATA_DIR}; `hypeman pull`, \
+             `image import`, `create` and `run` make one"
+        ),
+        _ => Ok(()),
+    }
+}
+
 /// The most that an image may take when it is decompressed.
 fn most_of_image() -> Result<u64> {
     let Some(value) = std::env::var_os(MAX_IMAGE_SIZE).filter(|value| !value.is_empty()) else {
@@ -93,7 +122,7 @@ pub(crate) fn hypeman() -> Result<PathBuf> {
     std::env::current_exe().context("find the hypeman binary")
 }
 
-fn init(hypeman: &std::path::Path) -> Result<PathBuf> {
+fn init(hypeman: &Path) -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("HYPEMAN_INIT").filter(|path| !path.is_empty()).map(PathBuf::from) {
         if !path.is_file() {
             bail!("HYPEMAN_INIT names {}, which is no file", path.display());

@@ -69,8 +69,9 @@ fn main() -> ExitCode {
 
 /// A command line that cannot be understood, or one that asks for help.
 fn refuse(error: &clap::Error) -> ExitCode {
-    let runs = std::env::args_os().any(|argument| argument == "run");
-    match foreign::explain(error) {
+    let line: Vec<_> = std::env::args_os().collect();
+    let runs = line.iter().any(|argument| argument == "run");
+    match foreign::explain(error, &line) {
         Some(text) => output::complain(text),
         None => drop(error.print()), // nobody may be there to read it
     }

@@ -36,7 +36,7 @@ pub(crate) fn snapshots(typed: &OsStr) -> Vec<CompletionCandidate> {
 
 /// The usual data directory: what else stands on the line is not told to us.
 fn context() -> Option<Context> {
-    Context::new(None).ok()
+    Context::new(None, true).ok()
 }
 
 fn beginning_with(typed: &OsStr, names: impl Iterator<Item = String>) -> Vec<CompletionCandidate> {

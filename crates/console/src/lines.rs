@@ -20,6 +20,11 @@ pub struct Lines {
 }
 
 impl Lines {
+    /// Begins a line with what comes next. Whether there was one without an end.
+    pub fn begin(&mut self) -> bool {
+        std::mem::take(&mut self.is_within)
+    }
+
     /// The pieces of what comes next.
     pub fn pieces<'a>(&mut self, bytes: &'a [u8]) -> impl Iterator<Item = Piece<'a>> {
         let mut index = 0;

@@ -99,6 +99,11 @@ impl Log {
         Ok(Log { path: path.to_owned(), limits, file, end, size, times })
     }
 
+    /// Has a line begin with what is added next, for readers who tell lines apart by [`crate::reader::Reader::line_begins`].
+    pub fn begin_line(&mut self) {
+        self.times.begin_line();
+    }
+
     /// Adds bytes, rotating as often as the limits ask for. A line is not split between two files unless it is larger
     /// than a file may be.
     ///

@@ -7,6 +7,7 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -36,6 +37,14 @@ pub struct Cursor {
     offset: u64,
     /// Where the file began in all that was ever written, as far as is known.
     start: Option<u64>,
+}
+
+impl Cursor {
+    /// Bytes of its file before it.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
 }
 
 /// A reader that remembers where it is, across rotations.
@@ -159,6 +168,14 @@ impl Reader {
     pub fn time_of(&mut self, index: usize) -> Option<SystemTime> {
         let current = self.current.as_ref()?;
         self.times.at(&self.path, current.identity, self.last.saturating_add(index as u64))
+    }
+
+    /// Where in those bytes of the last read a line begins, though the one before may have no end: the first of another boot.
+    pub fn line_begins(&mut self, bytes: Range<usize>) -> Option<usize> {
+        let current = self.current.as_ref()?;
+        let at = |index: usize| self.last.saturating_add(index as u64);
+        let found = self.times.line_begins(&self.path, current.identity, at(bytes.start)..at(bytes.end))?;
+        usize::try_from(found.checked_sub(self.last)?).ok()
     }
 
     /// Where it is; `None` before the first file of the log is there.

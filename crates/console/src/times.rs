@@ -2,10 +2,12 @@
 //! it: one file for each file of the log, found by that one's identity, which no rotation changes.
 //!
 //! A record is the offset of bytes that are about to be written, and the time. A reader that finds bytes finds their record too.
+//! Two records of one offset say that a line begins there, though the one before may have no end: a boot's first line.
 //! Losing a file of times, or a part of it, loses times and nothing else.
 
 use std::fs::{File, OpenOptions};
 use std::io::Read;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -77,6 +79,8 @@ pub(crate) struct TimesWriter {
     records: usize,
     last: Option<Record>,
     spacing: Duration,
+    /// Whether a line begins with what is written next.
+    begins_line: bool,
 }
 
 impl TimesWriter {
@@ -92,7 +96,7 @@ impl TimesWriter {
             .mode(0o600)
             .open(file_of(path, identity))
             .ok();
-        let mut writer = TimesWriter { file, records: 0, last: None, spacing: SPACING };
+        let mut writer = TimesWriter { file, records: 0, last: None, spacing: SPACING, begins_line: false };
         if !writer.go_on(identity) {
             writer.begin(identity);
         }
@@ -117,6 +121,11 @@ impl TimesWriter {
         (self.records, self.last, self.spacing) = (0, None, SPACING);
     }
 
+    /// Has a line begin with what is written next.
+    pub(crate) fn begin_line(&mut self) {
+        self.begins_line = true;
+    }
+
     /// Notes that bytes are about to be written at `offset`.
     pub(crate) fn note(&mut self, offset: u64) {
         self.note_at(Record { offset, time: SystemTime::now() });
@@ -125,10 +134,13 @@ impl TimesWriter {
     fn note_at(&mut self, record: Record) {
         match self.last {
             // An attempt that the disk refused.
-            Some(last) if last.offset == record.offset => self.records -= 1,
+            Some(last) if last.offset == record.offset => self.records -= 1, // what it says of a line stays
             // The log was truncated: what comes is at its beginning again.
             Some(last) if last.offset > record.offset => self.forget(),
-            Some(last) if record.time.duration_since(last.time).is_ok_and(|since| since < self.spacing) => {
+            Some(last)
+                if !self.begins_line
+                    && record.time.duration_since(last.time).is_ok_and(|since| since < self.spacing) =>
+            {
                 return;
             }
             _ => {}
@@ -138,9 +150,11 @@ impl TimesWriter {
         }
         let Some(file) = &self.file else { return };
         let position = (HEADER + self.records * RECORD) as u64;
-        if file.write_all_at(&record.bytes(), position).is_ok() {
-            self.records += 1;
+        let count = if self.begins_line { 2 } else { 1 };
+        if file.write_all_at(&record.bytes().repeat(count), position).is_ok() {
+            self.records += count;
             self.last = Some(record);
+            self.begins_line = false;
         }
     }
 
@@ -157,7 +171,7 @@ impl TimesWriter {
         self.spacing = SPACING.max(all.unwrap_or_default() * 2 / RECORDS as u32);
     }
 
-    /// Keeps every second record, and takes as few from now on.
+    /// Keeps every second record, and takes as few from now on. Where lines begin is not told any more.
     fn thin_out(&mut self) {
         let Some(file) = &self.file else { return };
         let mut bytes = vec![0; self.records * RECORD];
@@ -234,6 +248,14 @@ impl Times {
         }
         let after = self.records.partition_point(|record| record.offset <= offset);
         self.records.get(after.checked_sub(1)?).map(|record| record.time)
+    }
+
+    /// Where a line begins, of those bytes of that file, though the one before may have no end.
+    pub(crate) fn line_begins(&mut self, path: &Path, identity: Identity, bytes: Range<u64>) -> Option<u64> {
+        self.at(path, identity, bytes.end.saturating_sub(1))?;
+        let first = self.records.partition_point(|record| record.offset < bytes.start);
+        let mut within = self.records[first..].windows(2).take_while(|two| two[0].offset < bytes.end);
+        within.find(|two| two[0].offset == two[1].offset).map(|two| two[0].offset)
     }
 
     /// Where what was written then or later begins; `None` when nothing is known to have been.

@@ -88,6 +88,15 @@ impl Writer {
         self
     }
 
+    /// Has a line begin with what comes next, unless there is something that is not in the log yet.
+    #[must_use]
+    pub fn beginning_line(mut self) -> Writer {
+        if let (State::Idle(log), 0) = (&mut self.state, self.buffer.held()) {
+            log.begin_line();
+        }
+        self
+    }
+
     /// The memory of what is not in the log yet.
     #[must_use]
     pub fn buffer(&self) -> &Buffer {

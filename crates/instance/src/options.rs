@@ -67,9 +67,11 @@ pub(crate) fn check(options: &CreateOptions) -> Result<()> {
     if settings.memory < 16 * MIB || !settings.memory.is_multiple_of(MIB) {
         return invalid(Field::Memory, settings.memory, "it has to be whole MiB, 16m or more");
     }
-    // With less, Linux finds no room for its initramfs, panics, and reboots.
-    if options.image.is_some() && settings.memory < LEAST_MEMORY {
-        return invalid(Field::Memory, settings.memory, "a VM of an image needs 128m or more");
+    // With less, the kernels of `hypeman kernel ls` find no room for the initramfs, panic, and reboot.
+    let is_own = matches!(options.kernel, Some(KernelUse::Own { .. }));
+    if options.image.is_some() && !is_own && settings.memory < LEAST_MEMORY {
+        let reason = "a VM of an image needs 128m or more, unless its kernel is your own (--kernel FILE)";
+        return invalid(Field::Memory, settings.memory, reason);
     }
     if settings.memory > MOST_MEMORY {
         return invalid(Field::Memory, settings.memory, "it has to be 4t or less");

@@ -85,6 +85,19 @@ fn launch(store: &Store, instance: &Instance) -> Result<Launch> {
     })
 }
 
+/// Why an instance that sleeps cannot go on here as things are: its VMM's program was replaced by another release, or is gone, or the
+/// CPU is another.
+#[must_use]
+pub fn hindrance(store: &Store, instance: &Instance) -> Option<String> {
+    let manifest = standby::manifest(&instance.directory).ok()?;
+    let hypervisor = hypeman_vmm::hypervisor(manifest.launch.hypervisor);
+    let findings = Findings::in_directory(store.data_dir());
+    match hypervisor.discover(instance.record.settings.program.as_deref(), &findings) {
+        Ok(program) => check_host(&manifest, &program).err().map(|error| error.to_string()),
+        Err(error) => Some(error.to_string()),
+    }
+}
+
 /// Memory and devices are understood by the release that has written them, and a guest on KVM by the CPU that it has seen.
 fn check_host(manifest: &Manifest, program: &Program) -> hypeman_snapshot::Result<()> {
     if let Some(saved) = manifest.launch.found.as_ref().filter(|saved| saved.version != program.version) {

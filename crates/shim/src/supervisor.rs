@@ -277,6 +277,7 @@ impl Supervisor {
         let keep = Keep::new().start("prepare the VMM")?;
         let restores = std::mem::take(&mut self.restores);
         let origin = if restores { Origin::Restore(Path::new(standby::WHOLE)) } else { Origin::Boot };
+        let app = if restores { app } else { app.beginning_line() };
         let mut vmm =
             Vmm::start(&shared.launch, origin, &shared.journal, app.buffer(), &keep, &self.network)?;
         let begun = Begun { started, reboots, published: self.network.published.clone() };

@@ -53,6 +53,7 @@ pub(crate) fn attach(context: &Context, arguments: &AttachArguments) -> Result<E
         typed,
         terminal,
         on_signal: OnSignal::Leave,
+        boots: false,
     };
     runtime.block_on(foreground.stay(client, interrupts))
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use hypeman_confine::Measure;
+use hypeman_instance::standby;
 use hypeman_network::Finding;
 use hypeman_record::state::State;
 use hypeman_vmm::findings::Findings;
@@ -46,6 +47,7 @@ pub(crate) fn doctor(context: &Context, cloud_hypervisor: Option<&Path>, format:
     checks.push(host_kernel());
     checks.extend(confinement());
     checks.extend(confined(context));
+    checks.extend(sleepers(context));
     checks.extend(networks(context));
     checks.push(data_dir(&context.data_dir));
     checks.push(init());
@@ -213,6 +215,24 @@ fn confined(context: &Context) -> Vec<Check> {
         Some(check(&name, Verdict::Ok, detail))
     });
     checked.collect()
+}
+
+/// Which VMs in standby could not go on here.
+fn sleepers(context: &Context) -> Vec<Check> {
+    let (instances, _) = context.instances.list().unwrap_or_default(); // the data directory has a check of its own
+    let asleep = instances
+        .into_iter()
+        .filter(|instance| instance.observe().is_ok_and(|seen| seen.state == State::Standby));
+    let hindered = asleep.filter_map(|instance| {
+        let why = standby::hindrance(&context.instances, &instance)?;
+        let name = &instance.record.name;
+        let advice = format!(
+            "install that program again, and then `hypeman restore {name}`; or give its memory up: `hypeman kill {name}`"
+        );
+        let check = check(&format!("vm {name}"), Verdict::Broken, format!("asleep, and cannot go on: {why}"));
+        Some(check.advice(&advice).optional())
+    });
+    hindered.collect()
 }
 
 /// Whether the data directory can really be written.

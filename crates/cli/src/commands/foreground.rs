@@ -1,6 +1,7 @@
 //! An instance in the foreground: what it prints is shown, what is typed goes to it, until it ends or is left alone.
 
 use std::future::pending;
+use std::io::{IsTerminal, Write};
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 use std::process::ExitCode;
@@ -10,11 +11,14 @@ use anyhow::{Context as _, Result};
 use hypeman_console::reader::{Reader, Start};
 use hypeman_guest::config::Mode;
 use hypeman_instance::client::Client;
+use hypeman_instance::observe::Observation;
 use hypeman_instance::stop;
 use hypeman_instance::store::Instance;
 use hypeman_record::end::{End, Reason};
 use hypeman_record::names;
 use hypeman_record::protocol::Request;
+use hypeman_record::state::State;
+use hypeman_vmm::spec::Accelerator;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -28,6 +32,9 @@ use crate::view::{Options, View};
 
 /// Exit code of a run whose program has not ended: docker's for what is not the program's own.
 const NOT_ENDED: u8 = 125;
+
+/// A program that has printed nothing after so long is likely to be booting still, and its user to wonder.
+const SLOW: Duration = Duration::from_secs(2);
 
 /// How long keys that were typed before those that detach may take to be passed on.
 const LAST_KEYS: Duration = Duration::from_secs(1);
@@ -46,6 +53,8 @@ pub(crate) struct Foreground<'a> {
     pub(crate) terminal: Option<RawTerminal>,
     /// What a signal to us does.
     pub(crate) on_signal: OnSignal,
+    /// Whether it has only just been started.
+    pub(crate) boots: bool,
 }
 
 /// What a signal to us does.
@@ -102,6 +111,8 @@ impl Foreground<'_> {
         let (mut typing, mut detached) = self.typing();
         let (mut interrupted, mut is_typed) = (0, false);
         let mut passing = JoinSet::new();
+        let mut slow = std::pin::pin!(tokio::time::sleep(SLOW));
+        let mut may_be_slow = self.boots && std::io::stderr().is_terminal();
         let mut reader_gone = output::reader_gone();
         let left = loop {
             let _ = shown.show(&mut reader)?;
@@ -138,6 +149,10 @@ impl Foreground<'_> {
                     }
                     break Left::Alone(ExitCode::SUCCESS);
                 }
+                () = &mut slow, if may_be_slow => {
+                    may_be_slow = false;
+                    self.tell_boot(reader.cursor().is_some_and(|cursor| cursor.offset() > 0));
+                }
                 () = &mut typing, if !is_typed => is_typed = true,
                 joined = &mut ended => {
                     let (end, client) = joined.context("wait for the VM")?;
@@ -149,6 +164,20 @@ impl Foreground<'_> {
         };
         shown.finish()?;
         Ok((left, None))
+    }
+
+    /// Tells a user who sees nothing that it boots, and why that takes so long.
+    fn tell_boot(&self, has_printed: bool) {
+        let Ok(Observation { state: State::Initializing, run, .. }) = self.instance.observe() else { return };
+        if has_printed {
+            return;
+        }
+        let how = match run.map(|run| run.accelerator) {
+            Some(Accelerator::Tcg) => " (emulated, slow: hypeman doctor)",
+            _ => "",
+        };
+        // To a raw terminal too, which goes to the beginning of a line only when told to.
+        let _ = write!(std::io::stderr(), "hypeman: booting{how}\r\n");
     }
 
     fn view(&self, raw: bool) -> View {

@@ -121,17 +121,18 @@ pub(crate) fn wait_for(
     names: &Names,
 ) -> Result<ExitCode> {
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
-    Ok(each_at_once(&names.names, |name| reach(context, name, until, deadline)))
+    Ok(each_at_once(&names.names, |name| reach(&find(context, name)?, until, deadline)))
+}
+
+/// Waits until an instance runs, and is healthy if it has a health check.
+pub(super) fn wait_until_up(instance: &Instance) -> Result<()> {
+    let has_check = instance.record.command.as_ref().is_some_and(|command| command.health.is_some());
+    reach(instance, Some(if has_check { WaitFor::Healthy } else { WaitFor::Running }), None)
 }
 
 /// Waits until an instance is what is waited for.
-pub(super) fn reach(
-    context: &Context,
-    name: &str,
-    until: Option<WaitFor>,
-    deadline: Option<Instant>,
-) -> Result<()> {
-    let instance = find(context, name)?;
+fn reach(instance: &Instance, until: Option<WaitFor>, deadline: Option<Instant>) -> Result<()> {
+    let name = &instance.record.name;
     loop {
         let seen = instance.observe()?;
         let health = seen.health.as_ref().map(|health| health.status);

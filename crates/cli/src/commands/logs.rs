@@ -43,20 +43,23 @@ pub(crate) fn logs(context: &Context, arguments: &LogsArguments) -> Result<()> {
 /// Follows all of them until they have ended, nobody reads any more, or no more is wanted.
 async fn follow(logs: Vec<Log>, arguments: &LogsArguments) -> Result<()> {
     let mut followers = JoinSet::new();
+    let until = arguments.until.map(|until| until.duration_since(SystemTime::now()).unwrap_or_default());
     for mut log in logs {
         let restarts = arguments.follow_restarts;
         followers.spawn_local(async move {
-            log.follow(restarts).await?;
+            let is_late = async {
+                match until {
+                    Some(until) => tokio::time::sleep(until).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                followed = log.follow(restarts) => followed?,
+                () = is_late => drop(log.show()?), // all that was written by then
+            }
             log.output.finish()
         });
     }
-    let until = arguments.until.map(|until| until.duration_since(SystemTime::now()).unwrap_or_default());
-    let is_late = async {
-        match until {
-            Some(until) => tokio::time::sleep(until).await,
-            None => std::future::pending().await,
-        }
-    };
     tokio::select! {
         result = async {
             while let Some(followed) = followers.join_next().await {
@@ -65,7 +68,6 @@ async fn follow(logs: Vec<Log>, arguments: &LogsArguments) -> Result<()> {
             Ok(())
         } => result,
         _ = output::reader_gone() => Ok(()),
-        () = is_late => Ok(()),
     }
 }
 

@@ -44,7 +44,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     if let Command::Version { format } = &arguments.command {
         return version(format.format);
     }
-    let context = Context::new(arguments.data_dir)?;
+    let context = Context::new(arguments.data_dir, arguments.command.may_begin())?;
     match arguments.command {
         Command::Doctor { program, format } => {
             return doctor::doctor(&context, program.cloud_hypervisor.as_deref(), format.format);

@@ -7,6 +7,7 @@ use anyhow::Result;
 use hypeman_agent::protocol::HealthStatus;
 use hypeman_instance::network::look_after;
 use hypeman_instance::observe::{Observation, observe_all};
+use hypeman_instance::standby;
 use hypeman_instance::store::Instance;
 use hypeman_record::network::Published;
 use hypeman_record::state::State;
@@ -134,7 +135,7 @@ pub(crate) fn ps(context: &Context, options: &Options) -> Result<ExitCode> {
     }
     let mut rows = Vec::new();
     for (instance, seen) in instances.iter().zip(observe_all(&instances)) {
-        match with_shim(instance, seen).map(|seen| row(instance, seen)) {
+        match with_shim(instance, seen).map(|seen| row(context, instance, seen)) {
             Ok(row)
                 if (*all || Filter::want_all(filters) || is_shown(row.state))
                     && Filter::fit(filters, &row) =>
@@ -178,7 +179,11 @@ fn is_shown(state: State) -> bool {
     state.is_active() || matches!(state, State::Paused | State::Standby | State::Unknown)
 }
 
-fn row(instance: &Instance, seen: Observation) -> Row {
+fn row(context: &Context, instance: &Instance, mut seen: Observation) -> Row {
+    if seen.state == State::Standby && seen.reason.is_none() {
+        seen.reason =
+            standby::hindrance(&context.instances, instance).map(|why| format!("cannot go on: {why}"));
+    }
     let run = seen.run.as_ref();
     let status = match (&seen.end, run) {
         (Some(end), _) => {

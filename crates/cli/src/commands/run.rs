@@ -10,7 +10,7 @@ use hypeman_instance::start::Started;
 use hypeman_instance::{delete, start};
 
 use super::foreground::{Foreground, Interrupts, OnSignal};
-use super::{create, runtime};
+use super::{create, lifecycle, runtime};
 use crate::args::RunArguments;
 use crate::context::{Context, programs};
 use crate::keyboard::{self, RawTerminal};
@@ -39,6 +39,9 @@ pub(crate) fn run(context: &Context, arguments: &RunArguments) -> Result<ExitCod
         Started::Already => connect()?,
     };
     let Some(interrupts) = interrupts else {
+        if arguments.wait {
+            lifecycle::wait_until_up(&instance)?;
+        }
         return create::print_id(&instance).map(|()| ExitCode::SUCCESS);
     };
     let guest = if types { Some(connect()?.attach()?) } else { None };
@@ -51,6 +54,7 @@ pub(crate) fn run(context: &Context, arguments: &RunArguments) -> Result<ExitCod
         typed: guest.map(|guest| (keyboard::read(detach, !tty), guest)),
         on_signal: if terminal.is_some() { OnSignal::LeaveUnlessTyped } else { OnSignal::PassOn },
         terminal,
+        boots: true,
     };
     runtime.block_on(foreground.stay(client, interrupts))
 }

@@ -92,14 +92,44 @@ impl View {
             out.extend(read);
             return ControlFlow::Continue(());
         }
+        let mut begin = 0;
+        while let Some(next) = reader.line_begins(begin..read.len()) {
+            self.show_lines(reader, begin, &read[begin..next], out)?;
+            self.begin_line(out);
+            self.show_lines(reader, next, &read[next..=next], out)?;
+            begin = next + 1;
+        }
+        self.show_lines(reader, begin, &read[begin..], out)
+    }
+
+    /// Shows bytes that were read, the first of them at `begin`.
+    fn show_lines(
+        &mut self,
+        reader: &mut Reader,
+        begin: usize,
+        read: &[u8],
+        out: &mut Vec<u8>,
+    ) -> ControlFlow<()> {
         let mut lines = std::mem::take(&mut self.lines);
         let needs_time = self.options.json || self.options.timestamps || self.options.until.is_some();
         let shown = lines.pieces(read).try_for_each(|piece| {
-            let time = if piece.begins && needs_time { reader.time_of(piece.index) } else { None };
+            let time = if piece.begins && needs_time { reader.time_of(begin + piece.index) } else { None };
             self.piece(piece, time, out)
         });
         self.lines = lines;
         shown
+    }
+
+    /// Ends a line that has no end: what comes is another boot's.
+    fn begin_line(&mut self, out: &mut Vec<u8>) {
+        if !self.lines.begin() {
+            return;
+        }
+        match self.held.take() {
+            Some(held) => self.line(&held, false, out),
+            None if self.options.timestamps => out.push(b'\n'),
+            None => {}
+        }
     }
 
     /// Shows what waits for its end, when nothing more comes.

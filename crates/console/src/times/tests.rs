@@ -112,3 +112,21 @@ fn what_is_none_of_ours_is_no_times() {
     file.set_len((HEADER + RECORD / 2) as u64).unwrap();
     assert_eq!(Times::of(&path, identity).records, []);
 }
+
+#[test]
+fn a_line_begins_where_a_boot_does_also_soon_after_a_write_and_after_one_that_was_refused() {
+    let (_dir, path, identity) = bed();
+    let mut writer = TimesWriter::open(&path, identity);
+    note(&mut writer, 0, 100);
+    writer.begin_line();
+    note(&mut writer, 7, 100);
+    note(&mut writer, 7, 100);
+    note(&mut writer, 20, 200);
+    let mut times = Times::of(&path, identity);
+    assert_eq!(times.line_begins(&path, identity, 0..30), Some(7));
+    assert_eq!(times.line_begins(&path, identity, 7..8), Some(7));
+    assert_eq!(times.line_begins(&path, identity, 8..30), None);
+    assert_eq!(times.line_begins(&path, identity, 0..7), None);
+    assert_eq!(times.at(&path, identity, 7), Some(at(100)));
+    assert_eq!(times.at(&path, identity, 6), Some(at(100)));
+}
