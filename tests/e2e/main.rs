@@ -31,6 +31,7 @@ mod snapshots;
 mod standby;
 mod surroundings;
 mod systemd;
+mod tour;
 mod truth;
 
 use hypeman_tests::needs::Need;
@@ -100,6 +101,7 @@ fn main() {
         standby::tests,
         surroundings::tests,
         systemd::tests,
+        tour::tests,
         truth::tests,
     ];
     let trials = suites.into_iter().flat_map(|tests| tests()).map(|test| trial(&test, arguments.list));

@@ -21,7 +21,9 @@ pub const PASSWORD: &str = "secret";
 pub fn bed() -> &'static Bed {
     static BED: OnceLock<Bed> = OnceLock::new();
     BED.get_or_init(|| {
-        let bed = Bed::new(&directory().join("data"));
+        let data_dir = directory().join("data");
+        std::fs::create_dir_all(&data_dir).expect("make it");
+        let bed = Bed::new(&data_dir);
         // What tests have left that were killed themselves.
         for id in bed.ok(&["ps", "-aq"]).lines() {
             bed.ok(&["rm", "-f", id]);

@@ -13,6 +13,9 @@ use crate::entry::Xattrs;
 use crate::limits::MOST_EXTENSION;
 use crate::pax::{Pax, invalid};
 
+/// Told of a file that does not even begin as an archive.
+const NO_ARCHIVE: &str = "it is no tar archive, nor one that is compressed with gzip, zstd, xz or bzip2";
+
 const BLOCK: u64 = 512;
 
 /// One member.
@@ -97,6 +100,7 @@ impl Members {
         let mut block = [0; BLOCK as usize];
         self.file.seek(SeekFrom::Start(self.next))?;
         self.file.read_exact(&mut block).map_err(|e| match e.kind() {
+            io::ErrorKind::UnexpectedEof if self.next == 0 => invalid(NO_ARCHIVE),
             io::ErrorKind::UnexpectedEof => invalid("the archive is truncated: it has no end mark"),
             _ => e,
         })?;
@@ -111,9 +115,7 @@ impl Members {
             .sum();
         if header.cksum().ok() != Some(sum) {
             return Err(invalid(match self.next {
-                0 => {
-                    "it is no tar archive, nor one that is compressed with gzip, zstd, xz or bzip2".to_owned()
-                }
+                0 => NO_ARCHIVE.to_owned(),
                 byte => format!("no tar header at byte {byte}"),
             }));
         }

@@ -96,11 +96,23 @@ impl From<reqwest::Error> for Failed {
     fn from(error: reqwest::Error) -> Failed {
         let words = with_causes(&error);
         match () {
-            () if error.is_connect() => Failed::Unreachable(words),
+            () if error.is_connect() => Failed::Unreachable(reason(&error)),
             () if error.is_redirect() || error.is_builder() => Failed::Refused(words),
             () => Failed::BrokenOff(words),
         }
     }
+}
+
+/// Why no connection was made, in a few words: the innermost cause, which for DNS is a dump of the question.
+fn reason(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(next) = cause.source() {
+        if cause.to_string().starts_with("dns error") {
+            return "DNS knows no such name, or does not answer".to_owned();
+        }
+        cause = next;
+    }
+    cause.to_string()
 }
 
 /// One repository of a registry.

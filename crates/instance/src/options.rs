@@ -55,6 +55,13 @@ pub struct CreateOptions {
     pub settings: Settings,
 }
 
+/// A size as it is typed: `64m`.
+fn size(bytes: u64) -> String {
+    let units = [(1 << 40, "t"), (1 << 30, "g"), (1 << 20, "m"), (1 << 10, "k")];
+    let whole = units.iter().find(|(unit, _)| bytes > 0 && bytes.is_multiple_of(*unit));
+    whole.map_or_else(|| bytes.to_string(), |(unit, name)| format!("{}{name}", bytes / unit))
+}
+
 /// Refuses what no VM could be made of.
 pub(crate) fn check(options: &CreateOptions) -> Result<()> {
     let settings = &options.settings;
@@ -65,19 +72,19 @@ pub(crate) fn check(options: &CreateOptions) -> Result<()> {
         return invalid(Field::Vcpus, settings.vcpus, "there may be 1 to 255");
     }
     if settings.memory < 16 * MIB || !settings.memory.is_multiple_of(MIB) {
-        return invalid(Field::Memory, settings.memory, "it has to be whole MiB, 16m or more");
+        return invalid(Field::Memory, size(settings.memory), "it has to be whole MiB, 16m or more");
     }
     // With less, the kernels of `hypeman kernel ls` find no room for the initramfs, panic, and reboot.
     let is_own = matches!(options.kernel, Some(KernelUse::Own { .. }));
     if options.image.is_some() && !is_own && settings.memory < LEAST_MEMORY {
         let reason = "a VM of an image needs 128m or more, unless its kernel is your own (--kernel FILE)";
-        return invalid(Field::Memory, settings.memory, reason);
+        return invalid(Field::Memory, size(settings.memory), reason);
     }
     if settings.memory > MOST_MEMORY {
-        return invalid(Field::Memory, settings.memory, "it has to be 4t or less");
+        return invalid(Field::Memory, size(settings.memory), "it has to be 4t or less");
     }
     if options.image.is_some() && !(MIB..=MOST_DISK).contains(&settings.disk_size) {
-        return invalid(Field::DiskSize, settings.disk_size, "it has to be 1m to 15t");
+        return invalid(Field::DiskSize, size(settings.disk_size), "it has to be 1m to 15t");
     }
     if let Some(size) = settings.hotplug_memory {
         check_hotplug(size, settings.hypervisor)?;
@@ -87,7 +94,7 @@ pub(crate) fn check(options: &CreateOptions) -> Result<()> {
         if let Some(bytes) = limit.bytes_per_second.filter(|bytes| *bytes < MIB) {
             return invalid(
                 Field::DiskLimit,
-                bytes,
+                size(bytes),
                 "it has to be 1m a second or more, or the guest never boots",
             );
         }
@@ -100,7 +107,7 @@ pub(crate) fn check(options: &CreateOptions) -> Result<()> {
         }
     }
     if settings.log.max_size < 4096 {
-        return invalid(Field::LogSize, settings.log.max_size, "it has to be 4 KiB or more");
+        return invalid(Field::LogSize, size(settings.log.max_size), "it has to be 4 KiB or more");
     }
     check_log_buffer(&settings.log)?;
     if settings.log.max_files > 1000 {

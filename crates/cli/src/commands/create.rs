@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use hypeman_guest::config::Stdio;
 use hypeman_instance::command;
 use hypeman_instance::create;
@@ -70,7 +70,7 @@ pub(crate) fn options(context: &Context, arguments: &CreateArguments) -> Result<
         ulimits: arguments.ulimit.clone(),
         stdio: Stdio { interactive: arguments.interactive, tty: arguments.tty },
         health: arguments.health.options(),
-        kernel: arguments.kernel.as_deref().map(|kernel| kernel_use(context, kernel)),
+        kernel: arguments.kernel.as_deref().map(|kernel| kernel_use(context, kernel)).transpose()?,
         initrd: arguments.initrd.clone(),
         settings: settings(arguments, network, &Findings::in_directory(&context.data_dir))?,
     })
@@ -150,13 +150,19 @@ fn image(context: &Context, reference: &str) -> Result<(String, hypeman_image::I
 }
 
 /// A known version, or else a file.
-fn kernel_use(context: &Context, kernel: &Path) -> KernelUse {
+fn kernel_use(context: &Context, kernel: &Path) -> Result<KernelUse> {
     let mut components = kernel.components();
-    if let (Some(Component::Normal(version)), None) = (components.next(), components.next())
-        && let Some(version) = version.to_str()
-        && context.kernels.get(Some(version)).is_ok()
-    {
-        return KernelUse::Version(version.to_owned());
+    let word = match (components.next(), components.next()) {
+        (Some(Component::Normal(word)), None) => word.to_str(),
+        _ => None,
+    };
+    match word {
+        Some(version) if context.kernels.get(Some(version)).is_ok() => {
+            Ok(KernelUse::Version(version.to_owned()))
+        }
+        Some(version) if !kernel.exists() => bail!(
+            "--kernel {version}: no kernel of that version is here (`hypeman kernel ls`), and no file of that name"
+        ),
+        _ => Ok(KernelUse::Own { source: kernel.to_owned() }),
     }
-    KernelUse::Own { source: kernel.to_owned() }
 }
