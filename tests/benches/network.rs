@@ -28,6 +28,9 @@ const BOUNCES: &str = "2000";
 /// VMs beside which one more is started.
 const MANY: usize = 199;
 
+/// VMs that are started at once.
+const AT_ONCE: usize = 200;
+
 fn main() {
     let needs = [Need::NetworkNamespaces, QEMU, BUSYBOX, Need::Tool { name: "passt", package: "passt" }];
     let lacking: Vec<String> = needs.iter().filter_map(|need| need.lacking()).collect();
@@ -44,6 +47,7 @@ fn main() {
     bridges(&host);
     users(&host);
     drop(servers);
+    at_once();
     starts();
 }
 
@@ -165,6 +169,37 @@ fn compare(what: &str, mut other: impl FnMut() -> Duration, mut ours: impl FnMut
     }
     let (other, ours) = (median(others), median(own));
     println!("| {what} | {other:.3} ms | {ours:.3} ms | {:.2} |", other / ours);
+}
+
+/// Starts of many VMs at once, whose guests end with their first line.
+fn at_once() {
+    let host = Host::new();
+    let bed = host.bed();
+    let cmdline = Options { count: 1, ..Options::default() }.to_string();
+    let started = |network: &str| {
+        let names: Vec<String> = (0..AT_ONCE).map(|number| format!("at-once-{number}")).collect();
+        let memory = ["--memory", "16m", "--kernel", testguest(), "--cmdline", &cmdline];
+        let (time, ()) = timed(|| {
+            let start = |name: &String| {
+                let command = [&["run", "-d", "--name", name, "--network", network], &memory[..]].concat();
+                bed.command(&command).stdout(Stdio::null()).spawn().expect("hypeman run")
+            };
+            let running: Vec<_> = names.iter().map(start).collect();
+            running.into_iter().for_each(|mut run| assert!(run.wait().expect("its end").success()));
+        });
+        bed.ok(&[&["rm", "-f"], &names.iter().map(String::as_str).collect::<Vec<_>>()[..]].concat());
+        time
+    };
+    let _first = (started("default"), started("none"));
+    let (mut without, mut with) = (Vec::new(), Vec::new());
+    for _ in 0..3 {
+        without.push(started("none"));
+        with.push(started("default"));
+    }
+    let (without, with) = (median(without), median(with));
+    println!("\n| {AT_ONCE} x `hypeman run -d` at once, median of 3 | time | ratio |\n|---|---|---|");
+    println!("| without a network | {without:.0} ms | |");
+    println!("| on the default network | {with:.0} ms | {:.2} |", with / without);
 }
 
 fn starts() {

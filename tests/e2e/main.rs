@@ -26,6 +26,7 @@ mod pause;
 mod ports;
 mod program;
 mod reboots;
+mod scripts;
 mod silence;
 mod snapshots;
 mod standby;
@@ -96,6 +97,7 @@ fn main() {
         ports::tests,
         program::tests,
         reboots::tests,
+        scripts::tests,
         silence::tests,
         snapshots::tests,
         standby::tests,

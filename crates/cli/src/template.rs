@@ -26,6 +26,9 @@ impl Form {
         template.add_func("lower", |values| text_of(values).map(|text| text.to_lowercase().into()));
         template.add_func("upper", |values| text_of(values).map(|text| text.to_uppercase().into()));
         template.add_func("println", |values| text_of(values).map(|text| format!("{text}\n").into()));
+        template.add_func("title", |values| text_of(values).map(|text| title(&text).into()));
+        template.add_func("split", split);
+        template.add_func("truncate", truncate);
         // As docker reads it on a command line: a backslash and a letter are what they are in Go.
         let text = text.replace("\\t", "\t").replace("\\n", "\n");
         template.parse(text).map_err(|error| {
@@ -134,6 +137,31 @@ fn json(values: &[Value]) -> Result<Value, FuncError> {
     Ok(back(value).to_string().into())
 }
 
+/// Each word with a capital.
+fn title(text: &str) -> String {
+    let mut is_first = true;
+    let capital = |letter: char| {
+        let begins = std::mem::replace(&mut is_first, letter.is_whitespace());
+        if begins { letter.to_uppercase().collect() } else { letter.to_string() }
+    };
+    text.chars().map(capital).collect()
+}
+
+fn split(values: &[Value]) -> Result<Value, FuncError> {
+    let [Value::String(text), Value::String(between)] = values else {
+        return Err(FuncError::ExactlyXArgs("split".to_owned(), 2));
+    };
+    Ok(Value::Array(text.split(between.as_str()).map(Value::from).collect()))
+}
+
+fn truncate(values: &[Value]) -> Result<Value, FuncError> {
+    let [Value::String(text), Value::Number(length)] = values else {
+        return Err(FuncError::ExactlyXArgs("truncate".to_owned(), 2));
+    };
+    let length = length.as_u64().and_then(|length| usize::try_from(length).ok()).unwrap_or(usize::MAX);
+    Ok(text.chars().take(length).collect::<String>().into())
+}
+
 fn join(values: &[Value]) -> Result<Value, FuncError> {
     let [Value::Array(values), Value::String(between)] = values else {
         return Err(FuncError::ExactlyXArgs("join".to_owned(), 2));
@@ -172,6 +200,9 @@ mod tests {
             ("{{join .Ports \",\"}}", "a,b"),
             ("{{json .Run}}", "{\"pid\":7}"),
             ("{{upper .State}}", "RUNNING"),
+            ("{{title \"one two\"}}", "One Two"),
+            ("{{index (split .ID \"b\") 1}}", "c"),
+            ("{{truncate .State 3}}", "Run"),
         ] {
             assert_eq!(shown(template, &document).as_deref(), Ok(expected), "{template}");
         }
