@@ -233,7 +233,7 @@ pub enum Order {
     Thaw {
         /// What it has missed.
         #[serde(default)]
-        slept: Option<Slept>,
+        slept: Option<Box<Slept>>,
     },
 }
 

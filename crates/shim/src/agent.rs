@@ -163,7 +163,7 @@ async fn control(askers: mpsc::Sender<Opener>, shared: &Shared) -> Result<()> {
     let (orders, mut ordered) = mpsc::channel::<(Order, Answer)>(MAX_WAITING);
     // Before anybody else: a guest that stands still goes on with this.
     let slept = shared.agent.slept.borrow().clone();
-    let slept = slept.map(|slept| Slept { unix_nanoseconds: guest::unix_nanoseconds(), ..slept });
+    let slept = slept.map(|slept| Box::new(Slept { unix_nanoseconds: guest::unix_nanoseconds(), ..slept }));
     let (answer, woken) = oneshot::channel();
     let _ = orders.try_send((Order::Thaw { slept }, answer));
     let waiting = RefCell::new(VecDeque::new());

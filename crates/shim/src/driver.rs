@@ -493,7 +493,7 @@ impl Care {
 /// Answers those who wait for the same; each is told what went wrong, if something has.
 fn answer(askers: &mut Vec<oneshot::Sender<Result<()>>>, done: Result<()>) {
     for asker in askers.drain(..) {
-        let _ = asker.send(done.as_ref().map(|()| ()).map_err(Error::again)); // it may have hung up
+        let _ = asker.send(done.as_ref().copied().map_err(Error::again)); // it may have hung up
     }
 }
 

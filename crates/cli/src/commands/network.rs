@@ -38,12 +38,10 @@ pub(crate) fn network(context: &Context, command: NetworkCommand) -> Result<Exit
     look_after(&context.instances, &hypeman()?);
     match command {
         NetworkCommand::Create { subnet, bridge, mtu, allow_host_port, name } => {
-            hypeman_network::can_bridge().or_else(|why| {
-                Err(hypeman_instance::Error::Invalid {
-                    field: Field::Network,
-                    value: name.clone(),
-                    reason: why,
-                })
+            hypeman_network::can_bridge().map_err(|why| hypeman_instance::Error::Invalid {
+                field: Field::Network,
+                value: name.clone(),
+                reason: why,
             })?;
             let options = Options { subnet, bridge, mtu, host_ports: allow_host_port, by_use: false };
             networks.create(&name, &options)?;

@@ -130,7 +130,7 @@ impl Memory {
         while done < target.len() {
             let place = self.at(offset + done);
             let rest = &mut target[done..];
-            if place.addr() % WORD == 0 && rest.len() >= WORD {
+            if place.addr().is_multiple_of(WORD) && rest.len() >= WORD {
                 // SAFETY: the callers have seen to it that this lies in the mapping, which lives as long as `self`; it is aligned, and
                 // a word that others may write is read as an atomic.
                 let word = unsafe { &*place.cast::<AtomicU64>() }.load(Ordering::Relaxed);

@@ -8,7 +8,9 @@ fn header(kind: u8, size: u64) -> Header {
     header.set_entry_type(EntryType::new(kind));
     header.set_path("x").unwrap();
     header.set_mode(0o644);
-    (header.set_uid(0), header.set_gid(0), header.set_mtime(0));
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
     header.set_size(size);
     header.set_cksum();
     header

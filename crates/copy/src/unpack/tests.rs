@@ -102,8 +102,11 @@ fn archive(entries: &[Hostile]) -> Vec<u8> {
         let mut header = Header::new_gnu();
         header.set_entry_type(*kind);
         header.set_mode(0o777);
-        (header.set_uid(0), header.set_gid(0), header.set_mtime(0));
-        (header.set_device_major(1).unwrap(), header.set_device_minor(3).unwrap());
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        header.set_device_major(1).unwrap();
+        header.set_device_minor(3).unwrap();
         header.set_size(body.len() as u64);
         let bytes = header.as_gnu_mut().unwrap();
         bytes.name[..name.len()].copy_from_slice(name.as_bytes());
