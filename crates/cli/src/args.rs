@@ -3,6 +3,7 @@
 mod choices;
 mod guest;
 mod health;
+mod image;
 mod log_limits;
 mod logs;
 mod network;
@@ -20,6 +21,7 @@ pub(crate) use choices::WaitFor;
 use choices::{Accel, Confine, Hypervisor, OnReboot};
 pub(crate) use guest::{CopyArguments, ExecArguments, ExportArguments};
 use health::HealthArguments;
+pub(crate) use image::{ImageCommand, ImageLimit, KernelCommand};
 use log_limits::LogLimitArguments;
 pub(crate) use logs::{LogFormat, LogsArguments, Source, Tail};
 pub(crate) use network::{NetworkArguments, NetworkCommand};
@@ -255,69 +257,6 @@ impl Command {
     }
 }
 
-#[derive(Debug, Subcommand)]
-pub(crate) enum KernelCommand {
-    /// Take the distribution's cloud kernel, without touching /boot
-    Pull,
-    /// Take a kernel from a file
-    Import {
-        /// bzImage or PVH ELF
-        vmlinuz: PathBuf,
-        /// Directory of its modules, as in /lib/modules/VERSION
-        #[arg(long)]
-        modules: Option<PathBuf>,
-        /// Version to call it by
-        #[arg(long)]
-        name: String,
-    },
-    /// List kernels
-    Ls {
-        #[command(flatten)]
-        format: FormatArgument,
-    },
-    /// Remove kernels
-    Rm {
-        #[arg(required = true, add = ArgValueCompleter::new(names::kernels))]
-        versions: Vec<String>,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum ImageCommand {
-    /// Take an image from an OCI layout, an OCI or docker archive, or a root filesystem in a tar file
-    Import {
-        #[command(flatten)]
-        limit: ImageLimit,
-        /// Directory or file
-        source: PathBuf,
-        /// Name for the image; needed when the source has none
-        #[arg(long)]
-        name: Option<String>,
-        /// Command of an image made from a root filesystem, split as a shell does
-        #[arg(long)]
-        cmd: Option<String>,
-    },
-    /// List images
-    Ls {
-        /// Only the digests
-        #[arg(short, long)]
-        quiet: bool,
-        #[command(flatten)]
-        format: FormatArgument,
-    },
-    /// Print all that is known of images, as JSON
-    Inspect(ImageNames),
-    /// Remove images that no instance uses
-    Rm(ImageNames),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ImageLimit {
-    /// The most that the image may take when it is decompressed [default: HYPEMAN_MAX_IMAGE_SIZE, else 64g]
-    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
-    pub(crate) max_size: Option<u64>,
-}
-
 #[derive(Debug, Args)]
 pub(crate) struct Names {
     /// Names, or beginnings of ids
@@ -332,13 +271,6 @@ pub(crate) struct AdoptArguments {
     pub(crate) all: bool,
     /// Names, or beginnings of ids
     #[arg(required_unless_present = "all", value_name = "NAME", add = ArgValueCompleter::new(names::instances))]
-    pub(crate) names: Vec<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ImageNames {
-    /// Names, or beginnings of digests
-    #[arg(required = true, value_name = "IMAGE", add = ArgValueCompleter::new(names::images))]
     pub(crate) names: Vec<String>,
 }
 
