@@ -100,7 +100,7 @@ fn a_port_that_is_taken_is_told_before_the_vm_starts() {
     let run = |port: &str| bed.run(&["run", "-d", "--name", "late", "-p", port, busybox(), "sleep", "1000"]);
     let refused = run("8080:80");
     assert_ne!(refused.code, 0);
-    for word in ["8080/tcp", "in use"] {
+    for word in ["8080/tcp", "somebody has it already"] {
         assert!(refused.stderr.contains(word), "{refused:?}");
     }
     assert!(bed.instance_directories().is_empty(), "nothing is left of it");

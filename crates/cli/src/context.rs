@@ -86,9 +86,11 @@ fn check(data_dir: &Path, has_to_be: bool) -> Result<()> {
     let here = data_dir.display();
     match std::fs::read_dir(layout::instances(data_dir)) {
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-            let owner = std::fs::metadata(data_dir).map(|metadata| metadata.uid());
-            let whose =
-                owner.map_or("another user".to_owned(), |uid| format!("the user with the number {uid}"));
+            let whose = match std::fs::metadata(data_dir).map(|metadata| metadata.uid()) {
+                Ok(0) => "root".to_owned(),
+                Ok(uid) => format!("the user with the number {uid}"),
+                Err(_) => "another user".to_owned(),
+            };
             bail!(
                 "the data directory {here} belongs to {whose}: run hypeman as that one (sudo), or give a directory of your \
                  own with --data-dir or {DATA_DIR}"

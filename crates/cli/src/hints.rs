@@ -1,7 +1,5 @@
 //! What to type instead: the words that the command line adds to the errors of the libraries.
 
-use std::io::ErrorKind;
-
 use hypeman_instance::{Error, Field, Needs};
 use hypeman_record::state::State;
 use hypeman_vmm::hypervisor::{self, Unsupported};
@@ -100,12 +98,6 @@ fn network(error: &hypeman_network::Error) -> Option<String> {
             format!(
                 "give it others: `hypeman network create {network} --subnet CIDR`, after `hypeman network rm {network}` if it is there"
             )
-        }
-        Error::Port { port, source, .. } if source.kind() == ErrorKind::PermissionDenied => format!(
-            "ports below 1024 need root, or `sysctl net.ipv4.ip_unprivileged_port_start={port}`; or give one from 1024 on, as in -p 8080:{port}"
-        ),
-        Error::Port { source, .. } if source.kind() == ErrorKind::AddrInUse => {
-            "somebody has it already (`hypeman ps`, `ss -lntup`): give another to -p, or none, and a free one is found".to_owned()
         }
         Error::Full(_) => "put the VM on another network: --network NAME".to_owned(),
         Error::Unable(_) => "`hypeman doctor` tells what this host lacks".to_owned(),

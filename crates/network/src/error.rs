@@ -1,5 +1,6 @@
 //! What can go wrong.
 
+use std::io::ErrorKind;
 use std::net::IpAddr;
 
 use hypeman_record::network::Protocol;
@@ -57,7 +58,7 @@ pub enum Error {
     #[error("network {0:?} has no address left")]
     Full(String),
     /// A port of the host's that is to be published is taken.
-    #[error("port {port}/{protocol} of the host's {} cannot be had: {source}", of(*address))]
+    #[error("port {port}/{protocol} of the host's {} cannot be had: {}", of(*address), why(source, *port))]
     Port {
         /// The host's address; `None` is each.
         address: Option<IpAddr>,
@@ -91,6 +92,20 @@ pub enum Error {
     /// A record cannot be used.
     #[error(transparent)]
     Record(#[from] hypeman_record::format::Error),
+}
+
+/// Why a port cannot be had, with the way out: it is told by a shim, whose errors come to the command line as words.
+fn why(error: &std::io::Error, port: u16) -> String {
+    match error.kind() {
+        ErrorKind::PermissionDenied => format!(
+            "ports below 1024 need root, or `sysctl net.ipv4.ip_unprivileged_port_start={port}`; or give one from 1024 on, as in \
+             -p 8080:{port}"
+        ),
+        ErrorKind::AddrInUse => {
+            "somebody has it already (`hypeman ps`, `ss -lntup`); give another to -p, or none for one that is free".to_owned()
+        }
+        _ => error.to_string(),
+    }
 }
 
 fn of(address: Option<IpAddr>) -> String {
