@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use hypeman_tests::fixtures::bed;
+use hypeman_tests::fixtures::{bed, busybox};
 use hypeman_tests::needs::{BUSYBOX, Need, QEMU};
 use hypeman_tests::vm::Instance;
 use hypeman_tests::wait::until;
@@ -22,6 +22,7 @@ promises! {
         what_cannot_be_copied_is_told_and_nothing_is_written,
         a_guest_that_changes_its_files_meanwhile_is_no_trouble,
         a_hostile_guest_writes_nothing_that_was_not_asked_for,
+        an_instance_has_files_before_its_first_start,
         stat_and_top_tell_of_the_guest;
     [QEMU, BUSYBOX, Need::Root] owners_are_kept_with_a;
 }
@@ -267,4 +268,18 @@ fn stat_and_top_tell_of_the_guest() {
         list.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     let sleep = processes.iter().find(|process| process["command"] == "sleep 5432").expect("it");
     assert_eq!((&sleep["uid"], &sleep["user"]), (&33.into(), &"web".into()));
+}
+
+fn an_instance_has_files_before_its_first_start() {
+    bed().ok(&["create", "--name", "cp-created", busybox(), "cat", "/etc/ours"]);
+    let vm = Instance::named(bed(), "cp-created");
+    let scratch = tempfile::tempdir().expect("a directory");
+    let file = scratch.path().join("ours");
+    fs::write(&file, "before the first start").expect("write");
+    cp(text(&file), "cp-created:/etc");
+    assert_eq!(bed().run(&["cp", "/no/such/file", "cp-created:/"]).code, 1);
+    assert_eq!(bed().inspect("cp-created")["state"], "Created", "its program has not run");
+    bed().ok(&["start", "cp-created"]);
+    assert_eq!(vm.wait(), 0);
+    assert_eq!(bed().ok(&["logs", "cp-created"]), "before the first start");
 }

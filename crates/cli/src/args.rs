@@ -178,7 +178,7 @@ pub(crate) enum Command {
     Attach(AttachArguments),
     /// Run a command in an instance that runs
     Exec(ExecArguments),
-    /// Copy files between an instance that runs and here
+    /// Copy files between an instance and here
     Cp(CopyArguments),
     /// Write all files of an instance that runs as a tar stream
     Export(ExportArguments),

@@ -10,6 +10,9 @@ use crate::ulimit::Ulimit;
 /// Size of the configuration disk in bytes; the JSON document must fit.
 pub const DISK_SIZE: u64 = 1024 * 1024;
 
+/// A command that does nothing, and is in every guest: `hypeman-init` itself.
+pub const IDLE: [&str; 2] = ["/proc/1/exe", "idle"];
+
 /// How init hands over to the image's command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

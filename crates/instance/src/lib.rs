@@ -33,5 +33,6 @@ pub mod standby;
 pub mod start;
 pub mod stop;
 pub mod store;
+pub mod visit;
 
 pub use error::{Error, Field, Needs, Result};

@@ -12,12 +12,14 @@ use hypeman_agent::{brief, data, frames};
 use hypeman_copy::{LeftOut, Links, Trust};
 use hypeman_image::Progress as _;
 use hypeman_instance::store::Instance;
+use hypeman_instance::visit;
+use hypeman_record::state::State;
 use tokio::net::UnixStream;
 
 use self::plan::{Known, Plan, Side};
 use super::{in_background, runtime};
 use crate::args::{CopyArguments, ExportArguments};
-use crate::context::Context;
+use crate::context::{Context, programs};
 use crate::progress::Terminal;
 use crate::{agent, output};
 
@@ -44,17 +46,29 @@ pub(crate) fn copy(context: &Context, arguments: &CopyArguments) -> Result<()> {
                 Side::Here(target) => Into::Path(from_text(target).into()),
                 _ => Into::Stream(standard_output()?),
             };
-            let note = runtime()?.block_on(fetch(&instance, path, into, arguments));
+            let note = inside(context, &instance, |instance| {
+                runtime()?.block_on(fetch(instance, path, into, arguments))
+            });
             (instance, note)
         }
         (here, Side::Guest(name, path)) => {
             let instance = context.instances.find(name)?;
-            let note = runtime()?.block_on(send(&instance, here, path, arguments));
+            let note = inside(context, &instance, |instance| {
+                runtime()?.block_on(send(instance, here, path, arguments))
+            });
             (instance, note)
         }
         _ => bail!("neither side is in an instance; give one as NAME:PATH"),
     };
     warn(note, &instance)
+}
+
+/// Does something in an instance that runs, or that was never started, as docker's `cp` does.
+fn inside<T>(context: &Context, instance: &Instance, work: impl FnOnce(&Instance) -> Result<T>) -> Result<T> {
+    if instance.record.command.is_none() || instance.observe()?.state != State::Created {
+        return work(instance);
+    }
+    visit::visit(&context.instances, instance, &programs()?, work)?
 }
 
 /// Standard output for a tar stream.

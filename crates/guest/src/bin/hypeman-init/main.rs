@@ -22,10 +22,15 @@ mod streams;
 mod systemd;
 mod user;
 
-use hypeman_guest::config::{GuestConfig, Mode};
+use std::time::Duration;
+
+use hypeman_guest::config::{GuestConfig, IDLE, Mode};
 
 use crate::disks::Disks;
 use crate::report::Failure;
+
+/// Time after which a guest that is only visited ends by itself: whoever wanted something in it has gone.
+const LONGEST_VISIT: Duration = Duration::from_secs(3600);
 
 fn main() {
     // On a host it would mount over the root and switch the machine off.
@@ -35,6 +40,9 @@ fn main() {
         }
         if let Some(module) = modprobe::requested(std::env::args().skip(1)) {
             std::process::exit(i32::from(modprobe::load(&module).is_err()));
+        }
+        if std::env::args().nth(1).as_deref() == Some(IDLE[1]) {
+            return std::thread::sleep(LONGEST_VISIT);
         }
         eprintln!("hypeman-init is PID 1 of a VM and nothing else; `hypeman run` starts it there");
         std::process::exit(125);
