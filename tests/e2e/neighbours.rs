@@ -183,7 +183,7 @@ fn a_network_that_was_made_by_use_goes_with_its_last_use() {
     host.bed().ok(&["run", "--rm", "--network", "kept", busybox(), "true"]);
     host.bed().ok(&["network", "inspect", "kept"]);
     host.bed().ok(&["network", "rm", "kept"]);
-    // What of it is missing is told, with the way out.
+    // Missing parts are told, with the way out.
     let vm = idle(&host, "cut-off", &[]);
     assert_eq!(host.run("ip", &["link", "del", "hypeman0"]).code, 0);
     let told = host.bed().run(&["doctor", "--format", "json"]).stdout;

@@ -103,7 +103,7 @@ fn a_legacy_snapshot_comes_back_and_forks_on_a_socket() {
         let bed = Bed::new(&scratch.path().join("data")).with("HYPEMAN_CLOUD_HYPERVISOR", program);
         let directory = snapshot.to_str().expect("UTF-8");
         bed.fails(&["snapshot", "import", "--name", "legacy", "/nowhere"], &["/nowhere"]);
-        // What a stranger's configuration names is not taken because it is there.
+        // A file is not taken because a stranger's configuration names it.
         let disk = disk.to_str().expect("UTF-8");
         let import = ["snapshot", "import", "--name", "legacy"];
         bed.fails(&[&import[..], &[directory]].concat(), &[disk, "--disk"]);

@@ -71,7 +71,7 @@ fn is_broken(error: &anyhow::Error) -> bool {
     error.downcast_ref().is_some_and(is_broken)
 }
 
-/// What is true of an instance whose agent's connection broke; `None` when it cannot be told. A VM that ends is told to run for a
+/// State of an instance whose agent's connection broke; `None` when it cannot be told. A VM that ends is told to run for a
 /// moment longer than its agent does.
 fn settled(instance: &Instance) -> Option<Observation> {
     let deadline = Instant::now() + SETTLING;

@@ -59,7 +59,7 @@ impl Context {
         self.user(|record| record.kernel == KernelUse::Version(version.to_owned()))
     }
 
-    /// What cannot be read may use anything: nothing is removed because of that.
+    /// A record that cannot be read may use anything: nothing is removed because of it.
     fn user(&self, uses: impl Fn(&Record) -> bool) -> Option<String> {
         let unreadable =
             |error: &dyn std::fmt::Display| Some(format!("something that cannot be read ({error})"));

@@ -124,7 +124,7 @@ const ABSENT: [(&str, &[&str]); 7] = [
     ),
 ];
 
-/// What to say of a command line that clap refused for such a word or flag.
+/// Explains a command line that clap refused for such a word or flag.
 pub(crate) fn explain(error: &clap::Error, line: &[OsString]) -> Option<String> {
     let given = |kind| match error.get(kind) {
         Some(ContextValue::String(given)) => Some(given.as_str()),

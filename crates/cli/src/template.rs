@@ -37,7 +37,7 @@ impl Form {
         Ok(Form { template, is_table })
     }
 
-    /// What it makes of a document.
+    /// Shows a document by the template.
     pub(crate) fn show(&self, document: &Json) -> Result<String> {
         let shown = self.template.render(&Context::from(value(document)));
         shown.map_err(|error| {
@@ -97,7 +97,7 @@ fn back(value: &Value) -> Json {
         Value::Bool(truth) => Json::Bool(*truth),
         Value::String(text) => Json::String(text.clone()),
         Value::Array(values) => values.iter().map(back).collect(),
-        // What stands under a name of docker's stands under its own too.
+        // A field under a name of docker's stands under its own too.
         Value::Object(fields) | Value::Map(fields) => {
             let is_own =
                 |key: &String| !key.starts_with(char::is_uppercase) || !fields.contains_key(&snake(key));

@@ -60,7 +60,7 @@ pub(crate) struct Members<R> {
     stream: R,
     /// How much of the last member's content has not been read.
     left: u64,
-    /// What follows the content up to the next block.
+    /// Padding after the content, up to the next block.
     padding: u64,
 }
 
@@ -229,7 +229,7 @@ impl<R: Read> Read for Body<'_, R> {
     }
 }
 
-/// What stands before a member to describe it.
+/// Headers before a member that describe it.
 #[derive(Default)]
 struct Described {
     path: Option<Vec<u8>>,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, openat, openat2};
 use rustix::io::Errno;
 
-/// What becomes of a symbolic link on the way to a name. One that the name itself is, is never followed.
+/// Treatment of symbolic links on the way to a name. A name that is a link itself is never followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Links {
     /// It is an error: who has made the names, and maybe the links, is not trusted.
@@ -89,7 +89,7 @@ impl Place {
         })
     }
 
-    /// What is called so, if anything is; a link itself.
+    /// The entry of this name, if there is one; a link itself.
     pub(crate) fn look(&mut self, path: &Path) -> Result<Option<Stat>> {
         let (parent, name) = self.parent(path)?;
         match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {

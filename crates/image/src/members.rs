@@ -181,7 +181,7 @@ impl Members {
     }
 }
 
-/// What stands before a member to describe it.
+/// Headers before a member that describe it.
 #[derive(Default)]
 struct Described {
     pax: Pax,

@@ -81,7 +81,7 @@ struct Files<'a> {
     /// The snapshot's directory, as it was given and without links.
     directories: [PathBuf; 2],
     handle: File,
-    /// What the user has named besides.
+    /// Files that the user has named besides.
     allowed: &'a [PathBuf],
 }
 

@@ -42,7 +42,7 @@ pub(crate) struct Answerer {
     hosts: TokioResolver,
     /// Others that VMs have chosen.
     others: Mutex<HashMap<Vec<IpAddr>, Arc<TokioResolver>>>,
-    /// What each guest may still ask; there are as many as the network has addresses.
+    /// Questions that each guest may still ask; there are as many guests as the network has addresses.
     askers: Mutex<HashMap<IpAddr, Arc<Semaphore>>>,
 }
 

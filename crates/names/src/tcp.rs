@@ -111,7 +111,7 @@ async fn read(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
     Ok(question)
 }
 
-/// What is to be sent.
+/// Bytes that are to be sent.
 #[derive(Clone, Default)]
 struct Answer(Arc<Mutex<Vec<u8>>>);
 

@@ -18,7 +18,7 @@ pub(crate) fn ifb_of(tap: &str) -> String {
     tap.replacen("hype-", "hypi-", 1)
 }
 
-/// What instances have on networks whose VMs run or are about to, in the directory of all instances; and what could not be read of it.
+/// Attachments of instances whose VMs run or are about to, in the directory of all instances; and errors of those that could not be read.
 #[must_use]
 pub fn attached_in(instances: &Path) -> (Vec<Attached>, Vec<Error>) {
     let directories = match hypeman_files::entries(instances) {
@@ -39,7 +39,7 @@ pub fn attached_in(instances: &Path) -> (Vec<Attached>, Vec<Error>) {
     (all, unreadable)
 }
 
-/// What VMs have on one network.
+/// Attachments of VMs on one network.
 ///
 /// # Errors
 /// When a record cannot be read: it may be of that network.

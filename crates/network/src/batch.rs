@@ -1,7 +1,7 @@
 //! Rules of VMs that start at once, put in together: one call of `nft` and one transaction for all that wait, and not one for each.
 //!
-//! Whoever comes writes its rules to a file of its own below the network's directory, and then waits for the network's lock. Whoever gets that
-//! puts in all that is there, and removes the files. So one that gets the lock later, and finds its file gone, has its rules.
+//! Each start writes its rules to a file of its own below the network's directory, and then waits for the network's lock. The one that gets it
+//! puts in all that is there, and removes the files. A start that gets the lock later, and finds its file gone, has its rules.
 
 use std::path::{Path, PathBuf};
 
@@ -42,7 +42,7 @@ pub(crate) fn add(
     ruled
 }
 
-/// Those that wait, with `ours`. What one has left that was killed before it got the lock is removed: its TAP has gone.
+/// Files that wait, with `ours`. A file of a start that was killed before it got the lock is removed: its TAP has gone.
 fn all_of(directory: &Path, ours: &Path) -> Result<Vec<PathBuf>> {
     let mut files = hypeman_files::entries(directory)?;
     files.retain(|file| file.extension().is_none()); // others are being written

@@ -51,7 +51,7 @@ pub enum Error {
         network: String,
         /// The interface.
         bridge: String,
-        /// What stands on the interface.
+        /// The owner as it stands on the interface.
         other: String,
     },
     /// All addresses are taken.

@@ -19,7 +19,7 @@ struct Flow {
     from: Ipv4Addr,
     to: (Ipv4Addr, u16),
     answered_by: Ipv4Addr,
-    /// What names it to the kernel.
+    /// The kernel's name for it.
     tuple: Vec<Tuple>,
 }
 

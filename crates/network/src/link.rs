@@ -107,7 +107,7 @@ pub(crate) fn host() -> Result<Host> {
     })
 }
 
-/// What a network's addresses must not overlap with.
+/// Addresses that a network's must not overlap with.
 fn taken(routes: &[Route]) -> Vec<Ipv4Net> {
     let servers = resolver::of_host().servers.into_iter().filter_map(|server| match server {
         IpAddr::V4(server) => Some(Ipv4Net::from(server)),

@@ -19,7 +19,7 @@ pub(crate) struct Owner {
 }
 
 impl Owner {
-    /// That of the network in `directory`, below `data_dir`.
+    /// The owner of the network in `directory`, below `data_dir`.
     pub(crate) fn of(directory: &Path, data_dir: &Path) -> Result<Owner> {
         let found = directory.metadata().at(directory)?;
         let identity = format!("hypeman:{:x}:{:x}", found.dev(), found.ino());

@@ -9,7 +9,7 @@ use crate::link;
 /// Files with the host's servers; the second where the first names systemd-resolved's own address, which only the host can reach.
 const FILES: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
 
-/// What a host's file says.
+/// Contents of a host's file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Resolver {
     /// Servers that the host asks.

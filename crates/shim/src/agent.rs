@@ -42,7 +42,7 @@ type Answer = oneshot::Sender<std::result::Result<(), String>>;
 /// Why an order was not carried out, as far as is known.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Failure {
-    /// The session broke. What was sent may have been carried out.
+    /// The session broke. Orders that were sent may have been carried out.
     #[error("the guest's agent has gone")]
     Gone,
     /// The agent says so.

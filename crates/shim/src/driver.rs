@@ -32,7 +32,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// How often an init system of the guest's own is pressed, of which we do not know when it begins to listen.
 const PRESS_AGAIN: Duration = Duration::from_secs(2);
 
-/// What to say of a pause that is not ours.
+/// Note about a pause that is not ours.
 const FOREIGN_PAUSE: &str = "the VM is paused, which hypeman has not asked for: somebody else speaks with its VMM; `hypeman resume` lets \
                              it go on";
 

@@ -77,7 +77,7 @@ pub(crate) enum Error {
     Paused,
     #[error("the guest could not do it: {0}")]
     Guest(#[from] crate::agent::Failure),
-    /// What another was told who has asked for the same.
+    /// The same answer, for another who has asked for the same.
     #[error("{message}")]
     Same { refusal: Refusal, message: String },
     #[error("the guest cannot be reached: {0}")]

@@ -32,7 +32,7 @@ pub(crate) struct Published {
     pub(crate) health: Option<Health>,
     /// What becomes of its output while its log cannot be written, and why.
     pub(crate) stalled: Option<String>,
-    /// What has become of its network, if it has none any more.
+    /// Reason why it has no network any more.
     pub(crate) cut_off: Option<String>,
 }
 

@@ -80,7 +80,7 @@ impl From<OnReboot> for launch::OnReboot {
     }
 }
 
-/// What is waited for.
+/// State that is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum WaitFor {
     /// The program runs

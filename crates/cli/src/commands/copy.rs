@@ -26,7 +26,7 @@ use crate::{agent, output};
 /// Most links that lead to a target, as Linux has it (path_resolution(7)).
 const MAX_LINKS: usize = 40;
 
-/// What comes from a guest goes there.
+/// Target of a copy from a guest.
 enum Into {
     /// Apart, to a path here.
     Path(PathBuf),

@@ -26,7 +26,7 @@ const MOST_WAITING: usize = 4;
 /// What a command that was ended for its time has, as timeout(1).
 const TIMED_OUT: u8 = 124;
 
-/// What a command has whose VM has ended: 128, and SIGKILL.
+/// Exit code of a command whose VM has ended: 128, and SIGKILL.
 const ENDED_WITH_VM: u8 = 137;
 
 /// What a program has that nobody reads any more: 128, and SIGPIPE.

@@ -104,7 +104,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What `version` tells.
+/// The answer of `version`.
 #[derive(serde::Serialize)]
 struct Version {
     version: &'static str,

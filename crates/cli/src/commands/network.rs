@@ -102,7 +102,7 @@ fn remove(context: &Context, networks: &Networks, name: &str) -> Result<()> {
     if let Some(user) = members(context, name)?.first() {
         return in_use(format!("instance {}", user.name));
     }
-    // What cannot be read may use it.
+    // A record that cannot be read may use it.
     let (_, damaged) = context.instances.list()?;
     let (_, unreadable) = hypeman_network::attached_in(&context.data_dir.join("instances"));
     let damaged = damaged.iter().map(ToString::to_string);

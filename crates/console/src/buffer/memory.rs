@@ -144,7 +144,7 @@ impl Memory {
         }
     }
 
-    /// Bytes of the ring to write to, which may go over its end. What is in them is not to be read through the slice: another process may
+    /// Bytes of the ring to write to, which may go over its end. Their contents are not to be read through the slice: another process may
     /// write there too.
     ///
     /// # Safety

@@ -132,7 +132,7 @@ fn hostile() -> impl Strategy<Value = Hostile> {
     (kinds, path.clone(), path).prop_map(|(kind, name, target)| Hostile { kind, name, target })
 }
 
-/// What lies in a directory, with all that a copy could change of it.
+/// Contents of a directory, with all that a copy could change of it.
 fn state(directory: &Path) -> Vec<(PathBuf, u32, u64, Vec<u8>)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).unwrap() {

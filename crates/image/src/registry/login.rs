@@ -83,7 +83,7 @@ struct Token {
 }
 
 impl Registry {
-    /// What the registry wants to see, after it has offered these ways to log in.
+    /// Credentials that the registry wants, after it has offered these ways to log in.
     pub(super) async fn login(&self, challenges: &[String]) -> Result<HeaderValue, Failed> {
         match choose(challenges) {
             Some(Challenge::Basic) => self.login.basic().ok_or(Failed::Unauthorized),

@@ -30,7 +30,7 @@ const DATAGRAM: usize = 65536;
 /// A client, and the address that it asks.
 type Client = (SocketAddr, Option<IpAddr>);
 
-/// What is known of a client.
+/// State of a client.
 struct Flow {
     guest: Rc<UdpSocket>,
     last: Rc<Cell<Instant>>,
