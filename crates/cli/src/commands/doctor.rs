@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use hypeman_confine::Measure;
+use hypeman_instance::observe::{Observation, observe_all};
 use hypeman_instance::standby;
+use hypeman_instance::store::Instance;
 use hypeman_network::Finding;
 use hypeman_record::state::State;
 use hypeman_vmm::findings::Findings;
@@ -46,8 +48,11 @@ pub(crate) fn doctor(context: &Context, cloud_hypervisor: Option<&Path>, format:
     checks.extend(qemu_on_kvm());
     checks.push(host_kernel());
     checks.extend(confinement());
-    checks.extend(confined(context));
-    checks.extend(sleepers(context));
+    let (instances, _) = context.instances.list().unwrap_or_default(); // the data directory has a check of its own
+    let seen: Vec<_> = observe_all(&instances).into_iter().map(std::result::Result::ok).collect();
+    let vms = || instances.iter().zip(&seen).filter_map(|(instance, seen)| Some((instance, seen.as_ref()?)));
+    checks.extend(vms().filter_map(|(instance, seen)| confined(instance, seen)));
+    checks.extend(vms().filter_map(|(instance, seen)| sleeper(context, instance, seen)));
     checks.extend(networks(context));
     checks.push(data_dir(&context.data_dir));
     checks.push(init());
@@ -190,49 +195,39 @@ fn networks(context: &Context) -> impl Iterator<Item = Check> {
     })
 }
 
-/// What confines each VM that runs.
-fn confined(context: &Context) -> Vec<Check> {
-    let (instances, _) = context.instances.list().unwrap_or_default(); // the data directory has a check of its own
-    let checked = instances.into_iter().filter_map(|instance| {
-        let seen = instance.observe().ok()?;
-        let run = seen
-            .run
-            .filter(|_| matches!(seen.state, State::Initializing | State::Running | State::Paused))?;
-        let name = format!("vm {}", instance.record.name);
-        if let Some(reason) = seen.reason.filter(|_| seen.state == State::Running) {
-            return Some(check(&name, Verdict::Broken, reason).optional());
-        }
-        if run.confinement.is_empty() {
-            return Some(check(&name, Verdict::Missing, "it is not confined").optional());
-        }
-        let (had, missing): (Vec<_>, Vec<_>) =
-            run.confinement.iter().partition(|measure| measure.missing.is_none());
-        let had = had.iter().map(|measure| measure.measure.as_str()).collect::<Vec<_>>().join(", ");
-        let missing = missing.iter().map(|measure| {
-            format!("; without {}: {}", measure.measure, measure.missing.as_deref().unwrap_or_default())
-        });
-        let detail = format!("confined by {had}{}", missing.collect::<String>());
-        Some(check(&name, Verdict::Ok, detail))
+/// Confinement of a VM that runs.
+fn confined(instance: &Instance, seen: &Observation) -> Option<Check> {
+    let runs = matches!(seen.state, State::Initializing | State::Running | State::Paused);
+    let run = seen.run.as_ref().filter(|_| runs)?;
+    let name = format!("vm {}", instance.record.name);
+    if let Some(reason) = seen.reason.as_ref().filter(|_| seen.state == State::Running) {
+        return Some(check(&name, Verdict::Broken, reason).optional());
+    }
+    if run.confinement.is_empty() {
+        return Some(check(&name, Verdict::Missing, "it is not confined").optional());
+    }
+    let (had, missing): (Vec<_>, Vec<_>) =
+        run.confinement.iter().partition(|measure| measure.missing.is_none());
+    let had = had.iter().map(|measure| measure.measure.as_str()).collect::<Vec<_>>().join(", ");
+    let missing = missing.iter().map(|measure| {
+        format!("; without {}: {}", measure.measure, measure.missing.as_deref().unwrap_or_default())
     });
-    checked.collect()
+    let detail = format!("confined by {had}{}", missing.collect::<String>());
+    Some(check(&name, Verdict::Ok, detail))
 }
 
-/// Which VMs in standby could not go on here.
-fn sleepers(context: &Context) -> Vec<Check> {
-    let (instances, _) = context.instances.list().unwrap_or_default(); // the data directory has a check of its own
-    let asleep = instances
-        .into_iter()
-        .filter(|instance| instance.observe().is_ok_and(|seen| seen.state == State::Standby));
-    let hindered = asleep.filter_map(|instance| {
-        let why = standby::hindrance(&context.instances, &instance)?;
-        let name = &instance.record.name;
-        let advice = format!(
-            "install that program again, and then `hypeman restore {name}`; or give its memory up: `hypeman kill {name}`"
-        );
-        let check = check(&format!("vm {name}"), Verdict::Broken, format!("asleep, and cannot go on: {why}"));
-        Some(check.advice(&advice).optional())
-    });
-    hindered.collect()
+/// A VM in standby that could not go on here.
+fn sleeper(context: &Context, instance: &Instance, seen: &Observation) -> Option<Check> {
+    if seen.state != State::Standby {
+        return None;
+    }
+    let why = standby::hindrance(&context.instances, instance)?;
+    let name = &instance.record.name;
+    let advice = format!(
+        "install that program again, and then `hypeman restore {name}`; or give its memory up: `hypeman kill {name}`"
+    );
+    let check = check(&format!("vm {name}"), Verdict::Broken, format!("asleep, and cannot go on: {why}"));
+    Some(check.advice(&advice).optional())
 }
 
 /// Whether the data directory can really be written.

@@ -93,11 +93,12 @@ impl View {
             return ControlFlow::Continue(());
         }
         let mut begin = 0;
-        while let Some(next) = reader.line_begins(begin..read.len()) {
+        let mut looked_at = 0;
+        while let Some(next) = reader.line_begins(looked_at..read.len()) {
             self.show_lines(reader, begin, &read[begin..next], out)?;
             self.begin_line(out);
-            self.show_lines(reader, next, &read[next..=next], out)?;
-            begin = next + 1;
+            begin = next;
+            looked_at = next + 1;
         }
         self.show_lines(reader, begin, &read[begin..], out)
     }
