@@ -261,7 +261,8 @@ fn a_second_client_leaves_a_gap_that_is_told() {
         let vm = run(bed(), "ch-two", program, &options(0), &[]);
         let log = vm.directory().join("logs/app.log");
         wait_for_growth(&log, 1000);
-        // It reads to the end: one that leaves output unread ends v53's serial thread for good (docs/limits.md).
+        // It reads to the end: one that leaves output unread ends v53's serial thread for good
+        // (docs/limits.md).
         let mut second = connect(&vm.directory().join("vmm/serial.sock"));
         second.shutdown(Shutdown::Write).expect("shut it down");
         std::io::copy(&mut second, &mut std::io::sink()).expect("read to the end");

@@ -1,4 +1,5 @@
-//! Others on the wire, on the host and in the same address space: another data directory, a VPN, the VM that had a port before.
+//! Others on the wire, on the host and in the same address space: another data directory, a VPN,
+//! the VM that had a port before.
 
 use std::path::Path;
 

@@ -33,7 +33,8 @@ fn steps(readme: &str) -> Vec<Step> {
     steps
 }
 
-/// Whether a line is as the tour shows it, where `...` stands for anything and blanks for any number of them.
+/// Whether a line is as the tour shows it, where `...` stands for anything and blanks for any
+/// number of them.
 fn is_like(line: &str, shown: &str) -> bool {
     let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let (line, shown) = (words(line), words(shown));
@@ -54,7 +55,8 @@ fn is_like(line: &str, shown: &str) -> bool {
     parts.len() > 1 || rest.is_empty()
 }
 
-/// The registry of debian:12 is out of the tests' reach: a busybox has its name, and what the tour does with it.
+/// The registry of debian:12 is out of the tests' reach: a busybox has its name, and what the tour
+/// does with it.
 fn the_tour_of_the_readme_runs_and_prints_what_it_shows() {
     kernel();
     let tar = busybox_tar();

@@ -19,7 +19,8 @@ pub mod protocol;
 /// Maximum length of what an agent says that is kept or shown, in characters.
 const BRIEF: usize = 1000;
 
-/// Words of an agent, on one line and cut: the guest's root may say anything in its place, as often as it likes.
+/// Words of an agent, on one line and cut: the guest's root may say anything in its place, as often
+/// as it likes.
 #[must_use]
 pub fn brief(text: &str) -> String {
     let mut brief: String = text.chars().take(BRIEF).map(|c| if c.is_control() { ' ' } else { c }).collect();

@@ -1,7 +1,8 @@
 //! Names that may have any bytes, in messages that are text.
 //!
-//! Names of files and arguments of commands are bytes on Linux, and a message is JSON. A byte that is no part of UTF-8 is told by a character
-//! of its own, as Python has it (PEP 383): the private-use character U+10FF00 and the byte.
+//! Names of files and arguments of commands are bytes on Linux, and a message is JSON. A byte that
+//! is no part of UTF-8 is told by a character of its own, as Python has it (PEP 383): the
+//! private-use character U+10FF00 and the byte.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};

@@ -71,8 +71,8 @@ fn is_broken(error: &anyhow::Error) -> bool {
     error.downcast_ref().is_some_and(is_broken)
 }
 
-/// State of an instance whose agent's connection broke; `None` when it cannot be told. A VM that ends is told to run for a
-/// moment longer than its agent does.
+/// State of an instance whose agent's connection broke; `None` when it cannot be told. A VM that
+/// ends is told to run for a moment longer than its agent does.
 fn settled(instance: &Instance) -> Option<Observation> {
     let deadline = Instant::now() + SETTLING;
     loop {

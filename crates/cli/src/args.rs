@@ -120,7 +120,8 @@ pub(crate) enum Command {
     },
     /// Wait until instances have ended, and print their exit codes
     Wait {
-        /// Wait until they run, or until their health checks say that they are healthy, and print nothing
+        /// Wait until they run, or until their health checks say that they are healthy, and print
+        /// nothing
         #[arg(long = "for", value_enum, value_name = "STATE")]
         until: Option<WaitFor>,
         /// Longest time to wait (seconds, or 1m30s)
@@ -148,7 +149,8 @@ pub(crate) enum Command {
         /// Only the ids
         #[arg(short, long)]
         quiet: bool,
-        /// Only those of which this holds: name=, id=, status=, ancestor=, network=, health=, exited=
+        /// Only those of which this holds: name=, id=, status=, ancestor=, network=, health=,
+        /// exited=
         #[arg(short, long, value_name = "KEY=VALUE")]
         filter: Vec<Filter>,
         /// Cut nothing to fit the terminal

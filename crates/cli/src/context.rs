@@ -34,7 +34,8 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// The data directory by flag, environment or default. One that was named has to be there, unless `begins` says that it is made.
+    /// The data directory by flag, environment or default. One that was named has to be there,
+    /// unless `begins` says that it is made.
     pub(crate) fn new(data_dir: Option<PathBuf>, begins: bool) -> Result<Context> {
         let is_named =
             data_dir.is_some() || std::env::var_os(DATA_DIR).is_some_and(|value| !value.is_empty());

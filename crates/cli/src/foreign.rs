@@ -1,4 +1,5 @@
-//! Words and flags of docker, podman and virsh that are others here, or have no counterpart: whoever types one is told.
+//! Words and flags of docker, podman and virsh that are others here, or have no counterpart:
+//! whoever types one is told.
 
 use std::ffi::OsString;
 

@@ -54,7 +54,8 @@ pub(crate) fn list_within<T: Serialize>(
     }
 }
 
-/// An item as a template sees it: its JSON, the cells of its row by the names of their columns, and docker's names for both.
+/// An item as a template sees it: its JSON, the cells of its row by the names of their columns, and
+/// docker's names for both.
 fn for_template(header: &[&str], item: &impl Serialize, cells: &[String]) -> Result<Json> {
     let mut document = with_docker_names(&serde_json::to_value(item)?);
     if let Some(fields) = document.as_object_mut() {

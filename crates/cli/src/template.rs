@@ -1,4 +1,5 @@
-//! Go templates, as docker's `--format '{{.Names}}'` takes them: what scripts have is to work here too.
+//! Go templates, as docker's `--format '{{.Names}}'` takes them: what scripts have is to work here
+//! too.
 
 use std::collections::HashMap;
 
@@ -54,7 +55,8 @@ impl Form {
     }
 }
 
-/// A document with each of its fields also by the name that docker has for such: `state_reason` as `StateReason`, `id` as `ID`.
+/// A document with each of its fields also by the name that docker has for such: `state_reason` as
+/// `StateReason`, `id` as `ID`.
 pub(crate) fn with_docker_names(document: &Json) -> Json {
     let Some(object) = document.as_object() else { return document.clone() };
     let mut named = object.clone();

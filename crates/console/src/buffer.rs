@@ -31,7 +31,8 @@ use memory::{CAPACITY, Field, Memory, PAGE};
 /// The layout of the memory, and that it is one of ours.
 const FORMAT: u64 = 0x6879_7065_6d61_6e01;
 
-/// Maximum position. A console that prints 1 GB a second comes there in 146 years: beyond it, somebody has made a number up.
+/// Maximum position. A console that prints 1 GB a second comes there in 146 years: beyond it,
+/// somebody has made a number up.
 const MAX_POSITION: u64 = 1 << 62;
 
 /// Maximum size in bytes of what is copied out of the memory at once, to be written.
@@ -229,8 +230,8 @@ impl Buffer {
         let length = length.min(self.room());
         self.begin_anew_if_empty();
         let (inner, memory) = (&*self.inner, &self.inner.memory);
-        // SAFETY: this lies beyond `tail` and within the room, so nobody in this process reads it, and `&mut self` is the only one who
-        // writes; here and in `read` it is only written to.
+        // SAFETY: this lies beyond `tail` and within the room, so nobody in this process reads it,
+        // and `&mut self` is the only one who writes; here and in `read` it is only written to.
         let free = unsafe { memory.bytes_mut(inner.offset(self.tail), length) };
         // Each page is there before the read. One that had to be brought in would cut the read short in the moment of a kill.
         free.iter_mut().step_by(PAGE).for_each(|byte| *byte = 0);
@@ -310,7 +311,8 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// A copy of the next ones that are not in the log yet, to the end of a line if more follow and there is one; empty when all are there.
+    /// A copy of the next ones that are not in the log yet, to the end of a line if more follow and
+    /// there is one; empty when all are there.
     pub(crate) fn next(&self) -> Vec<u8> {
         let from = self.inner.head().clamp(self.from, self.to);
         let to = self.to.min(from + PIECE as u64);

@@ -99,7 +99,8 @@ impl Log {
         Ok(Log { path: path.to_owned(), limits, file, end, size, times })
     }
 
-    /// Has a line begin with what is added next, for readers who tell lines apart by [`crate::reader::Reader::line_begins`].
+    /// Has a line begin with what is added next, for readers who tell lines apart by
+    /// [`crate::reader::Reader::line_begins`].
     pub fn begin_line(&mut self) {
         self.times.begin_line();
     }

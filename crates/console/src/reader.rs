@@ -170,7 +170,8 @@ impl Reader {
         self.times.at(&self.path, current.identity, self.last.saturating_add(index as u64))
     }
 
-    /// Where in those bytes of the last read a line begins, though the one before may have no end: the first of another boot.
+    /// Where in those bytes of the last read a line begins, though the one before may have no end:
+    /// the first of another boot.
     pub fn line_begins(&mut self, bytes: Range<usize>) -> Option<usize> {
         let current = self.current.as_ref()?;
         let at = |index: usize| self.last.saturating_add(index as u64);

@@ -1,9 +1,10 @@
 //! When what is in a log was written. The log itself is nothing but the bytes that came, so the times are aside, in `.times` beside
 //! it: one file for each file of the log, found by that one's identity, which no rotation changes.
 //!
-//! A record is the offset of bytes that are about to be written, and the time. A reader that finds bytes finds their record too.
-//! Two records of one offset say that a line begins there, though the one before may have no end: a boot's first line.
-//! Losing a file of times, or a part of it, loses times and nothing else.
+//! A record is the offset of bytes that are about to be written, and the time. A reader that finds
+//! bytes finds their record too. Two records of one offset say that a line begins there, though the
+//! one before may have no end: a boot's first line. Losing a file of times, or a part of it, loses
+//! times and nothing else.
 
 use std::fs::{File, OpenOptions};
 use std::io::Read;
@@ -171,7 +172,8 @@ impl TimesWriter {
         self.spacing = SPACING.max(all.unwrap_or_default() * 2 / RECORDS as u32);
     }
 
-    /// Keeps every second record, and takes as few from now on. Where lines begin is not told any more.
+    /// Keeps every second record, and takes as few from now on. Where lines begin is not told any
+    /// more.
     fn thin_out(&mut self) {
         let Some(file) = &self.file else { return };
         let mut bytes = vec![0; self.records * RECORD];

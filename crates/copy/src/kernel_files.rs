@@ -1,4 +1,5 @@
-//! File systems whose files the kernel makes up: a copy does not enter them, and their sizes tell nothing.
+//! File systems whose files the kernel makes up: a copy does not enter them, and their sizes tell
+//! nothing.
 
 use std::collections::HashSet;
 

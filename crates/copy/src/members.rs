@@ -1,7 +1,8 @@
 //! The members of a tar stream, read within limits: a hostile sender may announce anything.
 //!
-//! Headers are decoded by the crate `tar`. Its reader is not used, because it reads names, PAX headers and maps of sparse files into
-//! memory as long as the stream says they are, and fills holes with zeros that somebody has to look at.
+//! Headers are decoded by the crate `tar`. Its reader is not used, because it reads names, PAX
+//! headers and maps of sparse files into memory as long as the stream says they are, and fills
+//! holes with zeros that somebody has to look at.
 
 use std::ffi::OsStr;
 use std::io::{self, Error, ErrorKind, Read, Result};

@@ -19,8 +19,9 @@ const READ_AHEAD: usize = 128 * 1024;
 /// Maximum size in bytes of a file whose size is not known before it is read.
 const MOST_UNTOLD: u64 = 64 << 20;
 
-/// Writes what is at `path` to `stream` as `name`; of a directory with an empty name only what is in it. `follow` is about a link that `path`
-/// itself is; others are sent as they are. File systems of the kernel's below `path` are sent as empty directories.
+/// Writes what is at `path` to `stream` as `name`; of a directory with an empty name only what is
+/// in it. `follow` is about a link that `path` itself is; others are sent as they are. File systems
+/// of the kernel's below `path` are sent as empty directories.
 ///
 /// # Errors
 /// When something cannot be read, or `stream` takes no more. A file that is not whole in the stream, which goes on after it, is told at
@@ -189,7 +190,8 @@ impl<W: Write> Packer<W> {
         Ok(())
     }
 
-    /// Sends a file whose size tells nothing: it is read first. Of most that are empty, nothing comes.
+    /// Sends a file whose size tells nothing: it is read first. Of most that are empty, nothing
+    /// comes.
     fn add_untold(&mut self, file: File, path: &Path, name: &Path, metadata: &Metadata) -> Result<()> {
         let mut bytes = Vec::new();
         if let Err(error) = file.take(MOST_UNTOLD + 1).read_to_end(&mut bytes) {

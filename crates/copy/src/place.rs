@@ -1,4 +1,5 @@
-//! A directory below which names are looked up, so that a name leads where its writer may have it lead.
+//! A directory below which names are looked up, so that a name leads where its writer may have it
+//! lead.
 
 use std::ffi::OsStr;
 use std::io::{Error, ErrorKind, Result};
@@ -8,7 +9,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, openat, openat2};
 use rustix::io::Errno;
 
-/// Treatment of symbolic links on the way to a name. A name that is a link itself is never followed.
+/// Treatment of symbolic links on the way to a name. A name that is a link itself is never
+/// followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Links {
     /// It is an error: who has made the names, and maybe the links, is not trusted.

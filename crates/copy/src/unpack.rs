@@ -21,7 +21,8 @@ pub struct Trust {
     pub owners: bool,
     /// Its devices: else they are left out.
     pub devices: bool,
-    /// Links, those of the archive and those that are there: whether its names may lead through them.
+    /// Links, those of the archive and those that are there: whether its names may lead through
+    /// them.
     pub links: Links,
 }
 
@@ -37,7 +38,8 @@ const MOST_REMEMBERED: usize = 1_000_000;
 /// Maximum length in bytes of the names that are remembered to the archive's end.
 const MOST_NAMES: usize = 128 << 20;
 
-/// Maximum size in bytes of what follows the end mark of an archive of somebody who is not trusted: tar(1) fills up its last record.
+/// Maximum size in bytes of what follows the end mark of an archive of somebody who is not trusted:
+/// tar(1) fills up its last record.
 const MOST_AFTER_END: u64 = 1 << 20;
 
 /// Writes what is in `stream` below `directory`, all of it at or below `name`, or anywhere if that is empty. What is there is replaced by a
@@ -83,7 +85,8 @@ struct Unpacker {
     trust: Trust,
     /// Directories with what they get last: until then we have to be able to write in them.
     directories: BTreeMap<PathBuf, Attributes>,
-    /// Symbolic links, and hard links to them, where no name may lead through one: made when nothing else is to be written.
+    /// Symbolic links, and hard links to them, where no name may lead through one: made when
+    /// nothing else is to be written.
     links: Vec<(PathBuf, Member)>,
     /// Device and number of the files that were written, where a hard link may be to no other.
     written: HashSet<(u64, u64)>,
@@ -263,7 +266,8 @@ impl Unpacker {
         Mode::from_raw_mode(attributes.mode & kept)
     }
 
-    /// Makes the links that no name was to lead through, and closes the directories: the last comes first, for it may lie in another one.
+    /// Makes the links that no name was to lead through, and closes the directories: the last comes
+    /// first, for it may lie in another one.
     fn finish(&mut self) -> Result<()> {
         for (path, member) in std::mem::take(&mut self.links) {
             let made = match member.kind {

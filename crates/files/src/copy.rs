@@ -32,7 +32,8 @@ pub fn open_plain(path: &Path) -> Result<File> {
     plain(rustix::fs::open(path, flags, Mode::empty()), path)
 }
 
-/// Opens a plain file below a directory, by a name of somebody who is not trusted: it leads through no link and nowhere else.
+/// Opens a plain file below a directory, by a name of somebody who is not trusted: it leads through
+/// no link and nowhere else.
 ///
 /// # Errors
 /// As [`open_plain`]; and when a link is on the way, or the way leads out of the directory.

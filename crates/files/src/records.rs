@@ -41,7 +41,8 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     sync_directory(path.parent().unwrap_or(Path::new(".")))
 }
 
-/// As [`replace`], without the sync: a reader never sees it half-written, but a power cut may leave less than that.
+/// As [`replace`], without the sync: a reader never sees it half-written, but a power cut may leave
+/// less than that.
 ///
 /// # Errors
 /// As [`replace`].

@@ -103,7 +103,8 @@ impl From<reqwest::Error> for Failed {
     }
 }
 
-/// Why no connection was made, in a few words: the innermost cause, which for DNS is a dump of the question.
+/// Why no connection was made, in a few words: the innermost cause, which for DNS is a dump of the
+/// question.
 fn reason(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(next) = cause.source() {
@@ -134,7 +135,8 @@ impl Registry {
         let scheme = if is_local { "http" } else { "https" };
         let base =
             Url::parse(&format!("{scheme}://{host}/")).map_err(|error| Failed::Refused(error.to_string()))?;
-        // And it is asked without a proxy (Go's http.ProxyFromEnvironment): what goes to it, a password too, is not encrypted.
+        // And it is asked without a proxy (Go's http.ProxyFromEnvironment): what goes to it, a
+        // password too, is not encrypted.
         let builder = if is_local { Client::builder().no_proxy() } else { Client::builder() };
         let http = builder
             .user_agent(concat!("hypeman/", env!("CARGO_PKG_VERSION")))

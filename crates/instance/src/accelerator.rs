@@ -64,7 +64,8 @@ fn on_tcg(why: &str) -> Decision {
     Decision::new(Accelerator::Tcg, Some(note))
 }
 
-/// Where nothing but KVM will do. Where that is there and broken, a kernel that is not Linux may still run: one of the user's own.
+/// Where nothing but KVM will do. Where that is there and broken, a kernel that is not Linux may
+/// still run: one of the user's own.
 fn require_kvm(record: &Record, findings: &Findings) -> std::result::Result<(), String> {
     match probe_kvm(findings) {
         KvmState::Works => Ok(()),

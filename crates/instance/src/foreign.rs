@@ -30,9 +30,10 @@ const CONFIG: &str = "config.json";
 /// Where the socket of a vsock device is.
 const VSOCK: &str = "vsock.sock";
 
-/// Takes the snapshot in `directory` into the store, with copies of its disks, under the name `name`. Its configuration is a stranger's: of
-/// the files that it names, those below the directory are taken, and those that are among `allowed`. Its kernel, which it goes on
-/// without, is left out otherwise.
+/// Takes the snapshot in `directory` into the store, with copies of its disks, under the name
+/// `name`. Its configuration is a stranger's: of the files that it names, those below the directory
+/// are taken, and those that are among `allowed`. Its kernel, which it goes on without, is left out
+/// otherwise.
 ///
 /// # Errors
 /// When it is no snapshot of Cloud Hypervisor's, or a disk of it is not there or not allowed; nothing is left then.

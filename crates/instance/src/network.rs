@@ -234,7 +234,8 @@ fn lookup(settings: &NetworkSettings, host: &Resolver) -> (Vec<String>, Vec<Stri
     (search, chosen(&settings.dns_options, &host.options))
 }
 
-/// Further names that a guest knows; the host's own ones where it has an address on the guest's network.
+/// Further names that a guest knows; the host's own ones where it has an address on the guest's
+/// network.
 fn hosts(settings: &NetworkSettings, gateway: Option<Ipv4Addr>) -> Vec<(String, IpAddr)> {
     let gateway = gateway.map(IpAddr::V4);
     let of_host = gateway.iter().flat_map(|gateway| HOST_NAMES.map(|name| (name.to_owned(), *gateway)));

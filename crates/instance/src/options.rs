@@ -21,7 +21,8 @@ const LEAST_MEMORY: u64 = 128 * MIB;
 /// Maximum memory in bytes: what x86-64 hosts have at most today.
 const MOST_MEMORY: u64 = 4 << 40;
 
-/// Maximum size of a writable disk in bytes: a file of ext4 has at most 16 TiB, less its last block.
+/// Maximum size of a writable disk in bytes: a file of ext4 has at most 16 TiB, less its last
+/// block.
 const MOST_DISK: u64 = 15 << 40;
 
 /// The counterpart of `docker create`'s flags.
@@ -74,7 +75,8 @@ pub(crate) fn check(options: &CreateOptions) -> Result<()> {
     if settings.memory < 16 * MIB || !settings.memory.is_multiple_of(MIB) {
         return invalid(Field::Memory, size(settings.memory), "it has to be whole MiB, 16m or more");
     }
-    // With less, the kernels of `hypeman kernel ls` find no room for the initramfs, panic, and reboot.
+    // With less, the kernels of `hypeman kernel ls` find no room for the initramfs, panic, and
+    // reboot.
     let is_own = matches!(options.kernel, Some(KernelUse::Own { .. }));
     if options.image.is_some() && !is_own && settings.memory < LEAST_MEMORY {
         let reason = "a VM of an image needs 128m or more, unless its kernel is your own (--kernel FILE)";

@@ -1,4 +1,5 @@
-//! Another name for an instance. Its guest keeps the host name that it has until it is started anew.
+//! Another name for an instance. Its guest keeps the host name that it has until it is started
+//! anew.
 
 use hypeman_record::network::Attached;
 use hypeman_record::record::Record;

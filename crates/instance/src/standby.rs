@@ -85,8 +85,8 @@ fn launch(store: &Store, instance: &Instance) -> Result<Launch> {
     })
 }
 
-/// Why an instance that sleeps cannot go on here as things are: its VMM's program was replaced by another release, or is gone, or the
-/// CPU is another.
+/// Why an instance that sleeps cannot go on here as things are: its VMM's program was replaced by
+/// another release, or is gone, or the CPU is another.
 #[must_use]
 pub fn hindrance(store: &Store, instance: &Instance) -> Option<String> {
     let manifest = standby::manifest(&instance.directory).ok()?;

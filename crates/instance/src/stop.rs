@@ -117,7 +117,8 @@ pub fn signal(instance: &Instance, signal: i32) -> Result<()> {
     client(instance)?.ask(&Request::Signal { signal }).map(|_| ())
 }
 
-/// Asks the guest to end, by its agent where it has one, and leaves the rest to it; returns when it has ended.
+/// Asks the guest to end, by its agent where it has one, and leaves the rest to it; returns when it
+/// has ended.
 ///
 /// # Errors
 /// When it does not run, or its shim breaks off.

@@ -142,7 +142,8 @@ fn is_reason_for(error: &Error, query: &str) -> bool {
     }
 }
 
-/// Whether the instance whose record could not be read may have this name. One of a newer release tells its name as this one does.
+/// Whether the instance whose record could not be read may have this name. One of a newer release
+/// tells its name as this one does.
 pub(crate) fn may_be_named(error: &Error, name: &str) -> bool {
     let Error::Record(error) = error else { return true };
     let text = error.path().and_then(|path| std::fs::read(path).ok()).unwrap_or_default();

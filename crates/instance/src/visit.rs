@@ -16,8 +16,9 @@ use crate::store::{Instance, Store};
 /// How long the guest may take to power off.
 const ENDING: Duration = Duration::from_secs(30);
 
-/// Boots an instance that was never started, without a network and with a program that does nothing, has `work` done in it, and ends
-/// it: it counts as never started again. One that somebody else starts meanwhile is left running.
+/// Boots an instance that was never started, without a network and with a program that does
+/// nothing, has `work` done in it, and ends it: it counts as never started again. One that somebody
+/// else starts meanwhile is left running.
 ///
 /// # Errors
 /// As [`start::start`] and [`stop::stop`].

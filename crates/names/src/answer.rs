@@ -27,7 +27,8 @@ const TTL: u32 = 5;
 /// Maximum number of questions of one guest that are passed on at once.
 const MAX_QUESTIONS: usize = 64;
 
-/// Maximum size in bytes of an answer over UDP that is announced (RFC 6891, 6.2.5): it is never fragmented.
+/// Maximum size in bytes of an answer over UDP that is announced (RFC 6891, 6.2.5): it is never
+/// fragmented.
 const MAX_PAYLOAD: u16 = 1232;
 
 /// Names by which guests know the host.
@@ -42,7 +43,8 @@ pub(crate) struct Answerer {
     hosts: TokioResolver,
     /// Others that VMs have chosen.
     others: Mutex<HashMap<Vec<IpAddr>, Arc<TokioResolver>>>,
-    /// Questions that each guest may still ask; there are as many guests as the network has addresses.
+    /// Questions that each guest may still ask; there are as many guests as the network has
+    /// addresses.
     askers: Mutex<HashMap<IpAddr, Arc<Semaphore>>>,
 }
 
@@ -89,7 +91,8 @@ impl Answerer {
             return self.address(name, kind, address);
         }
         if !members.are_all {
-            // It may be the name of one whose record cannot be read, and is nobody else's business then.
+            // It may be the name of one whose record cannot be read, and is nobody else's business
+            // then.
             return Answer::Nothing(ResponseCode::ServFail);
         }
         if text == ZONE && matches!(kind, RecordType::SOA | RecordType::ANY) {

@@ -89,7 +89,8 @@ pub fn serve(data_dir: &Path, network: &str, ready: impl FnOnce()) -> Result<(),
     })
 }
 
-/// A socket at the host's address on a network, for those on its bridge alone: whoever else can route to the host is not answered.
+/// A socket at the host's address on a network, for those on its bridge alone: whoever else can
+/// route to the host is not answered.
 fn bind(network: &Network, kind: Type) -> std::io::Result<Socket> {
     let socket = Socket::new(Domain::IPV4, kind.nonblocking().cloexec(), None)?;
     if kind == Type::STREAM {

@@ -1,5 +1,6 @@
-//! Questions over TCP (RFC 1035, 4.2.2; RFC 7766), with a limit of connections for each guest and for all: what one guest holds open keeps
-//! nobody else from asking, and leaves descriptors for the instances' records.
+//! Questions over TCP (RFC 1035, 4.2.2; RFC 7766), with a limit of connections for each guest and
+//! for all: what one guest holds open keeps nobody else from asking, and leaves descriptors for the
+//! instances' records.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -66,8 +67,8 @@ impl Drop for Permit {
     }
 }
 
-/// Maximum number of connections where a process may have so many descriptors: half of them are for records and for questions that are
-/// passed on.
+/// Maximum number of connections where a process may have so many descriptors: half of them are for
+/// records and for questions that are passed on.
 pub(crate) fn most(descriptors: u64) -> usize {
     usize::try_from(descriptors / 2).map_or(MOST, |half| half.min(MOST))
 }

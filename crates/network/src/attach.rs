@@ -18,7 +18,8 @@ pub(crate) fn ifb_of(tap: &str) -> String {
     tap.replacen("hype-", "hypi-", 1)
 }
 
-/// Attachments of instances whose VMs run or are about to, in the directory of all instances; and errors of those that could not be read.
+/// Attachments of instances whose VMs run or are about to, in the directory of all instances; and
+/// errors of those that could not be read.
 #[must_use]
 pub fn attached_in(instances: &Path) -> (Vec<Attached>, Vec<Error>) {
     let directories = match hypeman_files::entries(instances) {
@@ -51,7 +52,8 @@ pub fn attached_on(instances: &Path, network: &str) -> Result<Vec<Attached>> {
     }
 }
 
-/// Whether somebody has the VM of the instance in `directory`: its shim, or the VMM itself. One that cannot be asked is taken for alive.
+/// Whether somebody has the VM of the instance in `directory`: its shim, or the VMM itself. One
+/// that cannot be asked is taken for alive.
 #[must_use]
 pub fn is_alive(directory: &Path) -> bool {
     let is_held = |name| hypeman_files::is_held(&directory.join(name)).unwrap_or(true);
@@ -110,8 +112,9 @@ async fn connect(handle: &Handle, network: &Network, attached: &Attached, bridge
     Ok(())
 }
 
-/// Removes what a VM had on its network; whatever of it is still there. Its TAP goes with the last who has it open. One that sleeps, and does
-/// not give its ports up, keeps the flows of its clients.
+/// Removes what a VM had on its network; whatever of it is still there. Its TAP goes with the last
+/// who has it open. One that sleeps, and does not give its ports up, keeps the flows of its
+/// clients.
 ///
 /// # Errors
 /// When the kernel refuses.
@@ -198,7 +201,8 @@ pub fn remove(networks: &Networks, network: &Network) -> Result<()> {
         let is_ours = !link::is_foreign(network, &networks.owner(&network.name)?)?;
         let has_bridge =
             link::netlink(async |handle| Ok(link::find(&handle, &network.bridge).await.is_some()))?;
-        // One that never had a bridge has no rules either, and whoever made it may not be allowed to ask for any.
+        // One that never had a bridge has no rules either, and whoever made it may not be allowed
+        // to ask for any.
         if is_ours && (has_bridge || can_bridge().is_ok()) {
             nft::run(&rules::remove(network))?;
             link::netlink(async |handle| link::remove(&handle, &network.bridge).await)?;

@@ -1,7 +1,9 @@
-//! Rules of VMs that start at once, put in together: one call of `nft` and one transaction for all that wait, and not one for each.
+//! Rules of VMs that start at once, put in together: one call of `nft` and one transaction for all
+//! that wait, and not one for each.
 //!
-//! Each start writes its rules to a file of its own below the network's directory, and then waits for the network's lock. The one that gets it
-//! puts in all that is there, and removes the files. A start that gets the lock later, and finds its file gone, has its rules.
+//! Each start writes its rules to a file of its own below the network's directory, and then waits
+//! for the network's lock. The one that gets it puts in all that is there, and removes the files. A
+//! start that gets the lock later, and finds its file gone, has its rules.
 
 use std::path::{Path, PathBuf};
 
@@ -15,8 +17,8 @@ use crate::{link, nft, rules};
 /// The directory of the rules that are to be put in.
 const WAITING: &str = "waiting";
 
-/// Puts in the rules of a VM whose TAP is there. `put_back` makes all rules anew, those of this VM too: where these do not fit in, they were
-/// flushed, or something stands in their way.
+/// Puts in the rules of a VM whose TAP is there. `put_back` makes all rules anew, those of this VM
+/// too: where these do not fit in, they were flushed, or something stands in their way.
 pub(crate) fn add(
     networks: &Networks,
     network: &Network,
@@ -42,7 +44,8 @@ pub(crate) fn add(
     ruled
 }
 
-/// Files that wait, with `ours`. A file of a start that was killed before it got the lock is removed: its TAP has gone.
+/// Files that wait, with `ours`. A file of a start that was killed before it got the lock is
+/// removed: its TAP has gone.
 fn all_of(directory: &Path, ours: &Path) -> Result<Vec<PathBuf>> {
     let mut files = hypeman_files::entries(directory)?;
     files.retain(|file| file.extension().is_none()); // others are being written

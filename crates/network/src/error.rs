@@ -94,7 +94,8 @@ pub enum Error {
     Record(#[from] hypeman_record::format::Error),
 }
 
-/// Why a port cannot be had, with the way out: it is told by a shim, whose errors come to the command line as words.
+/// Why a port cannot be had, with the way out: it is told by a shim, whose errors come to the
+/// command line as words.
 fn why(error: &std::io::Error, port: u16) -> String {
     match error.kind() {
         ErrorKind::PermissionDenied => format!(

@@ -1,6 +1,7 @@
-//! Flows that the kernel tracks (nf_conntrack). One is led where it was led first, whatever rules say by now: a client that keeps sending would
-//! reach the VM that had a port or an address before, or whoever has its address now. So they are forgotten when a port or an address
-//! becomes somebody else's.
+//! Flows that the kernel tracks (nf_conntrack). One is led where it was led first, whatever rules
+//! say by now: a client that keeps sending would reach the VM that had a port or an address before,
+//! or whoever has its address now. So they are forgotten when a port or an address becomes somebody
+//! else's.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -23,7 +24,8 @@ struct Flow {
     tuple: Vec<Tuple>,
 }
 
-/// Forgets all flows from and to an address that is given to a new owner, or given up. Where flows cannot be had, there are none.
+/// Forgets all flows from and to an address that is given to a new owner, or given up. Where flows
+/// cannot be had, there are none.
 pub fn forget_address(address: Ipv4Addr) {
     let _ = forget(|flow| flow.from == address || flow.answered_by == address);
 }
@@ -68,7 +70,8 @@ fn forget(is_meant: impl Fn(&Flow) -> bool) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Asks the kernel, and reads its answers to the last: flows, an acknowledgement, or that there is no such flow any more.
+/// Asks the kernel, and reads its answers to the last: flows, an acknowledgement, or that there is
+/// no such flow any more.
 fn ask(socket: &Socket, message: ConntrackMessage, flags: u16) -> std::io::Result<Vec<Flow>> {
     let header = NetfilterHeader::new(NetfilterProtoFamily::IPv4, 0, 0);
     let mut request = NetlinkMessage::from(NetfilterMessage::new(header, message));

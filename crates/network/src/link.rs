@@ -40,7 +40,8 @@ pub(crate) fn overlap(one: Ipv4Net, other: Ipv4Net) -> bool {
     one.contains(&other) || other.contains(&one)
 }
 
-/// Does something with a connection to the kernel, on a thread of its own: the caller's may be one of another runtime.
+/// Does something with a connection to the kernel, on a thread of its own: the caller's may be one
+/// of another runtime.
 pub(crate) fn netlink<T: Send>(work: impl AsyncFnOnce(Handle) -> Result<T> + Send) -> Result<T> {
     let converse = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
@@ -62,9 +63,9 @@ struct Route {
     to: Option<Ipv4Net>,
     /// The interface.
     out: Option<u32>,
-    /// Whether the host is on that net itself. A route by a gateway, as those of a VPN to half the world, says nothing of whether addresses
-    /// below it are free, and a network's own is more specific (as docker has it: `InferReservedNetworks` in
-    /// libnetwork/netutils/utils_linux.go).
+    /// Whether the host is on that net itself. A route by a gateway, as those of a VPN to half the
+    /// world, says nothing of whether addresses below it are free, and a network's own is more
+    /// specific (as docker has it: `InferReservedNetworks` in libnetwork/netutils/utils_linux.go).
     is_own_link: bool,
 }
 
@@ -190,7 +191,8 @@ async fn make_bridge(handle: &Handle, network: &Network, owner: &Owner) -> Resul
     made.ok_or_else(|| Error::Unable(format!("the bridge {name} was removed as soon as it was made")))
 }
 
-/// Another data directory may have a network by the same bridge: both were made while the other's was not there.
+/// Another data directory may have a network by the same bridge: both were made while the other's
+/// was not there.
 fn refuse_other_owner(link: &LinkMessage, network: &Network, owner: &Owner) -> Result<()> {
     match alias_of(link).filter(|alias| owner.is_another(alias)) {
         None => Ok(()),

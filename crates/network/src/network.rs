@@ -61,12 +61,14 @@ pub struct Network {
     pub mtu: u32,
     /// Whether the VMs cannot reach each other.
     pub isolated: bool,
-    /// Whether the host answered questions for names when the network was made: what releases before this one go by.
+    /// Whether the host answered questions for names when the network was made: what releases
+    /// before this one go by.
     pub serves_names: bool,
     /// Ports of the host's own that the VMs may reach.
     #[serde(default)]
     pub host_ports: Vec<HostPort>,
-    /// Whether it was made because an instance named it, and goes with the last one of those that remove themselves.
+    /// Whether it was made because an instance named it, and goes with the last one of those that
+    /// remove themselves.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub made_by_use: bool,
     /// When it was made.
@@ -100,7 +102,8 @@ impl Versioned for Network {
 }
 
 impl Network {
-    /// Whether the host answers questions for names now: of VMs that can reach each other, and where its own servers are out of their reach.
+    /// Whether the host answers questions for names now: of VMs that can reach each other, and
+    /// where its own servers are out of their reach.
     #[must_use]
     pub fn answers_names(&self) -> bool {
         self.name != DEFAULT || resolver::of_host().servers.is_empty()
@@ -183,8 +186,9 @@ impl Networks {
         Owner::of(&self.directory(name), self.data_dir())
     }
 
-    /// The one of this name, on a bridge that no other data directory has: after a boot of the host another one's network may have come up by
-    /// the same bridge, with the same addresses. Then it gets others.
+    /// The one of this name, on a bridge that no other data directory has: after a boot of the host
+    /// another one's network may have come up by the same bridge, with the same addresses. Then it
+    /// gets others.
     ///
     /// # Errors
     /// When there is none, or it can have no others.
@@ -347,8 +351,8 @@ fn free_bridge(others: &[Network], interfaces: &[String]) -> String {
     (0..u32::MAX).map(|number| format!("{BRIDGE}{number}")).find(|bridge| !taken(bridge)).unwrap_or_default()
 }
 
-/// Addresses that neither the host is on nor another network has: the given ones, or the first of 10.100.0.0/16, 10.101.0.0/16 and so on,
-/// then of 172.16.0.0/12 and 192.168.0.0/16.
+/// Addresses that neither the host is on nor another network has: the given ones, or the first of
+/// 10.100.0.0/16, 10.101.0.0/16 and so on, then of 172.16.0.0/12 and 192.168.0.0/16.
 fn choose_subnet(
     network: &str,
     given: Option<Ipv4Net>,

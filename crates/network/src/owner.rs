@@ -8,10 +8,12 @@ use hypeman_files::AtPath;
 
 use crate::error::Result;
 
-/// Maximum length of a data directory's path that is written there, in characters (`IFALIASZ` of linux/if.h is 256).
+/// Maximum length of a data directory's path that is written there, in characters (`IFALIASZ` of
+/// linux/if.h is 256).
 const LONGEST: usize = 150;
 
-/// The network of a data directory. Known by the device and number of its directory, which no copy has and no other name changes.
+/// The network of a data directory. Known by the device and number of its directory, which no copy
+/// has and no other name changes.
 #[derive(Debug, Clone)]
 pub(crate) struct Owner {
     identity: String,

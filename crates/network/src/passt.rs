@@ -40,8 +40,10 @@ pub const USER_NETWORK: UserNetwork = UserNetwork {
 };
 
 impl UserNetwork {
-    /// Settings that the guest is told. Questions for names go to `dns`, else to the host's servers, else, where only the host can reach those, to an
-    /// address that stands for them: passt answers there over UDP alone, and then answers of the host's first server come from there.
+    /// Settings that the guest is told. Questions for names go to `dns`, else to the host's
+    /// servers, else, where only the host can reach those, to an address that stands for them:
+    /// passt answers there over UDP alone, and then answers of the host's first server come from
+    /// there.
     #[must_use]
     pub fn guest(&self, mac: String, dns: &[IpAddr], hosts: &[IpAddr]) -> GuestNetwork {
         GuestNetwork {

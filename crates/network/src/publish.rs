@@ -5,8 +5,9 @@ use std::ops::RangeInclusive;
 
 use hypeman_record::network::{Protocol, Published};
 
-/// Reads `[[IP:]HOST:]GUEST[/tcp|udp]`. Both ports may be ranges of the same length; of a range of the host's for one port of the guest's the
-/// first that is free is taken. The host's may be empty, 0 or missing, and an address of IPv6 stands in brackets.
+/// Reads `[[IP:]HOST:]GUEST[/tcp|udp]`. Both ports may be ranges of the same length; of a range of
+/// the host's for one port of the guest's the first that is free is taken. The host's may be empty,
+/// 0 or missing, and an address of IPv6 stands in brackets.
 ///
 /// # Errors
 /// Says what is wrong with it.

@@ -159,7 +159,8 @@ impl Default for Report {
     }
 }
 
-/// How many TCP connections, and how many UDP clients, a process may relay at once that may have so many descriptors.
+/// How many TCP connections, and how many UDP clients, a process may relay at once that may have so
+/// many descriptors.
 fn most(descriptors: u64) -> usize {
     let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
     (descriptors.saturating_sub(KEPT) / EACH).clamp(1, MAX_CLIENTS)

@@ -6,7 +6,8 @@ use resolv_conf::Config;
 
 use crate::link;
 
-/// Files with the host's servers; the second where the first names systemd-resolved's own address, which only the host can reach.
+/// Files with the host's servers; the second where the first names systemd-resolved's own address,
+/// which only the host can reach.
 const FILES: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
 
 /// Contents of a host's file.
@@ -22,7 +23,8 @@ pub struct Resolver {
     pub options: Vec<String>,
 }
 
-/// How the host looks up names now. Without servers nobody but the host can ask them: they are its own addresses.
+/// How the host looks up names now. Without servers nobody but the host can ask them: they are its
+/// own addresses.
 #[must_use]
 pub fn of_host() -> Resolver {
     let own = link::own_addresses().unwrap_or_default();

@@ -79,11 +79,13 @@ pub fn survey() -> Vec<Finding> {
     findings
 }
 
-/// The trouble with Debian 12's passt: it leaves a guest's connection half open until the client has sent something (tried).
+/// The trouble with Debian 12's passt: it leaves a guest's connection half open until the client
+/// has sent something (tried).
 const SPEAKS_SECOND: &str = "; with this passt, of 2023 or before, a published server that speaks first (MySQL, SMTP, FTP, VNC) is \
                              silent until its client does: use a bridge, or a newer passt";
 
-/// Whether passt is so old. Debian 12's says that its version is unknown; newer ones have a date in it.
+/// Whether passt is so old. Debian 12's says that its version is unknown; newer ones have a date in
+/// it.
 fn speaks_second() -> bool {
     let told = std::process::Command::new(PROGRAM).arg("--version").output();
     let Ok(told) = told else { return false };

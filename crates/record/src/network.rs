@@ -75,7 +75,8 @@ pub struct Published {
     /// The host's port; `None` is one that is free.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<u16>,
-    /// The last of the host's ports, of which the first that is free is taken; `None` is `host` alone.
+    /// The last of the host's ports, of which the first that is free is taken; `None` is `host`
+    /// alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_to: Option<u16>,
     /// The guest's.

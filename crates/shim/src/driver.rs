@@ -467,7 +467,8 @@ impl Care {
         }
     }
 
-    /// Begins to pause or resume, in place of what is under way. A power button that was being pressed is pressed when that is done.
+    /// Begins to pause or resume, in place of what is under way. A power button that was being
+    /// pressed is pressed when that is done.
     fn switch(&mut self, work: Work) {
         if self.work.as_ref().is_some_and(|work| work.kind == Kind::Press) {
             self.press_at = Some(Instant::now());

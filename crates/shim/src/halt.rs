@@ -7,8 +7,9 @@ use hypeman_record::process::Process;
 /// How often a VM is looked at.
 pub(crate) const LOOK: Duration = Duration::from_secs(5);
 
-/// CPU time in clock ticks that a VMM whose guest does nothing may use between two looks, a twentieth of a CPU: its timers go on, and
-/// on a busy host each costs ten times what it costs else.
+/// CPU time in clock ticks that a VMM whose guest does nothing may use between two looks, a
+/// twentieth of a CPU: its timers go on, and on a busy host each costs ten times what it costs
+/// else.
 const QUIET: u64 = 25;
 
 /// How busy a VMM is. Only one that does next to nothing is asked whether its guest has halted.

@@ -49,7 +49,8 @@ impl Journal {
         }
     }
 
-    /// As [`Journal::note`], of what a guest can have happen as often as it likes: it is not to rotate away all else that is told here.
+    /// As [`Journal::note`], of what a guest can have happen as often as it likes: it is not to
+    /// rotate away all else that is told here.
     pub(crate) fn note_of_guest(&self, message: impl Display) {
         match self.of_guest.borrow_mut().take(Instant::now()) {
             None => {}

@@ -12,10 +12,12 @@ pub(crate) fn give_back_startup_code() {
         if line.ends_with(&*program)
             && let Some((start, length)) = unwritten(line)
         {
-            // SAFETY: the range is a mapping of this program's file that is not writable and never was (see `unwritten`), so its
-            // pages are those of the page cache, and are looked up there again at the next access. Whatever is written to the file
-            // (some kernels refuse that for a program that runs, with ETXTBSY, and others do not) shows in these pages with or
-            // without this call, and the kernel may drop them at any time by itself: nothing is changed that could not change anyway.
+            // SAFETY: the range is a mapping of this program's file that is not writable and never
+            // was (see `unwritten`), so its pages are those of the page cache, and are looked up
+            // there again at the next access. Whatever is written to the file (some kernels refuse
+            // that for a program that runs, with ETXTBSY, and others do not) shows in these pages
+            // with or without this call, and the kernel may drop them at any time by itself:
+            // nothing is changed that could not change anyway.
             let _ =
                 unsafe { madvise(std::ptr::without_provenance_mut(start), length, Advice::LinuxDontNeed) };
         }

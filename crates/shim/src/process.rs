@@ -44,8 +44,9 @@ fn inherited_lock() -> std::io::Result<Lock> {
     let ours = std::fs::metadata(format!("/proc/self/fd/{}", names::SHIM_LOCK_FD));
     let expected = std::fs::metadata(names::SHIM_PID)?;
     if ours.is_ok_and(|ours| (ours.dev(), ours.ino()) == (expected.dev(), expected.ino())) {
-        // SAFETY: it is open, as it was just found, and on the lock's file, which nothing in this process has opened by itself: the
-        // process has just begun, has one thread, and takes each inherited descriptor once.
+        // SAFETY: it is open, as it was just found, and on the lock's file, which nothing in this
+        // process has opened by itself: the process has just begun, has one thread, and takes each
+        // inherited descriptor once.
         let file = unsafe { File::from_raw_fd(names::SHIM_LOCK_FD) };
         rustix::io::fcntl_setfd(&file, FdFlags::CLOEXEC)?; // the VMM is not to hold it
         return Lock::inherit(file);

@@ -15,7 +15,8 @@ use crate::shared::Shared;
 /// Time a VMM is given to answer.
 const ANSWER: Duration = Duration::from_secs(1);
 
-/// Time a VMM is given to tell whether its guest has halted: nobody waits for that, and it may be asked again then.
+/// Time a VMM is given to tell whether its guest has halted: nobody waits for that, and it may be
+/// asked again then.
 const LOOK: Duration = crate::halt::LOOK;
 
 /// Time a VMM is given to quit before it is killed.

@@ -214,8 +214,9 @@ pub trait Hypervisor {
     /// does not run yet. The caller drops this future when the VMM's process ends. Needs a tokio `LocalSet`.
     async fn create(&self, vmm: Vmm<'_>, spec: &VmSpec, origin: Origin<'_>) -> Result<Box<dyn Vm>>;
 
-    /// Connects to a VM that runs, and whose shim is gone. Events of the VMM that nobody has heard are heard now; requests that it was asked
-    /// and has not done yet is done, or forgotten, before its state is told.
+    /// Connects to a VM that runs, and whose shim is gone. Events of the VMM that nobody has heard
+    /// are heard now; requests that it was asked and has not done yet is done, or forgotten, before
+    /// its state is told.
     async fn adopt(&self, vmm: Vmm<'_>) -> Result<Box<dyn Vm>>;
 
     /// Removes the sockets of a VMM that has ended, however it did. What cannot be removed is no obstacle to a new start.

@@ -57,7 +57,8 @@ fn version(path: &Path) -> Result<String> {
         .ok_or_else(|| broken("it prints no version".to_owned()))
 }
 
-/// A command of a VMM's program with nothing of our caller's environment: secrets of theirs, or how Rust is to report its panics.
+/// A command of a VMM's program with nothing of our caller's environment: secrets of theirs, or how
+/// Rust is to report its panics.
 pub(crate) fn command(path: &Path) -> Command {
     let mut command = Command::new(path);
     command.env_clear().envs(std::env::var_os("PATH").map(|value| ("PATH", value)));

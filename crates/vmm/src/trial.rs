@@ -10,7 +10,8 @@ use wait_timeout::ChildExt;
 /// Maximum length in bytes of what is read of each of its outputs.
 const MOST: u64 = 64 * 1024;
 
-/// Time for what it has printed to arrive when it has ended: whoever it has started may have its output open.
+/// Time for what it has printed to arrive when it has ended: whoever it has started may have its
+/// output open.
 const REST: Duration = Duration::from_millis(500);
 
 /// Runs a command with this input, and returns what it has printed.

@@ -1,5 +1,6 @@
-//! The HTTP API on its unix socket (`vmm/src/api/http/mod.rs`): 200 with a body, 204 without, and errors as an array of
-//! causes. A request whose client has gone is carried out all the same, and its connection closed after that.
+//! The HTTP API on its unix socket (`vmm/src/api/http/mod.rs`): 200 with a body, 204 without, and
+//! errors as an array of causes. A request whose client has gone is carried out all the same, and
+//! its connection closed after that.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -17,7 +18,8 @@ use hyper_util::rt::TokioIo;
 use crate::receiver::{Received, Receiver};
 use crate::vm::Vmm;
 
-/// Header by which a test asks for its request to be carried out so many milliseconds late, as on a busy host.
+/// Header by which a test asks for its request to be carried out so many milliseconds late, as on a
+/// busy host.
 const LATE: &str = "x-late";
 
 /// Answers until the process ends.

@@ -37,7 +37,8 @@ pub(crate) enum KernelCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ImageCommand {
-    /// Take an image from an OCI layout, an OCI or docker archive, or a root filesystem in a tar file
+    /// Take an image from an OCI layout, an OCI or docker archive, or a root filesystem in a tar
+    /// file
     Import {
         #[command(flatten)]
         limit: ImageLimit,
@@ -66,7 +67,8 @@ pub(crate) enum ImageCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct ImageLimit {
-    /// The most that the image may take when it is decompressed [default: HYPEMAN_MAX_IMAGE_SIZE, else 64g]
+    /// The most that the image may take when it is decompressed [default: HYPEMAN_MAX_IMAGE_SIZE,
+    /// else 64g]
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     pub(crate) max_size: Option<u64>,
 }

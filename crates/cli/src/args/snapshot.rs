@@ -32,7 +32,8 @@ pub(crate) enum SnapshotCommand {
         /// Name for the snapshot
         #[arg(long)]
         name: String,
-        /// File outside of the directory that the snapshot may have, as a disk or its kernel; may be given several times
+        /// File outside of the directory that the snapshot may have, as a disk or its kernel; may
+        /// be given several times
         #[arg(long, value_name = "PATH")]
         disk: Vec<PathBuf>,
         /// Directory with its config.json

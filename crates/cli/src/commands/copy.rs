@@ -1,4 +1,5 @@
-//! cp and export: files between a guest and here, by docker cp's rules (docs.docker.com/reference/cli/docker/container/cp).
+//! cp and export: files between a guest and here, by docker cp's rules
+//! (docs.docker.com/reference/cli/docker/container/cp).
 
 mod plan;
 

@@ -33,7 +33,8 @@ use crate::view::{Options, View};
 /// Exit code of a run whose program has not ended: docker's for what is not the program's own.
 const NOT_ENDED: u8 = 125;
 
-/// A program that has printed nothing after so long is likely to be booting still, and its user to wonder.
+/// A program that has printed nothing after so long is likely to be booting still, and its user to
+/// wonder.
 const SLOW: Duration = Duration::from_secs(2);
 
 /// How long keys that were typed before those that detach may take to be passed on.
@@ -62,7 +63,8 @@ pub(crate) struct Foreground<'a> {
 pub(crate) enum OnSignal {
     /// It is the program's; from the second on it ends the VM.
     PassOn,
-    /// It ends us alone, but for an interrupt, which is the program's: it was typed before the terminal was the guest's.
+    /// It ends us alone, but for an interrupt, which is the program's: it was typed before the
+    /// terminal was the guest's.
     LeaveUnlessTyped,
     /// It ends us alone.
     Leave,
@@ -129,7 +131,8 @@ impl Foreground<'_> {
                     if leaves {
                         break Left::Alone(ExitCode::from(u8::try_from(128 + number).unwrap_or(u8::MAX)));
                     }
-                    // Aside: a guest that boots takes its time, and the next signal is not to wait for that.
+                    // Aside: a guest that boots takes its time, and the next signal is not to wait
+                    // for that.
                     let instance = self.instance.clone();
                     passing.spawn_blocking(move || pass_on(&instance, number, interrupted));
                 }
@@ -228,8 +231,8 @@ fn exit_code(end: &End) -> ExitCode {
     ExitCode::from(u8::try_from(end.exit_code).unwrap_or(u8::MAX))
 }
 
-/// The first signal is the program's; a system is asked to power off, and a kernel alone has its power button pressed. From the second on it
-/// is the VM's end.
+/// The first signal is the program's; a system is asked to power off, and a kernel alone has its
+/// power button pressed. From the second on it is the VM's end.
 fn pass_on(instance: &Instance, number: i32, times: u32) -> Result<()> {
     let mode = instance.record.command.as_ref().map(|command| command.mode);
     let result = match (times, mode) {

@@ -67,7 +67,8 @@ pub(crate) fn inspect(context: &Context, template: Option<&str>, names: &Names) 
     }
 }
 
-/// A document as a template sees it: ours, and beside it what `docker inspect` has and scripts ask for.
+/// A document as a template sees it: ours, and beside it what `docker inspect` has and scripts ask
+/// for.
 fn for_template(document: &Document) -> Result<Json> {
     let mut all = serde_json::to_value(document)?;
     let (state, run, end) = (document.state, document.run.as_ref(), document.end.as_ref());

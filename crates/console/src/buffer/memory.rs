@@ -48,8 +48,8 @@ pub(super) struct Memory {
     start: NonNull<u8>,
 }
 
-// SAFETY: the memory is shared by nature. Its numbers are atomic, its bytes are copied out of it by atomic reads, and slices to write to
-// are made in unsafe functions only.
+// SAFETY: the memory is shared by nature. Its numbers are atomic, its bytes are copied out of it by
+// atomic reads, and slices to write to are made in unsafe functions only.
 unsafe impl Send for Memory {}
 // SAFETY: as above.
 unsafe impl Sync for Memory {}
@@ -111,8 +111,9 @@ impl Memory {
         self.number(field).store(value, Ordering::Release);
     }
 
-    /// Copies bytes of the ring, which may go over its end, into `target`. A VMM that was taken over may write to them meanwhile: what is
-    /// copied is then anything, and stays what it is. `offset` and the target's length are at most the ring's size.
+    /// Copies bytes of the ring, which may go over its end, into `target`. A VMM that was taken
+    /// over may write to them meanwhile: what is copied is then anything, and stays what it is.
+    /// `offset` and the target's length are at most the ring's size.
     pub(super) fn copy_to(&self, offset: usize, target: &mut [u8]) {
         assert!(offset <= CAPACITY && target.len() <= CAPACITY, "outside of the ring");
         self.copy(PAGE + offset, target);
@@ -131,8 +132,9 @@ impl Memory {
             let place = self.at(offset + done);
             let rest = &mut target[done..];
             if place.addr().is_multiple_of(WORD) && rest.len() >= WORD {
-                // SAFETY: the callers have seen to it that this lies in the mapping, which lives as long as `self`; it is aligned, and
-                // a word that others may write is read as an atomic.
+                // SAFETY: the callers have seen to it that this lies in the mapping, which lives as
+                // long as `self`; it is aligned, and a word that others may write is read as an
+                // atomic.
                 let word = unsafe { &*place.cast::<AtomicU64>() }.load(Ordering::Relaxed);
                 rest[..WORD].copy_from_slice(&word.to_ne_bytes());
                 done += WORD;
@@ -144,15 +146,16 @@ impl Memory {
         }
     }
 
-    /// Bytes of the ring to write to, which may go over its end. Their contents are not to be read through the slice: another process may
-    /// write there too.
+    /// Bytes of the ring to write to, which may go over its end. Their contents are not to be read
+    /// through the slice: another process may write there too.
     ///
     /// # Safety
     /// Nobody else in this process reads or writes them as long as the slice lives, and nothing is read through it.
     #[allow(clippy::mut_from_ref)] // that is for the caller to see to
     pub(super) unsafe fn bytes_mut(&self, offset: usize, length: usize) -> &mut [u8] {
         assert!(offset <= CAPACITY && length <= CAPACITY, "outside of the ring");
-        // SAFETY: both mappings of the ring lie behind the page, one behind the other; the rest the caller promises.
+        // SAFETY: both mappings of the ring lie behind the page, one behind the other; the rest the
+        // caller promises.
         unsafe { std::slice::from_raw_parts_mut(self.at(PAGE + offset).cast(), length) }
     }
 

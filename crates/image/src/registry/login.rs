@@ -124,7 +124,8 @@ fn is_trusted(base: &Url, url: &Url) -> bool {
     url.scheme() == "https" || base.scheme() == "http" && url.host_str().is_some_and(is_loopback)
 }
 
-/// The best challenge that we can answer: Bearer, wherever it stands among others, as containerd has it.
+/// The best challenge that we can answer: Bearer, wherever it stands among others, as containerd
+/// has it.
 fn choose(texts: &[String]) -> Option<Challenge> {
     let all: Vec<Challenge> = texts.iter().flat_map(|text| parse(text)).collect();
     let is_bearer = |challenge: &Challenge| matches!(challenge, Challenge::Bearer { .. });

@@ -1,5 +1,6 @@
-//! Datagrams to a published port, and the guest's answers: each client has a socket of its own towards the guest, by whose port the answers
-//! find it. They come from the address that the client has asked.
+//! Datagrams to a published port, and the guest's answers: each client has a socket of its own
+//! towards the guest, by whose port the answers find it. They come from the address that the client
+//! has asked.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -18,10 +19,12 @@ use tokio::time::{Instant, timeout};
 
 use super::Report;
 
-/// Time after which a client that has had one answer, or none, is forgotten: Linux's own tracking's (`nf_conntrack_udp_timeout`).
+/// Time after which a client that has had one answer, or none, is forgotten: Linux's own tracking's
+/// (`nf_conntrack_udp_timeout`).
 const SILENCE: Duration = Duration::from_secs(30);
 
-/// Time after which one that has asked again after an answer is forgotten (`nf_conntrack_udp_timeout_stream`).
+/// Time after which one that has asked again after an answer is forgotten
+/// (`nf_conntrack_udp_timeout_stream`).
 const SILENCE_OF_STREAM: Duration = Duration::from_secs(120);
 
 /// Maximum size of a datagram in bytes.
@@ -85,7 +88,8 @@ impl Port {
     }
 }
 
-/// Relays what comes to a port to the guest, for at most so many clients at once, as long as it is not dropped.
+/// Relays what comes to a port to the guest, for at most so many clients at once, as long as it is
+/// not dropped.
 pub(super) async fn exchange(socket: Socket, target: SocketAddr, most: usize, report: Rc<Report>) {
     let Ok(port) = Port::new(socket).map(Rc::new) else { return };
     let mut flows: HashMap<Client, Flow> = HashMap::new();
@@ -112,7 +116,8 @@ pub(super) async fn exchange(socket: Socket, target: SocketAddr, most: usize, re
                         flow.state.set(State::Stream);
                     }
                     for datagram in buffer[..meta.len].chunks(meta.stride.max(1)) {
-                        // One that is full is not waited for: others ask too. Not tokio's, which has yet to hear of a new socket.
+                        // One that is full is not waited for: others ask too. Not tokio's, which
+                        // has yet to hear of a new socket.
                         let _ = rustix::net::send(&flow.guest, datagram, SendFlags::DONTWAIT);
                     }
                 }
@@ -193,7 +198,8 @@ mod tests {
         tokio::task::LocalSet::new().block_on(&runtime, future)
     }
 
-    /// A relay from all addresses of the host to a socket in place of a guest's: its port, and that socket.
+    /// A relay from all addresses of the host to a socket in place of a guest's: its port, and that
+    /// socket.
     async fn relay(most: usize, report: Rc<Report>) -> (u16, UdpSocket) {
         let guest = UdpSocket::bind("127.0.0.9:0").await.unwrap();
         let any = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);

@@ -1,8 +1,9 @@
 //! Waits for the requests of clients that have gone.
 //!
-//! A shim that is killed leaves its connection behind, and with it a request that the VMM carries out when its turn comes: also
-//! after those of the shim that takes over. The VMM closes such a connection when it has dealt with it, one way or the other
-//! (`requests` in micro_http's `server.rs`). So once the VMM holds no connection whose client has gone, nothing is in flight.
+//! A shim that is killed leaves its connection behind, and with it a request that the VMM carries
+//! out when its turn comes: also after those of the shim that takes over. The VMM closes such a
+//! connection when it has dealt with it, one way or the other (`requests` in micro_http's
+//! `server.rs`). So once the VMM holds no connection whose client has gone, nothing is in flight.
 
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -16,11 +17,12 @@ use crate::process::VmmProcess;
 /// Time between two looks at the VMM's connections.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// Timeout for what is in flight: longer than any request takes, and no reason to leave a VM without a shim.
+/// Timeout for what is in flight: longer than any request takes, and no reason to leave a VM
+/// without a shim.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// Waits until the VMM has dealt with what earlier clients have asked for. Those are accepted before a later client is answered,
-/// so the caller has been answered once before.
+/// Waits until the VMM has dealt with what earlier clients have asked for. Those are accepted
+/// before a later client is answered, so the caller has been answered once before.
 pub(crate) async fn wait_until_done(process: &VmmProcess) {
     let deadline = Instant::now() + LONGEST;
     while connections(process).iter().any(has_hung_up) && Instant::now() < deadline {

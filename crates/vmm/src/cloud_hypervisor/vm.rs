@@ -91,7 +91,8 @@ impl CloudHypervisorVm {
         Ok(CloudHypervisorVm { is_restored: true, ..vm })
     }
 
-    /// Takes over a VM that runs. Its state is asked for when nothing is in flight any more of those who had it before.
+    /// Takes over a VM that runs. Its state is asked for when nothing is in flight any more of
+    /// those who had it before.
     pub(crate) async fn adopt(vmm: Vmm<'_>) -> Result<CloudHypervisorVm> {
         let vm = CloudHypervisorVm::listen(vmm)?;
         vm.api.get_json::<serde::de::IgnoredAny>("vmm.ping").await?;

@@ -75,10 +75,12 @@ impl QemuVm {
         })
     }
 
-    /// As [`QemuVm::connect`], to a QEMU that has run for a while: learns what has happened before. Nothing of an earlier client's is in
-    /// flight by now: QEMU carries out one command at a time, and forgets those that wait when their client has gone, which it does before
-    /// it greets the next one (`monitor_qmp_event` in monitor/qmp.c, `tcp_chr_disconnect` in chardev/char-socket.c). Only a migration goes
-    /// on; [`crate::vm::Vm::abandon_snapshot`] ends that.
+    /// As [`QemuVm::connect`], to a QEMU that has run for a while: learns what has happened before.
+    /// Nothing of an earlier client's is in flight by now: QEMU carries out one command at a time,
+    /// and forgets those that wait when their client has gone, which it does before it greets the
+    /// next one (`monitor_qmp_event` in monitor/qmp.c, `tcp_chr_disconnect` in
+    /// chardev/char-socket.c). Only a migration goes on; [`crate::vm::Vm::abandon_snapshot`] ends
+    /// that.
     pub(crate) async fn adopt(vmm: Vmm<'_>, has_channel: bool) -> Result<QemuVm> {
         let vm = QemuVm::connect(vmm, has_channel).await?;
         let state = vm.execute(qmp::query_status {}).await?.status;

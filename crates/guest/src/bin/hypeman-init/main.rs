@@ -29,7 +29,8 @@ use hypeman_guest::config::{GuestConfig, IDLE, Mode};
 use crate::disks::Disks;
 use crate::report::Failure;
 
-/// Time after which a guest that is only visited ends by itself: whoever wanted something in it has gone.
+/// Time after which a guest that is only visited ends by itself: whoever wanted something in it has
+/// gone.
 const LONGEST_VISIT: Duration = Duration::from_secs(3600);
 
 fn main() {

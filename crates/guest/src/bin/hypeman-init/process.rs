@@ -140,13 +140,15 @@ fn open_namespace(process: Pid, kind: &str) -> rustix::io::Result<OwnedFd> {
     rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// Signals that glibc keeps to itself (`__SIGRTMIN`, nptl/internaltypes.h): posix_spawn(3), by which our agent is started, has them ignored, and
-/// sigaction(2) of the library refuses to change that.
+/// Signals that glibc keeps to itself (`__SIGRTMIN`, nptl/internaltypes.h): posix_spawn(3), by
+/// which our agent is started, has them ignored, and sigaction(2) of the library refuses to change
+/// that.
 const OF_GLIBC: [libc::c_long; 2] = [32, 33];
 
 /// Gives all signals the meaning that a program expects. Between fork and exec.
 fn hear_all_signals() {
-    /// `struct sigaction` of the kernel's, on x86-64: handler, flags, restorer, mask. All zeros are the default.
+    /// `struct sigaction` of the kernel's, on x86-64: handler, flags, restorer, mask. All zeros are
+    /// the default.
     const DEFAULT: [u64; 4] = [0; 4];
     for signal in OF_GLIBC {
         // SAFETY: rt_sigaction(2) reads 32 bytes, which are there, and writes nothing.

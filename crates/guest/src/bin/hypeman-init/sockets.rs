@@ -1,5 +1,6 @@
-//! Ends the TCP connections of an address that the guest has no more (sock_diag(7), `SOCK_DESTROY` of linux/sock_diag.h): their programs hear of
-//! it at once, and connect anew. Without it, one that waits for an answer waits for ever.
+//! Ends the TCP connections of an address that the guest has no more (sock_diag(7), `SOCK_DESTROY`
+//! of linux/sock_diag.h): their programs hear of it at once, and connect anew. Without it, one that
+//! waits for an answer waits for ever.
 
 use std::net::Ipv4Addr;
 
@@ -22,12 +23,14 @@ const TCP: u8 = 6;
 /// All states of a connection but LISTEN and CLOSE (`enum` of include/net/tcp_states.h).
 const CONNECTED: u32 = 0xfff & !(1 << 7) & !(1 << 10);
 
-/// Lengths of a message's head, of `struct inet_diag_sockid`, and of what stands before it in an answer.
+/// Lengths of a message's head, of `struct inet_diag_sockid`, and of what stands before it in an
+/// answer.
 const HEAD: usize = 16;
 const ID: usize = 48;
 const BEFORE_ID: usize = 4;
 
-/// Ends the connections from these addresses; how many. A kernel that cannot leaves them as they are.
+/// Ends the connections from these addresses; how many. A kernel that cannot leaves them as they
+/// are.
 pub(crate) fn end_connections(addresses: &[Ipv4Addr]) -> std::io::Result<usize> {
     let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
     socket.bind_auto()?;
@@ -77,7 +80,8 @@ fn request(kind: u16, flags: u16, family: u8, id: &[u8; ID]) -> Vec<u8> {
     bytes
 }
 
-/// The local address in an id, which begins with the two ports; one of IPv6 may have one of IPv4 in it.
+/// The local address in an id, which begins with the two ports; one of IPv6 may have one of IPv4 in
+/// it.
 fn local_address(id: &[u8; ID], family: u8) -> Option<Ipv4Addr> {
     let address: [u8; 16] = id[4..20].try_into().ok()?;
     match family {

@@ -19,7 +19,8 @@ pub(crate) fn resolve(spec: &str) -> Result<User, Failure> {
     find(spec, &read("/etc/passwd")?, &read("/etc/group")?)
 }
 
-/// Reads a file of lines. Bytes that are no UTF-8, as in a comment of another time, spoil no more than the name that they stand in.
+/// Reads a file of lines. Bytes that are no UTF-8, as in a comment of another time, spoil no more
+/// than the name that they stand in.
 fn read(path: &str) -> Result<String, Failure> {
     match std::fs::read(path) {
         Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
