@@ -114,7 +114,7 @@ pub(crate) fn run(
                 line.put(Options::THE_END.as_bytes());
                 break;
             }
-            if release >= 53 {
+            if release >= 53 || options.pause != 0 {
                 thread::sleep(LINE.max(TURN * u32::try_from(options.pause).unwrap_or(u32::MAX)));
             }
         }
