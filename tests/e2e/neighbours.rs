@@ -18,6 +18,7 @@ promises! {
     [Need::NetworkNamespaces, QEMU, BUSYBOX]
         what_is_on_loopback_and_what_a_network_is_called_stays_on_the_host,
         a_flow_goes_to_whoever_has_the_port_now,
+        connections_of_the_source_end_in_its_fork,
         two_data_directories_come_up_by_the_same_bridge,
         routes_by_a_gateway_and_words_of_resolv_conf_are_no_obstacle,
         a_network_that_was_made_by_use_goes_with_its_last_use;
@@ -89,6 +90,25 @@ fn a_flow_goes_to_whoever_has_the_port_now() {
     drop(first);
     let _second = run("second");
     until("the second answers the same client", || hears("second"));
+}
+
+/// A fork has another address: a program that waits for an answer on a connection from the source's would wait for ever.
+fn connections_of_the_source_end_in_its_fork() {
+    let host = Host::new();
+    let server = host.command_outside(&probe(), &["echo", "tcp", &format!("{OUTSIDE}:7")]);
+    let (_server, _) = serve(server);
+    let source = idle(&host, "source", &[]);
+    let script = format!("while :; do /probe hold {OUTSIDE}:7 > /held; echo ended >> /ends; sleep 1; done");
+    source.bed.ok(&["exec", "-d", "source", "sh", "-c", &script]);
+    let held = |vm: &Instance| guest(vm, "tail -n 1 /held").parse::<u64>().unwrap_or(0);
+    until("it has a connection", || held(&source) > 3);
+    source.bed.ok(&["fork", "source", "fork"]);
+    let fork = Instance::named(host.bed(), "fork");
+    until("the program in the fork has been told", || guest(&fork, "cat /ends || true").contains("ended"));
+    until("it has connected anew", || held(&fork) > 3);
+    let before = held(&source);
+    until("the source's goes on", || held(&source) > before);
+    assert!(!guest(&source, "cat /ends || true").contains("ended"), "the source's connection has ended");
 }
 
 fn two_data_directories_come_up_by_the_same_bridge() {

@@ -6,10 +6,10 @@ use hypeman_tests::bed::Bed;
 use hypeman_tests::fixtures::{self, busybox, directory};
 use hypeman_tests::guest::Guest;
 use hypeman_tests::needs::{BUSYBOX, Need, QEMU};
-use hypeman_tests::netns::{HOST, Host, probe, serve};
+use hypeman_tests::netns::{HOST, Host, OUTSIDE, probe, serve};
 use hypeman_tests::vm::Instance;
 use hypeman_tests::wait::{eventually, until};
-
+use rustix::process::{Pid, Signal, kill_process};
 use testguest::Finish;
 
 use crate::network::idle;
@@ -232,10 +232,36 @@ fn user_mode_does_the_same_without_privileges() {
         &["bridges only"],
     );
     drop(vm);
-    until("passt has gone", || {
-        let passts = std::process::Command::new("pgrep").args(["-u", &USER.to_string(), "passt"]).output();
-        passts.is_ok_and(|output| output.stdout.is_empty())
+    until("passt has gone", || passts(USER).is_empty());
+    a_passt_that_was_killed_is_told(&bed, USER);
+}
+
+/// The host's first DNS server, named with `--dns`, answers by UDP and by TCP; then its passt is killed.
+fn a_passt_that_was_killed_is_told(bed: &Bed, user: u32) {
+    let _vm = Instance::run(bed, "bereft", &["--dns", OUTSIDE, busybox(), "sleep", "100000"]);
+    assert_eq!(bed.ok(&["exec", "bereft", "cat", "/etc/resolv.conf"]), format!("nameserver {OUTSIDE}"));
+    assert_eq!(bed.ok(&["exec", "bereft", "wget", "-q", "-O", "-", "http://files.test/file"]), "downloaded");
+    // The question for the address of files.test (RFC 1035 4.2.2: its length before it).
+    let question =
+        r"\000\034\022\064\001\000\000\001\000\000\000\000\000\000\005files\004test\000\000\001\000\001";
+    let by_tcp = format!("printf '{question}' | nc -w 5 {OUTSIDE} 53 | grep -c files");
+    assert_eq!(bed.ok(&["exec", "bereft", "sh", "-c", &by_tcp]), "1");
+    for pid in passts(user) {
+        kill_process(pid, Signal::KILL).expect("kill -9 passt");
+    }
+    until("it is told", || {
+        bed.inspect("bereft")["state_reason"].as_str().is_some_and(|why| why.contains("passt"))
     });
+    assert!(bed.ok(&["ps"]).contains("no network"), "{}", bed.ok(&["ps"]));
+    let doctor = bed.run(&["doctor"]);
+    assert!(doctor.stdout.contains("bereft"), "{doctor:?}");
+}
+
+/// The passts of a user.
+fn passts(user: u32) -> Vec<Pid> {
+    let output = std::process::Command::new("pgrep").args(["-u", &user.to_string(), "passt"]).output();
+    let pids = String::from_utf8(output.expect("pgrep").stdout).expect("UTF-8");
+    pids.lines().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect()
 }
 
 /// hypeman for a user on this host, in a directory with copies of all that it needs.
