@@ -3,10 +3,9 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
+use hypeman_record::spec::{CpuFeatures, HypervisorKind};
+use hypeman_vmm::Error;
 use hypeman_vmm::findings::Findings;
-use hypeman_vmm::hypervisor::Error;
-use hypeman_vmm::qemu::CpuFeatures;
-use hypeman_vmm::spec::HypervisorKind;
 
 /// Something a machine may lack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

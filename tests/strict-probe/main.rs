@@ -4,8 +4,10 @@
 use std::path::Path;
 use std::process::Command;
 
-use hypeman_confine::{Given, Needs, Strictness};
-use hypeman_vmm::process::{Start, VmmExit, VmmProcess};
+use hypeman_confine::{Given, Needs};
+use hypeman_record::confinement::Strictness;
+use hypeman_record::end::VmmExit;
+use hypeman_vmm::process::{Start, VmmProcess};
 
 /// The limits, in bytes and threads.
 const MEMORY: u64 = 64 << 20;

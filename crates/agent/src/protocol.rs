@@ -2,12 +2,10 @@
 //! [`Request`]. Paths and arguments are as [`crate::names`] tells them.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
 
+use hypeman_record::guest::config::GuestNetwork;
+use hypeman_record::guest::health::Health;
 use serde::{Deserialize, Serialize};
-
-/// How much of what a health check prints is kept, in bytes: docker's.
-pub const MAX_HEALTH_OUTPUT: usize = 4096;
 
 /// So many bytes of a command's input may be sent before it [`Ran::Wants`] more.
 pub const INPUT_WINDOW: u32 = 256 * 1024;
@@ -253,33 +251,6 @@ pub struct Slept {
     pub network: Option<GuestNetwork>,
 }
 
-/// A network as a guest has it: one interface with one address.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GuestNetwork {
-    /// The interface's, as `02:00:00:12:34:56`.
-    pub mac: String,
-    /// The guest's address.
-    pub address: Ipv4Addr,
-    /// How many of its first bits are the network's.
-    pub prefix: u8,
-    /// Where what is not on the network goes.
-    pub gateway: Ipv4Addr,
-    /// Largest packet in bytes.
-    pub mtu: u32,
-    /// DNS servers.
-    #[serde(default)]
-    pub dns: Vec<IpAddr>,
-    /// Domains in which short names are looked up (`search` of resolv.conf(5)).
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub search: Vec<String>,
-    /// `options` of resolv.conf(5).
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub options: Vec<String>,
-    /// Further lines of /etc/hosts.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub hosts: Vec<(String, IpAddr)>,
-}
-
 /// From the agent to the shim. Each order is answered by one `Done` or `Failed`, in their order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "report", rename_all = "kebab-case")]
@@ -298,44 +269,4 @@ pub enum Report {
     },
     /// How the program is, each time that this is looked at.
     Health(Health),
-}
-
-/// What the health checks have shown.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Health {
-    /// What they come to.
-    pub status: HealthStatus,
-    /// How often in turn they have failed.
-    pub failures: u32,
-    /// When the last one ended, in milliseconds since 1970, by the guest's clock.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub checked_at_ms: Option<u64>,
-    /// Its exit code; 124 when its time was up.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub exit_code: Option<i32>,
-    /// What it has printed, as far as that is kept.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub output: String,
-}
-
-impl Health {
-    /// As far as it is kept: a guest may say more than docker keeps of a check.
-    #[must_use]
-    pub fn bounded(mut self) -> Health {
-        self.output.truncate(self.output.floor_char_boundary(MAX_HEALTH_OUTPUT));
-        self
-    }
-}
-
-/// docker's three.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum HealthStatus {
-    /// None has succeeded, and it has not had time enough.
-    #[default]
-    Starting,
-    /// The last one has succeeded.
-    Healthy,
-    /// So many have failed as are too many.
-    Unhealthy,
 }

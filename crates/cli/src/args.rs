@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::ArgValueCompleter;
-use hypeman_guest::ulimit::Ulimit;
+use hypeman_record::guest::ulimit::Ulimit;
 
 pub(crate) use choices::WaitFor;
 use choices::{Accel, Confine, Hypervisor, OnReboot};

@@ -1,9 +1,9 @@
 //! What to type instead: the words that the command line adds to the errors of the libraries.
 
 use hypeman_instance::{Error, Field, Needs};
+use hypeman_record::spec::{Accelerator, HypervisorKind};
 use hypeman_record::state::State;
-use hypeman_vmm::hypervisor::{self, Unsupported};
-use hypeman_vmm::spec::{Accelerator, HypervisorKind};
+use hypeman_vmm::Unsupported;
 
 /// The way out of an error, if there is one to be told.
 pub(crate) fn way_out(error: &anyhow::Error) -> Option<String> {
@@ -14,7 +14,7 @@ pub(crate) fn way_out(error: &anyhow::Error) -> Option<String> {
         of_instance
             .or_else(of_network)
             .or_else(of_image)
-            .or_else(|| cause.downcast_ref::<hypervisor::Error>().and_then(vmm))
+            .or_else(|| cause.downcast_ref::<hypeman_vmm::Error>().and_then(vmm))
     })
 }
 
@@ -110,16 +110,16 @@ fn needs_kvm(hypervisor: HypervisorKind) -> bool {
 }
 
 /// The way out of an error of the VMM drivers.
-pub(crate) fn vmm(error: &hypervisor::Error) -> Option<String> {
+pub(crate) fn vmm(error: &hypeman_vmm::Error) -> Option<String> {
     Some(match error {
-        hypervisor::Error::NotInstalled { program } => program_hint(program)?.to_owned(),
-        hypervisor::Error::Unsupported(Unsupported::MemoryHotplug) => {
+        hypeman_vmm::Error::NotInstalled { program } => program_hint(program)?.to_owned(),
+        hypeman_vmm::Error::Unsupported(Unsupported::MemoryHotplug) => {
             "leave --hotplug-size out, or use --hypervisor cloud-hypervisor".to_owned()
         }
-        hypervisor::Error::Unsupported(Unsupported::Tcg) => {
+        hypeman_vmm::Error::Unsupported(Unsupported::Tcg) => {
             "use --accel kvm, or --hypervisor qemu for TCG".to_owned()
         }
-        hypervisor::Error::NoKvm { .. } => "--accel auto or tcg can do without KVM".to_owned(),
+        hypeman_vmm::Error::NoKvm { .. } => "--accel auto or tcg can do without KVM".to_owned(),
         _ => return None,
     })
 }

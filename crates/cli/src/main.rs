@@ -24,7 +24,6 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 use clap_complete::CompleteEnv;
-
 use hypeman_instance::compress::TASK;
 use hypeman_snapshot::compression::{self, Algorithm};
 use rustix::fs::Mode;
@@ -103,14 +102,14 @@ fn shim() -> Option<(PathBuf, hypeman_shim::Mode)> {
 /// What stands after the word for who answers questions for names, which only hypeman itself says.
 fn names() -> Option<(PathBuf, String)> {
     let mut arguments = std::env::args_os().skip(1);
-    (arguments.next()? == hypeman_network::names::TASK).then_some(())?;
+    (arguments.next()? == hypeman_network::dns::TASK).then_some(())?;
     Some((PathBuf::from(arguments.next()?), arguments.next()?.into_string().ok()?))
 }
 
 /// Answers them. Whoever has started us reads one line.
 fn answer_names(data_dir: &Path, network: &str) -> ExitCode {
-    let ready = || println!("{}", hypeman_network::names::READY);
-    match hypeman_names::serve(data_dir, network, ready) {
+    let ready = || println!("{}", hypeman_network::dns::READY);
+    match hypeman_network::dns::serve(data_dir, network, ready) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             println!("{error}");

@@ -8,8 +8,8 @@ use landlock::{
     RulesetAttr, RulesetCreated, RulesetCreatedAttr, Scope,
 };
 
-use crate::Needs;
 use crate::devices::Devices;
+use crate::needs::Needs;
 
 /// The newest version whose rights we know.
 const NEWEST: ABI = ABI::V6;

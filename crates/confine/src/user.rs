@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::fs::{Gid, Uid};
 
-use crate::Needs;
+use crate::needs::Needs;
 
 /// The name of a user of the system's that is taken if there is one.
 const NAME: &str = "hypeman";

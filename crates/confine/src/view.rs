@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::mount::OpenTreeFlags;
 
-use crate::Needs;
+use crate::needs::Needs;
 
 /// Read-only views of the files that are to be read only, with the numbers where the VMM expects them.
 pub(crate) fn prepare(needs: &Needs<'_>) -> std::result::Result<Vec<(OwnedFd, i32)>, String> {

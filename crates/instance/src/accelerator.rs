@@ -1,11 +1,10 @@
 //! How a VM's instructions are executed on this host: decided at each start, by trying.
 
+use hypeman_record::program::Program;
 use hypeman_record::record::{KernelUse, Record};
+use hypeman_record::spec::{Accelerator, CpuFeatures};
 use hypeman_vmm::findings::Findings;
-use hypeman_vmm::hypervisor::Program;
 use hypeman_vmm::kvm::{KvmState, probe_kvm};
-use hypeman_vmm::qemu::CpuFeatures;
-use hypeman_vmm::spec::Accelerator;
 
 use crate::error::{Error, Result};
 

@@ -1,7 +1,7 @@
 //! The kernel's command line.
 
 use hypeman_record::record::Record;
-use hypeman_vmm::spec::{Accelerator, HypervisorKind};
+use hypeman_record::spec::{Accelerator, HypervisorKind};
 
 /// For our init: the console on the serial line, a panic that resets (which ends the VM), and silence unless asked
 /// otherwise. Below 0 not even emergencies are shown, as each power off is one to Linux; but a kernel that dies is, for then

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use hypeman_guest::config::Mode;
-use hypeman_guest::ulimit::Ulimit;
 use hypeman_image::Config;
+use hypeman_record::guest::config::Mode;
+use hypeman_record::guest::ulimit::Ulimit;
 use hypeman_record::record::CommandSpec;
 
 use crate::error::{Field, Result};

@@ -3,20 +3,17 @@
 use std::path::Path;
 
 use hypeman_files::{AtPath, Draft, copy_sparse, write_disk};
-use hypeman_guest::config::Mode;
-use hypeman_guest::status;
 use hypeman_record::format::{self, Envelope};
-use hypeman_record::launch::OnReboot;
+use hypeman_record::guest::config::Mode;
+use hypeman_record::guest::status;
 use hypeman_record::names;
-use hypeman_record::record::{ImageUse, KernelUse, Record};
+use hypeman_record::record::{ImageUse, KernelUse, OnReboot, Record};
 use jiff::Timestamp;
 
 use crate::error::{Error, Field, Result};
-use crate::layout;
-use crate::name;
 use crate::options::{CreateOptions, check, invalid};
 use crate::store::{Instance, Store, may_be_named};
-use crate::{command, network, start};
+use crate::{command, layout, name, network, start};
 
 /// Makes an instance.
 ///

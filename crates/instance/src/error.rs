@@ -1,7 +1,7 @@
 //! Errors: what is wrong, in kinds that a program can tell apart. What to type instead is the command line's to say.
 
+use hypeman_record::spec::HypervisorKind;
 use hypeman_record::state::State;
-use hypeman_vmm::spec::HypervisorKind;
 
 /// What of a request cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -249,7 +249,7 @@ pub enum Error {
     Network(#[from] hypeman_network::Error),
     /// From the VMM drivers.
     #[error(transparent)]
-    Vmm(#[from] hypeman_vmm::hypervisor::Error),
+    Vmm(#[from] hypeman_vmm::Error),
 }
 
 impl Error {

@@ -4,20 +4,20 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use hypeman_confine::Strictness;
 use hypeman_files::{AtPath, Draft, copy_open, open_plain_below};
+use hypeman_record::confinement::Strictness;
 use hypeman_record::format::Envelope;
-use hypeman_record::launch::{Guest, Launch, OnReboot};
+use hypeman_record::launch::{Guest, Launch};
 use hypeman_record::named::{Kind, NamedSnapshot};
 use hypeman_record::names;
 use hypeman_record::network::NetworkSettings;
-use hypeman_record::record::{KernelUse, LogLimits, Record, Settings};
+use hypeman_record::record::{KernelUse, LogLimits, OnReboot, Record, Settings};
+use hypeman_record::spec::{Accelerator, Disk, HypervisorKind, VmSpec};
 use hypeman_snapshot::standby;
 use hypeman_vmm::cloud_hypervisor::SERIAL_SOCKET;
 use hypeman_vmm::cloud_hypervisor::description::{self, Description};
 use hypeman_vmm::cloud_hypervisor::snapshot::{Fork, prepare_fork};
 use hypeman_vmm::given;
-use hypeman_vmm::spec::{Accelerator, Disk, HypervisorKind, VmSpec};
 use jiff::Timestamp;
 
 use crate::error::{Error, Result};

@@ -12,9 +12,9 @@ use hypeman_record::format::{self, Envelope};
 use hypeman_record::named::Kind;
 use hypeman_record::names;
 use hypeman_record::record::{Record, Settings};
+use hypeman_record::spec::HypervisorKind;
 use hypeman_record::state::State;
 use hypeman_snapshot::{compression, standby};
-use hypeman_vmm::spec::HypervisorKind;
 use jiff::Timestamp;
 
 use crate::adopt::adopt;

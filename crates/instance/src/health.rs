@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use hypeman_guest::config::HealthCheck;
 use hypeman_image::Health;
+use hypeman_record::guest::config::HealthCheck;
 
 use crate::error::{Field, Result};
 use crate::options::invalid;

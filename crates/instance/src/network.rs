@@ -5,15 +5,15 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use hypeman_files::{Existing, Lock};
-use hypeman_network::{Network, Networks, Resolver, USER_NETWORK, can_bridge, can_user};
+use hypeman_network::{Networks, Resolver, USER_NETWORK, can_bridge, can_user};
 use hypeman_record::network::{
-    Attached, BridgePort, Connection, DEFAULT, Lease, NetworkSettings, Published, Wiring,
+    Attached, BridgePort, Connection, DEFAULT, Lease, Network, NetworkSettings, Published, Wiring,
 };
 use hypeman_record::record::Record;
 use hypeman_record::run::Run;
+use hypeman_record::spec::{Backend, HypervisorKind, Nic};
 use hypeman_record::{format, names};
 use hypeman_snapshot::standby;
-use hypeman_vmm::spec::{Backend, HypervisorKind, Nic};
 
 use crate::error::{Field, Result};
 use crate::layout;
@@ -196,14 +196,14 @@ pub(crate) fn wiring(store: &Store, instance: &Instance) -> Result<Option<Wiring
 
 fn bridged(network: &Network, lease: &Lease, instance: &Instance, settings: &NetworkSettings) -> Wiring {
     let host = hypeman_network::of_host();
-    let dns = match (network.answers_names(), settings.dns.is_empty()) {
+    let dns = match (hypeman_network::answers_names(network), settings.dns.is_empty()) {
         (true, _) => vec![network.gateway().into()],
         (false, true) => host.servers.clone(),
         (false, false) => settings.dns.clone(),
     };
     let (search, options) = lookup(settings, &host);
     Wiring {
-        guest: hypeman_guest::config::GuestNetwork {
+        guest: hypeman_record::guest::config::GuestNetwork {
             mac: lease.mac.clone(),
             address: lease.address,
             prefix: network.subnet.prefix_len(),
@@ -292,7 +292,7 @@ pub fn look_after(store: &Store, hypeman: &Path) {
     }
     let networks = Networks::new(store.data_dir());
     for network in used.iter().filter_map(|name| networks.get(name).ok()) {
-        let _ = hypeman_network::names::start(&networks, &network, hypeman);
+        let _ = hypeman_network::dns::start(&networks, &network, hypeman);
     }
 }
 

@@ -3,15 +3,14 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use hypeman_agent::protocol::Health;
 use hypeman_files::Holding;
 use hypeman_record::end::{self, End, Reason};
-use hypeman_record::names;
+use hypeman_record::guest::health::Health;
 use hypeman_record::process::{self, Process};
 use hypeman_record::protocol::{Request, Response};
 use hypeman_record::run::{Ended, Run};
 use hypeman_record::state::State;
-use hypeman_record::{format, status};
+use hypeman_record::{format, names, status};
 use hypeman_snapshot::standby;
 
 use crate::client::Client;
@@ -228,7 +227,7 @@ fn ended(run: &Run, directory: &Path) -> End {
 mod tests {
     use hypeman_files::{Lock, write_json};
     use hypeman_record::format::Envelope;
-    use hypeman_vmm::spec::Accelerator;
+    use hypeman_record::spec::Accelerator;
 
     use super::*;
 

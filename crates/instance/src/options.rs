@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use hypeman_guest::config::Stdio;
-use hypeman_guest::ulimit::Ulimit;
 use hypeman_image::Image;
+use hypeman_record::guest::config::Stdio;
+use hypeman_record::guest::ulimit::Ulimit;
 use hypeman_record::record::{KernelUse, LogLimits, LogMode, Settings};
-use hypeman_vmm::spec::HypervisorKind;
+use hypeman_record::spec::HypervisorKind;
 
 use crate::error::{Error, Field, Result};
 use crate::health::HealthOptions;

@@ -4,8 +4,8 @@ use hypeman_files::{AtPath, Draft};
 use hypeman_record::format::{self, Envelope};
 use hypeman_record::names;
 use hypeman_record::record::Record;
+use hypeman_record::spec::HypervisorKind;
 use hypeman_snapshot::standby;
-use hypeman_vmm::spec::HypervisorKind;
 use rustix::fs::{CWD, RenameFlags};
 
 use crate::error::{Error, Result};

@@ -4,26 +4,23 @@ use std::path::Path;
 
 use hypeman_files::Lock;
 use hypeman_record::end::{Reason, end};
-use hypeman_record::format;
 use hypeman_record::launch::Launch;
-use hypeman_record::names;
+use hypeman_record::program::Program;
 use hypeman_record::protocol::Request;
 use hypeman_record::run::{Ended, Run};
+use hypeman_record::spec::VmSpec;
 use hypeman_record::state::State;
+use hypeman_record::{format, names};
 use hypeman_snapshot::cpu::Cpu;
 use hypeman_snapshot::{Manifest, compression, standby};
 use hypeman_vmm::findings::Findings;
-use hypeman_vmm::hypervisor::Program;
-use hypeman_vmm::spec::VmSpec;
 use jiff::Timestamp;
 
-use crate::adopt;
 use crate::error::{Error, Needs, Result};
-use crate::network;
 use crate::observe::{self, Holder};
 use crate::start::{self, Begin, Programs, Started};
-use crate::stop;
 use crate::store::{Instance, Store};
+use crate::{adopt, network, stop};
 
 /// Writes a VM's memory into the directory of its instance, and ends its VMM; returns when that is done. One that sleeps already is left
 /// as it is. A VM whose shim was killed gets another first, of the program `hypeman`.

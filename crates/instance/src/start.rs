@@ -11,27 +11,25 @@ use std::time::Duration;
 
 use command_fds::{CommandFdExt, FdMapping};
 use hypeman_agent::PORT_NAME;
-use hypeman_confine::Strictness;
 use hypeman_files::{AtPath, Lock, write_disk};
-use hypeman_guest::config::{self, AgentChannel, GuestConfig, Mode};
-use hypeman_guest::{disk, status};
 use hypeman_image::kernel::Kernels;
+use hypeman_record::confinement::Strictness;
 use hypeman_record::format::{self, Envelope};
-use hypeman_record::launch::{Guest, Launch, OnReboot};
-use hypeman_record::names;
+use hypeman_record::guest::config::{self, AgentChannel, GuestConfig, Mode};
+use hypeman_record::guest::{disk, status};
+use hypeman_record::launch::{Guest, Launch};
 use hypeman_record::network::Wiring;
-use hypeman_record::protocol;
-use hypeman_record::record::{CommandSpec, KernelUse, Record};
+use hypeman_record::record::{CommandSpec, KernelUse, OnReboot, Record};
+use hypeman_record::spec::{Disk, HypervisorKind, VmSpec};
 use hypeman_record::state::State;
+use hypeman_record::{names, protocol};
 use hypeman_snapshot::standby;
 use hypeman_vmm::findings::Findings;
-use hypeman_vmm::spec::{Disk, HypervisorKind, VmSpec};
 
 use crate::client::Client;
 use crate::error::{Error, Field, Needs, Result};
-use crate::stop;
 use crate::store::{Instance, Store, short_path};
-use crate::{accelerator, background, cmdline, network};
+use crate::{accelerator, background, cmdline, network, stop};
 
 /// How long a shim whose VM has ended may take to go.
 const LEAVING: Duration = Duration::from_secs(10);

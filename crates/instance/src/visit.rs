@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hypeman_files::AtPath;
-use hypeman_guest::config::{IDLE, Mode};
+use hypeman_record::guest::config::{IDLE, Mode};
 use hypeman_record::names;
 use hypeman_record::network::{Connection, NetworkSettings};
 use hypeman_record::record::{CommandSpec, Record, Settings};

@@ -1,64 +1,17 @@
 //! A VM's end on a bridge: made, removed, and put back.
 
 use std::os::fd::OwnedFd;
-use std::path::Path;
 
-use hypeman_record::network::{Attached, Lease};
+use hypeman_record::network::{Attached, Lease, Network};
 use hypeman_record::{format, names};
 use rtnetlink::Handle;
 
+use crate::abilities::can_bridge;
 use crate::error::{Error, Result};
-use crate::network::{Network, Networks};
+use crate::netlink::netlink;
+use crate::network::Networks;
 use crate::owner::Owner;
-use crate::survey::can_bridge;
 use crate::{batch, flows, link, nft, rules, shape, tap};
-
-/// The interface at which what comes from a TAP waits, where that is limited.
-pub(crate) fn ifb_of(tap: &str) -> String {
-    tap.replacen("hype-", "hypi-", 1)
-}
-
-/// Attachments of instances whose VMs run or are about to, in the directory of all instances; and
-/// errors of those that could not be read.
-#[must_use]
-pub fn attached_in(instances: &Path) -> (Vec<Attached>, Vec<Error>) {
-    let directories = match hypeman_files::entries(instances) {
-        Ok(directories) => directories,
-        Err(error) => return (Vec::new(), vec![error.into()]),
-    };
-    let (mut all, mut unreadable) = (Vec::new(), Vec::new());
-    for directory in directories {
-        let path = directory.join(names::ATTACHED);
-        let is_there = path.try_exists().unwrap_or(true);
-        if is_there && is_alive(&directory) {
-            match format::read(&path) {
-                Ok(attached) => all.extend(attached),
-                Err(error) => unreadable.push(error.into()),
-            }
-        }
-    }
-    (all, unreadable)
-}
-
-/// Attachments of VMs on one network.
-///
-/// # Errors
-/// When a record cannot be read: it may be of that network.
-pub fn attached_on(instances: &Path, network: &str) -> Result<Vec<Attached>> {
-    let (all, unreadable) = attached_in(instances);
-    match unreadable.into_iter().next() {
-        Some(error) => Err(error),
-        None => Ok(all.into_iter().filter(|attached| attached.port.network == network).collect()),
-    }
-}
-
-/// Whether somebody has the VM of the instance in `directory`: its shim, or the VMM itself. One
-/// that cannot be asked is taken for alive.
-#[must_use]
-pub fn is_alive(directory: &Path) -> bool {
-    let is_held = |name| hypeman_files::is_held(&directory.join(name)).unwrap_or(true);
-    is_held(names::SHIM_PID) || is_held(names::VMM_PID)
-}
 
 /// Makes a VM's end on its network, and the network where it is not there. `give` gets the TAP, which is there as long as it is open, as soon as it
 /// is made; the guest is not to run before this returns, for only then do the rules hold. `all` tells what other ends there are: their rules
@@ -74,7 +27,7 @@ pub fn attach(
     give: impl FnOnce(OwnedFd),
 ) -> Result<()> {
     let owner = networks.owner(&network.name)?;
-    let made = link::netlink(async |handle| {
+    let made = netlink(async |handle| {
         let bridge = link::ensure_bridge(&handle, network, &owner).await?;
         let made = tap::make(&attached.port.tap)?;
         connect(&handle, network, attached, bridge).await?;
@@ -105,7 +58,7 @@ async fn connect(handle: &Handle, network: &Network, attached: &Attached, bridge
         shape::limit(handle, interface, &port.tap, rate).await?;
     }
     if let Some(rate) = port.rates.outbound {
-        let ifb = ifb_of(&port.tap);
+        let ifb = shape::ifb_of(&port.tap);
         let interface = link::make_ifb(handle, &ifb).await?;
         shape::limit(handle, interface, &ifb, rate).await?;
     }
@@ -123,7 +76,7 @@ pub fn detach(networks: &Networks, attached: &Attached, gives_up: bool) -> Resul
         flows::forget_own(&attached.published, attached.address);
     }
     let network = match networks.get(&attached.port.network) {
-        Err(crate::Error::NotFound(_)) => return Ok(()), // and all that it had with it
+        Err(Error::NotFound(_)) => return Ok(()), // and all that it had with it
         network => network?,
     };
     let _held = networks.lock(&network.name)?;
@@ -135,7 +88,7 @@ pub fn detach(networks: &Networks, attached: &Attached, gives_up: bool) -> Resul
 
 fn take_away(network: &Network, attached: &Attached) -> Result<()> {
     if attached.port.rates.outbound.is_some() {
-        link::netlink(async |handle| link::remove(&handle, &ifb_of(&attached.port.tap)).await)?;
+        netlink(async |handle| link::remove(&handle, &shape::ifb_of(&attached.port.tap)).await)?;
     }
     // It fails where the tables are gone, and what was in them.
     let _ = nft::run(&rules::delete(network, attached));
@@ -156,7 +109,7 @@ pub fn repair(
 }
 
 fn put_back(network: &Network, owner: &Owner, all: Vec<Attached>) -> Result<()> {
-    let there = link::netlink(async |handle| {
+    let there = netlink(async |handle| {
         let bridge = link::ensure_bridge(&handle, network, owner).await?;
         let mut there = Vec::new();
         for attached in all {
@@ -199,13 +152,12 @@ pub fn remove(networks: &Networks, network: &Network) -> Result<()> {
     {
         let _held = networks.lock(&network.name)?;
         let is_ours = !link::is_foreign(network, &networks.owner(&network.name)?)?;
-        let has_bridge =
-            link::netlink(async |handle| Ok(link::find(&handle, &network.bridge).await.is_some()))?;
+        let has_bridge = netlink(async |handle| Ok(link::find(&handle, &network.bridge).await.is_some()))?;
         // One that never had a bridge has no rules either, and whoever made it may not be allowed
         // to ask for any.
         if is_ours && (has_bridge || can_bridge().is_ok()) {
             nft::run(&rules::remove(network))?;
-            link::netlink(async |handle| link::remove(&handle, &network.bridge).await)?;
+            netlink(async |handle| link::remove(&handle, &network.bridge).await)?;
         }
     }
     networks.forget(&network.name)

@@ -8,10 +8,10 @@
 use std::path::{Path, PathBuf};
 
 use hypeman_files::AtPath;
-use hypeman_record::network::Attached;
+use hypeman_record::network::{Attached, Network};
 
 use crate::error::Result;
-use crate::network::{Network, Networks};
+use crate::network::Networks;
 use crate::{link, nft, rules};
 
 /// The directory of the rules that are to be put in.

@@ -4,11 +4,10 @@ use std::collections::HashSet;
 use std::net::Ipv4Addr;
 
 use hypeman_record::format::Envelope;
-use hypeman_record::network::Lease;
+use hypeman_record::network::{Lease, Network};
 use ipnet::Ipv4Net;
 
 use crate::error::{Error, Result};
-use crate::network::Network;
 
 /// A lease for one more instance, while others have these addresses. Whoever calls this keeps others from it until the lease is written.
 ///

@@ -1,16 +1,20 @@
-//! The networks of VMs: a bridge with a TAP for each VM and rules of our own, or passt, which needs no privileges.
+//! The networks of VMs: a bridge with a TAP for each VM and rules of our own, or passt, which needs no
+//! privileges.
 //!
-//! A VM's end on a bridge ([`attach()`]) is a TAP that goes with the last process that has it open, and rules that are ours to remove
-//! ([`detach`]). What stands in the kernel is made of records ([`Network`], [`hypeman_record::network::Attached`]), and can be made of them again
-//! ([`repair`]).
+//! A VM's end on a bridge ([`attach()`]) is a TAP that goes with the last process that has it open, and
+//! rules that are ours to remove ([`detach`]). What stands in the kernel is made of records
+//! ([`hypeman_record::network`]), and can be made of them again ([`repair`]).
 
+mod abilities;
 mod attach;
+mod attached;
 mod batch;
+pub mod dns;
 mod error;
 mod flows;
 mod lease;
 mod link;
-pub mod names;
+mod netlink;
 mod network;
 mod nft;
 mod owner;
@@ -23,14 +27,16 @@ mod shape;
 mod survey;
 mod tap;
 
-pub use attach::{attach, attached_in, attached_on, detach, is_alive, remove, remove_if_unused, repair};
+pub use abilities::{can_bridge, can_user};
+pub use attach::{attach, detach, remove, remove_if_unused, repair};
+pub use attached::{attached_in, attached_on, is_alive};
 pub use error::{Error, Result};
 pub use flows::forget_address;
 pub use lease::lease;
 pub use link::{Traffic, traffic};
-pub use network::{HostPort, Network, Networks, Options};
+pub use network::{Networks, Options};
 pub use passt::{Passt, USER_NETWORK};
 pub use publish::{exposed, parse};
 pub use relay::{Listeners, Report, serve};
-pub use resolver::{Resolver, of_host};
-pub use survey::{Finding, can_bridge, can_user, survey, survey_networks};
+pub use resolver::{Resolver, answers_names, of_host};
+pub use survey::{Finding, survey, survey_networks};

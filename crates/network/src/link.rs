@@ -5,14 +5,14 @@ use std::path::Path;
 
 use futures_util::{StreamExt, TryStreamExt};
 use hypeman_files::AtPath;
+use hypeman_record::network::Network;
 use ipnet::Ipv4Net;
-use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteScope, RouteType};
 use rtnetlink::{Handle, LinkBridge, LinkBridgePort, LinkIfb, LinkUnspec, RouteMessageBuilder};
 
 use crate::error::{Doing, Error, Result};
-use crate::network::Network;
+use crate::netlink::netlink;
 use crate::owner::Owner;
 use crate::resolver;
 
@@ -38,23 +38,6 @@ pub(crate) struct Host {
 /// Whether one has addresses of the other.
 pub(crate) fn overlap(one: Ipv4Net, other: Ipv4Net) -> bool {
     one.contains(&other) || other.contains(&one)
-}
-
-/// Does something with a connection to the kernel, on a thread of its own: the caller's may be one
-/// of another runtime.
-pub(crate) fn netlink<T: Send>(work: impl AsyncFnOnce(Handle) -> Result<T> + Send) -> Result<T> {
-    let converse = || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
-        runtime.at(Path::new("netlink"))?.block_on(async {
-            let (connection, handle, _) = rtnetlink::new_connection().at(Path::new("netlink"))?;
-            let connection = tokio::spawn(connection);
-            let done = work(handle).await;
-            connection.abort();
-            done
-        })
-    };
-    let joined = std::thread::scope(|scope| scope.spawn(converse).join());
-    joined.unwrap_or_else(|_| Err(Error::Unable("the conversation with the kernel panicked".to_owned())))
 }
 
 /// A route of IPv4.
@@ -115,22 +98,6 @@ fn taken(routes: &[Route]) -> Vec<Ipv4Net> {
         IpAddr::V6(_) => None,
     });
     routes.iter().filter(|route| route.is_own_link).filter_map(|route| route.to).chain(servers).collect()
-}
-
-/// The host's own addresses.
-///
-/// # Errors
-/// When the kernel does not tell.
-pub(crate) fn own_addresses() -> Result<Vec<IpAddr>> {
-    netlink(async |handle| {
-        let all = handle.address().get().execute().try_collect::<Vec<AddressMessage>>().await;
-        let all = all.doing(|| "list the addresses".to_owned())?;
-        let address = |attribute: &AddressAttribute| match attribute {
-            AddressAttribute::Local(address) => Some(*address),
-            _ => None,
-        };
-        Ok(all.iter().flat_map(|message| message.attributes.iter().filter_map(address)).collect())
-    })
 }
 
 fn name_of(link: &LinkMessage) -> Option<String> {

@@ -1,15 +1,13 @@
 //! The records of networks, `<data>/networks/NAME/network.json`.
 
-use std::fmt;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use hypeman_files::{Draft, Lock, lock_store};
-use hypeman_record::format::{self, Envelope, Versioned};
-use hypeman_record::network::{DEFAULT, Protocol};
+use hypeman_record::format::{self, Envelope};
+use hypeman_record::network::{DEFAULT, HostPort, Network};
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::owner::Owner;
@@ -47,74 +45,6 @@ const SPECIAL: [(&str, &str); 5] = [
     ("224.0.0.0/4", "for groups (multicast)"),
     ("240.0.0.0/4", "reserved"),
 ];
-
-/// A network.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Network {
-    /// Its name.
-    pub name: String,
-    /// The interface.
-    pub bridge: String,
-    /// Its addresses, of which the first is the host's.
-    pub subnet: Ipv4Net,
-    /// Largest packet in bytes.
-    pub mtu: u32,
-    /// Whether the VMs cannot reach each other.
-    pub isolated: bool,
-    /// Whether the host answered questions for names when the network was made: what releases
-    /// before this one go by.
-    pub serves_names: bool,
-    /// Ports of the host's own that the VMs may reach.
-    #[serde(default)]
-    pub host_ports: Vec<HostPort>,
-    /// Whether it was made because an instance named it, and goes with the last one of those that
-    /// remove themselves.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub made_by_use: bool,
-    /// When it was made.
-    pub created: Timestamp,
-    /// Format and release, and what a newer one has added.
-    #[serde(flatten)]
-    pub envelope: Envelope,
-}
-
-/// A port of the host's own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HostPort {
-    /// The transport.
-    pub protocol: Protocol,
-    /// The port.
-    pub port: u16,
-}
-
-impl fmt::Display for HostPort {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}/{}", self.port, self.protocol)
-    }
-}
-
-impl Versioned for Network {
-    const FORMAT: u32 = 1;
-
-    fn envelope(&self) -> &Envelope {
-        &self.envelope
-    }
-}
-
-impl Network {
-    /// Whether the host answers questions for names now: of VMs that can reach each other, and
-    /// where its own servers are out of their reach.
-    #[must_use]
-    pub fn answers_names(&self) -> bool {
-        self.name != DEFAULT || resolver::of_host().servers.is_empty()
-    }
-
-    /// The host's address.
-    #[must_use]
-    pub fn gateway(&self) -> Ipv4Addr {
-        Ipv4Addr::from(u32::from(self.subnet.network()) + 1)
-    }
-}
 
 /// What a user asks for of a network; what is `None` is chosen.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

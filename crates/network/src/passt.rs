@@ -8,7 +8,7 @@ use std::process::Stdio;
 
 use command_fds::{CommandFdExt, FdMapping};
 use hypeman_files::AtPath;
-use hypeman_guest::config::GuestNetwork;
+use hypeman_record::guest::config::GuestNetwork;
 use hypeman_record::network::{Protocol, Published};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use tokio::process::{Child, Command};

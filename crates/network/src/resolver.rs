@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 
+use hypeman_record::network::{DEFAULT, Network};
 use resolv_conf::Config;
 
-use crate::link;
+use crate::netlink::own_addresses;
 
 /// Files with the host's servers; the second where the first names systemd-resolved's own address,
 /// which only the host can reach.
@@ -27,13 +28,20 @@ pub struct Resolver {
 /// own addresses.
 #[must_use]
 pub fn of_host() -> Resolver {
-    let own = link::own_addresses().unwrap_or_default();
+    let own = own_addresses().unwrap_or_default();
     let mut all = FILES.iter().map(|file| read(&std::fs::read(file).unwrap_or_default(), &own));
     let first = all.next().unwrap_or_default();
     match (first.servers.is_empty(), all.find(|other| !other.servers.is_empty())) {
         (true, Some(second)) => Resolver { servers: second.servers, ..first },
         _ => first,
     }
+}
+
+/// Whether the host answers a network's questions for names now: of VMs that can reach each other,
+/// and where its own servers are out of their reach.
+#[must_use]
+pub fn answers_names(network: &Network) -> bool {
+    network.name != DEFAULT || of_host().servers.is_empty()
 }
 
 /// Reads a file line by line: what is not known is passed over, as glibc does.

@@ -6,11 +6,10 @@
 use std::fmt::Write;
 use std::net::IpAddr;
 
-use hypeman_record::network::{Attached, Published};
+use hypeman_record::network::{Attached, Network, Published};
 
-use crate::attach::ifb_of;
 use crate::link::GROUP;
-use crate::network::Network;
+use crate::shape::ifb_of;
 
 /// Where questions for names are answered.
 const DNS: u16 = 53;

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use rustix::thread::CapabilitySet;
 use serde_json::Value;
 
-use crate::attach::attached_in;
+use crate::abilities::{can_bridge, can_user};
+use crate::attached::attached_in;
 use crate::network::{BRIDGE, Networks};
 use crate::passt::PROGRAM;
 use crate::{link, nft};
@@ -20,29 +20,6 @@ pub struct Finding {
     pub found: Result<String, String>,
     /// What to do about it.
     pub way_out: Option<String>,
-}
-
-/// Whether VMs can be put on bridges.
-///
-/// # Errors
-/// What is missing.
-pub fn can_bridge() -> Result<(), String> {
-    let capabilities = rustix::thread::capabilities(None).map(|sets| sets.effective);
-    if !capabilities.is_ok_and(|effective| effective.contains(CapabilitySet::NET_ADMIN)) {
-        return Err("it takes root, or CAP_NET_ADMIN".to_owned());
-    }
-    if !Path::new("/dev/net/tun").exists() {
-        return Err("/dev/net/tun is missing".to_owned());
-    }
-    nft::program().map(drop).ok_or_else(|| "nft is not installed".to_owned())
-}
-
-/// Whether VMs can be connected without privileges.
-///
-/// # Errors
-/// What is missing.
-pub fn can_user() -> Result<(), String> {
-    which::which(PROGRAM).map(drop).map_err(|_| format!("{PROGRAM} is not installed"))
 }
 
 /// Looks at all of it.

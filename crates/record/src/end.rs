@@ -1,10 +1,8 @@
 //! How a run ended, told from what the guest reported, what the VMM said, and what we did.
 
-use hypeman_guest::status::Status;
-use hypeman_vmm::process::VmmExit;
-use hypeman_vmm::vm::ShutdownReason;
 use serde::{Deserialize, Serialize};
 
+use crate::guest::status::Status;
 use crate::launch::Guest;
 
 /// How a run ended.
@@ -177,6 +175,37 @@ fn printable(message: &str) -> String {
 #[must_use]
 pub fn end(reason: Reason, exit_code: i32, message: String) -> End {
     End { reason, exit_code, message }
+}
+
+/// How a VMM's process has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum VmmExit {
+    /// By itself, with this code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+    /// Nobody can tell: it was not our child.
+    Unknown,
+}
+
+/// Why a VM ended, as far as the VMM told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ShutdownReason {
+    /// The guest powered itself off.
+    GuestShutdown,
+    /// The guest reset itself: a reboot, a triple fault, a panic that nobody was told of.
+    GuestReset,
+    /// The guest's kernel panicked, and said so.
+    GuestPanic,
+    /// The guest has halted all its CPUs for good.
+    GuestHalt,
+    /// The VMM cannot go on with the guest: KVM met an instruction or state that it cannot handle.
+    Unrunnable,
+    /// We asked the VMM to quit.
+    HostRequest,
+    /// The VMM was ended by a signal.
+    HostSignal,
 }
 
 #[cfg(test)]

@@ -1,14 +1,14 @@
 //! What a record came to for one start: all that the shim needs, and nothing it would have to look up.
 
-use hypeman_confine::Strictness;
-use hypeman_guest::config::Mode;
-use hypeman_vmm::hypervisor::Program;
-use hypeman_vmm::spec::{HypervisorKind, VmSpec};
 use serde::{Deserialize, Serialize};
 
+use crate::confinement::Strictness;
 use crate::format::{Envelope, Versioned};
+use crate::guest::config::Mode;
 use crate::network::Wiring;
-use crate::record::LogLimits;
+use crate::program::Program;
+use crate::record::{LogLimits, OnReboot};
+use crate::spec::{HypervisorKind, VmSpec};
 
 /// The order to the shim, `launch.json`. Paths are relative to the instance's directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,17 +48,6 @@ impl Versioned for Launch {
     fn envelope(&self) -> &Envelope {
         &self.envelope
     }
-}
-
-/// What becomes of a VM whose guest reboots.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OnReboot {
-    /// It is booted again, under the same shim.
-    Restart,
-    /// It has ended.
-    #[default]
-    Stop,
 }
 
 /// What the host may expect of the guest.

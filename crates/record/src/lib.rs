@@ -10,15 +10,19 @@
 //!
 //! Every record has a [`format`](mod@format), because those who read it may be of another release than those who wrote it.
 
+pub mod confinement;
 pub mod end;
 pub mod format;
+pub mod guest;
 pub mod launch;
 pub mod named;
 pub mod names;
 pub mod network;
 pub mod process;
+pub mod program;
 pub mod protocol;
 pub mod record;
 pub mod run;
+pub mod spec;
 pub mod state;
 pub mod status;

@@ -4,10 +4,12 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
-use hypeman_guest::config::GuestNetwork;
+use ipnet::Ipv4Net;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::format::{Envelope, Versioned};
+use crate::guest::config::GuestNetwork;
 
 /// The network of those who name none.
 pub const DEFAULT: &str = "default";
@@ -247,5 +249,66 @@ impl Versioned for Attached {
 
     fn envelope(&self) -> &Envelope {
         &self.envelope
+    }
+}
+
+/// A network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// Its name.
+    pub name: String,
+    /// The interface.
+    pub bridge: String,
+    /// Its addresses, of which the first is the host's.
+    pub subnet: Ipv4Net,
+    /// Largest packet in bytes.
+    pub mtu: u32,
+    /// Whether the VMs cannot reach each other.
+    pub isolated: bool,
+    /// Whether the host answered questions for names when the network was made: what releases
+    /// before this one go by.
+    pub serves_names: bool,
+    /// Ports of the host's own that the VMs may reach.
+    #[serde(default)]
+    pub host_ports: Vec<HostPort>,
+    /// Whether it was made because an instance named it, and goes with the last one of those that
+    /// remove themselves.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub made_by_use: bool,
+    /// When it was made.
+    pub created: Timestamp,
+    /// Format and release, and what a newer one has added.
+    #[serde(flatten)]
+    pub envelope: Envelope,
+}
+
+impl Versioned for Network {
+    const FORMAT: u32 = 1;
+
+    fn envelope(&self) -> &Envelope {
+        &self.envelope
+    }
+}
+
+impl Network {
+    /// The host's address.
+    #[must_use]
+    pub fn gateway(&self) -> Ipv4Addr {
+        Ipv4Addr::from(u32::from(self.subnet.network()) + 1)
+    }
+}
+
+/// A port of the host's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostPort {
+    /// The transport.
+    pub protocol: Protocol,
+    /// The port.
+    pub port: u16,
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}/{}", self.port, self.protocol)
     }
 }

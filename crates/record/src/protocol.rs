@@ -1,9 +1,9 @@
 //! What is said on the shim's socket: one JSON object a line, a response for each request, in order.
 
-use hypeman_agent::protocol::Health;
 use serde::{Deserialize, Serialize};
 
 use crate::end::End;
+use crate::guest::health::Health;
 use crate::state::State;
 
 /// Asked of the shim.

@@ -3,16 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use hypeman_confine::Strictness;
-use hypeman_guest::config::{HealthCheck, Mode, Stdio};
-use hypeman_guest::ulimit::Ulimit;
-use hypeman_vmm::spec::{Accelerator, HypervisorKind, RateLimit};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::confinement::Strictness;
 use crate::format::{Envelope, Versioned};
-use crate::launch::OnReboot;
+use crate::guest::config::{HealthCheck, Mode, Stdio};
+use crate::guest::ulimit::Ulimit;
 use crate::network::NetworkSettings;
+use crate::spec::{Accelerator, HypervisorKind, RateLimit};
 
 /// The record of an instance, `instance.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -180,4 +179,15 @@ pub enum LogMode {
     Blocking,
     /// It is lost, counted, and told in the log.
     NonBlocking,
+}
+
+/// What becomes of a VM whose guest reboots.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnReboot {
+    /// It is booted again, under the same shim.
+    Restart,
+    /// It has ended.
+    #[default]
+    Stop,
 }

@@ -2,15 +2,15 @@
 
 use std::path::PathBuf;
 
-use hypeman_confine::Measure;
-use hypeman_vmm::spec::Accelerator;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::confinement::Measure;
 use crate::end::End;
 use crate::format::{Envelope, Versioned};
 use crate::network::Published;
 use crate::process::Process;
+use crate::spec::Accelerator;
 
 /// The last run of an instance, `run.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

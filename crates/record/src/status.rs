@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use hypeman_guest::status::{DISK_SIZE, Status};
+use crate::guest::status::{DISK_SIZE, Status};
 
 /// What init has reported last; `None` when it has not, or when the disk holds no report. The guest may have written
 /// anything there, so nothing on it is an error of ours.

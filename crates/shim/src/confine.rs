@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use hypeman_confine::{Confinement, Needs, Strictness};
+use hypeman_confine::{Confinement, Needs};
+use hypeman_record::confinement::Strictness;
 use hypeman_record::launch::Launch;
+use hypeman_record::program::Program;
+use hypeman_record::spec::{Accelerator, HypervisorKind};
 use hypeman_vmm::home::HOME;
-use hypeman_vmm::hypervisor::Program;
 use hypeman_vmm::process::Start;
-use hypeman_vmm::spec::{Accelerator, HypervisorKind};
 
 use crate::error::{Result, StartContext};
 

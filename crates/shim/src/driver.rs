@@ -10,21 +10,20 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use hypeman_record::end::Force;
+use hypeman_record::end::{Force, VmmExit};
 use hypeman_record::launch::Guest;
 use hypeman_record::process::Process;
-use hypeman_vmm::process::{VmmExit, VmmProcess};
+use hypeman_vmm::process::VmmProcess;
 use hypeman_vmm::vm::{Paused, Vm, VmStatus};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
-use crate::guest;
 use crate::halt::{self, Idleness};
 use crate::order::{Asked, Error, Order, Result};
 use crate::policy::{self, Phase, Verdict};
-use crate::room;
 use crate::shared::{Shared, explain};
 use crate::work::{Kind, Work};
+use crate::{guest, room};
 
 /// How often a guest that boots is looked at, whether it can hear the power button by now.
 const LOOK: Duration = Duration::from_millis(50);

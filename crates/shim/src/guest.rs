@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hypeman_agent::protocol::{Order, Slept};
-use hypeman_guest::control;
+use hypeman_record::guest::control;
 use hypeman_record::launch::{Guest, Launch};
 use hypeman_record::record::Record;
 use hypeman_vmm::vm::Vm;

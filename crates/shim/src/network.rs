@@ -5,7 +5,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::thread::JoinHandle;
 
-use hypeman_network::{Listeners, Networks, Passt, names as dns};
+use hypeman_network::{Listeners, Networks, Passt, dns};
 use hypeman_record::format::{self, Envelope};
 use hypeman_record::launch::Launch;
 use hypeman_record::names;

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use hypeman_agent::VSOCK_PORT;
-use hypeman_guest::{CONTROL_PORT, control};
+use hypeman_record::guest::{CONTROL_PORT, control};
 use hypeman_record::launch::Launch;
 use hypeman_vmm::vm::Vm;
 use tokio::io::AsyncWriteExt;

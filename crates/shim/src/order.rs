@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use hypeman_agent::mux::MAX_STREAMS;
 use hypeman_record::protocol::Refusal;
-use hypeman_vmm::hypervisor;
 use tokio::sync::oneshot;
 
 use crate::policy::{Deed, Denial};
@@ -64,7 +63,7 @@ pub(crate) enum Error {
     #[error(transparent)]
     Denied(#[from] Denial),
     #[error(transparent)]
-    Vmm(#[from] hypervisor::Error),
+    Vmm(#[from] hypeman_vmm::Error),
     #[error("it cannot be put to standby: {0}")]
     Standby(String),
     #[error("no agent of ours is in this guest")]

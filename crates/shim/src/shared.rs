@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::rc::Rc;
 
-use hypeman_agent::protocol::Health;
 use hypeman_console::keyboard::Keyboard;
-use hypeman_guest::status::Status;
 use hypeman_record::end::{End, Reason};
+use hypeman_record::guest::health::Health;
+use hypeman_record::guest::status::Status;
 use hypeman_record::launch::{Guest, Launch};
 use hypeman_record::state::State;
 use hypeman_record::{names, status};

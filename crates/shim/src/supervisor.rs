@@ -8,15 +8,15 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
+use adoption::{run_without_end, taken_over};
 use hypeman_console::writer::Writer;
 use hypeman_files::Lock;
-use hypeman_guest::status;
 use hypeman_record::end::{End, Reason, end};
-use hypeman_record::format;
+use hypeman_record::guest::status;
 use hypeman_record::launch::{Guest, Launch};
-use hypeman_record::names;
 use hypeman_record::protocol::Started;
 use hypeman_record::run::Run;
+use hypeman_record::{format, names};
 use hypeman_snapshot::standby;
 use hypeman_vmm::hypervisor::Origin;
 use jiff::Timestamp;
@@ -26,26 +26,19 @@ use tokio::task::{LocalSet, spawn_blocking, spawn_local};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use adoption::{run_without_end, taken_over};
-
-use crate::Mode;
-use crate::agent;
 use crate::begin::begin;
 use crate::driver::{Driver, Left};
 use crate::error::{Error, Result, StartContext};
 use crate::journal::Journal;
 use crate::keep::Keep;
 use crate::logs::{self, Keeper, keep_console, keep_output};
-use crate::memory;
 use crate::network::{self, Network};
-use crate::order;
 use crate::policy::Phase;
 use crate::process::{self, Identity};
-use crate::schedule;
-use crate::server;
 use crate::shared::Shared;
 use crate::standby::Suspension;
 use crate::vm::{self, Begun, Made, Vmm};
+use crate::{Mode, agent, memory, order, schedule, server};
 
 /// Most orders that wait for the driver, which takes each at once.
 const MAX_ORDERS: usize = 16;

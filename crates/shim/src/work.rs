@@ -6,7 +6,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use hypeman_agent::protocol::Order;
-use hypeman_vmm::hypervisor;
 use hypeman_vmm::vm::Vm;
 
 use crate::order::{Error, Result};
@@ -105,7 +104,7 @@ impl Work {
     fn new(
         kind: Kind,
         limit: Duration,
-        work: impl Future<Output = hypervisor::Result<bool>> + 'static,
+        work: impl Future<Output = hypeman_vmm::Result<bool>> + 'static,
     ) -> Work {
         let future = Box::pin(async move {
             match tokio::time::timeout(limit, work).await {

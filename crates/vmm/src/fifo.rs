@@ -5,7 +5,7 @@ use std::path::Path;
 use hypeman_files::AtPath;
 use rustix::fs::{CWD, Mode};
 
-use crate::hypervisor::Result;
+use crate::error::Result;
 
 /// Makes a FIFO, or takes the one that is there. What an earlier run left in it went with that run's VMM.
 ///

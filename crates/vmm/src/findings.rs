@@ -10,6 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use hypeman_files::{Lock, read_json, write_json};
+use hypeman_record::process::boot_id;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -92,12 +93,6 @@ pub(crate) fn key_of_file(what: &str, path: &Path) -> Option<String> {
     let file = path.metadata().ok()?;
     let changed = format!("{}.{:09}", file.ctime(), file.ctime_nsec());
     Some(format!("{what} {} {}:{} {changed}", path.display(), file.dev(), file.ino()))
-}
-
-/// The identity of this boot of the host: pids of another boot mean nothing.
-#[must_use]
-pub fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
 #[cfg(test)]

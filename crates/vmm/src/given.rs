@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use hypeman_confine::Given;
 use hypeman_files::AtPath;
+use hypeman_record::spec::VmSpec;
 use rustix::fs::OFlags;
 
-use crate::hypervisor::Result;
-use crate::spec::VmSpec;
+use crate::error::Result;
 
 /// The kernel's number in the VMM.
 const KERNEL: i32 = 32;

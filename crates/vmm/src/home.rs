@@ -9,11 +9,12 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown};
 use std::path::{Path, PathBuf};
 
 use hypeman_files::{AtPath, remove_tree};
+use hypeman_record::spec::VmSpec;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::hypervisor::{Origin, Result};
-use crate::spec::VmSpec;
+use crate::error::Result;
+use crate::hypervisor::Origin;
 
 /// Its name.
 pub const HOME: &str = "vmm";

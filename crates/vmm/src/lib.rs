@@ -4,6 +4,7 @@
 //! for `sun_path` and a directory can be copied without rewriting anything in it.
 
 pub mod cloud_hypervisor;
+mod error;
 pub mod fifo;
 pub mod findings;
 pub mod given;
@@ -14,13 +15,14 @@ pub mod process;
 pub mod program;
 pub mod qemu;
 mod socket;
-pub mod spec;
+
 mod trial;
 pub mod tsc;
 pub mod vm;
 
+pub use error::{Error, Result, Unsupported};
+use hypeman_record::spec::HypervisorKind;
 use hypervisor::Hypervisor;
-use spec::HypervisorKind;
 
 /// The driver of a kind of hypervisor.
 #[must_use]

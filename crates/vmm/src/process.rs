@@ -13,9 +13,9 @@ use std::process::Command;
 use command_fds::{CommandFdExt, FdMapping};
 use hypeman_confine::{Confinement, Given};
 use hypeman_files::Existing;
+use hypeman_record::end::VmmExit;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, WaitId, WaitIdOptions};
-use serde::{Deserialize, Serialize};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::OnceCell;
 
@@ -57,17 +57,6 @@ impl Start {
     pub fn new(command: Command, descriptors: Vec<FdMapping>, given: Vec<Given>) -> Start {
         Start { command, descriptors, given, network: None, kept: None, confinement: None }
     }
-}
-
-/// How a VMM's process has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum VmmExit {
-    /// By itself, with this code.
-    Code(i32),
-    /// By this signal.
-    Signal(i32),
-    /// Nobody can tell: it was not our child.
-    Unknown,
 }
 
 /// A VMM's process. Dropping this leaves it running.

@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use hypeman_record::program::Program;
+
+use crate::error::{Error, Result};
 use crate::findings::{Findings, key_of_program};
-use crate::hypervisor::{Error, Program, Result};
 use crate::trial;
 
 /// Timeout for a program's version: others wait meanwhile.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use hypeman_files::AtPath;
 
-use crate::hypervisor::Result;
+use crate::error::Result;
 
 /// Removes the socket that an earlier run left at `path`, if there is one: a bind fails on a path that exists.
 pub(crate) fn remove(path: &Path) -> Result<()> {

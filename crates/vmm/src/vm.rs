@@ -4,11 +4,11 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
+use hypeman_record::end::ShutdownReason;
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 
-use crate::hypervisor::Result;
+use crate::error::Result;
 
 /// The end of the guest's serial line that we own: non-blocking descriptors, which are closed together.
 #[derive(Debug)]
@@ -17,26 +17,6 @@ pub struct Console {
     pub output: OwnedFd,
     /// What the guest reads as typed input; the same file for a socket.
     pub input: OwnedFd,
-}
-
-/// Why a VM ended, as far as the VMM told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ShutdownReason {
-    /// The guest powered itself off.
-    GuestShutdown,
-    /// The guest reset itself: a reboot, a triple fault, a panic that nobody was told of.
-    GuestReset,
-    /// The guest's kernel panicked, and said so.
-    GuestPanic,
-    /// The guest has halted all its CPUs for good.
-    GuestHalt,
-    /// The VMM cannot go on with the guest: KVM met an instruction or state that it cannot handle.
-    Unrunnable,
-    /// We asked the VMM to quit.
-    HostRequest,
-    /// The VMM was ended by a signal.
-    HostSignal,
 }
 
 /// Why a guest does not run.

@@ -1,9 +1,9 @@
 //! Words of flags, and what they mean.
 
 use clap::ValueEnum;
-use hypeman_confine::Strictness;
-use hypeman_record::launch;
-use hypeman_vmm::spec::{Accelerator, HypervisorKind};
+use hypeman_record::confinement::Strictness;
+use hypeman_record::record;
+use hypeman_record::spec::{Accelerator, HypervisorKind};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[allow(clippy::enum_variant_names)] // that is its name
@@ -71,11 +71,11 @@ pub(crate) enum OnReboot {
     Stop,
 }
 
-impl From<OnReboot> for launch::OnReboot {
-    fn from(on_reboot: OnReboot) -> launch::OnReboot {
+impl From<OnReboot> for record::OnReboot {
+    fn from(on_reboot: OnReboot) -> record::OnReboot {
         match on_reboot {
-            OnReboot::Restart => launch::OnReboot::Restart,
-            OnReboot::Stop => launch::OnReboot::Stop,
+            OnReboot::Restart => record::OnReboot::Restart,
+            OnReboot::Stop => record::OnReboot::Stop,
         }
     }
 }

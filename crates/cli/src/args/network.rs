@@ -3,8 +3,7 @@
 use std::net::IpAddr;
 
 use clap::{Args, Subcommand};
-use hypeman_network::HostPort;
-use hypeman_record::network::HostName;
+use hypeman_record::network::{HostName, HostPort};
 use ipnet::Ipv4Net;
 
 use super::FormatArgument;

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use hypeman_console::reader::Start;
-use hypeman_guest::config::Mode;
 use hypeman_instance::attach;
 use hypeman_instance::client::Client;
+use hypeman_record::guest::config::Mode;
 use hypeman_record::record::CommandSpec;
 
 use super::adopt::find;

@@ -3,16 +3,15 @@
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use hypeman_guest::config::Stdio;
-use hypeman_instance::command;
-use hypeman_instance::create;
 use hypeman_instance::options::CreateOptions;
 use hypeman_instance::store::Instance;
+use hypeman_instance::{command, create};
 use hypeman_network::Networks;
+use hypeman_record::guest::config::Stdio;
 use hypeman_record::network::{Connection, DEFAULT, NetworkSettings, Rates};
 use hypeman_record::record::{KernelUse, LogLimits, LogMode, Settings};
+use hypeman_record::spec::{HypervisorKind, RateLimit};
 use hypeman_vmm::findings::Findings;
-use hypeman_vmm::spec::{HypervisorKind, RateLimit};
 
 use crate::args::CreateArguments;
 use crate::context::Context;

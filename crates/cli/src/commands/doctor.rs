@@ -4,16 +4,16 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use hypeman_confine::Measure;
 use hypeman_instance::observe::{Observation, observe_all};
 use hypeman_instance::standby;
 use hypeman_instance::store::Instance;
 use hypeman_network::Finding;
+use hypeman_record::confinement::Measure;
+use hypeman_record::spec::{CpuFeatures, HypervisorKind};
 use hypeman_record::state::State;
 use hypeman_vmm::findings::Findings;
 use hypeman_vmm::kvm::{KvmState, probe_kvm};
-use hypeman_vmm::qemu::{CpuFeatures, try_features};
-use hypeman_vmm::spec::HypervisorKind;
+use hypeman_vmm::qemu::try_features;
 use serde::Serialize;
 
 use crate::args::Format;

@@ -9,16 +9,16 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use hypeman_console::reader::{Reader, Start};
-use hypeman_guest::config::Mode;
 use hypeman_instance::client::Client;
 use hypeman_instance::observe::Observation;
 use hypeman_instance::stop;
 use hypeman_instance::store::Instance;
 use hypeman_record::end::{End, Reason};
+use hypeman_record::guest::config::Mode;
 use hypeman_record::names;
 use hypeman_record::protocol::Request;
+use hypeman_record::spec::Accelerator;
 use hypeman_record::state::State;
-use hypeman_vmm::spec::Accelerator;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;

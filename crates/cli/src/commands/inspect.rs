@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use hypeman_agent::protocol::Health;
 use hypeman_instance::store::Instance;
 use hypeman_record::end::End;
+use hypeman_record::guest::health::Health;
 use hypeman_record::names;
 use hypeman_record::network::Lease;
 use hypeman_record::record::Record;

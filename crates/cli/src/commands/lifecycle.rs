@@ -4,12 +4,12 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use hypeman_agent::protocol::HealthStatus;
 use hypeman_instance::client::Outcome;
 use hypeman_instance::signal::signal_number;
 use hypeman_instance::store::Instance;
 use hypeman_instance::{compress, delete, pause, standby, start, stop};
 use hypeman_record::end::{End, Reason};
+use hypeman_record::guest::health::HealthStatus;
 use hypeman_record::state::State;
 
 use super::adopt::find;

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use hypeman_instance::error::Field;
 use hypeman_instance::network::{lease, look_after};
-use hypeman_network::{Error, Network, Networks, Options};
-use hypeman_record::network::Connection;
+use hypeman_network::{Error, Networks, Options};
+use hypeman_record::network::{Connection, Network};
 use serde::Serialize;
 
 use super::each;
@@ -124,7 +124,7 @@ fn repair(context: &Context, networks: &Networks, names: Vec<String>) -> Result<
         let network = networks.get(name)?;
         hypeman_network::repair(networks, &network, on_it)?;
         if !on_it()?.is_empty() {
-            hypeman_network::names::start(networks, &network, &hypeman()?)?;
+            hypeman_network::dns::start(networks, &network, &hypeman()?)?;
         }
         output::line(name)
     }))

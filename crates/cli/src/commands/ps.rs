@@ -4,11 +4,11 @@ use std::process::ExitCode;
 use std::str::FromStr;
 
 use anyhow::Result;
-use hypeman_agent::protocol::HealthStatus;
 use hypeman_instance::network::look_after;
 use hypeman_instance::observe::{Observation, observe_all};
 use hypeman_instance::standby;
 use hypeman_instance::store::Instance;
+use hypeman_record::guest::health::HealthStatus;
 use hypeman_record::network::Published;
 use hypeman_record::state::State;
 use serde::Serialize;

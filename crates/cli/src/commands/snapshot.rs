@@ -25,7 +25,7 @@ struct Row {
     size_bytes: u64,
     source_instance_id: String,
     source_instance_name: String,
-    source_hypervisor: hypeman_vmm::spec::HypervisorKind,
+    source_hypervisor: hypeman_record::spec::HypervisorKind,
     /// Its memory, if it has some.
     memory: Option<Summary>,
 }

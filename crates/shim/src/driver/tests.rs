@@ -1,12 +1,11 @@
 use std::cell::RefCell;
 use std::path::Path;
 use std::process::Command;
-use tokio::net::UnixStream;
 
 use async_trait::async_trait;
-use hypeman_vmm::hypervisor;
 use hypeman_vmm::process::Start;
 use hypeman_vmm::vm::{Console, KeepConsole};
+use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 
@@ -34,7 +33,7 @@ impl TestVm {
         self.asked.borrow()
     }
 
-    async fn answer(&self, request: &'static str) -> hypervisor::Result<()> {
+    async fn answer(&self, request: &'static str) -> hypeman_vmm::Result<()> {
         self.asked.borrow_mut().push(request);
         tokio::task::yield_now().await; // no VMM answers at once
         if !self.answers {
@@ -49,45 +48,45 @@ impl Vm for TestVm {
     fn status(&self) -> watch::Receiver<VmStatus> {
         self.status.subscribe()
     }
-    async fn console(&self) -> hypervisor::Result<Console> {
+    async fn console(&self) -> hypeman_vmm::Result<Console> {
         unreachable!("its console is not the driver's")
     }
-    async fn boot(&self) -> hypervisor::Result<()> {
+    async fn boot(&self) -> hypeman_vmm::Result<()> {
         self.answer("boot").await
     }
-    async fn power_button(&self) -> hypervisor::Result<()> {
+    async fn power_button(&self) -> hypeman_vmm::Result<()> {
         assert!(self.asked.borrow().first() != Some(&"panic"), "a fault");
         self.answer("button").await
     }
-    async fn quit(&self) -> hypervisor::Result<()> {
+    async fn quit(&self) -> hypeman_vmm::Result<()> {
         self.answer("quit").await
     }
-    async fn pause(&self) -> hypervisor::Result<()> {
+    async fn pause(&self) -> hypeman_vmm::Result<()> {
         self.answer("pause").await
     }
-    async fn resume(&self) -> hypervisor::Result<()> {
+    async fn resume(&self) -> hypeman_vmm::Result<()> {
         self.status.send_modify(|status| status.paused = None);
         self.answer("resume").await
     }
-    async fn take_added_memory(&self) -> hypervisor::Result<()> {
+    async fn take_added_memory(&self) -> hypeman_vmm::Result<()> {
         Ok(())
     }
-    async fn snapshot(&self, _: &Path) -> hypervisor::Result<()> {
+    async fn snapshot(&self, _: &Path) -> hypeman_vmm::Result<()> {
         self.answer("snapshot").await
     }
     fn holds_console_back(&self) -> bool {
         false
     }
-    async fn rest_of_console(&self, _keep: &mut KeepConsole<'_>) -> hypervisor::Result<Option<Console>> {
+    async fn rest_of_console(&self, _keep: &mut KeepConsole<'_>) -> hypeman_vmm::Result<Option<Console>> {
         Ok(None)
     }
-    async fn abandon_snapshot(&self) -> hypervisor::Result<()> {
+    async fn abandon_snapshot(&self) -> hypeman_vmm::Result<()> {
         self.answer("abandon").await
     }
-    async fn is_halted(&self) -> hypervisor::Result<bool> {
+    async fn is_halted(&self) -> hypeman_vmm::Result<bool> {
         Ok(false)
     }
-    async fn channel(&self, _vsock_port: u32) -> hypervisor::Result<Option<UnixStream>> {
+    async fn channel(&self, _vsock_port: u32) -> hypeman_vmm::Result<Option<UnixStream>> {
         Ok(None)
     }
 }

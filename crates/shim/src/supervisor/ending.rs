@@ -3,13 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use hypeman_record::end::{End, Evidence, Reason, end, judge};
+use hypeman_record::end::{End, Evidence, Reason, ShutdownReason, VmmExit, end, judge};
 use hypeman_record::format::{self, Versioned};
-use hypeman_record::launch::OnReboot;
 use hypeman_record::names;
+use hypeman_record::record::OnReboot;
 use hypeman_record::run::{Ended, Run};
-use hypeman_vmm::process::VmmExit;
-use hypeman_vmm::vm::{ShutdownReason, Vm, VmStatus};
+use hypeman_vmm::vm::{Vm, VmStatus};
 use jiff::Timestamp;
 
 use super::Supervisor;

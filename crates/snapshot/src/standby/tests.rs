@@ -1,6 +1,6 @@
 use std::os::unix::fs::FileExt;
 
-use hypeman_vmm::spec::Disk;
+use hypeman_record::spec::Disk;
 
 use super::*;
 

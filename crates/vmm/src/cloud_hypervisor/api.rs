@@ -20,7 +20,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::carrier::Carrier;
-use crate::hypervisor::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Longest time for one request. Booting maps and, with huge pages, fills the guest's memory.
 const TIMEOUT: Duration = Duration::from_secs(60);

@@ -3,10 +3,10 @@
 
 use std::path::Path;
 
+use hypeman_record::spec::{Disk, RateLimit, VmSpec};
 use serde::Serialize;
 
 use super::{SERIAL_SOCKET, VSOCK_SOCKET};
-use crate::spec::{Disk, RateLimit, VmSpec};
 
 /// Time in which a token bucket fills up again, in milliseconds.
 const REFILL_MS: u64 = 1000;
@@ -143,7 +143,7 @@ impl RateLimiter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::Accelerator;
+    use hypeman_record::spec::Accelerator;
 
     #[test]
     fn a_vm_is_described_in_the_words_of_the_api() {

@@ -9,8 +9,8 @@ use rustix::fs::{CWD, Mode, OFlags};
 use serde::Deserialize;
 use tokio::net::unix::pipe::Receiver;
 
+use crate::error::Result;
 use crate::fifo;
-use crate::hypervisor::Result;
 
 /// The FIFO that the VMM writes its events to.
 const EVENTS: &str = "events";

@@ -23,11 +23,13 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use command_fds::FdMapping;
+use hypeman_record::program::Program;
+use hypeman_record::spec::{Accelerator, Backend, VmSpec};
 
+use crate::error::Result;
 use crate::findings::Findings;
-use crate::hypervisor::{Abilities, Hypervisor, Origin, Program, Result, Vmm};
+use crate::hypervisor::{Abilities, Hypervisor, Origin, Vmm};
 use crate::process::Start;
-use crate::spec::{Accelerator, Backend, VmSpec};
 use crate::vm::Vm;
 use crate::{given, home, program, socket};
 

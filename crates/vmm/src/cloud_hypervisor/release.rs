@@ -1,6 +1,8 @@
 //! Which releases can be used.
 
-use crate::hypervisor::{Error, Program, Result};
+use hypeman_record::program::Program;
+
+use crate::error::{Error, Result};
 
 /// The first release that is supported. Serial sockets came with v36.0; the fixes to them up to v38.0 are needed.
 const OLDEST: u32 = 38;

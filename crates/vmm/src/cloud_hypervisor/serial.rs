@@ -8,8 +8,8 @@ use hypeman_files::AtPath;
 use tokio::net::UnixSocket;
 
 use super::SERIAL_SOCKET;
+use crate::error::Result;
 use crate::home;
-use crate::hypervisor::Result;
 use crate::vm::{Console, KeepConsole};
 
 /// Connects to the serial line.

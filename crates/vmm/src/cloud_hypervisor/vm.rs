@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hypeman_files::AtPath;
+use hypeman_record::end::ShutdownReason;
+use hypeman_record::spec::Nic;
 use rustix::process::Pid;
 use serde::Deserialize;
 use tokio::net::UnixStream;
@@ -19,11 +21,11 @@ use super::description::Memory;
 use super::events::{Event, Events};
 use super::pin::Pinned;
 use super::{API_SOCKET, accepted, in_flight, release, serial, vsock};
+use crate::error::{Error, Result};
 use crate::home;
-use crate::hypervisor::{Error, Result, Vmm};
+use crate::hypervisor::Vmm;
 use crate::process::VmmProcess;
-use crate::spec::Nic;
-use crate::vm::{Console, KeepConsole, Paused, ShutdownReason, Vm, VmStatus};
+use crate::vm::{Console, KeepConsole, Paused, Vm, VmStatus};
 
 /// A VM that was created there.
 pub(crate) struct CloudHypervisorVm {

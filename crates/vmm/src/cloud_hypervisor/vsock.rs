@@ -8,8 +8,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use super::VSOCK_SOCKET;
+use crate::error::Result;
 use crate::home;
-use crate::hypervisor::Result;
 
 /// Longest answer in bytes: `OK`, and the port on our side.
 const MAX_ANSWER: usize = 32;

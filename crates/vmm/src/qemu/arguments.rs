@@ -1,9 +1,10 @@
 //! QEMU's command line.
 
+use hypeman_record::spec::{Accelerator, Backend, Disk, Nic, RateLimit, VmSpec};
+
 use super::Machine;
 use crate::hypervisor::Origin;
 use crate::process::NETWORK_FD;
-use crate::spec::{Accelerator, Backend, Disk, Nic, RateLimit, VmSpec};
 
 /// Where QEMU finds its QMP socket among its descriptors.
 pub(crate) const QMP_FD: i32 = 3;

@@ -1,8 +1,9 @@
 //! What QMP's events tell of a VM (qapi/run-state.json, qapi/block-core.json).
 
+use hypeman_record::end::ShutdownReason;
 use qapi::qmp::{BLOCK_IO_ERROR, BlockErrorAction, Event, ShutdownCause};
 
-use crate::vm::{Paused, ShutdownReason, VmStatus};
+use crate::vm::{Paused, VmStatus};
 
 /// What is to be remembered between two events.
 #[derive(Debug, Default)]

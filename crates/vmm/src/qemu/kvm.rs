@@ -7,11 +7,12 @@
 use std::process::Output;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use hypeman_record::program::Program;
+use hypeman_record::spec::CpuFeatures;
 
 use super::arguments;
+use crate::error::{Error, Result};
 use crate::findings::{Findings, key_of_program};
-use crate::hypervisor::{Error, Program, Result};
 use crate::{program, trial};
 
 /// Timeout for a trial.
@@ -20,15 +21,6 @@ const TRIAL: Duration = Duration::from_secs(30);
 /// What is left out, in the order in which it is tried. What comes last are features that few guests miss: virtualization
 /// within the VM, and performance counters.
 const LEFT_OUT: [&[&str]; 3] = [&[], &["arch-capabilities"], &["arch-capabilities", "vmx", "svm", "pmu"]];
-
-/// What a trial has shown.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CpuFeatures {
-    /// Features that guests do not get, as QEMU names them.
-    pub left_out: Vec<String>,
-    /// Why: QEMU's words when it had them.
-    pub why: Option<String>,
-}
 
 /// The CPU features with which `program` runs VMs on this host's KVM. A trial takes some 50 ms; its result is remembered.
 ///

@@ -13,12 +13,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use hypeman_files::AtPath;
+use hypeman_record::program::Program;
 use qapi::qmp::{self, MigrationStatus};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
 use super::vm::QemuVm;
+use crate::error::{Error, Result};
 use crate::home;
-use crate::hypervisor::{Error, Program, Result};
 
 /// The file of a snapshot.
 pub(super) const FILE: &str = "memory";

@@ -15,16 +15,18 @@ use std::path::Path;
 use async_trait::async_trait;
 use command_fds::FdMapping;
 
-pub use kvm::{CpuFeatures, try_features};
+pub use kvm::try_features;
 
+use crate::error::Result;
 use crate::findings::Findings;
-use crate::hypervisor::{Abilities, Hypervisor, Origin, Program, Result, Vmm};
+use crate::hypervisor::{Abilities, Hypervisor, Origin, Vmm};
 use crate::process::Start;
 use crate::socket::{self, listen};
-use crate::spec::{Accelerator, Backend, VmSpec};
 use crate::tsc::host_tsc_khz;
 use crate::vm::Vm;
 use crate::{fifo, given, home, program};
+use hypeman_record::program::Program;
+use hypeman_record::spec::{Accelerator, Backend, CpuFeatures, VmSpec};
 
 /// QMP's socket.
 const QMP_SOCKET: &str = "qmp.sock";

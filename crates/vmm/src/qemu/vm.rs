@@ -18,8 +18,9 @@ use tokio_util::task::AbortOnDropHandle;
 use super::events::Events;
 use super::migration::FileFormat;
 use super::{CONSOLE_IN, CONSOLE_OUT, CONTROL_SOCKET, QMP_SOCKET, registers};
+use crate::error::{Error, Result};
 use crate::home;
-use crate::hypervisor::{Error, Result, Vmm};
+use crate::hypervisor::Vmm;
 use crate::vm::{Console, KeepConsole, Paused, Vm, VmStatus};
 
 /// Capacity asked for the console's pipe, in bytes: the most an ordinary user may have (`/proc/sys/fs/pipe-max-size`,

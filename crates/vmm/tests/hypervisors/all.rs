@@ -2,10 +2,10 @@
 
 use std::io::Write;
 
+use hypeman_record::end::{ShutdownReason, VmmExit};
 use hypeman_vmm::hypervisor;
 use hypeman_vmm::hypervisor::{Origin, Vmm};
-use hypeman_vmm::process::VmmExit;
-use hypeman_vmm::vm::{Paused, ShutdownReason};
+use hypeman_vmm::vm::Paused;
 use testguest::check::Sequence;
 use testguest::{Finish, Options};
 

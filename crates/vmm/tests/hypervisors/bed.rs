@@ -7,12 +7,14 @@ use std::process::Stdio;
 use std::rc::Rc;
 use std::time::Duration;
 
+use hypeman_record::end::ShutdownReason;
+use hypeman_record::program::Program;
+use hypeman_record::spec::{Accelerator, HypervisorKind, VmSpec};
 use hypeman_vmm::findings::Findings;
-use hypeman_vmm::hypervisor::{Error, Origin, Program, Vmm};
+use hypeman_vmm::hypervisor::{Origin, Vmm};
 use hypeman_vmm::process::VmmProcess;
-use hypeman_vmm::spec::{Accelerator, HypervisorKind, VmSpec};
-use hypeman_vmm::vm::{Console, ShutdownReason, Vm};
-use hypeman_vmm::{hypervisor, qemu};
+use hypeman_vmm::vm::{Console, Vm};
+use hypeman_vmm::{Error, hypervisor, qemu};
 use testguest::Options;
 use tokio::io::unix::AsyncFd;
 

@@ -3,10 +3,10 @@
 use std::io::Write;
 use std::os::unix::net::{UnixListener, UnixStream};
 
-use hypeman_vmm::hypervisor;
-use hypeman_vmm::hypervisor::{Error, Origin, Unsupported, Vmm};
-use hypeman_vmm::spec::{Accelerator, HypervisorKind};
+use hypeman_record::spec::{Accelerator, HypervisorKind};
+use hypeman_vmm::hypervisor::{Origin, Vmm};
 use hypeman_vmm::vm::Paused;
+use hypeman_vmm::{Error, Unsupported, hypervisor};
 use testguest::Options;
 use testguest::check::Sequence;
 

@@ -6,8 +6,8 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use hypeman_guest::config::{self, GuestConfig};
-use hypeman_guest::disk;
+use hypeman_record::guest::config::{self, GuestConfig};
+use hypeman_record::guest::disk;
 
 use crate::report::{Context, Failure};
 

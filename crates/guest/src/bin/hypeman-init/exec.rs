@@ -2,8 +2,8 @@
 
 use std::fs::File;
 
-use hypeman_guest::config::GuestConfig;
-use hypeman_guest::status::Status;
+use hypeman_record::guest::config::GuestConfig;
+use hypeman_record::guest::status::Status;
 use rustix::process::{Pid, Signal, WaitOptions};
 
 use crate::process::{Launch, Namespace};

@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
-use hypeman_agent::protocol::GuestNetwork;
+use hypeman_record::guest::config::GuestNetwork;
 
 /// Has the kernel take what was written to its random numbers into account at once (random(4), `RNDRESEEDCRNG` of linux/random.h).
 const RESEED: libc::c_ulong = 0x5207;

@@ -24,7 +24,7 @@ mod user;
 
 use std::time::Duration;
 
-use hypeman_guest::config::{GuestConfig, IDLE, Mode};
+use hypeman_record::guest::config::{GuestConfig, IDLE, Mode};
 
 use crate::disks::Disks;
 use crate::report::Failure;

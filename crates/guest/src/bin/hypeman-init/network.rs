@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use futures_util::TryStreamExt;
-use hypeman_guest::config::{GuestNetwork, Mode};
+use hypeman_record::guest::config::{GuestNetwork, Mode};
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};

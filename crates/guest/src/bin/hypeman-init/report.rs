@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use hypeman_guest::status::{DISK_SIZE, Status};
+use hypeman_record::guest::status::{DISK_SIZE, Status};
 
 /// Why the command did not come to run.
 #[derive(Debug)]

@@ -4,8 +4,8 @@
 use std::ffi::CString;
 use std::path::Path;
 
-use hypeman_guest::config::{GuestConfig, Mode};
-use hypeman_guest::disk;
+use hypeman_record::guest::config::{GuestConfig, Mode};
+use hypeman_record::guest::disk;
 use rustix::mount::{MountFlags, mount};
 
 use crate::disks::Disks;

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::Stdio;
 
-use hypeman_guest::config;
+use hypeman_record::guest::config;
 use rustix::fs::{Mode, Uid};
 
 use crate::console;

@@ -4,8 +4,8 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use hypeman_guest::config::GuestConfig;
-use hypeman_guest::status::Status;
+use hypeman_record::guest::config::GuestConfig;
+use hypeman_record::guest::status::Status;
 
 use crate::agent;
 use crate::report::{self, Context, Failure};

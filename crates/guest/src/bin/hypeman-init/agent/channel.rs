@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use hypeman_agent::{PORT_NAME, VSOCK_PORT};
-use hypeman_guest::config::AgentChannel;
+use hypeman_record::guest::config::AgentChannel;
 use rustix::event::epoll;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};

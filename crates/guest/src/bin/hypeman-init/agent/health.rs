@@ -4,8 +4,9 @@
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use hypeman_agent::protocol::{Exec, Health, HealthStatus, MAX_HEALTH_OUTPUT};
-use hypeman_guest::config::HealthCheck;
+use hypeman_agent::protocol::Exec;
+use hypeman_record::guest::config::HealthCheck;
+use hypeman_record::guest::health::{Health, HealthStatus, MAX_HEALTH_OUTPUT};
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep, timeout};
 

@@ -25,18 +25,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use channel::Channel;
 use hypeman_agent::link::Link;
 use hypeman_agent::mux::{self, Stream};
-use hypeman_agent::protocol::{Health, Request};
+use hypeman_agent::protocol::Request;
 use hypeman_agent::{data, frames};
-use hypeman_guest::config::GuestConfig;
+use hypeman_record::guest::config::GuestConfig;
+use hypeman_record::guest::health::Health;
 use rustix::fs::MemfdFlags;
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
-
-use channel::Channel;
 
 /// The words by which init calls itself for this.
 const AGENT: &str = "agent";

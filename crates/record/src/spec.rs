@@ -88,7 +88,7 @@ pub struct VmSpec {
     pub disks: Vec<Disk>,
     /// KVM or TCG; already decided, never "auto".
     pub accelerator: Accelerator,
-    /// CPU features that QEMU's KVM refuses here, and that the guest does not get (see [`crate::hypervisor::Hypervisor::cpu_features`]).
+    /// CPU features that QEMU's KVM refuses here, and that the guest does not get.
     #[serde(default)]
     pub cpu_left_out: Vec<String>,
     /// Whether the VMM gets its files as descriptors, and has a directory of its own. Not so in snapshots of releases before that, in
@@ -101,4 +101,13 @@ pub struct VmSpec {
     /// Name of the channel between the host and someone in the guest: a virtio-serial port of that name, served on the host as
     /// `control.sock`; on Cloud Hypervisor vsock.
     pub control_port: Option<String>,
+}
+
+/// What a trial has shown.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CpuFeatures {
+    /// Features that guests do not get, as QEMU names them.
+    pub left_out: Vec<String>,
+    /// Why: QEMU's words when it had them.
+    pub why: Option<String>,
 }

@@ -19,7 +19,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-use crate::answer::Answerer;
+use crate::dns::answer::Answerer;
 
 /// Timeout for a guest's next question on a connection.
 const IDLE: Duration = Duration::from_secs(5);

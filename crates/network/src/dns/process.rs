@@ -1,12 +1,8 @@
-//! Answers the questions of a network's guests for names: each other's, from the records of those that are there, and all others from the
-//! host's servers.
+//! The process that answers the questions of a network's guests for names, `hypeman names`: each
+//! other's, from the records of those that are there, and all others from the host's servers.
 //!
-//! A process of its own for each network, so that guests that ask too much cost nobody's console. It begins with the first VM of a network and ends
-//! with the last ([`hypeman_network::names`]).
-
-mod answer;
-mod table;
-mod tcp;
+//! A process of its own for each network, so that guests that ask too much cost nobody's console. It
+//! begins with the first VM of a network and ends with the last ([`crate::dns::start`]).
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -14,41 +10,20 @@ use std::sync::Arc;
 
 use hickory_server::Server;
 use hypeman_files::{AtPath, Lock};
-use hypeman_network::{Network, Networks, names};
+use hypeman_record::network::Network;
 use rustix::thread::{CapabilitySet, CapabilitySets};
 use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, UdpSocket};
 
-use answer::{Answerer, Shared};
-use table::Table;
-
-/// Where questions are asked.
-const PORT: u16 = 53;
+use crate::dns::answer::{Answerer, Shared};
+use crate::dns::error::{Error, PORT};
+use crate::dns::start::{in_use, lock, wait_until_unused};
+use crate::dns::table::Table;
+use crate::dns::tcp;
+use crate::network::Networks;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 128;
-
-/// What can go wrong.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The network.
-    #[error(transparent)]
-    Network(#[from] hypeman_network::Error),
-    /// A file.
-    #[error(transparent)]
-    Files(#[from] hypeman_files::Error),
-    /// The port is somebody else's, most often.
-    #[error("port {PORT} of {address}: {source}")]
-    Port {
-        /// The host's address on the network.
-        address: IpAddr,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// Asking.
-    #[error("no questions can be asked: {0}")]
-    Resolver(String),
-}
 
 /// Answers the guests of a network until there is none any more; at once, if somebody else does. `ready` is called when questions can be asked.
 ///
@@ -57,7 +32,7 @@ pub enum Error {
 pub fn serve(data_dir: &Path, network: &str, ready: impl FnOnce()) -> Result<(), Error> {
     let networks = Networks::new(data_dir);
     let record = networks.get(network)?;
-    let Some(_only) = Lock::try_acquire(&names::lock(&networks, network))? else {
+    let Some(_only) = Lock::try_acquire(&lock(&networks, network))? else {
         ready();
         return Ok(());
     };
@@ -78,10 +53,10 @@ pub fn serve(data_dir: &Path, network: &str, ready: impl FnOnce()) -> Result<(),
         tokio::spawn(tcp::serve(tcp, answerer, most));
         give_up_privileges();
         ready();
-        let in_use = names::in_use(&networks, network);
+        let in_use = in_use(&networks, network);
         std::thread::spawn(move || {
             // When nobody holds it any more, the last VM has gone. Who comes now waits for us to be gone too.
-            let _ = hypeman_network::names::wait_until_unused(&in_use);
+            let _ = wait_until_unused(&in_use);
             std::process::exit(0);
         });
         let _ = server.block_until_done().await;

@@ -1,6 +1,8 @@
-//! Whether somebody answers a network's questions for names: the process `hypeman names`, which is there as long as a VM of the network is.
+//! Starts a network's DNS server, the process `hypeman names`, which is there as long as a VM of the
+//! network is.
 //!
-//! Each VMM of the network holds a shared lock on one file. Whoever answers waits for that lock to be its own, and ends then.
+//! Each VMM of the network holds a shared lock on one file. The server waits for that lock to be its
+//! own, and ends then.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -9,30 +11,32 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use hypeman_files::AtPath;
+use hypeman_record::network::Network;
 use rustix::fs::FlockOperation;
 
 use crate::error::{Error, Result};
-use crate::network::{Network, Networks};
+use crate::network::Networks;
+use crate::resolver::answers_names;
 
-/// The word by which `hypeman` calls itself for this.
+/// The argument by which `hypeman` becomes a DNS server.
 pub const TASK: &str = "names";
 
-/// What it says when it answers. Anything else is why it does not.
+/// The line that a DNS server prints when it answers; any other line is its error.
 pub const READY: &str = "ready";
 
-/// Held by whoever answers.
+/// The lock that the DNS server holds.
 #[must_use]
-pub fn lock(networks: &Networks, network: &str) -> PathBuf {
+pub(super) fn lock(networks: &Networks, network: &str) -> PathBuf {
     networks.directory(network).join("names.lock")
 }
 
-/// Held, shared, by each VMM of the network.
+/// The lock that each VMM of the network holds, shared.
 #[must_use]
-pub fn in_use(networks: &Networks, network: &str) -> PathBuf {
+pub(super) fn in_use(networks: &Networks, network: &str) -> PathBuf {
     networks.directory(network).join("in-use")
 }
 
-/// Uses a network, for as long as somebody has this open.
+/// Uses a network as long as the descriptor is open.
 ///
 /// # Errors
 /// When the network is gone.
@@ -47,19 +51,19 @@ pub fn hold(networks: &Networks, network: &Network) -> Result<OwnedFd> {
 ///
 /// # Errors
 /// When the file cannot be opened.
-pub fn wait_until_unused(in_use: &Path) -> std::io::Result<()> {
+pub(super) fn wait_until_unused(in_use: &Path) -> std::io::Result<()> {
     let file = File::options().create(true).truncate(false).write(true).open(in_use)?;
     rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
     std::mem::forget(file);
     Ok(())
 }
 
-/// Has somebody answer the guests of a network that is used, if that is wanted and nobody does.
+/// Starts the DNS server of a network that is used, unless one answers or none is wanted.
 ///
 /// # Errors
-/// When nobody can.
+/// When it cannot be started, with its own words.
 pub fn start(networks: &Networks, network: &Network, hypeman: &Path) -> Result<()> {
-    if !network.answers_names() || hypeman_files::is_held(&lock(networks, &network.name))? {
+    if !answers_names(network) || hypeman_files::is_held(&lock(networks, &network.name))? {
         return Ok(());
     }
     // Not by way of the instance for which it is begun, and which may go before it.

@@ -14,12 +14,12 @@ use hickory_server::proto::rr::rdata::{A, PTR, SOA};
 use hickory_server::proto::rr::{LowerName, Name, RData, Record, RecordType};
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::MessageResponseBuilder;
-use hypeman_network::Network;
+use hypeman_record::network::Network;
 use ipnet::Ipv4Net;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::Error;
-use crate::table::{Table, ZONE};
+use crate::dns::error::Error;
+use crate::dns::table::{Table, ZONE};
 
 /// Time in seconds for which an answer of ours may be kept: upstream's.
 const TTL: u32 = 5;
@@ -60,7 +60,7 @@ enum Answer {
 
 impl Answerer {
     pub(crate) fn new(network: &Network, table: Table) -> Result<Answerer, Error> {
-        let mut own = hypeman_network::of_host().own;
+        let mut own = crate::resolver::of_host().own;
         if own.is_empty() {
             own.push(Ipv4Addr::LOCALHOST.into()); // as resolv.conf(5) has it
         }

@@ -84,7 +84,7 @@ impl Table {
     }
 
     fn look(&self) -> Members {
-        let (all, unreadable) = hypeman_network::attached_in(&self.instances);
+        let (all, unreadable) = crate::attached::attached_in(&self.instances);
         let mut members = Members { are_all: unreadable.is_empty(), ..Members::default() };
         for attached in all {
             if attached.port.network == self.network {

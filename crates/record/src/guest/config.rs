@@ -1,11 +1,11 @@
 //! The configuration that the host hands to init.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 
-pub use hypeman_agent::protocol::GuestNetwork;
 use serde::{Deserialize, Serialize};
 
-use crate::ulimit::Ulimit;
+use crate::guest::ulimit::Ulimit;
 
 /// Size of the configuration disk in bytes; the JSON document must fit.
 pub const DISK_SIZE: u64 = 1024 * 1024;
@@ -59,7 +59,7 @@ pub struct GuestConfig {
     /// What the command has as its input and output.
     #[serde(default)]
     pub stdio: Stdio,
-    /// Whether there is a disk with the modules of the kernel ([`crate::disk::MODULES`]).
+    /// Whether there is a disk with the modules of the kernel ([`crate::guest::disk::MODULES`]).
     #[serde(default)]
     pub modules: bool,
     /// How the agent and the host find each other.
@@ -102,4 +102,31 @@ pub enum AgentChannel {
     Port,
     /// Connections over vsock, which the host makes.
     Vsock,
+}
+
+/// A network as a guest has it: one interface with one address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuestNetwork {
+    /// The interface's, as `02:00:00:12:34:56`.
+    pub mac: String,
+    /// The guest's address.
+    pub address: Ipv4Addr,
+    /// How many of its first bits are the network's.
+    pub prefix: u8,
+    /// Where what is not on the network goes.
+    pub gateway: Ipv4Addr,
+    /// Largest packet in bytes.
+    pub mtu: u32,
+    /// DNS servers.
+    #[serde(default)]
+    pub dns: Vec<IpAddr>,
+    /// Domains in which short names are looked up (`search` of resolv.conf(5)).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub search: Vec<String>,
+    /// `options` of resolv.conf(5).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<String>,
+    /// Further lines of /etc/hosts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<(String, IpAddr)>,
 }

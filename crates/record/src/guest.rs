@@ -5,6 +5,7 @@
 
 pub mod config;
 pub mod control;
+pub mod health;
 pub mod status;
 pub mod ulimit;
 
@@ -16,9 +17,9 @@ pub mod disk {
     pub const OVERLAY: &str = "overlay";
     /// The modules of the guest's kernel, read-only (squashfs); only where it has some.
     pub const MODULES: &str = "modules";
-    /// [`crate::config::GuestConfig`] as JSON, read-only.
+    /// [`crate::guest::config::GuestConfig`] as JSON, read-only.
     pub const CONFIG: &str = "config";
-    /// [`crate::status::Status`] as JSON, written by init.
+    /// [`crate::guest::status::Status`] as JSON, written by init.
     pub const STATUS: &str = "status";
 }
 

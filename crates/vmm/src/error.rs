@@ -1,0 +1,106 @@
+//! Errors of the VMM drivers.
+
+use std::path::PathBuf;
+
+/// What a hypervisor cannot do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unsupported {
+    /// Memory cannot be added to a VM of QEMU's.
+    MemoryHotplug,
+    /// Cloud Hypervisor has only KVM.
+    Tcg,
+    /// Cloud Hypervisor has only TAPs.
+    UserNetwork,
+}
+
+impl std::fmt::Display for Unsupported {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Unsupported::MemoryHotplug => "memory cannot be added to a VM of QEMU's",
+            Unsupported::Tcg => "Cloud Hypervisor runs on KVM only",
+            Unsupported::UserNetwork => "Cloud Hypervisor can be connected to bridges only",
+        })
+    }
+}
+
+/// Errors of the VMM drivers.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The hypervisor's program is not there.
+    #[error("{program} is not in PATH")]
+    NotInstalled {
+        /// Its name.
+        program: &'static str,
+    },
+    /// The hypervisor's program cannot be used.
+    #[error("{by}{}: {reason}", path.display())]
+    Unusable {
+        /// Who has named it, with a colon; empty when it was found in `PATH`.
+        by: String,
+        /// The program.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// The release is too old.
+    #[error(
+        "{} is Cloud Hypervisor {version}; v{oldest}.0 or newer is needed, because older ones cannot keep a serial line whole on \
+         a socket",
+        path.display()
+    )]
+    TooOld {
+        /// The program.
+        path: PathBuf,
+        /// Its version.
+        version: String,
+        /// The oldest release that can be used.
+        oldest: u32,
+    },
+    /// The release is too old for what is asked of it.
+    #[error(
+        "{} is Cloud Hypervisor {version}; v{oldest}.0 or newer is needed for a network, because older ones want to ask the host for the \
+         interface by its name, which a confined VMM cannot",
+        path.display()
+    )]
+    TooOldForNetwork {
+        /// The program.
+        path: PathBuf,
+        /// Its version.
+        version: String,
+        /// The oldest release that can have one.
+        oldest: u32,
+    },
+    /// The program does not run on this host's KVM.
+    #[error("{} does not run on this host's KVM: {reason}", path.display())]
+    NoKvm {
+        /// The program.
+        path: PathBuf,
+        /// Its words.
+        reason: String,
+    },
+    /// The hypervisor cannot do what the specification asks for.
+    #[error("{0}")]
+    Unsupported(Unsupported),
+    /// A file, FIFO or socket in the VM's directory could not be made, opened or removed.
+    #[error(transparent)]
+    Files(#[from] hypeman_files::Error),
+    /// The VMM ended while it was asked for something.
+    #[error("{request}: the VMM broke off: {message}")]
+    BrokenOff {
+        /// The request.
+        request: String,
+        /// What the connection said.
+        message: String,
+    },
+    /// The VMM refused a request.
+    #[error("{request}: {message}")]
+    Api {
+        /// The request.
+        request: String,
+        /// The VMM's words, outermost cause first.
+        message: String,
+    },
+}
+
+/// Result of the drivers.
+pub type Result<T> = std::result::Result<T, Error>;
