@@ -10,8 +10,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use hypeman_files::{AtPath, Lock, sync_directory};
-use hypeman_record::format;
 use hypeman_record::process::Process;
+use hypeman_record::{format, names};
 use jiff::Timestamp;
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
@@ -140,12 +140,19 @@ pub fn wait(directory: &Path) -> Result<Lock> {
     Ok(Lock::acquire(&directory.join(LOCK))?)
 }
 
-/// Compresses the whole snapshot in `directory`. Waits for another that does so.
+/// Compresses the whole snapshot in `directory`, unless a VM is about to go on from it. Waits for
+/// another compression.
 ///
 /// # Errors
 /// When there is no whole snapshot, or the disk is full; the snapshot is then as it was.
 pub fn compress(directory: &Path, algorithm: Algorithm) -> Result<()> {
     let lock = wait(directory)?;
+    // A restore has the shim's lock before it ends compressions, and ends those by the pid that is
+    // written here. So one that is not seen by the restore sees it, and leaves the files alone.
+    tell(&lock, 0, 0)?;
+    if hypeman_files::is_held(&directory.join(names::SHIM_PID))? {
+        return write(&lock, "");
+    }
     let compressed = compress_files(directory, algorithm, &lock);
     // What stays in the file tells how it ended.
     let word = compressed.as_ref().err().map(|error| format!("{FAILED}{error}\n")).unwrap_or_default();

@@ -65,3 +65,16 @@ fn one_that_was_stopped_leaves_the_snapshot_as_it_was() {
     assert_eq!(files(directory), ["memory".to_owned(), MANIFEST.to_owned()].into());
     standby::verify(directory).unwrap();
 }
+
+#[test]
+fn a_compression_that_begins_after_a_restore_has_begun_changes_nothing() {
+    let scratch = asleep();
+    let directory = scratch.path();
+    let before = files(directory);
+    let restoring = Lock::acquire(&directory.join(names::SHIM_PID)).unwrap();
+    compress(directory, Algorithm::Lz4).unwrap();
+    assert_eq!(files(directory), before);
+    drop(restoring);
+    compress(directory, Algorithm::Lz4).unwrap();
+    assert_ne!(files(directory), before);
+}
