@@ -31,6 +31,7 @@ test:
 lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo test -p hypeman-tests --test architecture
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 	scripts/deny.sh
 

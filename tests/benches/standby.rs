@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use hypeman_snapshot::compression::{self, Algorithm};
+use hypeman_snapshot::{Algorithm, compression};
 use hypeman_tests::bed::Bed;
 use hypeman_tests::fixtures::{self, testguest};
 use hypeman_tests::guest::Guest;

@@ -9,7 +9,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::link::Link;
-use crate::protocol::{Copied, Found, MAX_HEALTH_OUTPUT, Order, Processes, Ran, Report, Request, Say};
+use hypeman_record::guest::health::MAX_HEALTH_OUTPUT;
+
+use crate::protocol::{Copied, Found, Order, Processes, Ran, Report, Request, Say};
 use crate::{frames, mux};
 
 /// A channel over which these bytes come, and nothing more; what goes out is lost.

@@ -27,8 +27,8 @@ pub(crate) use logs::{LogFormat, LogsArguments, Source, Tail};
 pub(crate) use network::{NetworkArguments, NetworkCommand};
 pub(crate) use snapshot::{CompressionArgument, SnapshotCommand, SnapshotKind, TargetState};
 
-use crate::commands::Filter;
-use crate::keyboard::DetachKeys;
+use crate::detach_keys::DetachKeys;
+use crate::filter::Filter;
 use crate::{names, size};
 
 /// OCI images as microVMs, whose console logs are whole.

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use hypeman_image::kernel::Kernels;
 use hypeman_instance::layout;
 use hypeman_instance::snapshots::Snapshots;
-use hypeman_instance::start::Programs;
+use hypeman_instance::spawn::Programs;
 use hypeman_instance::store::Store;
 use hypeman_record::record::{KernelUse, Record};
 

@@ -208,6 +208,15 @@ impl Perform for Performer<'_> {
     }
 }
 
+/// Text of unknown origin, made safe and cut to `width` characters.
+pub(crate) fn short(text: &str, width: usize) -> String {
+    let safe = cell(text);
+    if safe.chars().count() <= width {
+        return safe.into_owned();
+    }
+    safe.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

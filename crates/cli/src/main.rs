@@ -1,11 +1,16 @@
 //! `hypeman`: OCI images as microVMs, whose console logs are whole.
 
 mod agent;
+
 mod args;
+mod background;
 mod commands;
 mod context;
+mod detach_keys;
+mod each;
 mod env_file;
 mod escape;
+mod filter;
 mod foreign;
 mod hints;
 mod inherited;
@@ -25,7 +30,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use clap_complete::CompleteEnv;
 use hypeman_instance::compress::TASK;
-use hypeman_snapshot::compression::{self, Algorithm};
+use hypeman_snapshot::{Algorithm, compression};
 use rustix::fs::Mode;
 
 use crate::args::{Arguments, Command};

@@ -10,8 +10,8 @@ use serde_json::Value as Json;
 use tokio::sync::oneshot;
 
 use crate::args::Format;
-use crate::commands::in_background;
-use crate::escape::{self, cell, printable};
+use crate::background::in_background;
+use crate::escape::{self, printable};
 use crate::template::{Form, with_docker_names};
 use crate::{hints, table};
 
@@ -141,15 +141,6 @@ pub(crate) fn explain(error: &anyhow::Error) -> String {
         Some(way_out) => format!("{causes}; {way_out}"),
         None => causes,
     }
-}
-
-/// Text of unknown origin, made safe and cut to `width` characters.
-pub(crate) fn short(text: &str, width: usize) -> String {
-    let safe = cell(text);
-    if safe.chars().count() <= width {
-        return safe.into_owned();
-    }
-    safe.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }
 
 /// How long ago, as docker tells it: `12 minutes`.

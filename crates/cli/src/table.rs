@@ -6,8 +6,7 @@ use anyhow::Result;
 use rustix::termios::tcgetwinsize;
 use tabwriter::TabWriter;
 
-use crate::escape::cell;
-use crate::output::short;
+use crate::escape::{cell, short};
 
 /// Spaces between two columns.
 const PADDING: usize = 3;

@@ -5,42 +5,13 @@
 //! stream, and whatever lies there already.
 
 mod kernel_files;
+mod left_out;
 mod members;
 mod pack;
 mod place;
 mod unpack;
 
+pub use left_out::LeftOut;
 pub use pack::pack;
 pub use place::Links;
 pub use unpack::{Trust, unpack};
-
-/// An error with the path that it is about.
-fn named(path: &std::path::Path, error: &std::io::Error) -> std::io::Error {
-    std::io::Error::new(error.kind(), format!("{}: {error}", path.display()))
-}
-
-/// What was left out of a copy, for people.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LeftOut {
-    /// How many.
-    pub count: u64,
-    /// The first of them, and why.
-    pub first: Option<String>,
-}
-
-impl LeftOut {
-    fn add(&mut self, path: &std::path::Path, why: &str) {
-        self.count += 1;
-        self.first.get_or_insert_with(|| format!("{}: {why}", path.display()));
-    }
-
-    /// In a sentence; `None` if nothing was.
-    #[must_use]
-    pub fn told(&self) -> Option<String> {
-        let first = self.first.as_ref()?;
-        Some(match self.count {
-            1 => format!("left out: {first}"),
-            count => format!("left out: {first}, and {} more", count - 1),
-        })
-    }
-}

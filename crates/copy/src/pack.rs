@@ -11,7 +11,7 @@ use rustix::fs::OFlags;
 use tar::{Builder, EntryType, Header, HeaderMode};
 
 use crate::kernel_files::KernelFiles;
-use crate::{LeftOut, named};
+use crate::left_out::{LeftOut, named};
 
 /// How much of a file is read at once, in bytes.
 const READ_AHEAD: usize = 128 * 1024;

@@ -6,13 +6,12 @@ use std::io::{Error, ErrorKind, Read, Result};
 use std::os::unix::fs::FileExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::makedev;
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, makedev};
 use tar::EntryType;
 
+use crate::left_out::{LeftOut, named};
 use crate::members::{Attributes, Contents, Member, Members, invalid};
 use crate::place::{Links, Place};
-use crate::{LeftOut, named};
 
 /// How much of an archive is believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use hypeman_files::AtPath;
 use serde::Deserialize;
 
 use crate::config::Changes;
-use crate::error::{Result, content};
+use crate::error::{Error, Result, content};
 use crate::limits::{LONGEST_PATH, MOST_DOCUMENT, MOST_MEMBERS, Room};
 use crate::manifest::{Descriptor, Manifest};
 use crate::members::Members;
@@ -126,11 +126,11 @@ fn parse<'a, T: Deserialize<'a>>(what: &str, name: &str, bytes: &'a [u8]) -> Res
 }
 
 fn layout(what: &str, files: &Files<'_>) -> Result<Source> {
-    let blob = |digest: &str| Ok::<_, crate::Error>(format!("blobs/sha256/{}", digest::hex(digest)?));
+    let blob = |digest: &str| Ok::<_, Error>(format!("blobs/sha256/{}", digest::hex(digest)?));
     let verified = |digest: &str| {
         let bytes = document(what, files, &blob(digest)?)?;
         digest::verify(&format!("{what}: blob"), digest, &digest::of(&bytes))?;
-        Ok::<_, crate::Error>(bytes)
+        Ok::<_, Error>(bytes)
     };
     let mut names = Vec::new();
     let mut digest = None;

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use hypeman_files::Lock;
 use hypeman_record::names;
+use hypeman_record::protocol::Request;
 use hypeman_snapshot::standby;
 
+use crate::client::client;
 use crate::error::{Error, Needs, Result};
-use crate::observe::{self, Holder};
-use crate::start::{Shim, listen};
-use crate::stop;
-use crate::store::Instance;
+use crate::instance::Instance;
+use crate::processes::{Holder, KILL_TIMEOUT, end_vmm, let_go_of_dead_shim, look, shim};
+use crate::spawn::{Shim, listen};
 
 /// How long a process that was killed may take to be gone, once it does not run any more.
 const DYING: Duration = Duration::from_secs(10);
@@ -23,8 +24,8 @@ const DYING: Duration = Duration::from_secs(10);
 /// # Errors
 /// When it cannot be taken over; it runs on as it is then.
 pub fn adopt(instance: &Instance, hypeman: &Path) -> Result<bool> {
-    stop::let_go_of_dead_shim(instance, DYING)?;
-    let Holder::Vmm(_) = observe::look(&instance.directory)?.0 else { return Ok(false) };
+    let_go_of_dead_shim(instance, DYING)?;
+    let Holder::Vmm(_) = look(&instance.directory)?.0 else { return Ok(false) };
     let changed = instance.lock()?;
     end_unused(instance)?;
     if !is_orphaned(instance)? {
@@ -41,11 +42,11 @@ pub fn adopt(instance: &Instance, hypeman: &Path) -> Result<bool> {
 pub fn upgrade(instance: &Instance, hypeman: &Path) -> Result<()> {
     adopt(instance, hypeman)?;
     let changed = instance.lock()?; // others who would take it over wait here
-    let running = observe::look(&instance.directory)?.0 == Holder::Shim;
+    let running = look(&instance.directory)?.0 == Holder::Shim;
     if !running {
         return Err(instance.refused(instance.observe()?.state, Needs::Running));
     }
-    stop::hand_over(instance)?;
+    hand_over(instance)?;
     take_over(instance, hypeman, "shim-upgrade", changed).map(drop)
 }
 
@@ -53,7 +54,7 @@ pub fn upgrade(instance: &Instance, hypeman: &Path) -> Result<()> {
 #[must_use]
 pub fn is_of_another_program(instance: &Instance, hypeman: &Path) -> bool {
     let identity = |path: &Path| path.metadata().ok().map(|file| (file.dev(), file.ino()));
-    let shim = stop::shim(instance).map(|shim| PathBuf::from(format!("/proc/{}/exe", shim.pid)));
+    let shim = shim(instance).map(|shim| PathBuf::from(format!("/proc/{}/exe", shim.pid)));
     // One that is going has no program any more.
     shim.and_then(|shim| identity(&shim)).is_some_and(|program| Some(program) != identity(hypeman))
 }
@@ -65,7 +66,7 @@ fn end_unused(instance: &Instance) -> Result<()> {
     }
     // While we have this, nobody lets it go on.
     let Some(_alone) = Lock::try_acquire(&instance.directory.join(names::SHIM_PID))? else { return Ok(()) };
-    if standby::is_whole(&instance.directory) { stop::end_vmm(instance) } else { Ok(()) }
+    if standby::is_whole(&instance.directory) { end_vmm(instance) } else { Ok(()) }
 }
 
 /// Starts a shim for a VM that has none. `changed` is the instance's lock.
@@ -96,6 +97,20 @@ fn take_over(instance: &Instance, hypeman: &Path, task: &str, changed: Lock) -> 
 /// # Errors
 /// When its directory cannot be read.
 pub fn is_orphaned(instance: &Instance) -> Result<bool> {
-    let (holder, run) = observe::look(&instance.directory)?;
+    let (holder, run) = look(&instance.directory)?;
     Ok(matches!((holder, run), (Holder::Vmm(vmm), Some(run)) if run.vmm == vmm && run.end.is_none()))
+}
+
+/// Has the shim leave its VM, and waits until it is gone.
+pub(crate) fn hand_over(instance: &Instance) -> Result<()> {
+    let leaving = shim(instance);
+    match client(instance)?.ask(&Request::HandOver) {
+        Err(error) if !error.has_hung_up() => return Err(error),
+        Ok(_) | Err(_) => {}
+    }
+    if leaving.is_none_or(|shim| shim.wait_gone(KILL_TIMEOUT)) {
+        return let_go_of_dead_shim(instance, KILL_TIMEOUT);
+    }
+    let reason = "its shim does not leave it".to_owned();
+    Err(Error::Shim { name: instance.record.name.clone(), reason })
 }

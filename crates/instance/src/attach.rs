@@ -3,11 +3,10 @@
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use crate::adopt;
-use crate::client::Client;
+use crate::client::{Client, client};
 use crate::error::Result;
-use crate::stop;
-use crate::store::Instance;
+use crate::instance::Instance;
+use crate::{adopt, stop};
 
 /// Connects to the guest's keyboard: what is written to the stream is typed, as quickly as the guest takes it. The stream ends with
 /// the VM, or with its shim; then another shim, of the program `hypeman`, can be asked.
@@ -35,7 +34,7 @@ fn connect(
     loop {
         adopt::adopt(instance, hypeman)?;
         stop::require_active(instance)?;
-        match stop::client(instance).and_then(what) {
+        match client(instance).and_then(what) {
             Err(error) if error.has_hung_up() => {} // it has ended, or was killed: look again
             connected => return connected,
         }

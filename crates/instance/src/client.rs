@@ -1,6 +1,8 @@
 //! A client of the shim's socket.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -12,7 +14,7 @@ use hypeman_record::protocol::{Refusal, Request, Response};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::error::{Error, Result};
-use crate::store;
+use crate::instance::Instance;
 
 /// Longest answer in bytes; the shim's are some hundred.
 const MAX_ANSWER: u64 = 64 * 1024;
@@ -190,7 +192,7 @@ fn connect(directory: &Path) -> std::io::Result<UnixStream> {
         rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     let stream = UnixStream::from(socket);
     stream.set_write_timeout(Some(ANSWER))?; // it limits connect(2) as well (socket(7), SO_SNDTIMEO)
-    let (_directory, path) = store::short_path(directory, names::SHIM_SOCKET)?;
+    let (_directory, path) = short_path(directory, names::SHIM_SOCKET)?;
     rustix::net::connect(&stream, &SocketAddrUnix::new(path)?)?;
     Ok(stream)
 }
@@ -207,6 +209,17 @@ fn silent(name: &str, error: &std::io::Error) -> Error {
         _ => (false, error.to_string()),
     };
     Error::Silent { name: name.to_owned(), reason: format!("its shim does not answer: {reason}"), hung_up }
+}
+
+/// A way to a socket in `directory` that fits into the 108 bytes of a socket's path (unix(7)), as long as the handle lives.
+pub(crate) fn short_path(directory: &Path, socket: &str) -> std::io::Result<(File, String)> {
+    let handle = File::open(directory)?;
+    let path = format!("/proc/self/fd/{}/{socket}", handle.as_raw_fd());
+    Ok((handle, path))
+}
+
+pub(crate) fn client(instance: &Instance) -> Result<Client> {
+    Client::connect(&instance.record.name, &instance.directory)
 }
 
 #[cfg(test)]

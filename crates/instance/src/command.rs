@@ -7,9 +7,9 @@ use hypeman_record::guest::config::Mode;
 use hypeman_record::guest::ulimit::Ulimit;
 use hypeman_record::record::CommandSpec;
 
-use crate::error::{Field, Result};
+use crate::error::{Field, Result, invalid};
 use crate::health;
-use crate::options::{CreateOptions, invalid};
+use crate::options::CreateOptions;
 use crate::signal::signal_number;
 
 /// Programs that are a system's PID 1.

@@ -1,11 +1,11 @@
 //! Compression aside: a process of its own, which outlives whoever has asked for it.
 
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Stdio;
 
 use hypeman_files::AtPath;
-use hypeman_snapshot::compression::Algorithm;
-use std::os::unix::process::CommandExt;
+use hypeman_snapshot::Algorithm;
 
 use crate::background;
 use crate::error::Result;

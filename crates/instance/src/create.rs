@@ -10,9 +10,10 @@ use hypeman_record::names;
 use hypeman_record::record::{ImageUse, KernelUse, OnReboot, Record};
 use jiff::Timestamp;
 
-use crate::error::{Error, Field, Result};
-use crate::options::{CreateOptions, check, invalid};
-use crate::store::{Instance, Store, may_be_named};
+use crate::error::{Error, Field, Result, invalid};
+use crate::instance::Instance;
+use crate::options::{CreateOptions, check};
+use crate::store::{Store, may_be_named};
 use crate::{command, layout, name, network, start};
 
 /// Makes an instance.

@@ -1,14 +1,16 @@
 //! Removal: a directory that is renamed out of sight first, so that nobody meets half an instance.
 
 use hypeman_files::{Existing, Lock};
+use hypeman_record::protocol::Request;
 use hypeman_record::run::Run;
 use hypeman_record::{format, names};
+use rustix::process::Signal;
 
+use crate::client::client;
 use crate::error::{Error, Needs, Result};
+use crate::instance::Instance;
 use crate::network;
-use crate::observe::{self, Holder};
-use crate::stop;
-use crate::store::Instance;
+use crate::processes::{Holder, KILL_TIMEOUT, end_process, end_vmm, look, shim, wait_for_shim};
 
 /// Removes an instance with its disks and logs.
 ///
@@ -16,13 +18,13 @@ use crate::store::Instance;
 /// When its VM runs and `force` is not given, or its files cannot be removed.
 pub fn remove(instance: &Instance, force: bool) -> Result<()> {
     loop {
-        if observe::look(&instance.directory)?.0 != Holder::Nobody {
+        if look(&instance.directory)?.0 != Holder::Nobody {
             if !force {
                 return Err(instance.refused(instance.observe()?.state, Needs::StoppedOrForce));
             }
-            stop::discard(instance)?;
+            discard(instance)?;
         } else {
-            stop::wait_for_shim(instance, stop::KILL_TIMEOUT)?; // it has only to go
+            wait_for_shim(instance, KILL_TIMEOUT)?; // it has only to go
         }
         // From here on nobody starts it; someone may have, since we looked.
         let Some(_alone) = alone(instance)? else { continue };
@@ -52,4 +54,20 @@ fn alone(instance: &Instance) -> Result<Option<Option<Lock>>> {
         Existing::Missing => Some(None),
         Existing::Held => None,
     })
+}
+
+/// Ends the VM and the shim of an instance that is to be removed, by whatever means it takes.
+pub(crate) fn discard(instance: &Instance) -> Result<()> {
+    if look(&instance.directory)?.0 == Holder::Shim {
+        let discarded = client(instance).and_then(|mut shim| shim.ask_for_end(&Request::Discard));
+        if discarded.is_ok() && wait_for_shim(instance, KILL_TIMEOUT)? {
+            return Ok(());
+        }
+        // It does not answer, or does not end: the VMM first, or the shim would leave it behind.
+        end_vmm(instance)?;
+        if let Some(shim) = shim(instance) {
+            end_process(instance, shim, Signal::KILL)?;
+        }
+    }
+    end_vmm(instance)
 }

@@ -261,3 +261,8 @@ impl Error {
 
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// An [`Error::Invalid`].
+pub(crate) fn invalid<T>(field: Field, value: impl ToString, reason: &str) -> Result<T> {
+    Err(Error::Invalid { field, value: value.to_string(), reason: reason.to_owned() })
+}

@@ -3,29 +3,26 @@
 //! All paths in the directory of an instance are relative to it, so what belongs to the machine is copied as it is. Logs, sockets
 //! and what was recorded of its runs are the source's own.
 
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
-use hypeman_files::{AtPath, Draft, copy_sparse, sync_directory};
+use hypeman_files::{AtPath, Draft};
 use hypeman_record::format::{self, Envelope};
 use hypeman_record::named::Kind;
 use hypeman_record::names;
 use hypeman_record::record::{Record, Settings};
 use hypeman_record::spec::HypervisorKind;
 use hypeman_record::state::State;
-use hypeman_snapshot::{compression, standby};
+use hypeman_snapshot::standby;
 use jiff::Timestamp;
 
-use crate::adopt::adopt;
 use crate::create::publish;
 use crate::error::{Error, Needs, Result};
-use crate::observe::{self, Holder};
-use crate::pause::pause;
+use crate::instance::Instance;
+use crate::machine::{copy_machine, while_asleep};
 use crate::snapshots::Snapshot;
-use crate::start::{self, Programs};
-use crate::store::{Instance, Store};
-use crate::{delete, layout, name, network, standby as sleep};
+use crate::spawn::Programs;
+use crate::store::Store;
+use crate::{delete, layout, name, network, standby as sleep, start};
 
 /// What becomes of a fork.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,38 +129,6 @@ pub(crate) fn begin(store: &Store, instance: &Instance, target: Target, programs
     }
 }
 
-/// Does something with an instance that does not run, and does not begin to meanwhile. One that runs is put to standby for it, and goes on
-/// afterwards, whatever became of it; one that someone had paused stands still again then.
-pub(crate) fn while_asleep<T>(
-    store: &Store,
-    source: &Instance,
-    programs: &Programs,
-    work: impl FnOnce() -> Result<T>,
-) -> Result<T> {
-    adopt(source, &programs.hypeman)?;
-    let state = source.observe()?.state;
-    if state.is_active() {
-        sleep::standby(source, &programs.hypeman)?;
-    }
-    let done = locked(source, work);
-    if state.is_active() {
-        sleep::restore(store, source, programs)?;
-    }
-    if state == State::Paused {
-        pause(source)?;
-    }
-    done
-}
-
-/// Does something with an instance that does not run, and does not begin to meanwhile.
-pub(crate) fn locked<T>(source: &Instance, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    let _unchanged = source.lock()?;
-    if observe::look(&source.directory)?.0 == Holder::Nobody {
-        return work();
-    }
-    Err(source.refused(source.observe()?.state, Needs::Stopped))
-}
-
 /// Copies a machine to an instance of its own.
 fn copy(store: &Store, from: &Path, source: &Record, name: &str, target: Target) -> Result<Instance> {
     let draft = Draft::begin(&layout::instances(store.data_dir()))?;
@@ -180,29 +145,4 @@ fn copy(store: &Store, from: &Path, source: &Record, name: &str, target: Target)
     let logs = draft.path().join(names::LOGS);
     std::fs::create_dir(&logs).at(&logs)?;
     publish(store, draft, record, true)
-}
-
-/// Copies what belongs to the machine: its disks, a kernel of its own, and its memory if that is wanted.
-pub(crate) fn copy_machine(from: &Path, to: &Path, with_memory: bool) -> Result<()> {
-    for file in [names::KERNEL, names::INITRD] {
-        if from.join(file).exists() {
-            copy_sparse(&from.join(file), &to.join(file))?;
-        }
-    }
-    copy_directory(&from.join(names::DISKS), &to.join(names::DISKS))?;
-    if with_memory {
-        let _still = compression::wait(from)?; // a file that is being compressed is soon another
-        copy_directory(&from.join(standby::WHOLE), &to.join(standby::WHOLE))?;
-    }
-    Ok(())
-}
-
-/// Copies the files of a directory, which survive a power cut then.
-fn copy_directory(from: &Path, to: &Path) -> Result<()> {
-    DirBuilder::new().mode(0o700).create(to).at(to)?;
-    for entry in std::fs::read_dir(from).at(from)? {
-        let entry = entry.at(from)?;
-        copy_sparse(&entry.path(), &to.join(entry.file_name()))?;
-    }
-    Ok(sync_directory(to)?)
 }

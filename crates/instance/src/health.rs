@@ -5,8 +5,7 @@ use std::time::Duration;
 use hypeman_image::Health;
 use hypeman_record::guest::config::HealthCheck;
 
-use crate::error::{Field, Result};
-use crate::options::invalid;
+use crate::error::{Field, Result, invalid};
 
 /// Docker's usual ones.
 const INTERVAL: Duration = Duration::from_secs(30);

@@ -15,10 +15,10 @@ use hypeman_record::spec::{Backend, HypervisorKind, Nic};
 use hypeman_record::{format, names};
 use hypeman_snapshot::standby;
 
-use crate::error::{Field, Result};
+use crate::error::{Field, Result, invalid};
+use crate::instance::Instance;
 use crate::layout;
-use crate::options::invalid;
-use crate::store::{Instance, Store};
+use crate::store::Store;
 
 /// Names by which a guest knows the host, docker's and ours.
 const HOST_NAMES: [&str; 2] = ["host.docker.internal", "host.hypeman.internal"];

@@ -1,12 +1,11 @@
 //! What is true of an instance, told from the shim, the VMM and the disk; never from a word in a record.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use hypeman_files::Holding;
 use hypeman_record::end::{self, End, Reason};
 use hypeman_record::guest::health::Health;
-use hypeman_record::process::{self, Process};
+use hypeman_record::process;
 use hypeman_record::protocol::{Request, Response};
 use hypeman_record::run::{Ended, Run};
 use hypeman_record::state::State;
@@ -15,15 +14,12 @@ use hypeman_snapshot::standby;
 
 use crate::client::Client;
 use crate::error::Result;
+use crate::instance::Instance;
 use crate::parallel::{in_parallel, processors};
-use crate::stop;
-use crate::store::Instance;
+use crate::processes::{Holder, let_go_of_dead_shim, look, shim};
 
 /// Most shims that are asked at once.
 const MAX_ASKED: usize = 128;
-
-/// How long a VMM that was just forked may take to write its pid, which it does before anything else.
-const FORKED: Duration = Duration::from_secs(1);
 
 /// How long a shim that has hung up may take to be gone.
 const LEAVING: Duration = Duration::from_millis(100);
@@ -55,17 +51,6 @@ pub struct Observation {
     pub end: Option<End>,
 }
 
-/// Who has the VM of an instance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Holder {
-    /// Its shim.
-    Shim,
-    /// Nobody but the VMM's process itself: the shim was killed.
-    Vmm(Process),
-    /// It does not run.
-    Nobody,
-}
-
 /// Observes an instance.
 ///
 /// # Errors
@@ -73,6 +58,16 @@ pub(crate) enum Holder {
 pub fn observe(instance: &Instance) -> Result<Observation> {
     let (holder, run) = look(&instance.directory)?;
     complete(instance, holder, run, ASKS_AGAIN)
+}
+
+impl Instance {
+    /// What is true of it now.
+    ///
+    /// # Errors
+    /// As [`observe()`].
+    pub fn observe(&self) -> Result<Observation> {
+        observe(self)
+    }
 }
 
 /// Observes several instances, all at once: one that does not answer keeps nobody waiting for the others.
@@ -94,52 +89,13 @@ pub fn observe_all(instances: &[Instance]) -> Vec<Result<Observation>> {
     instances.iter().zip(looked).map(observed).collect()
 }
 
-/// Who has the VM, and what the shim has recorded of it. Nobody is asked, so nobody who is silent is waited for.
-pub(crate) fn look(directory: &Path) -> Result<(Holder, Option<Run>)> {
-    let shim_pid = directory.join(names::SHIM_PID);
-    let shim = hypeman_files::holding(&shim_pid)?;
-    let run: Option<Run> = format::read(&directory.join(names::RUN))?;
-    if shim == Holding::Missing && run.is_none() {
-        return Ok((Holder::Nobody, None)); // never started: only a shim starts a VMM
-    }
-    if shim == Holding::Held {
-        let pid = pid_in(&shim_pid);
-        // One that has recorded the end of its VM has only to go; then its record is the truth.
-        let has_ended = run.as_ref().is_some_and(|run| run.end.is_some() && Some(run.shim.pid) == pid);
-        if !has_ended {
-            return Ok((Holder::Shim, run));
-        }
-    }
-    Ok((vmm(directory, run.as_ref())?.map_or(Holder::Nobody, Holder::Vmm), run))
-}
-
-/// The VMM that holds its lock, or, of a release of before VMMs had one, the one in the record.
-pub(crate) fn vmm(directory: &Path, run: Option<&Run>) -> Result<Option<Process>> {
-    let path = directory.join(names::VMM_PID);
-    let deadline = Instant::now() + FORKED;
-    while hypeman_files::is_held(&path)? {
-        match pid_in(&path).and_then(Process::find) {
-            Some(process) => return Ok(Some(process)),
-            None if Instant::now() > deadline => break,
-            None => std::thread::yield_now(), // it has just been forked, or has just died
-        }
-    }
-    let alive = |run: &&Run| run.end.is_none() && run.boot_id == process::boot_id() && run.vmm.is_alive();
-    Ok(run.filter(alive).map(|run| run.vmm))
-}
-
 /// As [`look`], past a shim that has just been killed.
 fn look_past_dead_shim(instance: &Instance, has_hung_up: bool) -> Result<(Holder, Option<Run>)> {
-    if has_hung_up && let Some(shim) = stop::shim(instance) {
+    if has_hung_up && let Some(shim) = shim(instance) {
         let _ = shim.wait_gone(LEAVING); // unless this is the next one already
     }
-    stop::let_go_of_dead_shim(instance, DYING)?;
+    let_go_of_dead_shim(instance, DYING)?;
     look(&instance.directory)
-}
-
-/// The number in a file of a process id, which is its first line.
-pub(crate) fn pid_in(path: &Path) -> Option<u32> {
-    std::fs::read_to_string(path).ok()?.lines().next()?.parse().ok()
 }
 
 /// Asks the shim, where there is one, and draws the conclusion.
@@ -227,6 +183,7 @@ fn ended(run: &Run, directory: &Path) -> End {
 mod tests {
     use hypeman_files::{Lock, write_json};
     use hypeman_record::format::Envelope;
+    use hypeman_record::process::Process;
     use hypeman_record::spec::Accelerator;
 
     use super::*;

@@ -9,7 +9,7 @@ use hypeman_record::guest::ulimit::Ulimit;
 use hypeman_record::record::{KernelUse, LogLimits, LogMode, Settings};
 use hypeman_record::spec::HypervisorKind;
 
-use crate::error::{Error, Field, Result};
+use crate::error::{Field, Result, invalid};
 use crate::health::HealthOptions;
 use crate::name;
 
@@ -156,9 +156,4 @@ fn check_hotplug(size: u64, hypervisor: HypervisorKind) -> Result<()> {
         return invalid(Field::HotplugMemory, size, "only Cloud Hypervisor can add memory");
     }
     Ok(())
-}
-
-/// An [`Error::Invalid`].
-pub(crate) fn invalid<T>(field: Field, value: impl ToString, reason: &str) -> Result<T> {
-    Err(Error::Invalid { field, value: value.to_string(), reason: reason.to_owned() })
 }

@@ -2,9 +2,10 @@
 
 use hypeman_record::protocol::Request;
 
+use crate::client::client;
 use crate::error::Result;
+use crate::instance::Instance;
 use crate::stop;
-use crate::store::Instance;
 
 /// Stops the vCPUs of a VM that runs; of one whose vCPUs stand still already nothing is asked.
 ///
@@ -24,5 +25,5 @@ pub fn resume(instance: &Instance) -> Result<()> {
 
 fn ask(instance: &Instance, request: &Request) -> Result<()> {
     stop::require_active(instance)?;
-    stop::client(instance)?.ask(request).map(drop)
+    client(instance)?.ask(request).map(drop)
 }

@@ -6,8 +6,9 @@ use hypeman_record::record::Record;
 use hypeman_record::{format, names};
 
 use crate::error::{Error, Result};
+use crate::instance::Instance;
 use crate::name;
-use crate::store::{Instance, Store, may_be_named};
+use crate::store::{Store, may_be_named};
 
 /// Gives an instance another name, under which others on its network know it from then on.
 ///

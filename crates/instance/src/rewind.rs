@@ -9,11 +9,13 @@ use hypeman_snapshot::standby;
 use rustix::fs::{CWD, RenameFlags};
 
 use crate::error::{Error, Result};
-use crate::fork::{Target, begin, check_target, copy_machine, locked, settings};
+use crate::fork::{Target, begin, check_target, settings};
+use crate::instance::Instance;
 use crate::layout;
+use crate::machine::{copy_machine, locked};
 use crate::snapshots::Snapshot;
-use crate::start::Programs;
-use crate::store::{Instance, Store};
+use crate::spawn::Programs;
+use crate::store::Store;
 
 /// Puts an instance that does not run back to a snapshot of it; on another hypervisor, if one is given. Its logs go on.
 ///

@@ -10,12 +10,12 @@ use hypeman_record::state::State;
 use hypeman_snapshot::standby;
 use jiff::Timestamp;
 
-use crate::error::{Error, Field, Needs, Result};
-use crate::fork::{copy_machine, while_asleep};
+use crate::error::{Error, Field, Needs, Result, invalid};
+use crate::instance::Instance;
+use crate::machine::{copy_machine, while_asleep};
 use crate::name;
-use crate::options::invalid;
-use crate::start::Programs;
-use crate::store::{Instance, Store};
+use crate::spawn::Programs;
+use crate::store::Store;
 
 /// The record in a snapshot's directory.
 const RECORD: &str = "named.json";

@@ -2,25 +2,22 @@
 
 use std::path::Path;
 
-use hypeman_files::Lock;
-use hypeman_record::end::{Reason, end};
 use hypeman_record::launch::Launch;
 use hypeman_record::program::Program;
 use hypeman_record::protocol::Request;
-use hypeman_record::run::{Ended, Run};
 use hypeman_record::spec::VmSpec;
 use hypeman_record::state::State;
-use hypeman_record::{format, names};
 use hypeman_snapshot::cpu::Cpu;
 use hypeman_snapshot::{Manifest, compression, standby};
 use hypeman_vmm::findings::Findings;
-use jiff::Timestamp;
 
+use crate::client::client;
 use crate::error::{Error, Needs, Result};
-use crate::observe::{self, Holder};
-use crate::start::{self, Begin, Programs, Started};
-use crate::store::{Instance, Store};
-use crate::{adopt, network, stop};
+use crate::instance::Instance;
+use crate::processes::{Holder, KILL_TIMEOUT, look, wait_for_shim};
+use crate::spawn::{Begin, Programs, Started, become_starter, start_shim};
+use crate::store::Store;
+use crate::{adopt, network};
 
 /// Writes a VM's memory into the directory of its instance, and ends its VMM; returns when that is done. One that sleeps already is left
 /// as it is. A VM whose shim was killed gets another first, of the program `hypeman`.
@@ -29,15 +26,15 @@ use crate::{adopt, network, stop};
 /// When it does not run, or its snapshot cannot be written; then it runs on.
 pub fn standby(instance: &Instance, hypeman: &Path) -> Result<()> {
     adopt::adopt(instance, hypeman)?;
-    if observe::look(&instance.directory)?.0 == Holder::Nobody {
+    if look(&instance.directory)?.0 == Holder::Nobody {
         let state = instance.observe()?.state;
         if state == State::Standby {
             return Ok(());
         }
         return Err(instance.refused(state, Needs::Running));
     }
-    stop::client(instance)?.ask(&Request::Standby)?;
-    stop::wait_for_shim(instance, stop::KILL_TIMEOUT).map(drop)
+    client(instance)?.ask(&Request::Standby)?;
+    wait_for_shim(instance, KILL_TIMEOUT).map(drop)
 }
 
 /// Lets an instance go on from its snapshot; returns when its guest runs and its console is being kept.
@@ -46,9 +43,9 @@ pub fn standby(instance: &Instance, hypeman: &Path) -> Result<()> {
 /// When it has no snapshot, or one that does not fit this host, or is damaged; it is in standby then as before.
 pub fn restore(store: &Store, instance: &Instance, programs: &Programs) -> Result<Started> {
     adopt::adopt(instance, &programs.hypeman)?; // what is left of a VMM that never ran is ended
-    let Some(alive) = start::become_starter(instance, Begin::Restore)? else { return Ok(Started::Already) };
+    let Some(alive) = become_starter(instance, Begin::Restore)? else { return Ok(Started::Already) };
     let order = || launch(store, instance);
-    match start::start_shim(instance, programs, Begin::Restore, alive, order) {
+    match start_shim(instance, programs, Begin::Restore, alive, order) {
         Err(Error::Start { name, reason }) => Err(Error::Restore { name, reason }),
         started => started.map(Started::Now),
     }
@@ -107,22 +104,4 @@ fn check_host(manifest: &Manifest, program: &Program) -> hypeman_snapshot::Resul
         return Err(hypeman_snapshot::Error::OtherCpu { saved: saved.to_string(), found: found.to_string() });
     }
     Ok(())
-}
-
-/// Gives the memory of an instance in standby up, as a power cut would. Whether there was one.
-pub(crate) fn give_up(instance: &Instance) -> Result<bool> {
-    let _changed = instance.lock()?;
-    let alone = Lock::try_acquire(&instance.directory.join(names::SHIM_PID))?;
-    if alone.is_none() || !standby::is_whole(&instance.directory) {
-        return Ok(false); // someone lets it go on
-    }
-    let problem = |problem| Error::Snapshot { name: instance.record.name.clone(), problem };
-    standby::withdraw(&instance.directory).map_err(problem)?;
-    let path = instance.directory.join(names::RUN);
-    if let Some(run) = format::read::<Run>(&path)? {
-        let message = "its memory, in standby, was given up, as asked".to_owned();
-        let end = Ended { at: Timestamp::now(), end: end(Reason::Killed, 137, message) };
-        format::write(&path, &Run { end: Some(end), ..run })?;
-    }
-    Ok(true)
 }

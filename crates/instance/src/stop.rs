@@ -3,29 +3,23 @@
 //! Nobody holds the instance's lock here, because everybody waits here: a kill is not to wait for a stop.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use hypeman_files::AtPath;
-use hypeman_record::end::{End, Reason};
-use hypeman_record::names;
-use hypeman_record::process::Process;
+use hypeman_files::Lock;
+use hypeman_record::end::{End, Reason, end};
 use hypeman_record::protocol::Request;
+use hypeman_record::run::{Ended, Run};
 use hypeman_record::state::State;
+use hypeman_record::{format, names};
 use hypeman_snapshot::standby;
+use jiff::Timestamp;
 use rustix::process::Signal;
 
-use crate::client::{Client, Outcome};
+use crate::client::{Outcome, client};
 use crate::error::{Error, Needs, Result};
-use crate::observe::{self, Holder};
-use crate::standby as sleep;
-use crate::store::Instance;
+use crate::instance::Instance;
+use crate::processes::{Holder, KILL_TIMEOUT, end_process, end_vmm, look, shim, wait_for_shim};
 use crate::{adopt, delete};
-
-/// Time a VMM without a shim is given to end after SIGTERM.
-const TERM_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Time a killed process may take to be gone: it may be writing to a slow disk.
-pub(crate) const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Presses the power button, and ends the VM by force when it has not ended within `timeout`. Returns when it has ended, and
 /// how, if there was a shim to tell. An instance that does not run is left as it is. A VM that loses its shim meanwhile is taken
@@ -37,7 +31,7 @@ pub fn stop(instance: &Instance, timeout: Duration, hypeman: &Path) -> Result<Op
     let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
     loop {
         let adopted = adopt::adopt(instance, hypeman);
-        match observe::look(&instance.directory)?.0 {
+        match look(&instance.directory)?.0 {
             Holder::Shim => match end_by_shim(instance, &Request::Stop { timeout_ms }) {
                 Err(error) if error.has_hung_up() => {} // look again
                 ended => return ended,
@@ -58,22 +52,18 @@ pub fn stop(instance: &Instance, timeout: Duration, hypeman: &Path) -> Result<Op
 /// # Errors
 /// When it does not run, or cannot be ended.
 pub fn kill(instance: &Instance) -> Result<Option<Outcome>> {
-    match observe::look(&instance.directory)?.0 {
+    match look(&instance.directory)?.0 {
         Holder::Shim => match end_by_shim(instance, &Request::Kill) {
             Err(silent @ Error::Silent { hung_up, .. }) => {
                 end_vmm(instance)?;
                 // The VM has ended. What became of its log nobody can tell whose shim is there and silent.
-                if hung_up && observe::look(&instance.directory)?.0 != Holder::Shim {
-                    Ok(None)
-                } else {
-                    Err(silent)
-                }
+                if hung_up && look(&instance.directory)?.0 != Holder::Shim { Ok(None) } else { Err(silent) }
             }
             ended => ended,
         },
         Holder::Vmm(vmm) => end_process(instance, vmm, Signal::KILL).map(|()| None),
         Holder::Nobody => {
-            if !sleep::give_up(instance)? {
+            if !give_up(instance)? {
                 require_active(instance)?;
             } else if instance.record.settings.auto_remove {
                 delete::remove(instance, false)?; // as at any other end
@@ -90,22 +80,6 @@ pub fn kill(instance: &Instance) -> Result<Option<Outcome>> {
 pub fn kill_and_go_on(instance: &Instance) -> Result<()> {
     require_active(instance)?;
     client(instance)?.ask_for_end(&Request::Kill).map(drop)
-}
-
-/// Ends the VM and the shim of an instance that is to be removed, by whatever means it takes.
-pub(crate) fn discard(instance: &Instance) -> Result<()> {
-    if observe::look(&instance.directory)?.0 == Holder::Shim {
-        let discarded = client(instance).and_then(|mut shim| shim.ask_for_end(&Request::Discard));
-        if discarded.is_ok() && wait_for_shim(instance, KILL_TIMEOUT)? {
-            return Ok(());
-        }
-        // It does not answer, or does not end: the VMM first, or the shim would leave it behind.
-        end_vmm(instance)?;
-        if let Some(shim) = shim(instance) {
-            end_process(instance, shim, Signal::KILL)?;
-        }
-    }
-    end_vmm(instance)
 }
 
 /// Sends the program in the guest a signal.
@@ -144,7 +118,7 @@ pub fn power_button(instance: &Instance) -> Result<()> {
 pub fn wait(instance: &Instance, hypeman: &Path) -> Result<End> {
     loop {
         let adopted = adopt::adopt(instance, hypeman);
-        match observe::look(&instance.directory)?.0 {
+        match look(&instance.directory)?.0 {
             Holder::Shim => match ask_for_end(instance, &Request::Wait) {
                 Ok(outcome) if outcome.end.reason == Reason::Standby => break,
                 Ok(outcome) => return Ok(outcome.end),
@@ -161,12 +135,8 @@ pub fn wait(instance: &Instance, hypeman: &Path) -> Result<End> {
     seen.end.ok_or_else(|| instance.refused(seen.state, Needs::Running))
 }
 
-pub(crate) fn client(instance: &Instance) -> Result<Client> {
-    Client::connect(&instance.record.name, &instance.directory)
-}
-
 pub(crate) fn require_active(instance: &Instance) -> Result<()> {
-    if observe::look(&instance.directory)?.0 != Holder::Nobody {
+    if look(&instance.directory)?.0 != Holder::Nobody {
         return Ok(());
     }
     Err(instance.refused(instance.observe()?.state, Needs::Running))
@@ -195,20 +165,6 @@ fn ask_for_end(instance: &Instance, request: &Request) -> Result<Outcome> {
     }
 }
 
-/// Has the shim leave its VM, and waits until it is gone.
-pub(crate) fn hand_over(instance: &Instance) -> Result<()> {
-    let leaving = shim(instance);
-    match client(instance)?.ask(&Request::HandOver) {
-        Err(error) if !error.has_hung_up() => return Err(error),
-        Ok(_) | Err(_) => {}
-    }
-    if leaving.is_none_or(|shim| shim.wait_gone(KILL_TIMEOUT)) {
-        return let_go_of_dead_shim(instance, KILL_TIMEOUT);
-    }
-    let reason = "its shim does not leave it".to_owned();
-    Err(Error::Shim { name: instance.record.name.clone(), reason })
-}
-
 /// Waits until an instance that removes itself has done so, after the last of those who had asked for its end is gone.
 ///
 /// # Errors
@@ -217,60 +173,20 @@ pub fn wait_for_removal(instance: &Instance) -> Result<()> {
     wait_for_shim(instance, KILL_TIMEOUT).map(drop)
 }
 
-/// Waits until there is no shim, which has been told to end or is about to. Whether it is gone.
-pub(crate) fn wait_for_shim(instance: &Instance, limit: Duration) -> Result<bool> {
-    if let Some(shim) = shim(instance) {
-        let _ = shim.wait_gone(limit);
+/// Gives the memory of an instance in standby up, as a power cut would. Whether there was one.
+pub(crate) fn give_up(instance: &Instance) -> Result<bool> {
+    let _changed = instance.lock()?;
+    let alone = Lock::try_acquire(&instance.directory.join(names::SHIM_PID))?;
+    if alone.is_none() || !standby::is_whole(&instance.directory) {
+        return Ok(false); // someone lets it go on
     }
-    Ok(!hypeman_files::is_held(&instance.directory.join(names::SHIM_PID))?)
-}
-
-/// A shim that was killed holds its lock until the last of its threads is gone, which may be writing to a slow disk.
-pub(crate) fn let_go_of_dead_shim(instance: &Instance, limit: Duration) -> Result<()> {
-    let path = instance.directory.join(names::SHIM_PID);
-    let deadline = Instant::now() + limit;
-    while hypeman_files::is_held(&path)? && is_dead(&path) && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(1));
+    let problem = |problem| Error::Snapshot { name: instance.record.name.clone(), problem };
+    standby::withdraw(&instance.directory).map_err(problem)?;
+    let path = instance.directory.join(names::RUN);
+    if let Some(run) = format::read::<Run>(&path)? {
+        let message = "its memory, in standby, was given up, as asked".to_owned();
+        let end = Ended { at: Timestamp::now(), end: end(Reason::Killed, 137, message) };
+        format::write(&path, &Run { end: Some(end), ..run })?;
     }
-    Ok(())
-}
-
-/// Whether the process is gone whose number stands in the file.
-fn is_dead(pid: &Path) -> bool {
-    observe::pid_in(pid).is_some_and(|pid| Process::find(pid).is_none())
-}
-
-/// The shim's process, while there is one.
-pub(crate) fn shim(instance: &Instance) -> Option<Process> {
-    let path = instance.directory.join(names::SHIM_PID);
-    // Looked for before it is asked whether the lock is held: then it is this process that holds it, or none.
-    let process = Process::find(observe::pid_in(&path)?)?;
-    hypeman_files::is_held(&path).is_ok_and(|held| held).then_some(process)
-}
-
-/// Ends the VMM by its process.
-pub(crate) fn end_vmm(instance: &Instance) -> Result<()> {
-    match observe::vmm(&instance.directory, None)? {
-        Some(vmm) => end_process(instance, vmm, Signal::KILL),
-        None => Ok(()),
-    }
-}
-
-/// Ends a process of an instance, and waits until it is gone.
-fn end_process(instance: &Instance, process: Process, signal: Signal) -> Result<()> {
-    process.signal(signal).at(&instance.directory)?;
-    if process.wait_gone(TERM_TIMEOUT) {
-        return Ok(());
-    }
-    process.signal(Signal::KILL).at(&instance.directory)?;
-    if process.wait_gone(KILL_TIMEOUT) {
-        return Ok(());
-    }
-    Err(Error::Shim {
-        name: instance.record.name.clone(),
-        reason: format!(
-            "its process {} did not end after SIGKILL; look for a stuck disk or device",
-            process.pid
-        ),
-    })
+    Ok(true)
 }

@@ -1,57 +1,15 @@
 //! The instances of a data directory.
 
-use std::fs::File;
-use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use hypeman_files::Lock;
 use hypeman_record::record::Record;
-use hypeman_record::state::State;
 use hypeman_record::{format, names};
 
-use crate::error::{Error, Needs, Result};
+use crate::error::{Error, Result};
+use crate::instance::Instance;
 use crate::layout;
-use crate::observe::{self, Observation};
 use crate::parallel::{in_parallel, processors};
-
-/// An instance on disk.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Instance {
-    /// What the user asked for.
-    pub record: Record,
-    /// Absolute path of its directory.
-    pub directory: PathBuf,
-}
-
-impl Instance {
-    /// What is true of it now.
-    ///
-    /// # Errors
-    /// As [`observe::observe`].
-    pub fn observe(&self) -> Result<Observation> {
-        observe::observe(self)
-    }
-
-    /// That it is in a state which forbids what was asked for.
-    #[must_use]
-    pub fn refused(&self, state: State, needs: Needs) -> Error {
-        Error::State { name: self.record.name.clone(), state, needs }
-    }
-
-    /// Waits for the instance's lock, for a change.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`] when it has been removed meanwhile.
-    pub fn lock(&self) -> Result<Lock> {
-        let gone = || Error::NotFound(self.record.name.clone());
-        let lock = match Lock::acquire(&self.directory.join(names::LOCK)) {
-            Err(error) if error.is_not_found() => return Err(gone()),
-            other => other?,
-        };
-        // Whoever held it before us may have removed the instance.
-        if self.directory.join(names::RECORD).exists() { Ok(lock) } else { Err(gone()) }
-    }
-}
 
 /// The instances of one data directory.
 #[derive(Debug, Clone)]
@@ -149,13 +107,6 @@ pub(crate) fn may_be_named(error: &Error, name: &str) -> bool {
     let text = error.path().and_then(|path| std::fs::read(path).ok()).unwrap_or_default();
     let record: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
     record["name"].as_str().is_none_or(|other| other == name)
-}
-
-/// A way to a socket in `directory` that fits into the 108 bytes of a socket's path (unix(7)), as long as the handle lives.
-pub(crate) fn short_path(directory: &Path, socket: &str) -> std::io::Result<(File, String)> {
-    let handle = File::open(directory)?;
-    let path = format!("/proc/self/fd/{}/{socket}", handle.as_raw_fd());
-    Ok((handle, path))
 }
 
 fn id_of(record: &Path) -> String {

@@ -9,9 +9,11 @@ use hypeman_record::network::{Connection, NetworkSettings};
 use hypeman_record::record::{CommandSpec, Record, Settings};
 
 use crate::error::Result;
-use crate::start::{self, Programs, Started};
-use crate::stop;
-use crate::store::{Instance, Store};
+use crate::instance::Instance;
+use crate::processes::wait_for_shim;
+use crate::spawn::{Programs, Started};
+use crate::store::Store;
+use crate::{start, stop};
 
 /// How long the guest may take to power off.
 const ENDING: Duration = Duration::from_secs(30);
@@ -33,7 +35,7 @@ pub fn visit<T>(
     let done = work(&visited);
     drop(client);
     stop::stop(&visited, ENDING, &programs.hypeman)?;
-    stop::wait_for_shim(&visited, ENDING)?;
+    wait_for_shim(&visited, ENDING)?;
     let _unchanged = visited.lock()?;
     let run = visited.directory.join(names::RUN);
     std::fs::remove_file(&run).at(&run)?;

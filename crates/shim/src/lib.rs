@@ -16,6 +16,7 @@ mod journal;
 mod keep;
 mod logs;
 mod memory;
+mod mode;
 mod network;
 mod old_init;
 mod order;
@@ -25,31 +26,19 @@ mod relay;
 mod room;
 mod schedule;
 mod server;
+mod session;
 mod shared;
 mod standby;
 mod supervisor;
 mod vm;
 mod work;
 
-use std::io::Write;
 use std::path::Path;
 
 use hypeman_record::protocol::Started;
 
 pub use error::{Error, Result};
-
-/// How a shim comes to its VM.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// It starts it.
-    Start,
-    /// It lets it go on from its snapshot.
-    Restore,
-    /// It runs already, and its shim has ended.
-    Adopt,
-    /// It runs already, and its shim has handed it over.
-    Upgrade,
-}
+pub use mode::Mode;
 
 /// Supervises the VM that the launch order in `directory` describes until it has ended. Standard input is the listening
 /// socket on which to answer; standard output takes one line, [`Started`], as soon as it is known.
@@ -59,15 +48,7 @@ pub enum Mode {
 pub fn run(directory: &Path, mode: Mode) -> Result<()> {
     let result = process::become_shim(directory).and_then(|identity| supervisor::supervise(identity, mode));
     if let Err(error) = &result {
-        say(&Started::Failed { message: error.reason.clone() });
+        process::say(&Started::Failed { message: error.reason.clone() });
     }
     result
-}
-
-/// Tells whoever started us, who may be gone: then there is nobody to tell.
-fn say(word: &Started) {
-    if let Ok(mut line) = serde_json::to_vec(word) {
-        line.push(b'\n');
-        let _ = std::io::stdout().write_all(&line).and_then(|()| std::io::stdout().flush());
-    }
 }

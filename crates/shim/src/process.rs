@@ -2,6 +2,7 @@
 #![allow(unsafe_code)] // a descriptor that is handed over by its number
 
 use std::fs::File;
+use std::io::Write;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::os::unix::net::UnixListener;
@@ -9,6 +10,7 @@ use std::path::Path;
 
 use hypeman_files::Lock;
 use hypeman_record::names;
+use hypeman_record::protocol::Started;
 use rustix::io::FdFlags;
 
 use crate::error::{Result, StartContext};
@@ -73,5 +75,13 @@ fn take_listener() -> Result<UnixListener> {
 pub(crate) fn close_stdout() {
     if let Ok(null) = std::fs::OpenOptions::new().write(true).open("/dev/null") {
         let _ = rustix::stdio::dup2_stdout(null);
+    }
+}
+
+/// Tells whoever started us, who may be gone: then there is nobody to tell.
+pub(crate) fn say(word: &Started) {
+    if let Ok(mut line) = serde_json::to_vec(word) {
+        line.push(b'\n');
+        let _ = std::io::stdout().write_all(&line).and_then(|()| std::io::stdout().flush());
     }
 }

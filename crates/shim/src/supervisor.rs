@@ -2,13 +2,13 @@
 
 mod adoption;
 mod ending;
+mod run;
 
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use adoption::{run_without_end, taken_over};
 use hypeman_console::writer::Writer;
 use hypeman_files::Lock;
 use hypeman_record::end::{End, Reason, end};
@@ -20,6 +20,7 @@ use hypeman_record::{format, names};
 use hypeman_snapshot::standby;
 use hypeman_vmm::hypervisor::Origin;
 use jiff::Timestamp;
+use run::{run_without_end, taken_over};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{LocalSet, spawn_blocking, spawn_local};
@@ -32,13 +33,14 @@ use crate::error::{Error, Result, StartContext};
 use crate::journal::Journal;
 use crate::keep::Keep;
 use crate::logs::{self, Keeper, keep_console, keep_output};
+use crate::mode::Mode;
 use crate::network::{self, Network};
 use crate::policy::Phase;
 use crate::process::{self, Identity};
 use crate::shared::Shared;
 use crate::standby::Suspension;
 use crate::vm::{self, Begun, Made, Vmm};
-use crate::{Mode, agent, memory, order, schedule, server};
+use crate::{memory, order, schedule, server, session};
 
 /// Most orders that wait for the driver, which takes each at once.
 const MAX_ORDERS: usize = 16;
@@ -331,7 +333,7 @@ impl Supervisor {
             AbortOnDropHandle::new(spawn_local(vm::watch_passt(passt, vmm.process.clone(), shared.clone())))
         });
         let booted = self.driver.meanwhile(boot).await;
-        let _agent = AbortOnDropHandle::new(spawn_local(agent::keep(vm.clone(), shared.clone())));
+        let _agent = AbortOnDropHandle::new(spawn_local(session::keep(vm.clone(), shared.clone())));
         if let Some(Err(error)) = &booted {
             vmm.end().await;
             self.collect([console, output]).await;
@@ -424,7 +426,7 @@ impl Supervisor {
     fn tell_that_it_runs(&mut self) {
         self.shared.journal.note("the guest runs");
         if !std::mem::replace(&mut self.has_told, true) {
-            crate::say(&Started::Ready);
+            process::say(&Started::Ready);
             process::close_stdout();
         }
         // Aside, for the guest prints already, and some VMMs drop what is not taken at once.

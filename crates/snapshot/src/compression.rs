@@ -14,10 +14,10 @@ use hypeman_record::process::Process;
 use hypeman_record::{format, names};
 use jiff::Timestamp;
 use rustix::process::Signal;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::manifest::{Manifest, SavedFile};
+use crate::manifest::{Algorithm, Compressed, Manifest, SavedFile};
 use crate::sealed::{BLOCK, Sum};
 use crate::standby::{self, MANIFEST, WHOLE};
 
@@ -32,50 +32,6 @@ const WORTH_IT: u64 = 64 * 1024;
 
 /// What stands there when it has failed, before the reason.
 const FAILED: &str = "failed: ";
-
-/// How memory is compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Algorithm {
-    /// Smaller.
-    Zstd,
-    /// Faster.
-    Lz4,
-}
-
-/// What became of a file by compression.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Compressed {
-    /// How it is compressed.
-    pub algorithm: Algorithm,
-    /// Its size then, in bytes.
-    pub size: u64,
-}
-
-impl Algorithm {
-    /// Its name.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Algorithm::Zstd => "zstd",
-            Algorithm::Lz4 => "lz4",
-        }
-    }
-
-    /// The one of this name.
-    #[must_use]
-    pub fn of_name(name: &str) -> Option<Algorithm> {
-        [Algorithm::Zstd, Algorithm::Lz4].into_iter().find(|algorithm| algorithm.name() == name)
-    }
-
-    /// The ending of the names of such files.
-    pub(crate) fn ending(self) -> &'static str {
-        match self {
-            Algorithm::Zstd => "zst",
-            Algorithm::Lz4 => "lz4",
-        }
-    }
-}
 
 /// How far a compression is that is under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -22,4 +22,4 @@ pub mod standby;
 pub mod summary;
 
 pub use error::{Error, Result};
-pub use manifest::Manifest;
+pub use manifest::{Algorithm, Compressed, Manifest};

@@ -7,7 +7,6 @@ use hypeman_record::launch::Launch;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::compression::Compressed;
 use crate::cpu::Cpu;
 
 /// The manifest, `snapshot.json`. A snapshot without one is not whole.
@@ -77,5 +76,49 @@ impl Manifest {
     #[must_use]
     pub fn size(&self) -> u64 {
         self.files.iter().map(|file| file.size).sum()
+    }
+}
+
+/// How memory is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Algorithm {
+    /// Smaller.
+    Zstd,
+    /// Faster.
+    Lz4,
+}
+
+/// What became of a file by compression.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compressed {
+    /// How it is compressed.
+    pub algorithm: Algorithm,
+    /// Its size then, in bytes.
+    pub size: u64,
+}
+
+impl Algorithm {
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Algorithm::Zstd => "zstd",
+            Algorithm::Lz4 => "lz4",
+        }
+    }
+
+    /// The one of this name.
+    #[must_use]
+    pub fn of_name(name: &str) -> Option<Algorithm> {
+        [Algorithm::Zstd, Algorithm::Lz4].into_iter().find(|algorithm| algorithm.name() == name)
+    }
+
+    /// The ending of the names of such files.
+    pub(crate) fn ending(self) -> &'static str {
+        match self {
+            Algorithm::Zstd => "zst",
+            Algorithm::Lz4 => "lz4",
+        }
     }
 }

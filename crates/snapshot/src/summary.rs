@@ -5,7 +5,8 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::compression::{self, Algorithm, Progress};
+use crate::compression::{self, Progress};
+use crate::manifest::Algorithm;
 use crate::{Manifest, standby};
 
 /// How far the compression of a snapshot is.

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::ArgValueCompleter;
 use hypeman_instance::fork::Target;
 use hypeman_record::named::Kind;
-use hypeman_snapshot::compression::Algorithm;
+use hypeman_snapshot::Algorithm;
 
 use super::{FormatArgument, Hypervisor};
 use crate::names;

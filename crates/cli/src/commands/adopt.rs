@@ -7,12 +7,12 @@ use anyhow::Result;
 use hypeman_instance::adopt;
 use hypeman_instance::adopt::{adopt, is_of_another_program};
 use hypeman_instance::error::Needs;
+use hypeman_instance::instance::Instance;
 use hypeman_instance::observe::Observation;
-use hypeman_instance::store::Instance;
 
-use super::{each, each_at_once};
 use crate::args::AdoptArguments;
 use crate::context::{Context, hypeman};
+use crate::each::{each, each_at_once};
 use crate::output;
 
 pub(crate) fn command(context: &Context, arguments: &AdoptArguments) -> Result<ExitCode> {

@@ -12,8 +12,8 @@ use hypeman_record::record::CommandSpec;
 
 use super::adopt::find;
 use super::foreground::{Foreground, Interrupts, OnSignal};
-use super::runtime;
 use crate::args::AttachArguments;
+use crate::background::runtime;
 use crate::context::{Context, hypeman};
 use crate::keyboard::{self, RawTerminal};
 use crate::output;

@@ -12,14 +12,14 @@ use hypeman_agent::protocol::{Copied, Found, Request};
 use hypeman_agent::{brief, data, frames};
 use hypeman_copy::{LeftOut, Links, Trust};
 use hypeman_image::Progress as _;
-use hypeman_instance::store::Instance;
+use hypeman_instance::instance::Instance;
 use hypeman_instance::visit;
 use hypeman_record::state::State;
 use tokio::net::UnixStream;
 
 use self::plan::{Known, Plan, Side};
-use super::{in_background, runtime};
 use crate::args::{CopyArguments, ExportArguments};
+use crate::background::{in_background, runtime};
 use crate::context::{Context, programs};
 use crate::progress::Terminal;
 use crate::{agent, output};

@@ -3,8 +3,8 @@
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
+use hypeman_instance::instance::Instance;
 use hypeman_instance::options::CreateOptions;
-use hypeman_instance::store::Instance;
 use hypeman_instance::{command, create};
 use hypeman_network::Networks;
 use hypeman_record::guest::config::Stdio;

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use hypeman_instance::instance::Instance;
 use hypeman_instance::observe::{Observation, observe_all};
 use hypeman_instance::standby;
-use hypeman_instance::store::Instance;
 use hypeman_network::Finding;
 use hypeman_record::confinement::Measure;
 use hypeman_record::spec::{CpuFeatures, HypervisorKind};
@@ -18,6 +18,7 @@ use serde::Serialize;
 
 use crate::args::Format;
 use crate::context::{Context, programs};
+use crate::escape::short;
 use crate::{hints, output};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -96,7 +97,7 @@ fn report(check: &Check) -> Vec<String> {
         let options = options.break_words(false).word_splitter(textwrap::WordSplitter::NoHyphenation);
         textwrap::wrap(text, options).into_iter().map(std::borrow::Cow::into_owned).collect::<Vec<_>>()
     };
-    let detail = wrap(&output::short(&check.detail, 400), &first);
+    let detail = wrap(&short(&check.detail, 400), &first);
     let advice = check.advice.as_ref().map(|advice| wrap(advice, &format!("{indent}-> ")));
     detail.into_iter().chain(advice.into_iter().flatten()).collect()
 }

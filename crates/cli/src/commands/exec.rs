@@ -14,8 +14,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use super::foreground::Interrupts;
-use super::{in_background, runtime};
 use crate::args::ExecArguments;
+use crate::background::{in_background, runtime};
 use crate::context::Context;
 use crate::keyboard::RawTerminal;
 use crate::{agent, env_file, output};

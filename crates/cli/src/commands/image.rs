@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use anyhow::Result;
 use hypeman_image::{Changes, Image, Store};
 
-use super::each;
 use crate::args::{ImageCommand, ImageLimit};
 use crate::context::Context;
+use crate::each::each;
 use crate::output;
 use crate::progress::Terminal;
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use hypeman_instance::store::Instance;
+use hypeman_instance::instance::Instance;
 use hypeman_record::end::End;
 use hypeman_record::guest::health::Health;
 use hypeman_record::names;

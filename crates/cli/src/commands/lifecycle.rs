@@ -5,17 +5,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use hypeman_instance::client::Outcome;
+use hypeman_instance::instance::Instance;
 use hypeman_instance::signal::signal_number;
-use hypeman_instance::store::Instance;
 use hypeman_instance::{compress, delete, pause, standby, start, stop};
 use hypeman_record::end::{End, Reason};
 use hypeman_record::guest::health::HealthStatus;
 use hypeman_record::state::State;
 
 use super::adopt::find;
-use super::{each, each_at_once};
 use crate::args::{Names, StandbyArguments, StopArguments, WaitFor};
 use crate::context::{Context, hypeman, programs};
+use crate::each::{each, each_at_once};
 use crate::output;
 
 /// Time between two looks at an instance that is waited for.

@@ -11,14 +11,14 @@ use std::time::SystemTime;
 use anyhow::{Context as _, Result};
 use hypeman_console::reader::{Reader, Start};
 use hypeman_console::watch::Watch;
+use hypeman_instance::instance::Instance;
 use hypeman_instance::stop;
-use hypeman_instance::store::Instance;
 use hypeman_record::names;
 use tokio::task::JoinSet;
 
 use super::adopt::find;
-use super::{in_background, runtime};
 use crate::args::{LogFormat, LogsArguments, Source, Tail};
+use crate::background::{in_background, runtime};
 use crate::context::{Context, hypeman};
 use crate::output;
 use crate::view::{Options, View};

@@ -25,10 +25,7 @@ mod top;
 
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
-use tokio::sync::oneshot;
-
-pub(crate) use ps::Filter;
+use anyhow::Result;
 
 use self::adopt::find;
 use crate::args::{Arguments, Command, Format, ImageCommand};
@@ -122,45 +119,4 @@ fn version(format: Format) -> Result<ExitCode> {
         vec![version.version.to_owned(), version.os.to_owned(), version.arch.to_owned()]
     })?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Does something to each of several things; one that fails is told and does not keep the others from it.
-fn each(names: &[String], mut action: impl FnMut(&str) -> Result<()>) -> ExitCode {
-    let mut code = ExitCode::SUCCESS;
-    for name in names {
-        if let Err(error) = action(name) {
-            output::complain(output::explain(&error));
-            code = ExitCode::FAILURE;
-        }
-    }
-    code
-}
-
-/// Does something to each of several things at once, since it means waiting, and prints their names.
-fn each_at_once(names: &[String], action: impl Fn(&str) -> Result<()> + Sync) -> ExitCode {
-    let action = &action;
-    std::thread::scope(|scope| {
-        let running: Vec<_> = names.iter().map(|name| scope.spawn(move || action(name))).collect();
-        let mut done = running.into_iter();
-        each(names, |name| {
-            let joined = done.next().map_or(Ok(Ok(())), |thread| thread.join());
-            joined.unwrap_or_else(|_| Err(anyhow::anyhow!("{name}: the work on it panicked")))?;
-            output::line(name)
-        })
-    })
-}
-
-/// A runtime for the commands that wait for several things at once.
-fn runtime() -> Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")
-}
-
-/// Does something that blocks in a thread of its own. Unlike a blocking task of the runtime's, it does not keep the
-/// process from ending.
-pub(crate) fn in_background<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> oneshot::Receiver<T> {
-    let (sender, receiver) = oneshot::channel();
-    std::thread::spawn(move || sender.send(work()));
-    receiver
 }

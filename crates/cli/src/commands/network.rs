@@ -10,9 +10,9 @@ use hypeman_network::{Error, Networks, Options};
 use hypeman_record::network::{Connection, Network};
 use serde::Serialize;
 
-use super::each;
 use crate::args::NetworkCommand;
 use crate::context::{Context, hypeman};
+use crate::each::each;
 use crate::output;
 
 /// What is known of a network.
@@ -83,7 +83,7 @@ fn members(context: &Context, network: &str) -> Result<Vec<Member>> {
     let (instances, _) = context.instances.list()?;
     let is_on = |connection: &Connection| matches!(connection, Connection::Bridge(name) if name == network);
     let members = instances.iter().filter(|instance| is_on(&instance.record.settings.network.connection));
-    let member = |instance: &hypeman_instance::store::Instance| {
+    let member = |instance: &hypeman_instance::instance::Instance| {
         let lease = lease(&instance.directory)?;
         Ok(Member {
             name: instance.record.name.clone(),

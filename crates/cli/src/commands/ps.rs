@@ -1,13 +1,12 @@
 //! ps: the instances and their states.
 
 use std::process::ExitCode;
-use std::str::FromStr;
 
 use anyhow::Result;
+use hypeman_instance::instance::Instance;
 use hypeman_instance::network::look_after;
 use hypeman_instance::observe::{Observation, observe_all};
 use hypeman_instance::standby;
-use hypeman_instance::store::Instance;
 use hypeman_record::guest::health::HealthStatus;
 use hypeman_record::network::Published;
 use hypeman_record::state::State;
@@ -16,6 +15,8 @@ use serde::Serialize;
 use super::adopt::with_shim;
 use crate::args::Format;
 use crate::context::{Context, hypeman};
+use crate::escape::short;
+use crate::filter::{Filter, Key};
 use crate::{output, table};
 
 /// What a listing tells of an instance.
@@ -48,80 +49,36 @@ pub(crate) struct Options {
     pub(crate) format: Format,
 }
 
-/// Something that has to hold of an instance to be listed, docker's.
-#[derive(Debug, Clone)]
-pub(crate) struct Filter {
-    key: Key,
-    value: String,
+/// Whether all filters hold; of several of one kind one is enough, as docker has it.
+fn fits(filters: &[Filter], row: &Row) -> bool {
+    filters.iter().all(|filter| filters.iter().any(|other| other.key == filter.key && holds(other, row)))
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Key {
-    Name,
-    Id,
-    Status,
-    Ancestor,
-    Network,
-    Health,
-    Exited,
-}
-
-impl FromStr for Filter {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Filter, String> {
-        const KEYS: [(&str, Key); 7] = [
-            ("name", Key::Name),
-            ("id", Key::Id),
-            ("status", Key::Status),
-            ("ancestor", Key::Ancestor),
-            ("network", Key::Network),
-            ("health", Key::Health),
-            ("exited", Key::Exited),
-        ];
-        let (key, value) = text.split_once('=').ok_or("it has to be KEY=VALUE")?;
-        let found = KEYS.iter().find(|(name, _)| *name == key);
-        let (_, key) = found.ok_or_else(|| {
-            format!("there is no filter {key:?}; there are {}", KEYS.map(|(name, _)| name).join(", "))
-        })?;
-        Ok(Filter { key: *key, value: value.to_owned() })
-    }
-}
-
-impl Filter {
-    /// Whether all of them hold; of several of one kind one is enough, as docker has it.
-    fn fit(filters: &[Filter], row: &Row) -> bool {
-        filters.iter().all(|filter| filters.iter().any(|other| other.key == filter.key && other.holds(row)))
-    }
-
-    /// Whether they ask for instances that do not run.
-    fn want_all(filters: &[Filter]) -> bool {
-        filters.iter().any(|filter| matches!(filter.key, Key::Status | Key::Exited))
-    }
-
-    fn holds(&self, row: &Row) -> bool {
-        let value = self.value.as_str();
-        match self.key {
-            Key::Name => row.name.contains(value),
-            Key::Id => row.id.starts_with(value),
-            Key::Status => {
-                let ours = match value.to_lowercase().as_str() {
-                    "exited" | "dead" => "stopped".to_owned(), // docker's words
-                    other => other.to_owned(),
-                };
-                row.state.to_string().to_lowercase() == ours
-            }
-            Key::Ancestor => row
-                .image
-                .as_deref()
-                .is_some_and(|image| image == value || image.split(':').next() == Some(value)),
-            Key::Network => row.network == value,
-            Key::Health => {
-                row.health.as_ref().map_or(value == "none", |health| output::word(health) == value)
-            }
-            Key::Exited => row.exit_code.is_some_and(|code| code.to_string() == value),
+/// Whether a filter holds of an instance.
+fn holds(filter: &Filter, row: &Row) -> bool {
+    let value = filter.value.as_str();
+    match filter.key {
+        Key::Name => row.name.contains(value),
+        Key::Id => row.id.starts_with(value),
+        Key::Status => {
+            let ours = match value.to_lowercase().as_str() {
+                "exited" | "dead" => "stopped".to_owned(), // docker's words
+                other => other.to_owned(),
+            };
+            row.state.to_string().to_lowercase() == ours
         }
+        Key::Ancestor => {
+            row.image.as_deref().is_some_and(|image| image == value || image.split(':').next() == Some(value))
+        }
+        Key::Network => row.network == value,
+        Key::Health => row.health.as_ref().map_or(value == "none", |health| output::word(health) == value),
+        Key::Exited => row.exit_code.is_some_and(|code| code.to_string() == value),
     }
+}
+
+/// Whether filters ask for instances that do not run.
+fn want_all(filters: &[Filter]) -> bool {
+    filters.iter().any(|filter| matches!(filter.key, Key::Status | Key::Exited))
 }
 
 /// Lists the instances; fails when there is one of which nothing can be told.
@@ -136,10 +93,7 @@ pub(crate) fn ps(context: &Context, options: &Options) -> Result<ExitCode> {
     let mut rows = Vec::new();
     for (instance, seen) in instances.iter().zip(observe_all(&instances)) {
         match with_shim(instance, seen).map(|seen| row(context, instance, seen)) {
-            Ok(row)
-                if (*all || Filter::want_all(filters) || is_shown(row.state))
-                    && Filter::fit(filters, &row) =>
-            {
+            Ok(row) if (*all || want_all(filters) || is_shown(row.state)) && fits(filters, &row) => {
                 rows.push(row)
             }
             Ok(_) => {}
@@ -156,7 +110,7 @@ pub(crate) fn ps(context: &Context, options: &Options) -> Result<ExitCode> {
     let cut = |text: Option<&str>, width| match text {
         None => "-".to_owned(),
         Some(text) if *whole => text.to_owned(),
-        Some(text) => output::short(text, width),
+        Some(text) => short(text, width),
     };
     let header = ["ID", "NAME", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS"];
     let width = if *whole { None } else { table::width() };

@@ -6,12 +6,13 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use hypeman_console::reader::Start;
 use hypeman_instance::client::Client;
-use hypeman_instance::start::Started;
+use hypeman_instance::spawn::Started;
 use hypeman_instance::{delete, start};
 
 use super::foreground::{Foreground, Interrupts, OnSignal};
-use super::{create, lifecycle, runtime};
+use super::{create, lifecycle};
 use crate::args::RunArguments;
+use crate::background::runtime;
 use crate::context::{Context, programs};
 use crate::keyboard::{self, RawTerminal};
 

@@ -10,9 +10,10 @@ use hypeman_snapshot::summary::{CompressionState, Summary};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{create, each};
+use super::create;
 use crate::args::{Format, SnapshotCommand, SnapshotKind};
 use crate::context::{Context, programs};
+use crate::each::each;
 use crate::{output, size};
 
 /// What a listing tells of a snapshot, in upstream's words.

@@ -8,8 +8,8 @@ use hypeman_agent::names::{from_text, to_text};
 use hypeman_agent::protocol::{Found, Request};
 use jiff::Timestamp;
 
-use super::runtime;
 use crate::args::Format;
+use crate::background::runtime;
 use crate::context::Context;
 use crate::{agent, output};
 

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use hypeman_instance::store::Instance;
+use hypeman_instance::instance::Instance;
 use hypeman_network::Traffic;
 use hypeman_record::network::Attached;
 use hypeman_record::run::Run;

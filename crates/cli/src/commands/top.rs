@@ -5,9 +5,10 @@ use std::time::Duration;
 use anyhow::Result;
 use hypeman_agent::protocol::{Processes, Request};
 
-use super::runtime;
 use crate::args::Format;
+use crate::background::runtime;
 use crate::context::Context;
+use crate::escape::short;
 use crate::{agent, output};
 
 pub(crate) fn top(context: &Context, name: &str, format: Format) -> Result<()> {
@@ -23,7 +24,7 @@ pub(crate) fn top(context: &Context, name: &str, format: Format) -> Result<()> {
             humantime::format_duration(Duration::from_millis(process.cpu_ms)).to_string(),
             indicatif::HumanBytes(process.rss).to_string(),
             humantime::format_duration(Duration::from_secs(process.age_ms / 1000)).to_string(),
-            output::short(&process.command, 80),
+            short(&process.command, 80),
         ]
     })
 }

@@ -1,6 +1,5 @@
 //! Our standard input as a guest's keyboard.
 
-mod detach;
 mod terminal;
 
 use std::io::Read;
@@ -8,16 +7,16 @@ use std::os::unix::net::UnixStream;
 
 use anyhow::{Context as _, Result};
 use hypeman_instance::attach::attach;
-use hypeman_instance::store::Instance;
+use hypeman_instance::instance::Instance;
 use hypeman_record::state::State;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 
-pub(crate) use detach::DetachKeys;
 pub(crate) use terminal::RawTerminal;
 
-use crate::commands::in_background;
+use crate::background::in_background;
 use crate::context::hypeman;
+use crate::detach_keys::DetachKeys;
 use crate::output;
 
 /// Read at once, in bytes.

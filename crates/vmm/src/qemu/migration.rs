@@ -13,10 +13,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use hypeman_files::AtPath;
-use hypeman_record::program::Program;
 use qapi::qmp::{self, MigrationStatus};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
+use super::file_format::FileFormat;
 use super::vm::QemuVm;
 use crate::error::{Error, Result};
 use crate::home;
@@ -27,32 +27,8 @@ pub(super) const FILE: &str = "memory";
 /// By what name QEMU knows its descriptor.
 const DESCRIPTOR: &str = "snapshot";
 
-/// The first release with `mapped-ram` (docs/devel/migration/mapped-ram.rst).
-const MAPPED: u32 = 9;
-
 /// How often an outcome is asked for.
 const LOOK: Duration = Duration::from_millis(1);
-
-/// How a release writes its memory into a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum FileFormat {
-    /// One after the other, as to another host.
-    Stream,
-    /// Each page in its place.
-    Mapped,
-}
-
-impl FileFormat {
-    /// That of a program.
-    pub(crate) fn of(program: &Program) -> FileFormat {
-        let release = program.version.split('.').next().and_then(|number| number.parse().ok());
-        if release.is_some_and(|release: u32| release >= MAPPED) {
-            FileFormat::Mapped
-        } else {
-            FileFormat::Stream
-        }
-    }
-}
 
 impl QemuVm {
     /// Writes memory and devices of the stopped VM.
@@ -154,25 +130,6 @@ impl QemuVm {
                 }
                 _ => tokio::time::sleep(LOOK).await,
             }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_release_writes_as_it_can() {
-        let of =
-            |version: &str| FileFormat::of(&Program { path: "qemu".into(), version: version.to_owned() });
-        for (version, format) in [
-            ("7.2.22", FileFormat::Stream),
-            ("9.0.0", FileFormat::Mapped),
-            ("10.0.2", FileFormat::Mapped),
-            ("?", FileFormat::Stream),
-        ] {
-            assert_eq!(of(version), format, "{version}");
         }
     }
 }

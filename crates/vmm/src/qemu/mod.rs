@@ -5,6 +5,7 @@
 
 mod arguments;
 mod events;
+mod file_format;
 mod kvm;
 mod migration;
 mod registers;

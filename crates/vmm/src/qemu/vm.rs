@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::events::Events;
-use super::migration::FileFormat;
+use super::file_format::FileFormat;
 use super::{CONSOLE_IN, CONSOLE_OUT, CONTROL_SOCKET, QMP_SOCKET, registers};
 use crate::error::{Error, Result};
 use crate::home;

@@ -1,0 +1,41 @@
+//! An instance on disk.
+
+use std::path::PathBuf;
+
+use hypeman_files::Lock;
+use hypeman_record::names;
+use hypeman_record::record::Record;
+use hypeman_record::state::State;
+
+use crate::error::{Error, Needs, Result};
+
+/// An instance on disk.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Instance {
+    /// What the user asked for.
+    pub record: Record,
+    /// Absolute path of its directory.
+    pub directory: PathBuf,
+}
+
+impl Instance {
+    /// That it is in a state which forbids what was asked for.
+    #[must_use]
+    pub fn refused(&self, state: State, needs: Needs) -> Error {
+        Error::State { name: self.record.name.clone(), state, needs }
+    }
+
+    /// Waits for the instance's lock, for a change.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when it has been removed meanwhile.
+    pub fn lock(&self) -> Result<Lock> {
+        let gone = || Error::NotFound(self.record.name.clone());
+        let lock = match Lock::acquire(&self.directory.join(names::LOCK)) {
+            Err(error) if error.is_not_found() => return Err(gone()),
+            other => other?,
+        };
+        // Whoever held it before us may have removed the instance.
+        if self.directory.join(names::RECORD).exists() { Ok(lock) } else { Err(gone()) }
+    }
+}
