@@ -62,19 +62,19 @@ impl Keep {
         Ok(Console { input: output.try_clone()?, output })
     }
 
-    /// Keeps this connection instead of the one before, if it is one that needs to be kept.
+    /// Keeps this connection instead of those before, if it is one that needs to be kept. Of a shim that is
+    /// killed in here two stay, the newer one of which is the same or was never connected.
     pub(crate) fn put(&self, console: &Console) -> Result<()> {
         if !is_socket(console) {
             return Ok(());
         }
-        let had_one = is_readable(&self.store);
         let descriptors = [console.output.as_fd(), self.sender.as_fd()];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         control.push(SendAncillaryMessage::ScmRights(&descriptors));
         sendmsg(&self.sender, &[IoSlice::new(b"c")], &mut control, SendFlags::NOSIGNAL)?;
-        if had_one {
-            look(&self.store, RecvFlags::empty())?; // never without one
+        while rustix::io::ioctl_fionread(&self.store)? > 1 {
+            look(&self.store, RecvFlags::empty())?; // never without one; a message is one byte
         }
         Ok(())
     }
@@ -113,18 +113,10 @@ fn look(store: &OwnedFd, flags: RecvFlags) -> Result<[OwnedFd; 2]> {
 }
 
 fn has_hung_up(connection: &OwnedFd) -> bool {
-    polled(connection, PollFlags::empty()).intersects(PollFlags::HUP | PollFlags::ERR)
-}
-
-fn is_readable(store: &OwnedFd) -> bool {
-    polled(store, PollFlags::IN).contains(PollFlags::IN)
-}
-
-fn polled(fd: &OwnedFd, events: PollFlags) -> PollFlags {
-    let mut polled = [PollFd::new(fd, events)];
+    let mut polled = [PollFd::new(connection, PollFlags::empty())];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     let _ = rustix::event::poll(&mut polled, Some(&now));
-    polled[0].revents()
+    polled[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
 }
 
 #[cfg(test)]
@@ -159,6 +151,23 @@ mod tests {
             assert_eq!(super::is_full(&console), is_full);
             assert_eq!(read(console), said);
         }
+    }
+
+    #[test]
+    fn what_a_killed_shim_has_left_behind_goes_with_the_next_connection() {
+        let keep = Keep::new().unwrap();
+        let (_first, console) = connection();
+        keep.put(&console).unwrap();
+        // A shim was killed after it had sent, and before it had taken the one before out.
+        let descriptors = [console.output.as_fd(), keep.sender.as_fd()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        control.push(SendAncillaryMessage::ScmRights(&descriptors));
+        sendmsg(&keep.sender, &[IoSlice::new(b"c")], &mut control, SendFlags::empty()).unwrap();
+        let (mut new, console) = connection();
+        keep.put(&console).unwrap();
+        new.write_all(b"new").unwrap();
+        assert_eq!(read(Keep::open(keep.store.try_clone().unwrap()).unwrap().1), "new");
     }
 
     #[test]

@@ -216,21 +216,14 @@ pub(crate) async fn take_rest(shared: &Rc<Shared>, vm: &dyn Vm, kept: &Keep, log
     loop {
         // Cloud Hypervisor sleeps for half a second when a client hangs up before it has another (`thread::sleep` in
         // `vmm/src/serial_manager.rs`, v53.0), and serves nobody in that time.
-        let before = kept.connection();
+        let _before = kept.connection();
         let rest = vm.rest_of_console(&mut keep).await.start("read the rest of the console")?;
         let Some(console) = rest else { return Ok(()) };
-        // The one before may have been served only now, of a VM that was restored a moment ago: what it has got comes first.
-        let waiting: Vec<Console> =
-            before.into_iter().chain([console]).filter(|console| keep::waiting(console) > 0).collect();
-        if waiting.is_empty() {
+        if keep::waiting(&console) == 0 {
             return Ok(());
         }
-        for console in waiting {
-            let mut on_event = noter(shared, names::APP_LOG);
-            capture(console.output, log, &stopped, &mut on_event)
-                .await
-                .start("read the rest of the console")?;
-        }
+        let mut on_event = noter(shared, names::APP_LOG);
+        capture(console.output, log, &stopped, &mut on_event).await.start("read the rest of the console")?;
     }
 }
 

@@ -94,6 +94,8 @@ impl Suspension<'_> {
             let paused = timeout(SWITCHING, self.vm.pause()).await;
             paused.start("pause the VM")?.start("pause the VM")?;
         }
+        // Of a VM that was restored a moment ago the connection may be served only now.
+        self.vm.console_is_served().await;
         keeper.stop();
         *log = timeout(WRITING, keeper.finish()).await.start("write what the guest has printed")?;
         let written = log.as_mut().ok_or("its log is lost").start("write what the guest has printed")?;

@@ -71,6 +71,9 @@ pub trait Vm {
     async fn snapshot(&self, directory: &Path) -> Result<()>;
     /// Whether the VMM holds back what its console's reader is too slow for, and loses it when it ends, instead of letting the guest wait.
     fn holds_console_back(&self) -> bool;
+    /// Waits until the VMM has served the console's connection of a paused VM: what it had held back up to
+    /// then lies in the connection, as much as fits in.
+    async fn console_is_served(&self) {}
     /// Another connection to the console of a paused VM, in which lies what the VMM had held back, as much as fits in; `None` for a VMM
     /// that holds nothing back. Whoever was connected is not any more. `keep` sees the connection before anything comes over it.
     async fn rest_of_console(&self, keep: &mut KeepConsole<'_>) -> Result<Option<Console>>;

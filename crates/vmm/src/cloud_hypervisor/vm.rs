@@ -273,6 +273,12 @@ impl Vm for CloudHypervisorVm {
         self.drops_until_accepted.is_none() // the same release has brought both (`vmm/src/serial_manager.rs`)
     }
 
+    async fn console_is_served(&self) {
+        if self.holds_console_back() {
+            accepted::wait_until_served(self.process).await;
+        }
+    }
+
     async fn rest_of_console(&self, keep: &mut KeepConsole<'_>) -> Result<Option<Console>> {
         if !self.holds_console_back() {
             return Ok(None);
