@@ -19,10 +19,44 @@ use crate::promises;
 promises! {
     [QEMU]
         a_snapshot_outlives_its_instance,
-        what_a_snapshot_cannot_be_is_told;
+        what_a_snapshot_cannot_be_is_told,
+        what_a_newer_release_has_added_stays;
     [Need::CloudHypervisor] a_snapshot_on_cloud_hypervisor_outlives_its_instance;
     [Need::CloudHypervisor, LOGROTATE] a_legacy_snapshot_comes_back_and_forks_on_a_socket;
     [QEMU, BUSYBOX] an_instance_is_put_back_to_what_it_was;
+}
+
+/// Fields that this release does not know, beside its own and within a part, in all that comes of an instance.
+fn what_a_newer_release_has_added_stays() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let bed = Bed::new(scratch.path());
+    let source = Guest::new(&bed, "source").create();
+    let record = |vm: &Instance| vm.directory().join("instance.json");
+    let read = |path: &std::path::Path| -> Value {
+        serde_json::from_slice(&std::fs::read(path).expect("a record")).expect("JSON")
+    };
+    let add = |path: &std::path::Path, word: &str| {
+        let mut value = read(path);
+        value["future"] = word.into();
+        value["log"]["future"] = word.into();
+        std::fs::write(path, value.to_string()).expect("write it");
+    };
+    let has = |vm: &Instance, word: &str| {
+        let value = read(&record(vm));
+        assert_eq!((&value["future"], &value["log"]["future"]), (&json!(word), &json!(word)), "{}", vm.name);
+    };
+    add(&record(&source), "first");
+    let id = bed.ok(&["snapshot", "create", "source"]);
+    bed.ok(&["fork", "source", "fork"]);
+    bed.ok(&["snapshot", "fork", &id, "of-snapshot"]);
+    let forks = ["fork", "of-snapshot"].map(|name| Instance::named(&bed, name));
+    forks.iter().for_each(|fork| has(fork, "first"));
+    add(&record(&source), "second");
+    bed.ok(&["rename", "source", "renamed"]);
+    let renamed = Instance::named(&bed, "renamed");
+    has(&renamed, "second");
+    bed.ok(&["snapshot", "restore", "renamed", &id]);
+    has(&renamed, "first"); // settings are the snapshot's
 }
 
 fn outlive(name: &str, arguments: &[&str]) {

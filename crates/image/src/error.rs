@@ -74,6 +74,18 @@ pub enum Error {
     /// A file of the store.
     #[error(transparent)]
     Files(#[from] hypeman_files::Error),
+    /// A record of a newer release.
+    #[error(transparent)]
+    Record(hypeman_record::format::Error),
+}
+
+impl From<hypeman_record::format::Error> for Error {
+    fn from(error: hypeman_record::format::Error) -> Error {
+        match error {
+            hypeman_record::format::Error::Files(error) => Error::Files(error),
+            newer => Error::Record(newer),
+        }
+    }
 }
 
 /// Result of this crate.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use hypeman_record::format::{Envelope, Versioned};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +10,23 @@ use crate::config::Config;
 
 /// The disk in an image's directory.
 pub(crate) const ROOTFS: &str = "rootfs.squashfs";
+
+/// The record of an image, `image.json`. Written once.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ImageRecord {
+    #[serde(flatten)]
+    pub(crate) image: Image,
+    #[serde(flatten)]
+    pub(crate) envelope: Envelope,
+}
+
+impl Versioned for ImageRecord {
+    const FORMAT: u32 = 1;
+
+    fn envelope(&self) -> &Envelope {
+        &self.envelope
+    }
+}
 
 /// An image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

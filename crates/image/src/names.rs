@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use hypeman_files::{read_json, write_json};
+use hypeman_record::format::{self, Envelope, Versioned};
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
@@ -12,16 +13,43 @@ const FILE: &str = "names.json";
 /// The tag of a reference that names none.
 const DEFAULT_TAG: &str = "latest";
 
-/// Names and the digests they stand for.
-pub(crate) type Names = BTreeMap<String, String>;
-
-/// All names. Whoever means to write them holds the store's lock.
-pub(crate) fn read(images: &Path) -> Result<Names> {
-    Ok(read_json(&images.join(FILE))?.unwrap_or_default())
+/// The record of all names.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Names {
+    /// Names and the digests they stand for.
+    #[serde(rename = "names", default)]
+    pub(crate) digests: BTreeMap<String, String>,
+    #[serde(flatten)]
+    envelope: Envelope,
 }
 
-pub(crate) fn write(images: &Path, names: &Names) -> Result<()> {
-    Ok(write_json(&images.join(FILE), names)?)
+impl Versioned for Names {
+    const FORMAT: u32 = 2;
+
+    fn envelope(&self) -> &Envelope {
+        &self.envelope
+    }
+}
+
+impl Names {
+    /// All names. Writers hold the store's lock.
+    pub(crate) fn read(images: &Path) -> Result<Names> {
+        let none = || Names { digests: BTreeMap::new(), envelope: Envelope::of::<Names>() };
+        let mut names = format::read::<Names>(&images.join(FILE))?.unwrap_or_else(none);
+        if names.envelope.format < Names::FORMAT {
+            // The first format had nothing but names.
+            let old = std::mem::replace(&mut names.envelope, Envelope::of::<Names>()).unknown;
+            let digest =
+                |(name, digest): (String, serde_json::Value)| Some((name, digest.as_str()?.to_owned()));
+            names.digests.extend(old.into_iter().filter_map(digest));
+        }
+        Ok(names)
+    }
+
+    /// Writes all names.
+    pub(crate) fn write(&self, images: &Path) -> Result<()> {
+        Ok(format::write(&images.join(FILE), self)?)
+    }
 }
 
 /// A reference in full, as docker understands it: `busybox` is `docker.io/library/busybox:latest`.
@@ -57,6 +85,23 @@ pub(crate) fn familiar(full: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_the_first_format_are_read_and_written_in_the_second() {
+        let scratch = tempfile::tempdir().unwrap();
+        let digest = format!("sha256:{}", "a".repeat(64));
+        let old = format!(r#"{{"docker.io/library/busybox:latest": "{digest}"}}"#);
+        std::fs::write(scratch.path().join(FILE), old).unwrap();
+        let names = Names::read(scratch.path()).unwrap();
+        assert_eq!(names.digests, [("docker.io/library/busybox:latest".to_owned(), digest.clone())].into());
+        names.write(scratch.path()).unwrap();
+        let text = std::fs::read_to_string(scratch.path().join(FILE)).unwrap();
+        assert!(text.contains(r#""format": 2"#) && text.contains(r#""names""#), "{text}");
+        assert_eq!(Names::read(scratch.path()).unwrap().digests, names.digests);
+        let newer = text.replace(r#""format": 2"#, r#""format": 3"#);
+        std::fs::write(scratch.path().join(FILE), newer).unwrap();
+        assert!(Names::read(scratch.path()).unwrap_err().to_string().contains("format 3"));
+    }
 
     #[test]
     fn names_are_completed_and_shown_as_docker_does() {

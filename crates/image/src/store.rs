@@ -2,12 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use hypeman_files::{AtPath, Draft, Lock, lock_store, read_json, remove_entry, sync_directory, write_json};
+use hypeman_files::{AtPath, Draft, Lock, lock_store, remove_entry, sync_directory};
+use hypeman_record::format::{self, Envelope};
 
 use crate::config::Changes;
 use crate::error::{Error, Result};
-use crate::image::Image;
+use crate::image::{Image, ImageRecord};
 use crate::limits::DEFAULT_SIZE;
+use crate::names::Names;
 use crate::progress::Progress;
 use crate::source::Source;
 use crate::{assemble, digest, import, names, pull};
@@ -72,7 +74,7 @@ impl Store {
     /// # Errors
     /// When the directory cannot be read. That it is not there is no error.
     pub fn list(&self) -> Result<Vec<Image>> {
-        let names = names::read(&self.images)?;
+        let names = Names::read(&self.images)?;
         let mut images = Vec::new();
         for directory in hypeman_files::entries(&self.images)? {
             // What is no directory has no record.
@@ -91,8 +93,8 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`] or [`Error::Ambiguous`].
     pub fn get(&self, query: &str) -> Result<Image> {
-        let names = names::read(&self.images)?;
-        if let Some(digest) = names::full(query).ok().and_then(|full| names.get(&full).cloned())
+        let names = Names::read(&self.images)?;
+        if let Some(digest) = names::full(query).ok().and_then(|full| names.digests.get(&full).cloned())
             && let Some(image) = self.read(&self.images.join(digest::hex(&digest)?), &names)?
         {
             return Ok(image);
@@ -118,29 +120,29 @@ impl Store {
     pub fn remove(&self, query: &str, user: &dyn Fn(&str) -> Option<String>) -> Result<()> {
         let held = self.lock()?;
         let image = self.get(query)?;
-        let mut names = names::read(&self.images)?;
-        let named = names::full(query).ok().filter(|full| names.get(full) == Some(&image.digest));
+        let mut names = Names::read(&self.images)?;
+        let named = names::full(query).ok().filter(|full| names.digests.get(full) == Some(&image.digest));
         if let Some(full) = named
             && image.names.len() > 1
         {
-            names.remove(&full);
-            return names::write(&self.images, &names);
+            names.digests.remove(&full);
+            return names.write(&self.images);
         }
         if let Some(user) = user(&image.digest) {
             return Err(Error::InUse { what: format!("image {query}"), user });
         }
         // First what takes room: a full disk has none for a new list of names. A name without its image is none.
         remove_entry(&self.images, &image.directory, &held)?;
-        names.retain(|_, digest| *digest != image.digest);
-        names::write(&self.images, &names)
+        names.digests.retain(|_, digest| *digest != image.digest);
+        names.write(&self.images)
     }
 
-    fn read(&self, directory: &Path, names: &names::Names) -> Result<Option<Image>> {
-        let Some(mut image) = read_json::<Image>(&directory.join(RECORD))? else {
+    fn read(&self, directory: &Path, names: &Names) -> Result<Option<Image>> {
+        let Some(ImageRecord { mut image, .. }) = format::read(&directory.join(RECORD))? else {
             return Ok(None);
         };
         image.directory = directory.to_owned();
-        let own = names.iter().filter(|(_, digest)| **digest == image.digest);
+        let own = names.digests.iter().filter(|(_, digest)| **digest == image.digest);
         image.names = own.map(|(name, _)| names::familiar(name)).collect();
         Ok(Some(image))
     }
@@ -162,7 +164,8 @@ impl Store {
             let made = staging.path().join("image");
             std::fs::create_dir(&made).at(&made)?;
             let image = assemble::assemble(source, &made, staging.path(), self.most, progress)?;
-            write_json(&made.join(RECORD), &image)?;
+            let record = ImageRecord { image, envelope: Envelope::of::<ImageRecord>() };
+            format::write(&made.join(RECORD), &record)?;
             let _held = self.lock()?;
             match std::fs::rename(&made, &directory) {
                 // Someone else was quicker with the same image.
@@ -172,10 +175,10 @@ impl Store {
             sync_directory(&self.images)?;
         }
         let _held = self.lock()?;
-        let mut names = names::read(&self.images)?;
+        let mut names = Names::read(&self.images)?;
         if !wanted.is_empty() {
-            names.extend(wanted.iter().map(|name| (name.clone(), source.digest.clone())));
-            names::write(&self.images, &names)?;
+            names.digests.extend(wanted.iter().map(|name| (name.clone(), source.digest.clone())));
+            names.write(&self.images)?;
         }
         let missing = || Error::NotFound(source.digest.clone()); // removed in this very moment
         self.read(&directory, &names)?.ok_or_else(missing)

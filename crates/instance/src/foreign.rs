@@ -13,6 +13,7 @@ use hypeman_record::names;
 use hypeman_record::network::NetworkSettings;
 use hypeman_record::record::{KernelUse, LogLimits, OnReboot, Record, Settings};
 use hypeman_record::spec::{Accelerator, Disk, HypervisorKind, VmSpec};
+use hypeman_record::unknown::Unknown;
 use hypeman_snapshot::standby;
 use hypeman_vmm::cloud_hypervisor::SERIAL_SOCKET;
 use hypeman_vmm::cloud_hypervisor::description::{self, Description};
@@ -74,7 +75,7 @@ pub fn import(
         source,
         envelope: Envelope::of::<NamedSnapshot>(),
     };
-    snapshots.publish(draft, record)
+    snapshots.publish(draft, record, &Unknown::default())
 }
 
 /// The files that a stranger's configuration may name.

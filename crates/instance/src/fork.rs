@@ -12,6 +12,7 @@ use hypeman_record::names;
 use hypeman_record::record::{Record, Settings};
 use hypeman_record::spec::HypervisorKind;
 use hypeman_record::state::State;
+use hypeman_record::unknown::Unknown;
 use hypeman_snapshot::standby;
 use jiff::Timestamp;
 
@@ -59,7 +60,8 @@ pub fn fork(
         return Err(source.refused(state, Needs::Memory));
     }
     let fork = while_asleep(store, source, programs, || {
-        copy(store, &source.directory, &source.record, name, target)
+        let unknown = format::unknown::<Record>(&source.directory.join(names::RECORD))?;
+        copy(store, &source.directory, (&source.record, &unknown), name, target)
     })?;
     begin_or_remove(store, fork, target, programs)
 }
@@ -93,7 +95,8 @@ pub fn fork_snapshot(
         standby::manifest(&snapshot.directory)?; // before anything is copied
     }
     let source = Record { settings: settings(snapshot, hypervisor)?, ..snapshot.record.source.clone() };
-    let fork = copy(store, &snapshot.directory, &source, name, target)?;
+    let unknown = snapshot.unknown_of_source()?;
+    let fork = copy(store, &snapshot.directory, (&source, &unknown), name, target)?;
     begin_or_remove(store, fork, target, programs)
 }
 
@@ -129,8 +132,14 @@ pub(crate) fn begin(store: &Store, instance: &Instance, target: Target, programs
     }
 }
 
-/// Copies a machine to an instance of its own.
-fn copy(store: &Store, from: &Path, source: &Record, name: &str, target: Target) -> Result<Instance> {
+/// Copies a machine to an instance of its own, with the record of which that comes.
+fn copy(
+    store: &Store,
+    from: &Path,
+    (source, unknown): (&Record, &Unknown),
+    name: &str,
+    target: Target,
+) -> Result<Instance> {
     let draft = Draft::begin(&layout::instances(store.data_dir()))?;
     copy_machine(from, draft.path(), target != Target::Stopped && standby::is_whole(from))?;
     let record = Record {
@@ -138,10 +147,10 @@ fn copy(store: &Store, from: &Path, source: &Record, name: &str, target: Target)
         name: name.to_owned(),
         created: Timestamp::now(),
         settings: Settings { network: network::of_fork(&source.settings.network), ..source.settings.clone() },
-        envelope: Envelope::of::<Record>(),
+        envelope: Envelope::from::<Record>(&[&source.envelope]),
         ..source.clone()
     };
-    format::write(&draft.path().join(names::RECORD), &record)?;
+    format::write_with(&draft.path().join(names::RECORD), &record, std::slice::from_ref(unknown))?;
     let logs = draft.path().join(names::LOGS);
     std::fs::create_dir(&logs).at(&logs)?;
     publish(store, draft, record, true)

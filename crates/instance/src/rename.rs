@@ -28,10 +28,10 @@ pub fn rename(store: &Store, instance: &Instance, new: &str) -> Result<()> {
     let path = instance.directory.join(names::RECORD);
     let record =
         format::read::<Record>(&path)?.ok_or_else(|| Error::NotFound(instance.record.name.clone()))?;
-    format::write(&path, &Record { name: new.to_owned(), ..record })?;
+    format::rewrite(&path, &Record { name: new.to_owned(), ..record })?;
     let path = instance.directory.join(names::ATTACHED);
     if let Some(attached) = format::read::<Attached>(&path)? {
-        format::write_unsynced(&path, &Attached { name: new.to_owned(), ..attached })?;
+        format::rewrite(&path, &Attached { name: new.to_owned(), ..attached })?;
     }
     Ok(())
 }

@@ -33,7 +33,7 @@ pub fn rewind(
     let target = check_target(snapshot, target)?;
     let record = Record {
         settings: settings(snapshot, hypervisor)?,
-        envelope: Envelope::of::<Record>(),
+        envelope: Envelope::from::<Record>(&[&snapshot.record.source.envelope, &instance.record.envelope]),
         ..instance.record.clone()
     };
     let instance = Instance { record, ..instance.clone() };
@@ -42,6 +42,8 @@ pub fn rewind(
 }
 
 fn replace(store: &Store, instance: &Instance, snapshot: &Snapshot, target: Target) -> Result<()> {
+    let path = instance.directory.join(names::RECORD);
+    let unknown = [snapshot.unknown_of_source()?, format::unknown::<Record>(&path)?];
     let draft = Draft::begin(&layout::instances(store.data_dir()))?;
     let with_memory = target != Target::Stopped && snapshot.has_memory();
     copy_machine(&snapshot.directory, draft.path(), with_memory)?;
@@ -52,7 +54,7 @@ fn replace(store: &Store, instance: &Instance, snapshot: &Snapshot, target: Targ
     rustix::fs::renameat_with(CWD, &new, CWD, &old, RenameFlags::EXCHANGE)
         .map_err(std::io::Error::from)
         .at(&old)?;
-    format::write(&instance.directory.join(names::RECORD), &instance.record)?;
+    format::write_with(&path, &instance.record, &unknown)?;
     if with_memory {
         let memory = instance.directory.join(standby::WHOLE);
         std::fs::rename(draft.path().join(standby::WHOLE), &memory).at(&memory)?;

@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use hypeman_files::{AtPath, Draft};
 use hypeman_record::format::{self, Envelope};
 use hypeman_record::named::{Kind, NamedSnapshot};
+use hypeman_record::names;
+use hypeman_record::record::Record;
 use hypeman_record::state::State;
+use hypeman_record::unknown::Unknown;
 use hypeman_snapshot::standby;
 use jiff::Timestamp;
 
@@ -19,6 +22,9 @@ use crate::store::Store;
 
 /// The record in a snapshot's directory.
 const RECORD: &str = "named.json";
+
+/// The field of its record with that of its instance.
+const SOURCE: &str = "source";
 
 /// A named snapshot on disk.
 #[derive(Debug, Clone, PartialEq)]
@@ -130,7 +136,8 @@ impl Snapshots {
             source: source.record.clone(),
             envelope: Envelope::of::<NamedSnapshot>(),
         };
-        self.publish(draft, record)
+        let unknown = format::unknown::<Record>(&source.directory.join(names::RECORD))?;
+        self.publish(draft, record, &unknown.as_part(SOURCE))
     }
 
     /// Begins a snapshot.
@@ -139,8 +146,8 @@ impl Snapshots {
     }
 
     /// Gives a snapshot its place, when its name is free.
-    pub(crate) fn publish(&self, draft: Draft, record: NamedSnapshot) -> Result<Snapshot> {
-        format::write(&draft.path().join(RECORD), &record)?;
+    pub(crate) fn publish(&self, draft: Draft, record: NamedSnapshot, unknown: &Unknown) -> Result<Snapshot> {
+        format::write_with(&draft.path().join(RECORD), &record, std::slice::from_ref(unknown))?;
         let _held = hypeman_files::lock_store(&self.directory)?;
         let (others, _) = self.list()?;
         let is_taken = |other: &Snapshot| {
@@ -167,6 +174,14 @@ impl Snapshots {
 }
 
 impl Snapshot {
+    /// What a newer release has added to the parts of the record of its instance.
+    ///
+    /// # Errors
+    /// When the record cannot be read.
+    pub(crate) fn unknown_of_source(&self) -> Result<Unknown> {
+        Ok(format::unknown::<NamedSnapshot>(&self.directory.join(RECORD))?.of_part(SOURCE))
+    }
+
     /// The room that it takes on the disk now, in bytes.
     ///
     /// # Errors

@@ -186,7 +186,7 @@ pub(crate) fn give_up(instance: &Instance) -> Result<bool> {
     if let Some(run) = format::read::<Run>(&path)? {
         let message = "its memory, in standby, was given up, as asked".to_owned();
         let end = Ended { at: Timestamp::now(), end: end(Reason::Killed, 137, message) };
-        format::write(&path, &Run { end: Some(end), ..run })?;
+        format::rewrite(&path, &Run { end: Some(end), ..run })?;
     }
     Ok(true)
 }

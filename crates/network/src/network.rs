@@ -139,7 +139,7 @@ impl Networks {
             subnet: choose_subnet(name, None, &others, &host.taken)?,
             ..network
         };
-        format::write(&self.directory(name).join(RECORD), &network)?;
+        format::rewrite(&self.directory(name).join(RECORD), &network)?;
         Ok(network)
     }
 

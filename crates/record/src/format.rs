@@ -1,8 +1,9 @@
 //! What a record says of itself, so that releases older and newer than its writer know what to make of it.
 //!
-//! The rules: a field that comes later has a default, so that older records can be read. A field that this release does not
-//! know is kept when the record is written again. What changes the meaning of a record raises its format, and a record of a
-//! higher format than a release knows is refused and left as it is.
+//! The rules: a field that comes later has a default, so that older records can be read. A field that
+//! this release does not know is kept when the record is written again, also within its parts
+//! ([`rewrite`]). A change of a record's meaning raises its format, and a record of a higher format than
+//! a release knows is refused and left as it is.
 
 use std::path::Path;
 
@@ -10,6 +11,8 @@ use hypeman_files::AtPath;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+use crate::unknown::Unknown;
 
 /// This release.
 pub const RELEASE: &str = env!("CARGO_PKG_VERSION");
@@ -50,6 +53,17 @@ impl Envelope {
     #[must_use]
     pub fn of<T: Versioned>() -> Envelope {
         Envelope { format: T::FORMAT, release: Some(RELEASE.to_owned()), unknown: Map::new() }
+    }
+
+    /// That of a record which this release writes and which comes of others: their unknown fields are
+    /// its own; the first of two that have the same field counts.
+    #[must_use]
+    pub fn from<T: Versioned>(others: &[&Envelope]) -> Envelope {
+        let mut unknown = Map::new();
+        for (name, value) in others.iter().flat_map(|other| &other.unknown) {
+            unknown.entry(name).or_insert_with(|| value.clone());
+        }
+        Envelope { unknown, ..Envelope::of::<T>() }
     }
 }
 
@@ -112,13 +126,51 @@ pub fn read<T: Versioned>(path: &Path) -> Result<Option<T>, Error> {
     Ok(Some(record.map_err(damaged)?))
 }
 
+/// Writes a record again that is another now, with what a newer release has added to its parts; an old
+/// one that cannot be read any more has nothing to keep.
+///
+/// # Errors
+/// As [`write()`].
+pub fn rewrite<T: Versioned + Serialize>(path: &Path, record: &T) -> hypeman_files::Result<()> {
+    write_with(path, record, &[unknown::<T>(path).unwrap_or_default()])
+}
+
+/// Unknown fields within the parts of the record in a file; none when there is no file.
+///
+/// # Errors
+/// When the file cannot be read, or holds no such record.
+pub fn unknown<T: Versioned + Serialize>(path: &Path) -> Result<Unknown, Error> {
+    let Some(text) = hypeman_files::read_existing(path)? else { return Ok(Unknown::default()) };
+    let compare = || {
+        let was: Value = serde_json::from_slice(&text)?;
+        let known = serde_json::to_value(serde_json::from_value::<T>(was.clone())?)?;
+        Ok(Unknown::between(&was, &known))
+    };
+    let damaged = |source| hypeman_files::Error::Damaged { path: path.to_owned(), source };
+    Ok(compare().map_err(damaged)?)
+}
+
+/// Writes a record that comes of others, with what a newer release has added to their parts; the
+/// first of two that have the same field counts.
+///
+/// # Errors
+/// As [`write()`].
+pub fn write_with<T: Versioned + Serialize>(
+    path: &Path,
+    record: &T,
+    unknown: &[Unknown],
+) -> hypeman_files::Result<()> {
+    let mut value = serde_json::to_value(record).map_err(std::io::Error::from).at(path)?;
+    unknown.iter().for_each(|unknown| unknown.put_into(&mut value));
+    hypeman_files::write_json(path, &value)
+}
+
 /// Writes a record.
 ///
 /// # Errors
 /// When the disk is full or the directory gone; the old record is then untouched.
 pub fn write<T: Versioned + Serialize>(path: &Path, record: &T) -> hypeman_files::Result<()> {
-    let value = serde_json::to_value(record).map_err(std::io::Error::from).at(path)?;
-    hypeman_files::write_json(path, &value)
+    write_with(path, record, &[])
 }
 
 /// As [`write()`], for a record that is of no use after a power cut, or is synced later ([`sync`]).

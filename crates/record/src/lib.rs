@@ -26,3 +26,4 @@ pub mod run;
 pub mod spec;
 pub mod state;
 pub mod status;
+pub mod unknown;

@@ -155,7 +155,7 @@ pub fn expand(directory: &Path) -> Result<()> {
 /// Puts another form of a file in the place of the one that there is: from the manifest's change on it is that one.
 fn replace(whole: &Path, manifest: &mut Manifest, index: usize, new: SavedFile) -> Result<()> {
     let old = std::mem::replace(&mut manifest.files[index], new);
-    format::write(&whole.join(MANIFEST), manifest)?;
+    format::rewrite(&whole.join(MANIFEST), manifest)?;
     let _ = std::fs::remove_file(whole.join(old.file())); // of no use, and goes with the snapshot
     Ok(())
 }

@@ -43,6 +43,38 @@ fn what_a_newer_release_has_added_survives_being_written_again() {
 }
 
 #[test]
+fn what_a_newer_release_has_added_to_a_part_survives_too() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("instance.json");
+    let mut value: Value =
+        hypeman_files::read_json(&old("created/instance.json")).unwrap().expect("a record");
+    value["network"] = serde_json::json!({
+        "connection": "none", "future": {"a": [1]}, "published": [{"protocol": "tcp", "guest": 80, "future": true}],
+    });
+    value["log"]["future"] = "kept".into();
+    hypeman_files::write_json(&path, &value).unwrap();
+    let record: Record = read(&path).unwrap().expect("a record");
+    rewrite(&path, &Record { name: "other".to_owned(), ..record.clone() }).unwrap();
+    let again: Value = hypeman_files::read_json(&path).unwrap().expect("a record");
+    assert_eq!(again["name"], "other");
+    assert_eq!(again["network"]["future"], value["network"]["future"]);
+    assert_eq!(again["network"]["published"][0]["future"], true);
+    assert_eq!(again["log"]["future"], "kept");
+    // A part of a record of another kind, and a part that is gone.
+    let unknown = unknown::<Record>(&path).unwrap();
+    let of_part = unknown.clone().as_part("source").of_part("source");
+    assert_eq!(of_part, unknown);
+    let bare = Record {
+        settings: crate::record::Settings { network: Default::default(), ..record.settings.clone() },
+        ..record
+    };
+    write_with(&path, &bare, &[unknown]).unwrap();
+    let again: Value = hypeman_files::read_json(&path).unwrap().expect("a record");
+    assert_eq!(again["network"]["published"], Value::Null, "a port that is gone does not come back");
+    assert_eq!(again["network"]["future"], value["network"]["future"]);
+}
+
+#[test]
 fn a_record_of_a_higher_format_is_refused_by_its_release_and_left_as_it_is() {
     let scratch = tempfile::tempdir().unwrap();
     let path = scratch.path().join("run.json");

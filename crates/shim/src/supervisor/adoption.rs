@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use hypeman_record::names;
 use hypeman_record::run::Run;
+use hypeman_record::{format, names};
 
-use super::{Boot, Supervisor, recorded};
+use super::{Boot, Supervisor};
 use crate::begin::go_on_again;
 use crate::error::{Error, Result, StartContext};
 use crate::keep::{self, Keep};
@@ -39,7 +39,8 @@ impl Supervisor {
             vmm.end().await;
             return Err(Error::new("it was ended while it was being taken over".to_owned()));
         };
-        let made = made.and_then(recorded)?;
+        let made = made?;
+        format::rewrite(Path::new(names::RUN), &made.run).start("record the run")?;
         shared.journal.note(format_args!("took over the VM, pid {}: {from}", made.run.vmm.pid));
         match was_full {
             Some(true) => shared.journal.note(

@@ -49,7 +49,7 @@ impl Supervisor {
         self.shared.published.send_modify(|published| published.end = Some(asleep()));
         let mut run = Run { end: Some(Ended { at: Timestamp::now(), end: asleep() }), ..run };
         run.envelope.format = Run::FORMAT; // a release that knows no standby is not to boot the VM anew
-        if let Err(error) = format::write(Path::new(names::RUN), &run) {
+        if let Err(error) = format::rewrite(Path::new(names::RUN), &run) {
             self.shared.journal.note(format_args!("the standby cannot be recorded: {error}"));
         }
     }
@@ -61,7 +61,7 @@ impl Supervisor {
             published.end.get_or_insert(end);
             published.phase = Phase::Draining;
         });
-        while let Err(error) = format::write(Path::new(names::RUN), &run) {
+        while let Err(error) = format::rewrite(Path::new(names::RUN), &run) {
             self.shared.journal.note(format_args!("the end cannot be recorded yet: {error}"));
             let discard = self.shared.discard.clone();
             let wait = tokio::time::timeout(Duration::from_secs(1), discard.cancelled());
