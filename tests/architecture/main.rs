@@ -15,7 +15,7 @@ struct Target {
 
 /// The crates from the ground up: one may use those of the floors below its own.
 const FLOORS: [&[&str]; 6] = [
-    &["hypeman-files", "hypeman-copy", "hypeman-console"],
+    &["hypeman-files", "hypeman-copy", "hypeman-console", "hypeman-process"],
     &["hypeman-record"],
     &["hypeman-agent", "hypeman-confine", "hypeman-image", "hypeman-network"],
     &["hypeman-vmm", "hypeman-guest"],

@@ -32,6 +32,7 @@ mod snapshots;
 mod standby;
 mod surroundings;
 mod systemd;
+mod threads;
 mod tour;
 mod truth;
 
@@ -103,6 +104,7 @@ fn main() {
         standby::tests,
         surroundings::tests,
         systemd::tests,
+        threads::tests,
         tour::tests,
         truth::tests,
     ];

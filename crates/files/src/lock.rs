@@ -4,15 +4,26 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use scopeguard::ScopeGuard;
+
 use crate::error::{AtPath, Result};
 
-/// A held lock; dropping it lets go.
+/// A held lock; dropping it lets go, also while a child that another thread has just forked has a copy
+/// of its descriptor.
 #[derive(Debug)]
 pub struct Lock {
-    file: File,
+    file: ScopeGuard<File, fn(File)>,
+}
+
+fn unlock(file: File) {
+    let _ = file.unlock(); // closing it, which comes next, does the same when nobody has a copy
 }
 
 impl Lock {
+    fn held(file: File) -> Lock {
+        Lock { file: scopeguard::guard(file, unlock) }
+    }
+
     /// Waits for the lock on `path`, making the file when it is missing.
     ///
     /// # Errors
@@ -20,7 +31,7 @@ impl Lock {
     pub fn acquire(path: &Path) -> Result<Lock> {
         let file = open(path)?;
         file.lock().at(path)?;
-        Ok(Lock { file })
+        Ok(Lock::held(file))
     }
 
     /// Takes the lock when it is free; `None` when someone holds it.
@@ -30,7 +41,7 @@ impl Lock {
     pub fn try_acquire(path: &Path) -> Result<Option<Lock>> {
         let file = open(path)?;
         let taken = try_exclusively(&file).at(path)?;
-        Ok(taken.then_some(Lock { file }))
+        Ok(taken.then_some(Lock::held(file)))
     }
 
     /// Takes the lock when it is free, as [`Lock::try_acquire`] does, but makes no file.
@@ -44,7 +55,7 @@ impl Lock {
             Err(error) => return Err(error).at(path),
         };
         let taken = try_exclusively(&file).at(path)?;
-        Ok(if taken { Existing::Taken(Lock { file }) } else { Existing::Held })
+        Ok(if taken { Existing::Taken(Lock::held(file)) } else { Existing::Held })
     }
 
     /// Takes the lock of a file that was handed to us, as whoever handed it over holds it.
@@ -53,7 +64,7 @@ impl Lock {
     /// When someone else holds it.
     pub fn inherit(file: File) -> std::io::Result<Lock> {
         file.try_lock()?;
-        Ok(Lock { file })
+        Ok(Lock::held(file))
     }
 
     /// The locked file, to keep a word in it for people.
@@ -66,7 +77,7 @@ impl Lock {
 impl From<Lock> for std::os::fd::OwnedFd {
     /// For another process to hold, which takes it with [`Lock::inherit`].
     fn from(lock: Lock) -> std::os::fd::OwnedFd {
-        lock.file.into()
+        ScopeGuard::into_inner(lock.file).into()
     }
 }
 
@@ -104,6 +115,9 @@ pub fn holding(path: &Path) -> Result<Holding> {
     };
     // A shared lock, so that two who look at the same time do not take each other for the holder.
     let free = succeeded(file.try_lock_shared()).at(path)?;
+    if free {
+        file.unlock().at(path)?;
+    }
     Ok(if free { Holding::Free } else { Holding::Held })
 }
 
@@ -154,6 +168,21 @@ mod tests {
         assert!(is_held(&path).unwrap());
         assert!(Lock::try_acquire(&path).unwrap().is_none());
         drop(lock);
+        assert!(!is_held(&path).unwrap());
+    }
+
+    #[test]
+    fn a_copy_of_its_descriptor_does_not_keep_it_but_one_that_was_handed_over_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let lock = Lock::acquire(&path).unwrap();
+        let _copy = lock.file().try_clone().unwrap(); // as a child has it between fork and exec
+        drop(lock);
+        let lock = Lock::try_acquire(&path).unwrap().expect("nobody holds it");
+        let copy = lock.file().try_clone().unwrap();
+        drop(std::os::fd::OwnedFd::from(lock));
+        assert!(is_held(&path).unwrap(), "whoever it was handed to");
+        drop(copy);
         assert!(!is_held(&path).unwrap());
     }
 

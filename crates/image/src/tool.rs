@@ -17,7 +17,7 @@ pub fn find_tool(name: &str) -> Option<PathBuf> {
 pub(crate) fn command(name: &str, package: &str) -> Result<Command> {
     let path =
         find_tool(name).ok_or_else(|| failed(name, format!("it is not here; apt-get install {package}")))?;
-    let mut command = Command::new(path);
+    let mut command = hypeman_process::program(&path);
     command.env("LC_ALL", "C").stdin(std::process::Stdio::null()); // messages that do not depend on who runs us
     Ok(command)
 }

@@ -7,7 +7,6 @@ use std::process::Stdio;
 use hypeman_files::AtPath;
 use hypeman_snapshot::Algorithm;
 
-use crate::background;
 use crate::error::Result;
 
 /// The word by which `hypeman` calls itself for this.
@@ -19,9 +18,9 @@ pub const TASK: &str = "compress-snapshot";
 /// # Errors
 /// When it cannot be started.
 pub fn begin(directory: &Path, algorithm: Algorithm, hypeman: &Path) -> Result<()> {
-    let mut command = background::command(hypeman);
+    let mut command = hypeman_process::hypeman(hypeman);
     command.arg(TASK).arg(directory).arg(algorithm.name()).current_dir("/").process_group(0);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.spawn().at(hypeman)?;
+    hypeman_process::reap(command.spawn().at(hypeman)?);
     Ok(())
 }

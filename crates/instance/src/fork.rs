@@ -59,7 +59,7 @@ pub fn fork(
     if target == Target::Standby && matches!(state, State::Created | State::Stopped) {
         return Err(source.refused(state, Needs::Memory));
     }
-    let fork = while_asleep(store, source, programs, || {
+    let fork = while_asleep(store, source, programs, |source| {
         let unknown = format::unknown::<Record>(&source.directory.join(names::RECORD))?;
         copy(store, &source.directory, (&source.record, &unknown), name, target)
     })?;

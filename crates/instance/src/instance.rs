@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use hypeman_files::Lock;
-use hypeman_record::names;
 use hypeman_record::record::Record;
 use hypeman_record::state::State;
+use hypeman_record::{format, names};
 
 use crate::error::{Error, Needs, Result};
 
@@ -23,6 +23,16 @@ impl Instance {
     #[must_use]
     pub fn refused(&self, state: State, needs: Needs) -> Error {
         Error::State { name: self.record.name.clone(), state, needs }
+    }
+
+    /// The instance as its record is now. Under its lock it stays so.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when it has been removed meanwhile, or the error of its record.
+    pub fn read_again(&self) -> Result<Instance> {
+        let record = format::read(&self.directory.join(names::RECORD))?;
+        let record = record.ok_or_else(|| Error::NotFound(self.record.name.clone()))?;
+        Ok(Instance { record, directory: self.directory.clone() })
     }
 
     /// Waits for the instance's lock, for a change.

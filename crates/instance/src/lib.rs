@@ -7,7 +7,6 @@
 mod accelerator;
 pub mod adopt;
 pub mod attach;
-mod background;
 pub mod client;
 mod cmdline;
 pub mod command;

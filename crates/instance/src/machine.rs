@@ -19,13 +19,14 @@ use crate::spawn::Programs;
 use crate::standby as sleep;
 use crate::store::Store;
 
-/// Does something with an instance that does not run, and does not begin to meanwhile. One that runs is put to standby for it, and goes on
+/// Does something with an instance, as its record is then, that does not run and does not begin to
+/// meanwhile. One that runs is put to standby for it, and goes on
 /// afterwards, whatever became of it; one that someone had paused stands still again then.
 pub(crate) fn while_asleep<T>(
     store: &Store,
     source: &Instance,
     programs: &Programs,
-    work: impl FnOnce() -> Result<T>,
+    work: impl FnOnce(&Instance) -> Result<T>,
 ) -> Result<T> {
     adopt(source, &programs.hypeman)?;
     let state = source.observe()?.state;
@@ -42,11 +43,12 @@ pub(crate) fn while_asleep<T>(
     done
 }
 
-/// Does something with an instance that does not run, and does not begin to meanwhile.
-pub(crate) fn locked<T>(source: &Instance, work: impl FnOnce() -> Result<T>) -> Result<T> {
+/// Does something with an instance, as its record is then, that does not run and does not begin to
+/// meanwhile.
+pub(crate) fn locked<T>(source: &Instance, work: impl FnOnce(&Instance) -> Result<T>) -> Result<T> {
     let _unchanged = source.lock()?;
     if look(&source.directory)?.0 == Holder::Nobody {
-        return work();
+        return work(&source.read_again()?);
     }
     Err(source.refused(source.observe()?.state, Needs::Stopped))
 }

@@ -31,13 +31,14 @@ pub fn rewind(
     programs: &Programs,
 ) -> Result<()> {
     let target = check_target(snapshot, target)?;
-    let record = Record {
-        settings: settings(snapshot, hypervisor)?,
-        envelope: Envelope::from::<Record>(&[&snapshot.record.source.envelope, &instance.record.envelope]),
-        ..instance.record.clone()
-    };
-    let instance = Instance { record, ..instance.clone() };
-    locked(&instance, || replace(store, &instance, snapshot, target))?;
+    let settings = settings(snapshot, hypervisor)?;
+    let instance = locked(instance, |instance| {
+        let envelopes = [&snapshot.record.source.envelope, &instance.record.envelope];
+        let record =
+            Record { settings, envelope: Envelope::from::<Record>(&envelopes), ..instance.record.clone() };
+        let instance = Instance { record, ..instance.clone() };
+        replace(store, &instance, snapshot, target).map(|()| instance)
+    })?;
     begin(store, &instance, target, programs)
 }
 

@@ -122,7 +122,7 @@ impl Snapshots {
         if let Some(needs) = needs {
             return Err(source.refused(state, needs));
         }
-        while_asleep(store, source, programs, || self.copy(source, kind, name))
+        while_asleep(store, source, programs, |source| self.copy(source, kind, name))
     }
 
     fn copy(&self, source: &Instance, kind: Kind, name: Option<&str>) -> Result<Snapshot> {

@@ -19,8 +19,8 @@ use hypeman_snapshot::standby;
 use crate::client::{Client, short_path};
 use crate::error::{Error, Needs, Result};
 use crate::instance::Instance;
+use crate::network;
 use crate::processes::wait_for_shim;
-use crate::{background, network};
 
 /// How long a shim whose VM has ended may take to go.
 const LEAVING: Duration = Duration::from_secs(10);
@@ -62,10 +62,11 @@ pub(crate) fn start_shim(
     programs: &Programs,
     begin: Begin,
     alive: Lock,
-    order: impl FnOnce() -> Result<Launch>,
+    order: impl FnOnce(&Instance) -> Result<Launch>,
 ) -> Result<Client> {
     network::release(&instance.directory); // what a shim that was killed has left
     let changed = instance.lock()?;
+    let instance = &instance.read_again()?; // it may have been renamed, or put back to a snapshot
     // Someone may have been quicker than our look at it.
     if standby::is_whole(&instance.directory) != (begin == Begin::Restore) {
         drop((changed, alive));
@@ -73,7 +74,7 @@ pub(crate) fn start_shim(
     }
     let logs = instance.directory.join(names::LOGS);
     std::fs::create_dir_all(&logs).at(&logs)?; // someone may have cleared them away
-    format::write_unsynced(&instance.directory.join(names::LAUNCH), &order()?)?;
+    format::write_unsynced(&instance.directory.join(names::LAUNCH), &order(instance)?)?;
     let listener = listen(&instance.directory)?;
     let task = if begin == Begin::Boot { "shim" } else { "shim-restore" };
     let shim = Shim::start(instance, &programs.hypeman, task, listener, alive)?;
@@ -144,7 +145,7 @@ impl Shim {
         let log = directory.join(names::HYPEMAN_LOG);
         let stderr = OpenOptions::new().append(true).create(true).mode(0o600).open(&log).at(&log)?;
         let lock = FdMapping { parent_fd: alive.into(), child_fd: names::SHIM_LOCK_FD };
-        let mut command = background::command(hypeman);
+        let mut command = hypeman_process::hypeman(hypeman);
         command.arg(task).arg(directory).stdin(OwnedFd::from(listener)).stdout(shim_end).stderr(stderr);
         command.fd_mappings(vec![lock]).map_err(std::io::Error::other).at(hypeman)?;
         Ok(Shim { process: command.spawn().at(hypeman)?, word, client })
@@ -157,7 +158,10 @@ impl Shim {
         BufReader::new(self.word).take(64 * 1024).read_line(&mut line).at(&instance.directory)?;
         let failed = |reason: String| Error::Start { name: instance.record.name.clone(), reason };
         match serde_json::from_str(&line) {
-            Ok(protocol::Started::Ready) => Ok(self.client),
+            Ok(protocol::Started::Ready) => {
+                hypeman_process::reap(self.process);
+                Ok(self.client)
+            }
             Ok(protocol::Started::Failed { message }) => {
                 let _ = self.process.wait(); // it has said its last word
                 Err(failed(message))

@@ -44,7 +44,7 @@ pub fn standby(instance: &Instance, hypeman: &Path) -> Result<()> {
 pub fn restore(store: &Store, instance: &Instance, programs: &Programs) -> Result<Started> {
     adopt::adopt(instance, &programs.hypeman)?; // what is left of a VMM that never ran is ended
     let Some(alive) = become_starter(instance, Begin::Restore)? else { return Ok(Started::Already) };
-    let order = || launch(store, instance);
+    let order = |instance: &Instance| launch(store, instance);
     match start_shim(instance, programs, Begin::Restore, alive, order) {
         Err(Error::Start { name, reason }) => Err(Error::Restore { name, reason }),
         started => started.map(Started::Now),

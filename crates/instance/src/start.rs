@@ -28,7 +28,7 @@ use crate::{accelerator, cmdline, network};
 /// When it cannot be started; its logs are kept.
 pub fn start(store: &Store, instance: &Instance, programs: &Programs) -> Result<Started> {
     let Some(alive) = become_starter(instance, Begin::Boot)? else { return Ok(Started::Already) };
-    let order = || prepare(store, instance, programs);
+    let order = |instance: &Instance| prepare(store, instance, programs);
     start_shim(instance, programs, Begin::Boot, alive, order).map(Started::Now)
 }
 

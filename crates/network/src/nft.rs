@@ -1,8 +1,7 @@
 //! The program `nft` (nftables' own syntax, as its users read and write it): what is handed to it is carried out whole or not at all.
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use hypeman_files::AtPath;
 
@@ -10,6 +9,9 @@ use crate::error::{Error, Result};
 
 /// Where it is when it is not in `PATH`, which of users has no directories of the administrator's.
 const USUAL: [&str; 2] = ["/usr/sbin/nft", "/sbin/nft"];
+
+/// Timeout for a ruleset: the kernel takes them one after the other, also those of 200 starts at once.
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// The program, if it is there.
 pub(crate) fn program() -> Option<PathBuf> {
@@ -42,13 +44,8 @@ pub(crate) fn list(what: &[&str]) -> Result<serde_json::Value> {
 
 fn command(arguments: &[&str], input: &str) -> Result<String> {
     let program = program().ok_or_else(|| Error::Unable("nft is not installed".to_owned()))?;
-    let mut command = Command::new(&program);
-    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().at(&program)?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(input.as_bytes()).at(Path::new("nft"))?;
-    }
-    let output = child.wait_with_output().at(&program)?;
+    let mut command = hypeman_process::program(&program);
+    let output = hypeman_process::run(command.args(arguments), input.as_bytes(), LIMIT).at(&program)?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -56,6 +57,9 @@ pub fn survey() -> Vec<Finding> {
     findings
 }
 
+/// Timeout for a program that tells its version.
+const ANSWER: Duration = Duration::from_secs(10);
+
 /// The trouble with Debian 12's passt: it leaves a guest's connection half open until the client
 /// has sent something (tried).
 const SPEAKS_SECOND: &str = "; with this passt, of 2023 or before, a published server that speaks first (MySQL, SMTP, FTP, VNC) is \
@@ -64,7 +68,8 @@ const SPEAKS_SECOND: &str = "; with this passt, of 2023 or before, a published s
 /// Whether passt is so old. Debian 12's says that its version is unknown; newer ones have a date in
 /// it.
 fn speaks_second() -> bool {
-    let told = std::process::Command::new(PROGRAM).arg("--version").output();
+    let told =
+        hypeman_process::run(hypeman_process::program(Path::new(PROGRAM)).arg("--version"), b"", ANSWER);
     let Ok(told) = told else { return false };
     let version = String::from_utf8_lossy(&told.stdout).lines().next().unwrap_or_default().to_owned();
     ["unknown", "git2021", "git2022", "git2023"].iter().any(|old| version.contains(old))

@@ -16,7 +16,6 @@ pub mod program;
 pub mod qemu;
 mod socket;
 
-mod trial;
 pub mod tsc;
 pub mod vm;
 

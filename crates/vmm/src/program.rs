@@ -1,14 +1,12 @@
 //! Finding a hypervisor's program, and asking it for its version.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use hypeman_record::program::Program;
 
 use crate::error::{Error, Result};
 use crate::findings::{Findings, key_of_program};
-use crate::trial;
 
 /// Timeout for a program's version: others wait meanwhile.
 const VERSION: Duration = Duration::from_secs(10);
@@ -50,21 +48,13 @@ fn version(path: &Path) -> Result<String> {
         let reason = format!("--version failed: {why}");
         Error::Unusable { by: String::new(), path: path.to_owned(), reason }
     };
-    let output = trial::run(command(path).arg("--version"), b"", VERSION);
+    let output = hypeman_process::run(hypeman_process::program(path).arg("--version"), b"", VERSION);
     let output = output.map_err(|error| broken(error.to_string()))?;
     if !output.status.success() {
         return Err(broken(format!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim())));
     }
     parse_version(&String::from_utf8_lossy(&output.stdout))
         .ok_or_else(|| broken("it prints no version".to_owned()))
-}
-
-/// A command of a VMM's program with nothing of our caller's environment: secrets of theirs, or how
-/// Rust is to report its panics.
-pub(crate) fn command(path: &Path) -> Command {
-    let mut command = Command::new(path);
-    command.env_clear().envs(std::env::var_os("PATH").map(|value| ("PATH", value)));
-    command
 }
 
 /// The first word that begins with a digit, or `v` and a digit.

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use hypeman_files::AtPath;
 use hypeman_record::network::Network;
@@ -68,18 +68,18 @@ pub fn start(networks: &Networks, network: &Network, hypeman: &Path) -> Result<(
     }
     // Not by way of the instance for which it is begun, and which may go before it.
     let data_dir = std::fs::canonicalize(networks.data_dir()).at(networks.data_dir())?;
-    let mut command = Command::new(hypeman);
-    command.arg(TASK).arg(data_dir).arg(&network.name);
-    command.env_clear(); // of what its caller has, nothing is for a process that hears guests
+    // Of its caller's environment even PATH is nothing for a process that hears guests.
+    let mut command = hypeman_process::program(hypeman);
+    command.env_clear().arg(TASK).arg(data_dir).arg(&network.name);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().at(hypeman)?;
     let mut line = String::new();
     if let Some(word) = child.stdout.take() {
         let _ = BufReader::new(word).take(4096).read_line(&mut line); // ends with the process at the latest
     }
+    hypeman_process::reap(child);
     if line.trim_end() == READY {
         return Ok(());
     }
-    let _ = child.wait();
     Err(Error::Unable(format!("names are not answered on network {:?}: {}", network.name, line.trim_end())))
 }

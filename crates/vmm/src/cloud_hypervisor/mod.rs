@@ -83,7 +83,7 @@ impl Hypervisor for CloudHypervisor {
         for socket in [SERIAL_SOCKET, VSOCK_SOCKET] {
             socket::remove(&home.join(socket))?;
         }
-        let mut command = program::command(&program.path);
+        let mut command = hypeman_process::program(&program.path);
         command.current_dir(&home);
         command.env("MALLOC_TRIM_THRESHOLD_", NEVER_TRIM);
         command.args(["--api-socket", &format!("fd={API_FD}")]);

@@ -13,7 +13,6 @@ use hypeman_record::spec::CpuFeatures;
 use super::arguments;
 use crate::error::{Error, Result};
 use crate::findings::{Findings, key_of_program};
-use crate::{program, trial};
 
 /// Timeout for a trial.
 const TRIAL: Duration = Duration::from_secs(30);
@@ -51,7 +50,7 @@ pub fn try_features(program: &Program) -> Result<CpuFeatures> {
 
 /// Brings up a VM that never runs, and ends it. Tells why, when it did not come up.
 fn refusal(program: &Program, left_out: &[String]) -> Option<String> {
-    let mut command = program::command(&program.path);
+    let mut command = hypeman_process::program(&program.path);
     command.args([
         "-S",
         "-nodefaults",
@@ -65,7 +64,7 @@ fn refusal(program: &Program, left_out: &[String]) -> Option<String> {
     ]);
     command.args(["-accel", "kvm", "-cpu", &arguments::cpu(left_out), "-qmp", "stdio"]);
     let quit = b"{\"execute\":\"qmp_capabilities\"}\n{\"execute\":\"quit\"}\n";
-    match trial::run(&mut command, quit, TRIAL) {
+    match hypeman_process::run(&mut command, quit, TRIAL) {
         Ok(output) if output.status.success() => None,
         Ok(output) => Some(last_words(&output)),
         Err(error) => Some(error.to_string()),

@@ -110,7 +110,7 @@ impl Hypervisor for Qemu {
             let parent_fd = listen(&directory.join(CONTROL_SOCKET))?;
             descriptors.push(FdMapping { parent_fd, child_fd: arguments::CONTROL_FD });
         }
-        let mut command = program::command(&program.path);
+        let mut command = hypeman_process::program(&program.path);
         command.current_dir(&home).args(arguments::of(self.machine, &given::named(spec), origin));
         Ok(Start::new(command, descriptors, given::open(spec, directory, true)?))
     }

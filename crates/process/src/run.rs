@@ -1,4 +1,4 @@
-//! A program that is run for what it says, and ended if it does not come to an end.
+//! Runs a program for its output, and ends it if it takes too long.
 
 use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::process::{Command, Output, Stdio};
@@ -7,18 +7,18 @@ use std::time::Duration;
 
 use wait_timeout::ChildExt;
 
-/// Maximum length in bytes of what is read of each of its outputs.
-const MOST: u64 = 64 * 1024;
+/// Maximum length in bytes of each of its outputs; the rest is dropped.
+const MOST: u64 = 16 * 1024 * 1024;
 
 /// Time for what it has printed to arrive when it has ended: whoever it has started may have its
 /// output open.
 const REST: Duration = Duration::from_millis(500);
 
-/// Runs a command with this input, and returns what it has printed.
+/// Runs a command with this input, and returns its output, of each stream the first 16 MiB.
 ///
 /// # Errors
 /// When it cannot be run, or has not ended in time: it is killed then.
-pub(crate) fn run(command: &mut Command, input: &[u8], limit: Duration) -> Result<Output> {
+pub fn run(command: &mut Command, input: &[u8], limit: Duration) -> Result<Output> {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
         let _ = stdin.write_all(input); // one that has ended already takes nothing
