@@ -48,7 +48,7 @@ fn main() -> ExitCode {
         };
     }
     if let Some((directory, algorithm)) = compression() {
-        return match compression::compress(&directory, algorithm) {
+        return match compression::process::compress(&directory, algorithm) {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE, // it stands where the progress stood
         };
@@ -114,7 +114,7 @@ fn names() -> Option<(PathBuf, String)> {
 /// Answers them. Whoever has started us reads one line.
 fn answer_names(data_dir: &Path, network: &str) -> ExitCode {
     let ready = || println!("{}", hypeman_network::dns::READY);
-    match hypeman_network::dns::serve(data_dir, network, ready) {
+    match hypeman_network::dns::process::serve(data_dir, network, ready) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             println!("{error}");

@@ -2,11 +2,10 @@
 
 mod answer;
 mod error;
-mod process;
+pub mod process;
 mod start;
 mod table;
 mod tcp;
 
 pub use error::Error;
-pub use process::serve;
 pub use start::{READY, TASK, hold, start};

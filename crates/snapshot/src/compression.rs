@@ -4,14 +4,16 @@
 //! Whoever compresses holds the lock [`LOCK`] of the machine's directory, with its pid and its progress in it. Whoever needs the
 //! snapshot meanwhile ends it, or waits for it.
 
+pub mod process;
+
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use hypeman_files::{AtPath, Lock, sync_directory};
+use hypeman_record::format;
 use hypeman_record::process::Process;
-use hypeman_record::{format, names};
 use jiff::Timestamp;
 use rustix::process::Signal;
 use serde::Serialize;
@@ -94,45 +96,6 @@ pub fn stop(directory: &Path) -> Result<Lock> {
 /// When the directory cannot be written.
 pub fn wait(directory: &Path) -> Result<Lock> {
     Ok(Lock::acquire(&directory.join(LOCK))?)
-}
-
-/// Compresses the whole snapshot in `directory`, unless a VM is about to go on from it. Waits for
-/// another compression.
-///
-/// # Errors
-/// When there is no whole snapshot, or the disk is full; the snapshot is then as it was.
-pub fn compress(directory: &Path, algorithm: Algorithm) -> Result<()> {
-    let lock = wait(directory)?;
-    // A restore has the shim's lock before it ends compressions, and ends those by the pid that is
-    // written here. So one that is not seen by the restore sees it, and leaves the files alone.
-    tell(&lock, 0, 0)?;
-    if hypeman_files::is_held(&directory.join(names::SHIM_PID))? {
-        return write(&lock, "");
-    }
-    let compressed = compress_files(directory, algorithm, &lock);
-    // What stays in the file tells how it ended.
-    let word = compressed.as_ref().err().map(|error| format!("{FAILED}{error}\n")).unwrap_or_default();
-    write(&lock, &word)?;
-    compressed
-}
-
-fn compress_files(directory: &Path, algorithm: Algorithm, lock: &Lock) -> Result<()> {
-    let whole = directory.join(WHOLE);
-    let mut manifest = standby::manifest(directory)?;
-    let total = manifest.size();
-    tell(lock, 0, total)?;
-    let mut done = 0;
-    for index in 0..manifest.files.len() {
-        let saved = manifest.files[index].clone();
-        if saved.compressed.is_none() && saved.size >= WORTH_IT {
-            let told = |read: u64| tell(lock, done + read, total);
-            let small =
-                SavedFile { compressed: Some(squeeze(&whole, &saved, algorithm, &told)?), ..saved.clone() };
-            replace(&whole, &mut manifest, index, small)?;
-        }
-        done += saved.size;
-    }
-    Ok(())
 }
 
 /// Makes the whole snapshot in `directory` as it was before it was compressed. Nobody compresses it meanwhile.

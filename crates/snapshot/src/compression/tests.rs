@@ -1,5 +1,8 @@
 use std::collections::BTreeSet;
 
+use hypeman_record::names;
+
+use super::process::compress;
 use super::*;
 use crate::standby::tests::asleep;
 use crate::summary::{CompressionState, Summary};
