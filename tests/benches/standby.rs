@@ -226,7 +226,7 @@ fn compressions() {
     println!("| as it is | {:.1} MiB | | |", size("uncompressed_size_bytes"));
     let directory = vm.directory();
     for algorithm in [Algorithm::Zstd, Algorithm::Lz4] {
-        let there = timed(|| compression::compress(&directory, algorithm).expect("compress")).0;
+        let there = timed(|| compression::process::compress(&directory, algorithm).expect("compress")).0;
         let compressed = size("compressed_size_bytes");
         let back = timed(|| compression::expand(&directory).expect("expand")).0;
         let ms = |time: Duration| time.as_secs_f64() * 1000.0;

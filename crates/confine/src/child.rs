@@ -5,6 +5,7 @@
 use std::io::{Error, Result};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
+use hypeman_record::descriptors;
 use rustix::mount::{MountPropagationFlags, MoveMountFlags};
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets, UnshareFlags};
@@ -12,13 +13,6 @@ use seccompiler::BpfProgram;
 
 use crate::calls;
 use crate::user::User;
-
-/// Where the child finds the list of its cgroup's members.
-pub(crate) const CGROUP_FD: i32 = 12;
-/// Where it finds the mount with its devices.
-pub(crate) const DEVICES_FD: i32 = 13;
-/// Where it finds Landlock's rules.
-pub(crate) const RULES_FD: i32 = 14;
 
 /// The walls that it walks into.
 #[derive(Debug)]
@@ -45,10 +39,10 @@ impl Child {
         // SAFETY: the caller promises that it lies there and that nobody else has taken it.
         let take = |number| unsafe { OwnedFd::from_raw_fd(number) };
         if self.cgroup {
-            rustix::io::write(take(CGROUP_FD), b"0\n")?; // itself (cgroups(7))
+            rustix::io::write(take(descriptors::CGROUP), b"0\n")?; // itself (cgroups(7))
         }
         if self.devices {
-            enter_namespaces(&take(DEVICES_FD))?;
+            enter_namespaces(&take(descriptors::DEVICES))?;
         }
         // A dump would have the guest's memory in it.
         rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
@@ -60,7 +54,7 @@ impl Child {
         rustix::thread::set_capabilities(None, kept)?;
         rustix::thread::set_no_new_privs(true)?;
         if self.rules {
-            restrict(&take(RULES_FD))?;
+            restrict(&take(descriptors::RULES))?;
         }
         self.filters.iter_mut().try_for_each(calls::apply)
     }

@@ -4,11 +4,12 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use hypeman_record::confinement::{Measure, Strictness};
+use hypeman_record::descriptors;
 use rustix::thread::CapabilitySet;
 use seccompiler::BpfProgram;
 
 use crate::cgroup::{self, Group};
-use crate::child::{self, Child};
+use crate::child::Child;
 use crate::devices::{self, Devices};
 use crate::files::{self, Rules};
 use crate::needs::Needs;
@@ -126,9 +127,9 @@ impl Built {
         };
         let (cgroup, members) = self.group.map(|group| (group.path, group.members)).ok().unzip();
         let descriptors = [
-            members.map(|members| (members, child::CGROUP_FD)),
-            self.devices.ok().map(|devices| (devices.mount, child::DEVICES_FD)),
-            self.rules.ok().map(|rules| (rules.ruleset, child::RULES_FD)),
+            members.map(|members| (members, descriptors::CGROUP)),
+            self.devices.ok().map(|devices| (devices.mount, descriptors::DEVICES)),
+            self.rules.ok().map(|rules| (rules.ruleset, descriptors::RULES)),
         ];
         let descriptors = descriptors.into_iter().flatten().chain(self.views.into_iter().flatten()).collect();
         Confinement { child, descriptors, measures, cgroup }

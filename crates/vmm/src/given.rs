@@ -7,24 +7,16 @@ use std::path::{Path, PathBuf};
 
 use hypeman_confine::Given;
 use hypeman_files::AtPath;
+use hypeman_record::descriptors;
 use hypeman_record::spec::VmSpec;
 use rustix::fs::OFlags;
 
 use crate::error::Result;
 
-/// The kernel's number in the VMM.
-const KERNEL: i32 = 32;
-
-/// The initramfs's number.
-const INITRAMFS: i32 = 33;
-
-/// The first disk's number.
-const FIRST_DISK: i32 = 34;
-
 /// Where the VMM finds a disk.
 #[must_use]
 pub fn disk(index: usize) -> PathBuf {
-    (FIRST_DISK..).nth(index).map_or_else(PathBuf::new, named_by)
+    (descriptors::FIRST_DISK..).nth(index).map_or_else(PathBuf::new, named_by)
 }
 
 fn named_by(number: i32) -> PathBuf {
@@ -35,8 +27,8 @@ fn named_by(number: i32) -> PathBuf {
 pub(crate) fn named(spec: &VmSpec) -> VmSpec {
     let mut named = spec.clone();
     if spec.by_descriptor {
-        named.kernel = named_by(KERNEL);
-        named.initramfs = spec.initramfs.as_ref().map(|_| named_by(INITRAMFS));
+        named.kernel = named_by(descriptors::KERNEL);
+        named.initramfs = spec.initramfs.as_ref().map(|_| named_by(descriptors::INITRAMFS));
         named.disks.iter_mut().enumerate().for_each(|(index, found)| found.path = disk(index));
     }
     named
@@ -50,11 +42,14 @@ pub(crate) fn open(spec: &VmSpec, directory: &Path, reads_kernel: bool) -> Resul
     }
     let mut files: Vec<(i32, &Path, bool)> = Vec::new();
     if reads_kernel {
-        files.push((KERNEL, &spec.kernel, false));
+        files.push((descriptors::KERNEL, &spec.kernel, false));
     }
-    files.extend(spec.initramfs.as_deref().map(|path| (INITRAMFS, path, false)));
-    files
-        .extend((FIRST_DISK..).zip(&spec.disks).map(|(number, disk)| (number, &*disk.path, !disk.read_only)));
+    files.extend(spec.initramfs.as_deref().map(|path| (descriptors::INITRAMFS, path, false)));
+    files.extend(
+        (descriptors::FIRST_DISK..)
+            .zip(&spec.disks)
+            .map(|(number, disk)| (number, &*disk.path, !disk.read_only)),
+    );
     let open = |(number, path, writable): (i32, &Path, bool)| {
         let path = directory.join(path);
         let mut options = OpenOptions::new();

@@ -13,26 +13,12 @@ use std::process::Command;
 use command_fds::{CommandFdExt, FdMapping};
 use hypeman_confine::{Confinement, Given};
 use hypeman_files::Existing;
+use hypeman_record::descriptors;
 use hypeman_record::end::VmmExit;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, WaitId, WaitIdOptions};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::OnceCell;
-
-/// Where the child finds the file for its pid, before the VMM's program runs.
-const PID_FD: i32 = 15;
-
-/// Where the VMM holds its lock.
-const LOCK_FD: i32 = 16;
-
-/// The first number of what the VMM only holds; what drivers hand over has others.
-const HELD_FD: i32 = 17;
-
-/// Where the VMM finds the other end of its interface.
-pub const NETWORK_FD: i32 = 24;
-
-/// Where it has what it only keeps open.
-const KEPT_FD: i32 = 25;
 
 /// A VMM to be started.
 #[derive(Debug)]
@@ -80,8 +66,8 @@ impl VmmProcess {
         held: [BorrowedFd<'_>; N],
     ) -> Result<(VmmProcess, [i32; N])> {
         let Start { mut command, mut descriptors, given, network, kept, confinement } = start;
-        descriptors.extend(network.map(|parent_fd| FdMapping { parent_fd, child_fd: NETWORK_FD }));
-        descriptors.extend(kept.map(|parent_fd| FdMapping { parent_fd, child_fd: KEPT_FD }));
+        descriptors.extend(network.map(|parent_fd| FdMapping { parent_fd, child_fd: descriptors::NETWORK }));
+        descriptors.extend(kept.map(|parent_fd| FdMapping { parent_fd, child_fd: descriptors::KEPT }));
         let (mut child, numbered) =
             confinement.map(|confinement| (confinement.child, confinement.descriptors)).unzip();
         // What the confinement has for a number takes the place of the file.
@@ -91,17 +77,17 @@ impl VmmProcess {
         descriptors
             .extend(numbers.into_iter().map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd }));
         let (pid_writer, lock) = lock(pid_file)?;
-        descriptors.push(FdMapping { parent_fd: pid_writer, child_fd: PID_FD });
-        descriptors.push(FdMapping { parent_fd: lock, child_fd: LOCK_FD });
+        descriptors.push(FdMapping { parent_fd: pid_writer, child_fd: descriptors::PID });
+        descriptors.push(FdMapping { parent_fd: lock, child_fd: descriptors::LOCK });
         let mut numbers = [-1; N];
-        for (child_fd, (number, held)) in (HELD_FD..).zip(numbers.iter_mut().zip(held)) {
+        for (child_fd, (number, held)) in (descriptors::HELD..).zip(numbers.iter_mut().zip(held)) {
             descriptors.push(FdMapping { parent_fd: held.try_clone_to_owned()?, child_fd });
             *number = child_fd;
         }
         command.fd_mappings(descriptors).map_err(Error::other)?;
         let write_pid = move || {
             // SAFETY: the mapping of descriptors, which is done first, has just put it there, and nobody else knows of it.
-            let pid_file = unsafe { OwnedFd::from_raw_fd(PID_FD) };
+            let pid_file = unsafe { OwnedFd::from_raw_fd(descriptors::PID) };
             let mut text = [0; 20];
             let pid = rustix::process::getpid().as_raw_nonzero().get();
             let text = decimal(pid.unsigned_abs(), &mut text);
@@ -259,9 +245,13 @@ mod tests {
             let refused = VmmProcess::start(shell("exit 0"), &path, []).unwrap_err();
             assert!(refused.to_string().contains("still runs"));
             assert!(
-                process.open_held(LOCK_FD).is_ok()
-                    && std::fs::read_link(format!("/proc/{}/fd/{PID_FD}", process.pid().as_raw_nonzero()))
-                        .is_err()
+                process.open_held(descriptors::LOCK).is_ok()
+                    && std::fs::read_link(format!(
+                        "/proc/{}/fd/{}",
+                        process.pid().as_raw_nonzero(),
+                        descriptors::PID
+                    ))
+                    .is_err()
             );
             process.kill().unwrap();
             assert_eq!(process.ended().await, VmmExit::Signal(9));

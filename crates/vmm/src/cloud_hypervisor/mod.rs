@@ -23,6 +23,7 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use command_fds::FdMapping;
+use hypeman_record::descriptors;
 use hypeman_record::program::Program;
 use hypeman_record::spec::{Accelerator, Backend, VmSpec};
 
@@ -35,10 +36,6 @@ use crate::{given, home, program, socket};
 
 /// The API's socket.
 const API_SOCKET: &str = "ch.sock";
-/// Where Cloud Hypervisor finds it among its descriptors (`--api-socket fd=`, since v20.0).
-const API_FD: i32 = 3;
-/// Where Cloud Hypervisor finds the event monitor's FIFO.
-const EVENTS_FD: i32 = 4;
 /// The serial line's socket, which Cloud Hypervisor makes.
 pub const SERIAL_SOCKET: &str = "serial.sock";
 /// The host's side of vsock, which Cloud Hypervisor makes.
@@ -86,11 +83,14 @@ impl Hypervisor for CloudHypervisor {
         let mut command = hypeman_process::program(&program.path);
         command.current_dir(&home);
         command.env("MALLOC_TRIM_THRESHOLD_", NEVER_TRIM);
-        command.args(["--api-socket", &format!("fd={API_FD}")]);
-        command.args(["--event-monitor", &format!("fd={EVENTS_FD}")]);
+        command.args(["--api-socket", &format!("fd={}", descriptors::API)]);
+        command.args(["--event-monitor", &format!("fd={}", descriptors::SECOND)]);
         let descriptors = vec![
-            FdMapping { parent_fd: socket::listen(&directory.join(API_SOCKET))?, child_fd: API_FD },
-            FdMapping { parent_fd: OwnedFd::from(events::make_fifo(directory)?), child_fd: EVENTS_FD },
+            FdMapping { parent_fd: socket::listen(&directory.join(API_SOCKET))?, child_fd: descriptors::API },
+            FdMapping {
+                parent_fd: OwnedFd::from(events::make_fifo(directory)?),
+                child_fd: descriptors::SECOND,
+            },
         ];
         Ok(Start::new(command, descriptors, given::open(spec, directory, origin == Origin::Boot)?))
     }

@@ -1,15 +1,10 @@
 //! QEMU's command line.
 
+use hypeman_record::descriptors;
 use hypeman_record::spec::{Accelerator, Backend, Disk, Nic, RateLimit, VmSpec};
 
 use super::Machine;
 use crate::hypervisor::Origin;
-use crate::process::NETWORK_FD;
-
-/// Where QEMU finds its QMP socket among its descriptors.
-pub(crate) const QMP_FD: i32 = 3;
-/// Where QEMU finds the socket of the control port.
-pub(crate) const CONTROL_FD: i32 = 4;
 
 /// The arguments for a VM that starts stopped (`-S`).
 pub(crate) fn of(machine: Machine, spec: &VmSpec, origin: Origin<'_>) -> Vec<String> {
@@ -33,7 +28,7 @@ pub(crate) fn of(machine: Machine, spec: &VmSpec, origin: Origin<'_>) -> Vec<Str
     // A kernel that panics says so (pvpanic), and then goes on to print why, and resets.
     arguments.pair("-action", "reboot=shutdown,shutdown=poweroff,panic=none");
     arguments.pair("-device", pvpanic(machine));
-    arguments.pair("-chardev", format!("socket,id=qmp,fd={QMP_FD},server=on,wait=off"));
+    arguments.pair("-chardev", format!("socket,id=qmp,fd={},server=on,wait=off", descriptors::API));
     arguments.pair("-mon", "chardev=qmp,mode=control");
     arguments.pair("-chardev", "pipe,id=console,path=console");
     arguments.pair("-serial", "chardev:console");
@@ -54,7 +49,8 @@ pub(crate) fn of(machine: Machine, spec: &VmSpec, origin: Origin<'_>) -> Vec<Str
         arguments.pair("-incoming", "defer");
     }
     if let Some(port) = &spec.control_port {
-        arguments.pair("-chardev", format!("socket,id=control,fd={CONTROL_FD},server=on,wait=off"));
+        arguments
+            .pair("-chardev", format!("socket,id=control,fd={},server=on,wait=off", descriptors::SECOND));
         arguments.pair("-device", format!("virtio-serial-{}", bus(machine)));
         arguments.pair("-device", format!("virtserialport,chardev=control,name={}", escaped(port)));
     }
@@ -94,8 +90,10 @@ impl Arguments {
     fn nic(&mut self, machine: Machine, nic: &Nic) {
         let backend = match nic.backend {
             // vhost would need /dev/vhost-net, which a confined QEMU has not.
-            Backend::Tap => format!("tap,id=net0,fd={NETWORK_FD},vhost=off"),
-            Backend::Stream => format!("stream,id=net0,server=off,addr.type=fd,addr.str={NETWORK_FD}"),
+            Backend::Tap => format!("tap,id=net0,fd={},vhost=off", descriptors::NETWORK),
+            Backend::Stream => {
+                format!("stream,id=net0,server=off,addr.type=fd,addr.str={}", descriptors::NETWORK)
+            }
         };
         self.pair("-netdev", backend);
         // Without the ROM by which a BIOS could boot from the network.

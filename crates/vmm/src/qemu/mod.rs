@@ -26,6 +26,7 @@ use crate::socket::{self, listen};
 use crate::tsc::host_tsc_khz;
 use crate::vm::Vm;
 use crate::{fifo, given, home, program};
+use hypeman_record::descriptors;
 use hypeman_record::program::Program;
 use hypeman_record::spec::{Accelerator, Backend, CpuFeatures, VmSpec};
 
@@ -105,10 +106,10 @@ impl Hypervisor for Qemu {
         // Both sockets listen before QEMU starts, and QEMU inherits them: a connect never fails and never has to be
         // tried again.
         let mut descriptors =
-            vec![FdMapping { parent_fd: listen(&directory.join(QMP_SOCKET))?, child_fd: arguments::QMP_FD }];
+            vec![FdMapping { parent_fd: listen(&directory.join(QMP_SOCKET))?, child_fd: descriptors::API }];
         if spec.control_port.is_some() {
             let parent_fd = listen(&directory.join(CONTROL_SOCKET))?;
-            descriptors.push(FdMapping { parent_fd, child_fd: arguments::CONTROL_FD });
+            descriptors.push(FdMapping { parent_fd, child_fd: descriptors::SECOND });
         }
         let mut command = hypeman_process::program(&program.path);
         command.current_dir(&home).args(arguments::of(self.machine, &given::named(spec), origin));
