@@ -10,6 +10,7 @@ use hypeman_instance::layout;
 use hypeman_instance::snapshots::Snapshots;
 use hypeman_instance::spawn::Programs;
 use hypeman_instance::store::Store;
+use hypeman_record::data_dir::DataDir;
 use hypeman_record::record::{KernelUse, Record};
 
 use crate::size;
@@ -85,7 +86,7 @@ impl Context {
 /// Refuses a data directory that is not there but has to be, and one that is another user's.
 fn check(data_dir: &Path, has_to_be: bool) -> Result<()> {
     let here = data_dir.display();
-    match std::fs::read_dir(layout::instances(data_dir)) {
+    match std::fs::read_dir(DataDir::new(data_dir).instances()) {
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
             let whose = match std::fs::metadata(data_dir).map(|metadata| metadata.uid()) {
                 Ok(0) => "root".to_owned(),

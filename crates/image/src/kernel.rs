@@ -4,6 +4,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use hypeman_files::{AtPath, Draft, copy_sparse, lock_store, remove_entry, sync_directory};
+use hypeman_record::data_dir::DataDir;
 
 use crate::error::{Error, Result, content};
 use crate::progress::Progress;
@@ -41,7 +42,7 @@ impl Kernels {
     /// The kernels below `data_dir`, which need not exist yet.
     #[must_use]
     pub fn new(data_dir: &Path) -> Kernels {
-        Kernels { kernels: data_dir.join("kernels") }
+        Kernels { kernels: DataDir::new(data_dir).kernels() }
     }
 
     /// Takes the distribution's cloud kernel: its package is fetched and verified by apt and unpacked into the store. It

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use hypeman_files::{AtPath, Draft, Lock, lock_store, remove_entry, sync_directory};
+use hypeman_record::data_dir::DataDir;
 use hypeman_record::format::{self, Envelope};
 
 use crate::config::Changes;
@@ -27,7 +28,7 @@ impl Store {
     /// The images below `data_dir`, which need not exist yet.
     #[must_use]
     pub fn new(data_dir: &Path) -> Store {
-        Store { images: data_dir.join("images"), most: DEFAULT_SIZE }
+        Store { images: DataDir::new(data_dir).images(), most: DEFAULT_SIZE }
     }
 
     /// The same, with another limit to what an image may take when it is decompressed, in bytes.

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use hypeman_files::{AtPath, Draft, copy_sparse, write_disk};
+use hypeman_record::data_dir::DataDir;
 use hypeman_record::format::{self, Envelope};
 use hypeman_record::guest::config::Mode;
 use hypeman_record::guest::status;
@@ -14,7 +15,7 @@ use crate::error::{Error, Field, Result, invalid};
 use crate::instance::Instance;
 use crate::options::{CreateOptions, check};
 use crate::store::{Store, may_be_named};
-use crate::{command, layout, name, network, start};
+use crate::{command, name, network, start};
 
 /// Makes an instance.
 ///
@@ -24,7 +25,7 @@ pub fn create(store: &Store, options: &CreateOptions) -> Result<Instance> {
     check(options)?;
     let record = record(store, options)?;
     start::check_config(&record)?;
-    let draft = Draft::begin(&layout::instances(store.data_dir()))?;
+    let draft = Draft::begin(&DataDir::new(store.data_dir()).instances())?;
     write_files(draft.path(), options, &record)?;
     publish(store, draft, record, options.name.is_some())
 }
@@ -106,7 +107,7 @@ pub(crate) fn publish(store: &Store, draft: Draft, mut record: Record, has_name:
         });
     }
     network::give_lease(store, draft.path(), &record)?;
-    let directory = layout::instances(store.data_dir()).join(&record.id);
+    let directory = DataDir::new(store.data_dir()).instances().join(&record.id);
     draft.publish(&directory)?;
     Ok(Instance { record, directory })
 }

@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use hypeman_files::{AtPath, Draft};
+use hypeman_record::data_dir::DataDir;
 use hypeman_record::format::{self, Envelope};
 use hypeman_record::named::Kind;
 use hypeman_record::names;
@@ -23,7 +24,7 @@ use crate::machine::{copy_machine, while_asleep};
 use crate::snapshots::Snapshot;
 use crate::spawn::Programs;
 use crate::store::Store;
-use crate::{delete, layout, name, network, standby as sleep, start};
+use crate::{delete, name, network, standby as sleep, start};
 
 /// What becomes of a fork.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,7 +141,7 @@ fn copy(
     name: &str,
     target: Target,
 ) -> Result<Instance> {
-    let draft = Draft::begin(&layout::instances(store.data_dir()))?;
+    let draft = Draft::begin(&DataDir::new(store.data_dir()).instances())?;
     copy_machine(from, draft.path(), target != Target::Stopped && standby::is_whole(from))?;
     let record = Record {
         id: name::new_id()?,

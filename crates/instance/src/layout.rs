@@ -1,10 +1,11 @@
-//! Where everything lies below the data directory.
+//! Finds the data directory, and keeps others out of it.
 
 use std::fs::Permissions;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use hypeman_files::AtPath;
+use hypeman_record::data_dir::DataDir;
 
 use crate::error::{Error, Field, Result};
 
@@ -34,16 +35,13 @@ fn user_data_home() -> Result<PathBuf> {
     )
 }
 
-/// The directories below it, each of them ours alone.
-const STORES: [&str; 4] = ["images", "instances", "kernels", "snapshots"];
-
 /// Takes from others what releases before had left open to them: below the data directory lie guests' secrets. The data directory
 /// itself is left as its user has made it.
 ///
 /// # Errors
 /// When the mode of a directory of ours cannot be changed.
 pub fn make_private(data_dir: &Path) -> Result<()> {
-    for store in STORES.map(|store| data_dir.join(store)) {
+    for store in DataDir::new(data_dir).private() {
         let Ok(metadata) = store.symlink_metadata() else { continue };
         let is_ours = metadata.uid() == rustix::process::geteuid().as_raw();
         if metadata.is_dir() && is_ours && metadata.mode() & 0o077 != 0 {
@@ -51,10 +49,4 @@ pub fn make_private(data_dir: &Path) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The directory of all instances.
-#[must_use]
-pub fn instances(data_dir: &Path) -> PathBuf {
-    data_dir.join("instances")
 }

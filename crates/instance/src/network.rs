@@ -6,6 +6,7 @@ use std::path::Path;
 
 use hypeman_files::{Existing, Lock};
 use hypeman_network::{Networks, Resolver, USER_NETWORK, can_bridge, can_user};
+use hypeman_record::data_dir::DataDir;
 use hypeman_record::network::{
     Attached, BridgePort, Connection, DEFAULT, Lease, Network, NetworkSettings, Published, Wiring,
 };
@@ -17,7 +18,6 @@ use hypeman_snapshot::standby;
 
 use crate::error::{Field, Result, invalid};
 use crate::instance::Instance;
-use crate::layout;
 use crate::store::Store;
 
 /// Names by which a guest knows the host, docker's and ours.
@@ -140,7 +140,7 @@ pub(crate) fn give_lease(store: &Store, directory: &Path, record: &Record) -> Re
 /// An address that no instance has, also none whose record cannot be read.
 fn new_lease(store: &Store, network: &Network, directory: &Path) -> Result<Lease> {
     let mut taken = HashSet::new();
-    for other in hypeman_files::entries(&layout::instances(store.data_dir()))? {
+    for other in hypeman_files::entries(&DataDir::new(store.data_dir()).instances())? {
         let lease = lease(&other)?;
         taken.extend(lease.filter(|lease| lease.network == network.name).map(|lease| lease.address));
     }
@@ -217,7 +217,7 @@ fn bridged(network: &Network, lease: &Lease, instance: &Instance, settings: &Net
         port: Some(BridgePort {
             network: network.name.clone(),
             bridge: network.bridge.clone(),
-            tap: format!("hype-{}", instance.record.id.get(..10).unwrap_or(&instance.record.id)),
+            tap: BridgePort::tap_of(&instance.record.id),
             rates: settings.rates,
         }),
         published: settings.published.clone(),
@@ -277,7 +277,7 @@ pub(crate) fn of_fork(settings: &NetworkSettings) -> NetworkSettings {
 /// removed; and where whoever answers for names was killed, `hypeman` is begun to do so again. Whoever may do neither has no network either.
 pub fn look_after(store: &Store, hypeman: &Path) {
     let mut used = BTreeSet::new();
-    for directory in hypeman_files::entries(&layout::instances(store.data_dir())).unwrap_or_default() {
+    for directory in hypeman_files::entries(&DataDir::new(store.data_dir()).instances()).unwrap_or_default() {
         if !directory.join(names::ATTACHED).exists() {
             continue;
         }
@@ -298,10 +298,11 @@ pub fn look_after(store: &Store, hypeman: &Path) {
 
 /// Removes what an instance that does not run has left on its network.
 pub(crate) fn release(directory: &Path) {
-    let Some(data_dir) = directory.parent().and_then(Path::parent) else { return };
+    let Some(data_dir) = DataDir::of_instance(directory) else { return };
     let path = directory.join(names::ATTACHED);
     if let Ok(Some(attached)) = format::read::<Attached>(&path)
-        && hypeman_network::detach(&Networks::new(data_dir), &attached, !standby::is_whole(directory)).is_ok()
+        && hypeman_network::detach(&Networks::new(data_dir.path()), &attached, !standby::is_whole(directory))
+            .is_ok()
     {
         let _ = std::fs::remove_file(path);
     }

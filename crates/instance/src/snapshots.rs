@@ -4,6 +4,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use hypeman_files::{AtPath, Draft};
+use hypeman_record::data_dir::DataDir;
 use hypeman_record::format::{self, Envelope};
 use hypeman_record::named::{Kind, NamedSnapshot};
 use hypeman_record::names;
@@ -45,7 +46,7 @@ impl Snapshots {
     /// The snapshots below `data_dir`, which need not exist yet.
     #[must_use]
     pub fn new(data_dir: &Path) -> Snapshots {
-        Snapshots { directory: data_dir.join("snapshots") }
+        Snapshots { directory: DataDir::new(data_dir).snapshots() }
     }
 
     /// All snapshots, oldest first, and with them the records that could not be read.

@@ -6,6 +6,7 @@ use hypeman_agent::PORT_NAME;
 use hypeman_files::{AtPath, write_disk};
 use hypeman_image::kernel::Kernels;
 use hypeman_record::confinement::Strictness;
+use hypeman_record::data_dir::DataDir;
 use hypeman_record::format::Envelope;
 use hypeman_record::guest::config::{self, AgentChannel, GuestConfig, Mode};
 use hypeman_record::guest::{disk, status};
@@ -161,8 +162,7 @@ fn disks(store: &Store, record: &Record, modules: Option<&Path>) -> Result<Vec<D
 
 /// A path below the data directory as seen from the directory of an instance.
 fn relative(store: &Store, path: &Path) -> PathBuf {
-    path.strip_prefix(store.data_dir())
-        .map_or_else(|_| path.to_owned(), |below| Path::new("../..").join(below))
+    DataDir::new(store.data_dir()).seen_from_instance(path)
 }
 
 /// Refuses at creation what could never be started: a command and an environment that do not fit on their disk.

@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use hypeman_files::Lock;
+use hypeman_record::data_dir::DataDir;
 use hypeman_record::record::Record;
 use hypeman_record::{format, names};
 
 use crate::error::{Error, Result};
 use crate::instance::Instance;
-use crate::layout;
 use crate::parallel::{in_parallel, processors};
 
 /// The instances of one data directory.
@@ -35,7 +35,7 @@ impl Store {
     /// # Errors
     /// When the data directory cannot be made or written.
     pub fn lock(&self) -> Result<Lock> {
-        Ok(hypeman_files::lock_store(&layout::instances(&self.data_dir))?)
+        Ok(hypeman_files::lock_store(&DataDir::new(&self.data_dir).instances())?)
     }
 
     /// All instances, oldest first, and with them the records that could not be read.
@@ -45,7 +45,7 @@ impl Store {
     pub fn list(&self) -> Result<(Vec<Instance>, Vec<Error>)> {
         let mut instances = Vec::new();
         let mut damaged = Vec::new();
-        let directories = hypeman_files::entries(&layout::instances(&self.data_dir))?;
+        let directories = hypeman_files::entries(&DataDir::new(&self.data_dir).instances())?;
         let records = in_parallel(&directories, processors(), |directory| {
             format::read::<Record>(&directory.join(names::RECORD))
         });

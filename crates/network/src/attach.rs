@@ -2,7 +2,8 @@
 
 use std::os::fd::OwnedFd;
 
-use hypeman_record::network::{Attached, Lease, Network};
+use hypeman_record::data_dir::DataDir;
+use hypeman_record::network::{Attached, BridgePort, Lease, Network};
 use hypeman_record::{format, names};
 use rtnetlink::Handle;
 
@@ -58,7 +59,7 @@ async fn connect(handle: &Handle, network: &Network, attached: &Attached, bridge
         shape::limit(handle, interface, &port.tap, rate).await?;
     }
     if let Some(rate) = port.rates.outbound {
-        let ifb = shape::ifb_of(&port.tap);
+        let ifb = BridgePort::ifb_of(&port.tap);
         let interface = link::make_ifb(handle, &ifb).await?;
         shape::limit(handle, interface, &ifb, rate).await?;
     }
@@ -88,7 +89,7 @@ pub fn detach(networks: &Networks, attached: &Attached, gives_up: bool) -> Resul
 
 fn take_away(network: &Network, attached: &Attached) -> Result<()> {
     if attached.port.rates.outbound.is_some() {
-        netlink(async |handle| link::remove(&handle, &shape::ifb_of(&attached.port.tap)).await)?;
+        netlink(async |handle| link::remove(&handle, &BridgePort::ifb_of(&attached.port.tap)).await)?;
     }
     // It fails where the tables are gone, and what was in them.
     let _ = nft::run(&rules::delete(network, attached));
@@ -133,7 +134,7 @@ pub fn remove_if_unused(networks: &Networks, name: &str) -> Result<()> {
     if !network.made_by_use {
         return Ok(());
     }
-    let instances = networks.data_dir().join("instances");
+    let instances = DataDir::new(networks.data_dir()).instances();
     let _unchanged = hypeman_files::lock_store(&instances)?; // nobody comes to it meanwhile
     for directory in hypeman_files::entries(&instances)? {
         let lease = format::read::<Lease>(&directory.join(names::LEASE))?;

@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use hypeman_files::{Draft, Lock, lock_store};
+use hypeman_record::data_dir::DataDir;
 use hypeman_record::format::{self, Envelope};
 use hypeman_record::network::{DEFAULT, HostPort, Network};
 use ipnet::Ipv4Net;
@@ -71,7 +72,7 @@ impl Networks {
     /// The networks below `data_dir`.
     #[must_use]
     pub fn new(data_dir: &Path) -> Networks {
-        Networks { directory: data_dir.join("networks") }
+        Networks { directory: DataDir::new(data_dir).networks() }
     }
 
     /// The data directory.

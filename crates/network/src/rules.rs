@@ -6,10 +6,9 @@
 use std::fmt::Write;
 use std::net::IpAddr;
 
-use hypeman_record::network::{Attached, Network, Published};
+use hypeman_record::network::{Attached, BridgePort, Network, Published};
 
 use crate::link::GROUP;
-use crate::shape::ifb_of;
 
 /// Where questions for names are answered.
 const DNS: u16 = 53;
@@ -113,7 +112,7 @@ pub(crate) fn add(network: &Network, attached: &Attached) -> String {
     let Attached { port, address, mac, published, .. } = attached;
     let tap = &port.tap;
     let pass = match port.rates.outbound {
-        Some(_) => format!("fwd to \"{}\"", ifb_of(tap)), // where it waits, and comes back to the bridge
+        Some(_) => format!("fwd to \"{}\"", BridgePort::ifb_of(tap)), // where it waits, and comes back to the bridge
         None => "accept".to_owned(),
     };
     let mut text = format!(

@@ -62,8 +62,3 @@ fn parameters(rate: u64, queue: u32) -> Vec<u8> {
     bytes.extend([0; 8]);
     bytes
 }
-
-/// The interface at which what comes from a TAP waits, where that is limited.
-pub(crate) fn ifb_of(tap: &str) -> String {
-    tap.replacen("hype-", "hypi-", 1)
-}

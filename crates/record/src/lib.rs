@@ -11,6 +11,7 @@
 //! Every record has a [`format`](mod@format), because those who read it may be of another release than those who wrote it.
 
 pub mod confinement;
+pub mod data_dir;
 pub mod descriptors;
 pub mod end;
 pub mod format;

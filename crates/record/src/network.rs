@@ -222,6 +222,25 @@ pub struct BridgePort {
     pub rates: Rates,
 }
 
+/// Prefixes of the interfaces of VMs: their TAPs, and those at which outgoing packets wait.
+const TAP: &str = "hype-";
+const IFB: &str = "hypi-";
+
+impl BridgePort {
+    /// The name of an instance's TAP: a prefix and the first ten digits of its id, which the 15 characters of
+    /// an interface's name have room for.
+    #[must_use]
+    pub fn tap_of(id: &str) -> String {
+        format!("{TAP}{}", id.get(..10).unwrap_or(id))
+    }
+
+    /// The name of the interface at which what comes from a TAP waits, where that is limited.
+    #[must_use]
+    pub fn ifb_of(tap: &str) -> String {
+        tap.replacen(TAP, IFB, 1)
+    }
+}
+
 /// That an instance has, or is about to have, an end on a bridge and rules of its own, `attached.json`: whoever finds it without a VM
 /// has them to remove.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::thread::JoinHandle;
 
 use hypeman_network::{Listeners, Networks, Passt, dns};
+use hypeman_record::data_dir::DataDir;
 use hypeman_record::format::{self, Envelope};
 use hypeman_record::launch::Launch;
 use hypeman_record::names;
@@ -16,9 +17,6 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::error::{Error, Result, StartContext};
 use crate::journal::Journal;
-
-/// Where the data directory is, as seen from the instance's.
-const DATA_DIR: &str = "../..";
 
 /// Our own program.
 const OURSELVES: &str = "/proc/self/exe";
@@ -75,7 +73,7 @@ impl Network {
                 .ok()
         });
         // For a VMM that may come after this one.
-        let networks = Networks::new(Path::new(DATA_DIR));
+        let networks = Networks::new(Path::new(DataDir::SEEN_FROM_INSTANCE));
         let network = wiring.port.as_ref().and_then(|port| networks.get(&port.network).ok());
         let in_use = network.and_then(|network| dns::hold(&networks, &network).ok());
         let end = tap.map(|tap| End { tap, in_use, rules: None });
@@ -137,7 +135,7 @@ impl Network {
 
 fn attach(wiring: &Wiring, published: &[Published], name: &str, journal: &Journal) -> Result<End> {
     let Some(port) = wiring.port.clone() else { return Err("there is none").start("find the network") };
-    let networks = Networks::new(Path::new(DATA_DIR));
+    let networks = Networks::new(Path::new(DataDir::SEEN_FROM_INSTANCE));
     let network = networks.get(&port.network).map_err(told)?;
     let attached = Attached {
         port,
@@ -177,7 +175,7 @@ fn joined(rules: JoinHandle<hypeman_network::Result<()>>) -> Result<()> {
 
 /// The networks, also when our directory has gone.
 pub(crate) fn networks() -> Option<Networks> {
-    std::fs::canonicalize(DATA_DIR).ok().map(|data_dir| Networks::new(&data_dir))
+    std::fs::canonicalize(DataDir::SEEN_FROM_INSTANCE).ok().map(|data_dir| Networks::new(&data_dir))
 }
 
 /// Removes what is recorded of an end on a network, whatever of it there is.
@@ -185,7 +183,12 @@ pub(crate) fn detach() {
     let gives_up = !standby::is_whole(Path::new("."));
     let path = Path::new(names::ATTACHED);
     if let Ok(Some(attached)) = format::read::<Attached>(path)
-        && hypeman_network::detach(&Networks::new(Path::new(DATA_DIR)), &attached, gives_up).is_ok()
+        && hypeman_network::detach(
+            &Networks::new(Path::new(DataDir::SEEN_FROM_INSTANCE)),
+            &attached,
+            gives_up,
+        )
+        .is_ok()
     {
         let _ = std::fs::remove_file(path);
     }

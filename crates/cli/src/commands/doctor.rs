@@ -9,6 +9,7 @@ use hypeman_instance::observe::{Observation, observe_all};
 use hypeman_instance::standby;
 use hypeman_network::Finding;
 use hypeman_record::confinement::Measure;
+use hypeman_record::data_dir::DataDir;
 use hypeman_record::spec::{CpuFeatures, HypervisorKind};
 use hypeman_record::state::State;
 use hypeman_vmm::findings::Findings;
@@ -186,7 +187,7 @@ fn confinement() -> impl Iterator<Item = Check> {
 /// How VMs can be connected. They can do without.
 fn networks(context: &Context) -> impl Iterator<Item = Check> {
     let networks = hypeman_network::Networks::new(&context.data_dir);
-    let used = hypeman_network::survey_networks(&networks, &context.data_dir.join("instances"));
+    let used = hypeman_network::survey_networks(&networks, &DataDir::new(&context.data_dir).instances());
     hypeman_network::survey().into_iter().chain(used).map(|Finding { what, found, way_out }| {
         let found = match found {
             Ok(found) => check(what, Verdict::Ok, found),

@@ -7,6 +7,7 @@ use anyhow::Result;
 use hypeman_instance::error::Field;
 use hypeman_instance::network::{lease, look_after};
 use hypeman_network::{Error, Networks, Options};
+use hypeman_record::data_dir::DataDir;
 use hypeman_record::network::{Connection, Network};
 use serde::Serialize;
 
@@ -104,7 +105,7 @@ fn remove(context: &Context, networks: &Networks, name: &str) -> Result<()> {
     }
     // A record that cannot be read may use it.
     let (_, damaged) = context.instances.list()?;
-    let (_, unreadable) = hypeman_network::attached_in(&context.data_dir.join("instances"));
+    let (_, unreadable) = hypeman_network::attached_in(&DataDir::new(&context.data_dir).instances());
     let damaged = damaged.iter().map(ToString::to_string);
     if let Some(error) = damaged.chain(unreadable.iter().map(ToString::to_string)).next() {
         return in_use(format!("something that cannot be read ({error})"));
@@ -118,7 +119,7 @@ fn repair(context: &Context, networks: &Networks, names: Vec<String>) -> Result<
         true => networks.list()?.0.into_iter().map(|network| network.name).collect(),
         false => names,
     };
-    let instances = context.data_dir.join("instances");
+    let instances = DataDir::new(&context.data_dir).instances();
     Ok(each(&names, |name| {
         let on_it = || hypeman_network::attached_on(&instances, name);
         let network = networks.get(name)?;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use hickory_server::Server;
 use hypeman_files::{AtPath, Lock};
+use hypeman_record::data_dir::DataDir;
 use hypeman_record::network::Network;
 use rustix::thread::{CapabilitySet, CapabilitySets};
 use socket2::{Domain, Socket, Type};
@@ -40,7 +41,7 @@ pub fn serve(data_dir: &Path, network: &str, ready: impl FnOnce()) -> Result<(),
     let _ = rustix::process::setsid(); // fails for the leader of a session, which is as good
     let address = IpAddr::V4(record.gateway());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().at(data_dir)?;
-    let table = Table::new(&data_dir.join("instances"), network);
+    let table = Table::new(&DataDir::new(data_dir).instances(), network);
     runtime.block_on(async {
         let failed = |source| Error::Port { address, source };
         let udp = UdpSocket::from_std(bind(&record, Type::DGRAM).map_err(failed)?.into()).map_err(failed)?;
