@@ -28,8 +28,24 @@ use crate::{accelerator, cmdline, network};
 /// # Errors
 /// When it cannot be started; its logs are kept.
 pub fn start(store: &Store, instance: &Instance, programs: &Programs) -> Result<Started> {
+    start_as(store, instance, programs, Record::clone)
+}
+
+/// As [`start`], with what is made of the record as it is under the lock.
+///
+/// # Errors
+/// As [`start`].
+pub(crate) fn start_as(
+    store: &Store,
+    instance: &Instance,
+    programs: &Programs,
+    made_of: impl FnOnce(&Record) -> Record,
+) -> Result<Started> {
     let Some(alive) = become_starter(instance, Begin::Boot)? else { return Ok(Started::Already) };
-    let order = |instance: &Instance| prepare(store, instance, programs);
+    let order = |instance: &Instance| {
+        let record = made_of(&instance.record);
+        prepare(store, &Instance { record, directory: instance.directory.clone() }, programs)
+    };
     start_shim(instance, programs, Begin::Boot, alive, order).map(Started::Now)
 }
 

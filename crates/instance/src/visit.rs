@@ -30,8 +30,10 @@ pub fn visit<T>(
     programs: &Programs,
     work: impl FnOnce(&Instance) -> T,
 ) -> Result<T> {
+    let started = start::start_as(store, instance, programs, idle)?;
+    let Started::Now(client) = started else { return Ok(work(instance)) };
+    // What was started by this record removes nothing at its end.
     let visited = Instance { record: idle(&instance.record), directory: instance.directory.clone() };
-    let Started::Now(client) = start::start(store, &visited, programs)? else { return Ok(work(instance)) };
     let done = work(&visited);
     drop(client);
     stop::stop(&visited, ENDING, &programs.hypeman)?;

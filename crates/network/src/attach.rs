@@ -1,6 +1,7 @@
 //! A VM's end on a bridge: made, removed, and put back.
 
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use hypeman_record::data_dir::DataDir;
 use hypeman_record::network::{Attached, BridgePort, Lease, Network};
@@ -125,11 +126,12 @@ fn put_back(network: &Network, owner: &Owner, all: Vec<Attached>) -> Result<()> 
     nft::run(&rules::all(network, &there)).map(drop)
 }
 
-/// Removes a network that was made because an instance named it, if none is on it any more.
+/// Removes a network that was made because an instance named it, if none is on it but the one in
+/// `leaving`, which is about to be removed.
 ///
 /// # Errors
 /// When the kernel refuses, or it cannot be told who is on it.
-pub fn remove_if_unused(networks: &Networks, name: &str) -> Result<()> {
+pub fn remove_if_unused(networks: &Networks, name: &str, leaving: &Path) -> Result<()> {
     let network = networks.get(name)?;
     if !network.made_by_use {
         return Ok(());
@@ -137,6 +139,9 @@ pub fn remove_if_unused(networks: &Networks, name: &str) -> Result<()> {
     let instances = DataDir::new(networks.data_dir()).instances();
     let _unchanged = hypeman_files::lock_store(&instances)?; // nobody comes to it meanwhile
     for directory in hypeman_files::entries(&instances)? {
+        if directory.file_name() == leaving.file_name() {
+            continue;
+        }
         let lease = format::read::<Lease>(&directory.join(names::LEASE))?;
         if lease.is_some_and(|lease| lease.network == name) {
             return Ok(());

@@ -105,15 +105,14 @@ pub(crate) fn supervise(Identity { listener, alive }: Identity, mode: Mode) -> R
     result.map(drop)
 }
 
-/// Removes the instance that was to be removed at its end, and its network if that was made for it.
+/// Removes the network of an instance that was to be removed at its end, if it was made for it, and the instance.
 fn remove(alive: &Lock, network: Option<&str>) -> Result<()> {
     let directory = std::env::current_dir().start("find the instance's directory")?;
-    let networks = network::networks();
-    hypeman_files::remove_directory(&directory, alive).start("remove the instance")?;
-    if let (Some(name), Some(networks)) = (network, networks) {
-        let _ = hypeman_network::remove_if_unused(&networks, name); // else it stays, as others do
+    // The instance last: whoever waits for its removal finds neither.
+    if let (Some(name), Some(networks)) = (network, network::networks()) {
+        let _ = hypeman_network::remove_if_unused(&networks, name, &directory); // else it stays, as others do
     }
-    Ok(())
+    hypeman_files::remove_directory(&directory, alive).start("remove the instance")
 }
 
 async fn live(
