@@ -21,13 +21,14 @@ const THREADS: usize = 8;
 /// VMs of each thread, one after the other.
 const VMS: usize = 2;
 
-/// Children of this process that have ended and were not waited for, by their stat (proc_pid_stat(5)).
+/// Processes of hypeman's that this one has started, that have ended, and that were not waited for, by their
+/// stat (proc_pid_stat(5)). Other tests leave zombies of other programs.
 fn zombies() -> usize {
     let stats = std::fs::read_dir("/proc").expect("/proc").flatten();
     let stats = stats.filter_map(|process| std::fs::read_to_string(process.path().join("stat")).ok());
     let is_ours = |stat: &String| {
-        let fields: Vec<&str> = stat.rsplit_once(") ").map_or("", |(_, rest)| rest).split(' ').collect();
-        fields.first() == Some(&"Z") && fields.get(1) == Some(&&*std::process::id().to_string())
+        let (head, rest) = stat.rsplit_once(") ").unwrap_or_default();
+        head.contains("(hypeman") && rest.starts_with(&format!("Z {} ", std::process::id()))
     };
     stats.filter(is_ours).count()
 }
