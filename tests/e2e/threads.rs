@@ -21,16 +21,17 @@ const THREADS: usize = 8;
 /// VMs of each thread, one after the other.
 const VMS: usize = 2;
 
-/// Processes of hypeman's that this one has started, that have ended, and that were not waited for, by their
-/// stat (proc_pid_stat(5)). Other tests leave zombies of other programs.
+/// Shims that this process has started, that have ended and that were not waited for, by their stat
+/// (proc_pid_stat(5)): each is the leader of a session. Other tests leave zombies of other kinds.
 fn zombies() -> usize {
     let stats = std::fs::read_dir("/proc").expect("/proc").flatten();
     let stats = stats.filter_map(|process| std::fs::read_to_string(process.path().join("stat")).ok());
-    let is_ours = |stat: &String| {
+    let is_shim_of_ours = |stat: &String| {
         let (head, rest) = stat.rsplit_once(") ").unwrap_or_default();
-        head.contains("(hypeman") && rest.starts_with(&format!("Z {} ", std::process::id()))
+        let pid = head.split(' ').next().unwrap_or_default();
+        head.contains("(hypeman") && rest.starts_with(&format!("Z {} {pid} {pid} ", std::process::id()))
     };
-    stats.filter(is_ours).count()
+    stats.filter(is_shim_of_ours).count()
 }
 
 /// Descriptors of this process.
