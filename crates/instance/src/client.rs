@@ -218,6 +218,7 @@ pub(crate) fn short_path(directory: &Path, socket: &str) -> std::io::Result<(Fil
     Ok((handle, path))
 }
 
+/// Connects to the shim of an instance.
 pub(crate) fn client(instance: &Instance) -> Result<Client> {
     Client::connect(&instance.record.name, &instance.directory)
 }

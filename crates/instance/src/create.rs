@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use hypeman_files::{AtPath, Draft, copy_sparse, write_disk};
-use hypeman_record::data_dir::DataDir;
 use hypeman_record::format::{self, Envelope};
 use hypeman_record::guest::config::Mode;
 use hypeman_record::guest::status;
@@ -25,7 +24,7 @@ pub fn create(store: &Store, options: &CreateOptions) -> Result<Instance> {
     check(options)?;
     let record = record(store, options)?;
     start::check_config(&record)?;
-    let draft = Draft::begin(&DataDir::new(store.data_dir()).instances())?;
+    let draft = Draft::begin(&store.directory())?;
     write_files(draft.path(), options, &record)?;
     publish(store, draft, record, options.name.is_some())
 }
@@ -107,7 +106,7 @@ pub(crate) fn publish(store: &Store, draft: Draft, mut record: Record, has_name:
         });
     }
     network::give_lease(store, draft.path(), &record)?;
-    let directory = DataDir::new(store.data_dir()).instances().join(&record.id);
+    let directory = store.directory().join(&record.id);
     draft.publish(&directory)?;
     Ok(Instance { record, directory })
 }

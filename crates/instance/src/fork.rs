@@ -6,7 +6,6 @@
 use std::path::Path;
 
 use hypeman_files::{AtPath, Draft};
-use hypeman_record::data_dir::DataDir;
 use hypeman_record::format::{self, Envelope};
 use hypeman_record::named::Kind;
 use hypeman_record::names;
@@ -141,7 +140,7 @@ fn copy(
     name: &str,
     target: Target,
 ) -> Result<Instance> {
-    let draft = Draft::begin(&DataDir::new(store.data_dir()).instances())?;
+    let draft = Draft::begin(&store.directory())?;
     copy_machine(from, draft.path(), target != Target::Stopped && standby::is_whole(from))?;
     let record = Record {
         id: name::new_id()?,

@@ -140,7 +140,7 @@ pub(crate) fn give_lease(store: &Store, directory: &Path, record: &Record) -> Re
 /// An address that no instance has, also none whose record cannot be read.
 fn new_lease(store: &Store, network: &Network, directory: &Path) -> Result<Lease> {
     let mut taken = HashSet::new();
-    for other in hypeman_files::entries(&DataDir::new(store.data_dir()).instances())? {
+    for other in hypeman_files::entries(&store.directory())? {
         let lease = lease(&other)?;
         taken.extend(lease.filter(|lease| lease.network == network.name).map(|lease| lease.address));
     }
@@ -277,7 +277,7 @@ pub(crate) fn of_fork(settings: &NetworkSettings) -> NetworkSettings {
 /// removed; and where whoever answers for names was killed, `hypeman` is begun to do so again. Whoever may do neither has no network either.
 pub fn look_after(store: &Store, hypeman: &Path) {
     let mut used = BTreeSet::new();
-    for directory in hypeman_files::entries(&DataDir::new(store.data_dir()).instances()).unwrap_or_default() {
+    for directory in hypeman_files::entries(&store.directory()).unwrap_or_default() {
         if !directory.join(names::ATTACHED).exists() {
             continue;
         }

@@ -15,6 +15,12 @@ use crate::instance::Instance;
 /// How long a VMM that was just forked may take to write its pid, which it does before anything else.
 const FORKED: Duration = Duration::from_secs(1);
 
+/// Time a VMM without a shim is given to end after SIGTERM.
+const TERM_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Time a killed process may take to be gone: it may be writing to a slow disk.
+pub(crate) const KILL_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Who has the VM of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Holder {
@@ -64,12 +70,6 @@ pub(crate) fn vmm(directory: &Path, run: Option<&Run>) -> Result<Option<Process>
 pub(crate) fn pid_in(path: &Path) -> Option<u32> {
     std::fs::read_to_string(path).ok()?.lines().next()?.parse().ok()
 }
-
-/// Time a VMM without a shim is given to end after SIGTERM.
-const TERM_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Time a killed process may take to be gone: it may be writing to a slow disk.
-pub(crate) const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Waits until there is no shim, which has been told to end or is about to. Whether it is gone.
 pub(crate) fn wait_for_shim(instance: &Instance, limit: Duration) -> Result<bool> {

@@ -1,7 +1,6 @@
 //! An instance is put back to what it was when a named snapshot of it was made.
 
 use hypeman_files::{AtPath, Draft};
-use hypeman_record::data_dir::DataDir;
 use hypeman_record::format::{self, Envelope};
 use hypeman_record::names;
 use hypeman_record::record::Record;
@@ -45,7 +44,7 @@ pub fn rewind(
 fn replace(store: &Store, instance: &Instance, snapshot: &Snapshot, target: Target) -> Result<()> {
     let path = instance.directory.join(names::RECORD);
     let unknown = [snapshot.unknown_of_source()?, format::unknown::<Record>(&path)?];
-    let draft = Draft::begin(&DataDir::new(store.data_dir()).instances())?;
+    let draft = Draft::begin(&store.directory())?;
     let with_memory = target != Target::Stopped && snapshot.has_memory();
     copy_machine(&snapshot.directory, draft.path(), with_memory)?;
     // The memory that it has fits the disks that it has, and goes first. What the snapshot has comes last.

@@ -30,12 +30,18 @@ impl Store {
         &self.data_dir
     }
 
+    /// The directory of all instances.
+    #[must_use]
+    pub fn directory(&self) -> PathBuf {
+        DataDir::new(&self.data_dir).instances()
+    }
+
     /// Waits for the lock under which instances and images appear and disappear.
     ///
     /// # Errors
     /// When the data directory cannot be made or written.
     pub fn lock(&self) -> Result<Lock> {
-        Ok(hypeman_files::lock_store(&DataDir::new(&self.data_dir).instances())?)
+        Ok(hypeman_files::lock_store(&self.directory())?)
     }
 
     /// All instances, oldest first, and with them the records that could not be read.
@@ -45,7 +51,7 @@ impl Store {
     pub fn list(&self) -> Result<(Vec<Instance>, Vec<Error>)> {
         let mut instances = Vec::new();
         let mut damaged = Vec::new();
-        let directories = hypeman_files::entries(&DataDir::new(&self.data_dir).instances())?;
+        let directories = hypeman_files::entries(&self.directory())?;
         let records = in_parallel(&directories, processors(), |directory| {
             format::read::<Record>(&directory.join(names::RECORD))
         });
