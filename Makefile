@@ -12,7 +12,7 @@ TEST_PACKAGES := docker-registry skopeo apache2-utils socat iproute2 dnsmasq-bas
 # Other ways of capturing, beside which ours is measured.
 BENCH_PACKAGES := conmon libvirt-daemon
 
-.PHONY: build demo test lint torture bench fuzz install clean
+.PHONY: build demo test lint torture threads bench fuzz install clean
 
 build:
 	cargo build --release --bins -p hypeman -p hypeman-guest
@@ -42,6 +42,13 @@ torture:
 	@scripts/install.sh $(BUILD_PACKAGES) $(RUN_PACKAGES) $(DEMO_PACKAGES)
 	cargo build --workspace --bins
 	HYPEMAN_TORTURE_SECONDS=$(SECONDS) HYPEMAN_TORTURE_SEED=$(SEED) cargo test -p hypeman-tests --test torture
+
+# 500 VMs by 32 threads of one process and by commands beside them.
+VMS ?= 500
+threads:
+	@scripts/install.sh $(BUILD_PACKAGES) $(RUN_PACKAGES) $(DEMO_PACKAGES)
+	cargo build --workspace --bins
+	HYPEMAN_TEST_VMS=$(VMS) cargo test -p hypeman-tests --test e2e threads
 
 bench:
 	@scripts/install.sh $(BUILD_PACKAGES) $(RUN_PACKAGES) $(DEMO_PACKAGES) $(TEST_PACKAGES) $(BENCH_PACKAGES)

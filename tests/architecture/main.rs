@@ -19,8 +19,8 @@ const FLOORS: [&[&str]; 6] = [
     &["hypeman-record"],
     &["hypeman-agent", "hypeman-confine", "hypeman-image", "hypeman-network"],
     &["hypeman-vmm", "hypeman-guest"],
-    &["hypeman-snapshot"],
-    &["hypeman-instance", "hypeman-shim"],
+    &["hypeman-snapshot", "hypeman-session"],
+    &["hypeman-host", "hypeman-shim"],
 ];
 
 /// What stands above all floors.
@@ -122,6 +122,23 @@ fn no_crate_has_a_circle_of_files() {
         }
     }
     assert!(found.is_empty(), "{} circles:\n{}", found.len(), found.join("\n"));
+}
+
+/// Types through which an operation would be done that belongs in `hypeman-host`.
+const OF_THE_HOST: [&str; 6] = ["Store", "Lock", "Client", "Networks", "Snapshots", "Kernels"];
+
+#[test]
+fn the_command_line_names_no_store_no_lock_and_no_client_of_a_shim() {
+    let target = targets().into_iter().find(|target| target.krate == ROOF).expect("the command line");
+    for file in imports::arrows(&target.root).keys() {
+        let text = std::fs::read_to_string(file).expect("a file");
+        let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        for (number, line) in code.enumerate() {
+            let mut words = line.split(|letter: char| !letter.is_alphanumeric() && letter != '_');
+            let found = words.find(|word| OF_THE_HOST.contains(word));
+            assert!(found.is_none(), "{}, statement {number}: {line}", short(file));
+        }
+    }
 }
 
 fn short(file: &Path) -> String {

@@ -1,25 +1,36 @@
 //! The library in a process that lives on and has many threads, such as a server.
 
-use hypeman_instance::spawn::{Programs, Started};
-use hypeman_instance::store::Store;
-use hypeman_instance::{delete, standby, start, stop};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use hypeman_agent::protocol::Exec;
+use hypeman_host::request::{CreateRequest, NetworkRequest};
+use hypeman_host::{Config, Host};
+use hypeman_record::state::State;
+use hypeman_session::exec::{Ended, Event, start};
 use hypeman_tests::bed::Bed;
+use hypeman_tests::fixtures::{self, bed, busybox};
 use hypeman_tests::guest::Guest;
-use hypeman_tests::needs::QEMU;
-use hypeman_tests::vm::Instance;
+use hypeman_tests::needs::{BUSYBOX, QEMU};
+use hypeman_tests::vm::{IDLE, Instance};
 use hypeman_tests::wait::until;
 
 use crate::promises;
 
 promises! {
-    [QEMU] threads_that_run_vms_leave_no_zombie_and_no_descriptor;
+    [QEMU] threads_and_commands_leave_nothing_of_their_vms;
+    [QEMU] a_hundred_waiters_cost_no_thread_each;
+    [QEMU, BUSYBOX] a_command_in_a_guest_by_the_library;
 }
 
-/// Threads of this process.
-const THREADS: usize = 8;
+/// Threads of this process, and as many commands beside them.
+const THREADS: usize = 32;
 
-/// VMs of each thread, one after the other.
-const VMS: usize = 2;
+/// Variable with the number of VMs of all threads; `make threads` has 500.
+const VMS: &str = "HYPEMAN_TEST_VMS";
+
+/// Number of VMs in a usual run.
+const USUAL_VMS: usize = 40;
 
 /// Shims that this process has started, that have ended and that were not waited for, by their stat
 /// (proc_pid_stat(5)): each is the leader of a session. Other tests leave zombies of other kinds.
@@ -39,43 +50,139 @@ fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").expect("/proc").count()
 }
 
-/// Starts a VM, puts it to standby, lets it go on, ends and removes it, beside a command that renames it.
-fn live(bed: &Bed, store: &Store, programs: &Programs, name: &str) {
-    let vm = Guest::new(bed, name).quiet().create();
-    let instance = store.find(name).expect("an instance");
-    assert!(matches!(start::start(store, &instance, programs), Ok(Started::Now(_))), "{name} starts");
-    standby::standby(&instance, &programs.hypeman).expect("standby");
+/// A host with the data directory of a bed.
+fn host(bed: &Bed) -> Host {
+    Host::open(Config {
+        data_dir: bed.data_dir.clone(),
+        must_exist: false,
+        hypeman: bed.hypeman.clone(),
+        init: bed.hypeman.with_file_name("hypeman-init"),
+        max_image_size: 1 << 30,
+    })
+    .expect("a host")
+}
+
+/// Makes a VM, starts it, puts it to standby, lets it go on, stops and removes it, beside a command that renames it.
+fn live(bed: &Bed, host: &Host, name: &str) {
+    let request = CreateRequest {
+        name: Some(name.to_owned()),
+        kernel: Some(Path::new(fixtures::testguest()).to_owned()),
+        memory: 32 << 20,
+        cmdline: testguest::Options { count: 1, echo: true, ..testguest::Options::default() }.to_string(),
+        network: NetworkRequest { name: Some("none".to_owned()), ..NetworkRequest::default() },
+        ..CreateRequest::default()
+    };
+    let prepared = host.prepare(&request, &hypeman_image::Quiet).expect("prepare");
+    let instance = host.create(&prepared).expect("create").instance;
+    let id = &instance.record.id;
+    drop(host.start(id).expect("start"));
+    host.standby(id, None).expect("standby");
     let new = format!("{name}-renamed");
     bed.ok(&["rename", name, &new]);
     // What was read before the change of the record is not believed.
-    assert!(matches!(standby::restore(store, &instance, programs), Ok(Started::Now(_))), "{name} goes on");
+    drop(host.restore(id).expect("restore"));
     let launch = std::fs::read_to_string(instance.directory.join("launch.json")).expect("an order");
     assert!(launch.contains(&new), "{launch}");
-    stop::kill(&instance).expect("kill");
-    delete::remove(&instance, true).expect("remove");
-    drop(vm);
-    drop(Instance::named(bed, &new));
+    assert_eq!(host.observe(&instance).expect("observe").state, State::Running, "{name}");
+    let end = host.kill(&new, None).expect("kill").expect("an outcome").end;
+    assert_eq!(end.exit_code, 137, "{name}: {end:?}");
+    host.remove(id, false).expect("remove");
 }
 
-fn threads_that_run_vms_leave_no_zombie_and_no_descriptor() {
+/// The same by commands.
+fn live_by_commands(bed: &Bed, name: &str) {
+    let vm = Guest::new(bed, name).quiet().with(&["--network", "none"]).create();
+    for command in [&["start"][..], &["standby"], &["restore"], &["kill"], &["rm"]] {
+        bed.ok(&[command, &[&vm.name]].concat());
+    }
+}
+
+fn threads_and_commands_leave_nothing_of_their_vms() {
+    let vms = std::env::var(VMS).ok().and_then(|vms| vms.parse().ok()).unwrap_or(USUAL_VMS);
     let scratch = tempfile::tempdir().expect("a directory");
     let bed = Bed::new(scratch.path());
-    let programs =
-        Programs { hypeman: bed.hypeman.clone(), init: bed.hypeman.with_file_name("hypeman-init") };
-    let store = Store::new(scratch.path());
-    live(&bed, &store, &programs, "first"); // which starts what stays: the thread that reaps
+    let host = host(&bed);
+    live(&bed, &host, "first"); // which starts what stays: the thread that reaps
     until("the first is reaped", || zombies() == 0);
     let before = descriptors();
+    let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
-            let (bed, store, programs) = (&bed, &store, &programs);
+            let (bed, host, next) = (&bed, &host, &next);
             scope.spawn(move || {
-                for round in 0..VMS {
-                    live(bed, store, programs, &format!("vm-{thread}-{round}"));
+                loop {
+                    match next.fetch_add(1, Ordering::Relaxed) {
+                        vm if vm >= vms => return,
+                        vm if thread % 2 == 0 => live(bed, host, &format!("vm-{vm}")),
+                        vm => live_by_commands(bed, &format!("vm-{vm}")),
+                    }
                 }
             });
         }
     });
-    assert_eq!(store.list().expect("the instances").0, [], "none is left");
-    until("all are reaped", || zombies() == 0 && descriptors() <= before);
+    let (instances, damaged) = host.list().expect("the instances");
+    assert!(instances.is_empty() && damaged.is_empty(), "{instances:?} {damaged:?}");
+    until("all are reaped, and their descriptors closed", || zombies() == 0 && descriptors() <= before);
+}
+
+/// Threads of this process in which something waits aside.
+fn waiting_threads() -> usize {
+    let names = std::fs::read_dir("/proc/self/task").expect("threads").flatten();
+    let names = names.filter_map(|thread| std::fs::read_to_string(thread.path().join("comm")).ok());
+    names.filter(|name| name.starts_with("hypeman-aside")).count()
+}
+
+fn a_hundred_waiters_cost_no_thread_each() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let bed = Bed::new(scratch.path());
+    let host = host(&bed);
+    let vm = Guest::new(&bed, "waited-for").quiet().run();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let mut watches: Vec<_> = (0..100).map(|_| host.watch(&vm.name).expect("a watch")).collect();
+    let seen = watches.iter_mut().map(hypeman_host::watch::Watch::next);
+    let seen = runtime.block_on(futures_util::future::join_all(seen));
+    assert!(seen.iter().all(|seen| seen.as_ref().is_ok_and(|seen| seen.state == State::Running)), "{seen:?}");
+    until("nobody waits in a thread", || waiting_threads() == 0);
+    let ends = async {
+        let kill = async { host.kill(&vm.name, None).expect("kill") };
+        let ends = watches.iter_mut().map(hypeman_host::watch::Watch::end);
+        futures_util::future::join(futures_util::future::join_all(ends), kill).await.0
+    };
+    for end in runtime.block_on(ends) {
+        assert_eq!(end.expect("an end").exit_code, 137);
+    }
+}
+
+fn a_command_in_a_guest_by_the_library() {
+    let bed = bed();
+    let host = host(bed);
+    let vm = Instance::named(bed, "by-library");
+    let request = CreateRequest {
+        name: Some(vm.name.clone()),
+        image: Some(busybox().to_owned()),
+        arguments: IDLE.map(str::to_owned).to_vec(),
+        memory: 256 << 20,
+        ..CreateRequest::default()
+    };
+    let (started, _) =
+        host.run(&host.prepare(&request, &hypeman_image::Quiet).expect("prepare")).expect("run");
+    let guest = host.guest(&started.instance);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let argv = ["sh", "-c", "echo out; echo err >&2; exit 3"].map(str::to_owned).to_vec();
+        let stream = guest.connect().await.expect("the agent");
+        let (mut output, _input) = start(stream, Exec { argv, ..Exec::default() }).await.expect("exec");
+        let (mut out, mut errors) = (Vec::new(), Vec::new());
+        let ended = loop {
+            match output.next().await.expect("an event") {
+                Event::Output(bytes) => out.extend(bytes),
+                Event::Errors(bytes) => errors.extend(bytes),
+                Event::Ended(ended) => break ended,
+            }
+        };
+        assert_eq!((&out[..], &errors[..], ended), (&b"out\n"[..], &b"err\n"[..], Ended::Exited(3)));
+        assert!(guest.stat("/bin", true).await.expect("stat").is_dir);
+        let top = guest.top().await.expect("top").processes;
+        assert!(top.iter().any(|process| process.command.contains("sleep")), "{top:?}");
+    });
 }

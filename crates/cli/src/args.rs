@@ -25,7 +25,7 @@ pub(crate) use image::{ImageCommand, ImageLimit, KernelCommand};
 use log_limits::LogLimitArguments;
 pub(crate) use logs::{LogFormat, LogsArguments, Source, Tail};
 pub(crate) use network::{NetworkArguments, NetworkCommand};
-pub(crate) use snapshot::{CompressionArgument, SnapshotCommand, SnapshotKind, TargetState};
+pub(crate) use snapshot::{BecomeArguments, CompressionArgument, SnapshotCommand, SnapshotKind, TargetState};
 
 use crate::detach_keys::DetachKeys;
 use crate::filter::Filter;

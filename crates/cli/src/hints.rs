@@ -1,6 +1,7 @@
 //! What to type instead: the words that the command line adds to the errors of the libraries.
 
-use hypeman_instance::{Error, Field, Needs};
+use hypeman_host::doctor::how_to_get;
+use hypeman_host::{Error, Field, Needs};
 use hypeman_record::spec::{Accelerator, HypervisorKind};
 use hypeman_record::state::State;
 use hypeman_vmm::Unsupported;
@@ -11,7 +12,9 @@ pub(crate) fn way_out(error: &anyhow::Error) -> Option<String> {
         let of_instance = cause.downcast_ref::<Error>().and_then(instance);
         let of_image = || cause.downcast_ref::<hypeman_image::Error>().and_then(image);
         let of_network = || cause.downcast_ref::<hypeman_network::Error>().and_then(network);
+        let of_session = || cause.downcast_ref::<hypeman_session::Error>().and_then(session);
         of_instance
+            .or_else(of_session)
             .or_else(of_network)
             .or_else(of_image)
             .or_else(|| cause.downcast_ref::<hypeman_vmm::Error>().and_then(vmm))
@@ -20,6 +23,13 @@ pub(crate) fn way_out(error: &anyhow::Error) -> Option<String> {
 
 fn instance(error: &Error) -> Option<String> {
     Some(match error {
+        Error::NoDataDir(_) => "name one that is there with --data-dir or HYPEMAN_DATA_DIR; `hypeman pull`, `image import`, `create` and \
+                               `run` make one"
+            .to_owned(),
+        Error::DataDirOfAnother { .. } => "run hypeman as that one (sudo), or give a directory of your own with --data-dir or \
+                                          HYPEMAN_DATA_DIR"
+            .to_owned(),
+        Error::NoGuestInit(_) => "build it with `cargo build -p hypeman-guest`, or set HYPEMAN_INIT".to_owned(),
         Error::NotFound(_) => "`hypeman ps -a` lists them".to_owned(),
         Error::NameTaken { name, .. } => format!("choose another, or remove that one: `hypeman rm {name}`"),
         Error::Invalid { field, .. } => field_hint(*field)?.to_owned(),
@@ -57,15 +67,24 @@ fn instance(error: &Error) -> Option<String> {
             "create it with --hypervisor qemu, which can do without KVM".to_owned()
         }
         Error::NoKvm { .. } => "create it with --accel auto or tcg, which can do without KVM".to_owned(),
+        Error::Session(error) => session(error)?,
+        Error::Network(error) => network(error)?,
+        Error::Image(error) => image(error)?,
+        Error::Vmm(error) => vmm(error)?,
+        _ => return None,
+    })
+}
+
+fn session(error: &hypeman_session::Error) -> Option<String> {
+    use hypeman_session::Error;
+    Some(match error {
         Error::Silent { name, .. } => format!("`hypeman rm -f {name}` removes it by force"),
         Error::NoInit { name } => {
             format!(
                 "there is one in VMs of an image; press its power button with `hypeman stop {name}`, or end it with `hypeman kill {name}`"
             )
         }
-        Error::Network(error) => network(error)?,
-        Error::Image(error) => image(error)?,
-        Error::Vmm(error) => vmm(error)?,
+        Error::Dial(error) => instance(error.downcast_ref()?)?,
         _ => return None,
     })
 }
@@ -110,9 +129,9 @@ fn needs_kvm(hypervisor: HypervisorKind) -> bool {
 }
 
 /// The way out of an error of the VMM drivers.
-pub(crate) fn vmm(error: &hypeman_vmm::Error) -> Option<String> {
+fn vmm(error: &hypeman_vmm::Error) -> Option<String> {
     Some(match error {
-        hypeman_vmm::Error::NotInstalled { program } => program_hint(program)?.to_owned(),
+        hypeman_vmm::Error::NotInstalled { .. } => how_to_get(error)?,
         hypeman_vmm::Error::Unsupported(Unsupported::MemoryHotplug) => {
             "leave --hotplug-size out, or use --hypervisor cloud-hypervisor".to_owned()
         }
@@ -122,18 +141,6 @@ pub(crate) fn vmm(error: &hypeman_vmm::Error) -> Option<String> {
         hypeman_vmm::Error::NoKvm { .. } => "--accel auto or tcg can do without KVM".to_owned(),
         _ => return None,
     })
-}
-
-/// How to get a program.
-fn program_hint(program: &str) -> Option<&'static str> {
-    match program {
-        "qemu-system-x86_64" => Some("apt-get install qemu-system-x86, or set HYPEMAN_QEMU"),
-        "cloud-hypervisor" => Some(
-            "get it from github.com/cloud-hypervisor/cloud-hypervisor/releases and give it with --cloud-hypervisor PATH or \
-             HYPEMAN_CLOUD_HYPERVISOR, or use --hypervisor qemu",
-        ),
-        _ => None,
-    }
 }
 
 fn field_hint(field: Field) -> Option<&'static str> {
@@ -162,8 +169,9 @@ fn field_hint(field: Field) -> Option<&'static str> {
         Field::Publish => "see `hypeman run --help` for -p and -P",
         Field::Dns => "leave --dns out for the host's own",
         Field::NetworkRate => "leave --network-rate-in and --network-rate-out out for no limit",
+        Field::Kernel => "`hypeman kernel ls` lists those that are here",
         Field::SnapshotName => "give another --name",
-        Field::Name | Field::Argument | Field::Command | Field::Signal => return None,
+        Field::Name | Field::MaxImageSize | Field::Argument | Field::Command | Field::Signal => return None,
     })
 }
 

@@ -5,7 +5,6 @@ mod agent;
 mod args;
 mod background;
 mod commands;
-mod context;
 mod detach_keys;
 mod each;
 mod env_file;
@@ -22,6 +21,7 @@ mod size;
 mod table;
 mod template;
 mod time;
+mod trace;
 mod view;
 
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 use clap_complete::CompleteEnv;
-use hypeman_instance::compress::TASK;
+use hypeman_host::COMPRESSION_TASK;
 use hypeman_snapshot::{Algorithm, compression};
 use rustix::fs::Mode;
 
@@ -56,6 +56,7 @@ fn main() -> ExitCode {
     if let Some((data_dir, network)) = names() {
         return answer_names(&data_dir, &network);
     }
+    trace::show();
     // Answers a shell that asks what may come next, and ends then.
     CompleteEnv::with_factory(Arguments::command).complete();
     let arguments = match Arguments::try_parse() {
@@ -126,7 +127,7 @@ fn answer_names(data_dir: &Path, network: &str) -> ExitCode {
 /// What stands after the word for a compression, which only hypeman itself says.
 fn compression() -> Option<(PathBuf, Algorithm)> {
     let mut arguments = std::env::args_os().skip(1);
-    (arguments.next()? == TASK).then_some(())?;
+    (arguments.next()? == COMPRESSION_TASK).then_some(())?;
     Some((PathBuf::from(arguments.next()?), Algorithm::of_name(arguments.next()?.to_str()?)?))
 }
 

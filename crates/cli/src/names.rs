@@ -3,13 +3,11 @@
 use std::ffi::OsStr;
 
 use clap_complete::CompletionCandidate;
-use hypeman_instance::snapshots::Snapshots;
-
-use crate::context::Context;
+use hypeman_host::{Config, Host};
 
 /// Names of instances.
 pub(crate) fn instances(typed: &OsStr) -> Vec<CompletionCandidate> {
-    let instances = context().and_then(|context| context.instances.list().ok());
+    let instances = host().and_then(|host| host.list().ok());
     let names =
         instances.into_iter().flat_map(|(instances, _)| instances).map(|instance| instance.record.name);
     beginning_with(typed, names)
@@ -17,26 +15,26 @@ pub(crate) fn instances(typed: &OsStr) -> Vec<CompletionCandidate> {
 
 /// Names of images.
 pub(crate) fn images(typed: &OsStr) -> Vec<CompletionCandidate> {
-    let images = context().and_then(|context| context.images.list().ok());
+    let images = host().and_then(|host| host.list_images().ok());
     beginning_with(typed, images.into_iter().flatten().flat_map(|image| image.names))
 }
 
 /// Versions of kernels.
 pub(crate) fn kernels(typed: &OsStr) -> Vec<CompletionCandidate> {
-    let kernels = context().and_then(|context| context.kernels.list().ok());
+    let kernels = host().and_then(|host| host.list_kernels().ok());
     beginning_with(typed, kernels.into_iter().flatten().map(|kernel| kernel.version))
 }
 
 /// Names of snapshots.
 pub(crate) fn snapshots(typed: &OsStr) -> Vec<CompletionCandidate> {
-    let found = context().and_then(|context| Snapshots::new(&context.data_dir).list().ok());
+    let found = host().and_then(|host| host.list_snapshots().ok());
     let names = found.into_iter().flat_map(|(snapshots, _)| snapshots);
     beginning_with(typed, names.filter_map(|snapshot| snapshot.record.name))
 }
 
 /// The usual data directory: what else stands on the line is not told to us.
-fn context() -> Option<Context> {
-    Context::new(None, true).ok()
+fn host() -> Option<Host> {
+    Host::open(Config::from_env(None).ok()?).ok()
 }
 
 fn beginning_with(typed: &OsStr, names: impl Iterator<Item = String>) -> Vec<CompletionCandidate> {

@@ -4,13 +4,13 @@ use std::fmt::Display;
 use std::io::{BufWriter, IsTerminal, Write};
 
 use anyhow::Result;
+use hypeman_session::in_background;
 use rustix::event::{PollFd, PollFlags};
 use serde::Serialize;
 use serde_json::Value as Json;
 use tokio::sync::oneshot;
 
 use crate::args::Format;
-use crate::background::in_background;
 use crate::escape::{self, printable};
 use crate::template::{Form, with_docker_names};
 use crate::{hints, table};

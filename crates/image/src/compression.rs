@@ -11,9 +11,9 @@ const MARK: u64 = 6;
 ///
 /// # Errors
 /// When it cannot be read, or is damaged.
-pub fn decompressed<'a>(reader: &'a mut dyn Read) -> std::io::Result<Box<dyn Read + 'a>> {
+pub fn decompressed<'a>(mut reader: impl Read + Send + 'a) -> std::io::Result<Box<dyn Read + Send + 'a>> {
     let mut mark = Vec::new();
-    (&mut *reader).take(MARK).read_to_end(&mut mark)?;
+    (&mut reader).take(MARK).read_to_end(&mut mark)?;
     let kind = mark.clone();
     let whole = Cursor::new(mark).chain(reader);
     Ok(match &kind[..] {
@@ -41,9 +41,8 @@ mod tests {
     use super::*;
 
     fn read(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
-        let mut reader = bytes;
         let mut text = Vec::new();
-        decompressed(&mut reader)?.read_to_end(&mut text)?;
+        decompressed(bytes)?.read_to_end(&mut text)?;
         Ok(text)
     }
 

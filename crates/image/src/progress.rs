@@ -1,7 +1,7 @@
 //! Progress of long work, for whoever wants to show it.
 
 /// Is told what is being done and how far it is.
-pub trait Progress {
+pub trait Progress: Send + Sync {
     /// A piece of work begins; `total` is its size in bytes, when that is known.
     fn start(&self, what: &str, total: Option<u64>);
     /// So many bytes more are done.

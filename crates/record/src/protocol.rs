@@ -50,6 +50,9 @@ pub enum Request {
     Agent,
     /// Answered when the VM has ended and all that it printed is written. An instance that removes itself waits until the asker has hung up.
     Wait,
+    /// Tell the state of the VM, and each that follows, until it has ended: a [`Response::Seen`] each. The last one has its end, and then
+    /// all that it printed is written. An instance that removes itself waits until the asker has hung up.
+    Watch,
 }
 
 impl Request {
@@ -62,7 +65,7 @@ impl Request {
     pub fn abilities() -> Vec<String> {
         Request::FIRST_ABILITIES
             .iter()
-            .chain(&["hand-over", "pause", "resume", "standby", "attach", "agent"])
+            .chain(&["hand-over", "pause", "resume", "standby", "attach", "agent", "watch"])
             .map(ToString::to_string)
             .collect()
     }
@@ -85,6 +88,7 @@ impl Request {
             Request::Attach => "attach",
             Request::Agent => "agent",
             Request::Wait => "wait",
+            Request::Watch => "watch",
         }
     }
 }
@@ -111,6 +115,8 @@ pub enum Response {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         health: Option<Health>,
     },
+    /// To [`Request::Watch`].
+    Seen(Seen),
     /// It was done.
     Done,
     /// The VM has ended.
@@ -130,6 +136,36 @@ pub enum Response {
         /// Why, in a sentence.
         message: String,
     },
+}
+
+/// What a shim sees of its VM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// Grows with each change of the VM, also from one shim to the next, until the host is booted again.
+    pub generation: u64,
+    /// The state.
+    pub state: State,
+    /// What there is to say of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What the health checks have shown, if there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
+    /// How it ended, when it has and all that it printed is written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<End>,
+}
+
+impl Seen {
+    /// This, after what was seen last, with a generation of its own; `None` if it is the same.
+    #[must_use]
+    pub fn after(&self, last: Option<&Seen>) -> Option<Seen> {
+        let generation = last.map_or(0, |last| last.generation);
+        let is_same = last.is_some_and(|last| Seen { generation, ..self.clone() } == *last);
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let now = now.tv_sec.unsigned_abs() * 1_000_000 + now.tv_nsec.unsigned_abs() / 1000;
+        (!is_same).then(|| Seen { generation: now.max(generation + 1), ..self.clone() })
+    }
 }
 
 /// Why a shim has not done what it was asked for.

@@ -27,7 +27,7 @@ pub enum Accelerator {
 }
 
 /// The most that a guest may ask of a disk in each second; what is `None` is not limited.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RateLimit {
     /// Bytes read and written.
     pub bytes_per_second: Option<u64>,

@@ -31,6 +31,7 @@ mod shared;
 mod standby;
 mod supervisor;
 mod vm;
+mod watch;
 mod work;
 
 use std::path::Path;

@@ -11,11 +11,10 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
 
-use crate::attach;
 use crate::order::{Asked, Error, Order};
 use crate::policy::{self, Phase, Verdict};
-use crate::relay;
 use crate::shared::Shared;
+use crate::{attach, relay, watch};
 
 /// Longest request in bytes.
 const MAX_REQUEST: u64 = 4096;
@@ -87,6 +86,9 @@ async fn converse(
             return Ok(());
         }
         let request = serde_json::from_slice(&line);
+        if matches!(request, Ok(Request::Watch)) {
+            return watch::tell(reader, writer, shared).await;
+        }
         let attaches = matches!(request, Ok(Request::Attach));
         let mut agent = None;
         let response = match request {
@@ -138,7 +140,7 @@ async fn answer(request: &Request, shared: &Rc<Shared>, orders: &mpsc::Sender<As
         }
         Request::Wait => return ended(shared, None).await,
         Request::Attach => return attach::answer(shared),
-        Request::Agent => return Response::Done, // with a stream to it
+        Request::Agent | Request::Watch => return Response::Done, // each with a stream of its own
         Request::PowerButton => Order::PowerButton,
         Request::Signal { signal } => Order::Signal(*signal),
         Request::Stop { timeout_ms } => Order::Stop(Duration::from_millis(*timeout_ms)),

@@ -1,5 +1,6 @@
 //! What the tasks of one shim share: the order, our own log, and the state of the VM as it is published.
 
+use std::cell::RefCell;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -8,6 +9,7 @@ use hypeman_record::end::{End, Reason};
 use hypeman_record::guest::health::Health;
 use hypeman_record::guest::status::Status;
 use hypeman_record::launch::{Guest, Launch};
+use hypeman_record::protocol::Seen;
 use hypeman_record::state::State;
 use hypeman_record::{names, status};
 use hypeman_vmm::vm::Paused;
@@ -45,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) journal: Rc<Journal>,
     /// The state of the VM, published by its driver.
     pub(crate) published: watch::Sender<Published>,
+    /// What watchers were told last.
+    seen: RefCell<Option<Seen>>,
     /// What is typed to the guest.
     pub(crate) keyboard: Keyboard,
     /// The guest's agent.
@@ -69,6 +73,7 @@ impl Shared {
             launch,
             journal,
             published: watch::Sender::new(published),
+            seen: RefCell::new(None),
             keyboard: Keyboard::new(),
             agent: Agent::new(),
             old_init: old_init::Port::default(),
@@ -117,6 +122,23 @@ impl Shared {
                 let end = published.end.as_ref().map(|end| end.reason);
                 (if end == Some(Reason::Standby) { State::Standby } else { State::Stopped }, None)
             }
+        }
+    }
+}
+
+impl Shared {
+    /// What watchers are told.
+    pub(crate) fn seen(&self) -> Seen {
+        let (state, reason) = self.state();
+        let (health, end) = {
+            let published = self.published.borrow();
+            (published.health.clone(), published.end.clone().filter(|_| published.phase == Phase::Ended))
+        };
+        let mut last = self.seen.borrow_mut();
+        let seen = Seen { generation: 0, state, reason, health, end };
+        match (seen.after(last.as_ref()), &*last) {
+            (None, Some(last)) => last.clone(),
+            (next, _) => last.insert(next.unwrap_or(seen)).clone(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use hypeman_instance::health::HealthOptions;
+use hypeman_host::health::HealthOptions;
 
 use crate::time::duration;
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::ArgValueCompleter;
-use hypeman_instance::fork::Target;
+use hypeman_host::fork::Target;
 use hypeman_record::named::Kind;
 use hypeman_snapshot::Algorithm;
 

@@ -5,23 +5,19 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use hypeman_console::reader::Start;
-use hypeman_instance::attach;
-use hypeman_instance::client::Client;
+use hypeman_host::Host;
 use hypeman_record::guest::config::Mode;
 use hypeman_record::record::CommandSpec;
 
-use super::adopt::find;
 use super::foreground::{Foreground, Interrupts, OnSignal};
 use crate::args::AttachArguments;
 use crate::background::runtime;
-use crate::context::{Context, hypeman};
 use crate::keyboard::{self, RawTerminal};
 use crate::output;
 
-pub(crate) fn attach(context: &Context, arguments: &AttachArguments) -> Result<ExitCode> {
-    let instance = find(context, &arguments.name)?;
-    let guest = attach::attach(&instance, &hypeman()?)?;
-    let client = Client::connect(&instance.record.name, &instance.directory)?;
+pub(crate) fn attach(host: &Host, arguments: &AttachArguments) -> Result<ExitCode> {
+    let instance = host.find_adopted(&arguments.name)?;
+    let guest = host.keyboard(&instance)?;
     let runtime = runtime()?;
     let _runtime = runtime.enter();
     let interrupts = Interrupts::new()?;
@@ -47,6 +43,7 @@ pub(crate) fn attach(context: &Context, arguments: &AttachArguments) -> Result<E
         (terminal, Some((keyboard::read(detach, false), guest)))
     };
     let foreground = Foreground {
+        host,
         instance: &instance,
         start: Start { lines: Some(arguments.tail), since: None },
         raw: true,
@@ -55,5 +52,5 @@ pub(crate) fn attach(context: &Context, arguments: &AttachArguments) -> Result<E
         on_signal: OnSignal::Leave,
         boots: false,
     };
-    runtime.block_on(foreground.stay(client, interrupts))
+    runtime.block_on(foreground.stay(host.watch(&instance.record.id)?, interrupts))
 }

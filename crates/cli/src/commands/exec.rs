@@ -4,19 +4,20 @@ use std::io::{IsTerminal, Read, Write};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
-use hypeman_agent::frames::{self, Frame, HEAD, Kind, MAX_DATA};
+use hypeman_agent::frames::MAX_DATA;
 use hypeman_agent::names::to_text;
-use hypeman_agent::protocol::{Exec, INPUT_WINDOW, Ran, Request, Say, Size};
+use hypeman_agent::protocol::{Exec, Failure, Say, Size};
+use hypeman_host::{Host, how_it_ended};
+use hypeman_session::exec::{Ended, Event, Output, start};
+use hypeman_session::{Error, in_background};
 use rustix::termios::tcgetwinsize;
 use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use super::foreground::Interrupts;
 use crate::args::ExecArguments;
-use crate::background::{in_background, runtime};
-use crate::context::Context;
+use crate::background::runtime;
 use crate::keyboard::RawTerminal;
 use crate::{agent, env_file, output};
 
@@ -32,7 +33,7 @@ const ENDED_WITH_VM: u8 = 137;
 /// What a program has that nobody reads any more: 128, and SIGPIPE.
 const NOT_READ: u8 = 141;
 
-pub(crate) fn exec(context: &Context, arguments: &ExecArguments) -> Result<ExitCode> {
+pub(crate) fn exec(host: &Host, arguments: &ExecArguments) -> Result<ExitCode> {
     let words: Vec<String> = arguments.name_and_command.iter().map(|word| to_text(word)).collect();
     let [name, argv @ ..] = &words[..] else { bail!("give a name and a command") };
     if arguments.interactive && arguments.tty && !std::io::stdin().is_terminal() {
@@ -53,14 +54,20 @@ pub(crate) fn exec(context: &Context, arguments: &ExecArguments) -> Result<ExitC
     if exec.workdir.as_ref().is_some_and(|workdir| !workdir.starts_with('/')) {
         bail!("the working directory {:?} is not absolute", exec.workdir.unwrap_or_default());
     }
-    let instance = context.instances.find(name)?;
-    let code = runtime()?.block_on(async { converse(exec, agent::connect(&instance)?).await });
-    code.or_else(|error| match agent::ended_with(&error, &instance) {
-        Some(how) => {
-            output::complain(format_args!("{name}: {how}, and the command with it"));
-            Ok(ExitCode::from(ENDED_WITH_VM))
-        }
-        None => Err(agent::explained(error, &instance)),
+    let instance = host.find(name)?;
+    let guest = host.guest(&instance);
+    let code = runtime()?.block_on(async { converse(exec, guest.connect().await?).await });
+    code.or_else(|error| match error.downcast::<Error>() {
+        Ok(Error::NotRun(failure)) => Ok(failed(&failure)),
+        Ok(error) if error.is_broken() => match how_it_ended(&instance) {
+            Some(how) => {
+                output::complain(format_args!("{name}: {how}, and the command with it"));
+                Ok(ExitCode::from(ENDED_WITH_VM))
+            }
+            None => Err(agent::explained(error, &instance)),
+        },
+        Ok(error) => Err(error.into()),
+        Err(error) => Err(error),
     })
 }
 
@@ -71,23 +78,18 @@ fn size() -> Size {
 }
 
 async fn converse(exec: Exec, stream: UnixStream) -> Result<ExitCode> {
-    let (mut reader, mut writer) = stream.into_split();
     let (is_detached, types) = (exec.detach, exec.interactive);
     let is_terminal = exec.terminal.is_some();
     let mut interrupts = Interrupts::new()?;
     let mut resized = signal(SignalKind::window_change()).context("listen to the terminal")?;
-    frames::write_message(&mut writer, &Request::Exec(exec)).await?;
-    match frames::read_message(&mut reader).await? {
-        Ran::Started { .. } if is_detached => return Ok(ExitCode::SUCCESS),
-        Ran::Started { .. } => {}
-        Ran::Failed(failure) => return Ok(failed(&failure)),
-        other => bail!("the guest's agent gave an answer to another question: {other:?}"),
+    let (output, input) = start(stream, exec).await?;
+    if is_detached {
+        return Ok(ExitCode::SUCCESS);
     }
     let _raw = if types && is_terminal { RawTerminal::take(true)? } else { None };
-    let (credit, credits) = mpsc::unbounded_channel();
     let (say, said) = mpsc::unbounded_channel();
-    let mut shown = tokio::spawn(show(reader, credit));
-    let typing = tokio::spawn(speak(writer, types.then(read_input), credits, said));
+    let mut shown = tokio::spawn(show(output));
+    let typing = tokio::spawn(input.pass_on(types.then(read_input), said));
     let mut interrupted = 0;
     let code = loop {
         tokio::select! {
@@ -108,35 +110,25 @@ async fn converse(exec: Exec, stream: UnixStream) -> Result<ExitCode> {
     Ok(code)
 }
 
-fn failed(failure: &hypeman_agent::protocol::Failure) -> ExitCode {
+fn failed(failure: &Failure) -> ExitCode {
     output::complain(failure);
     ExitCode::from(u8::try_from(failure.code).unwrap_or(u8::MAX))
 }
 
 /// Shows what the command prints, to its end; its exit code.
-async fn show(mut reader: OwnedReadHalf, credit: mpsc::UnboundedSender<u32>) -> Result<ExitCode> {
+async fn show(mut command: Output) -> Result<ExitCode> {
     let output = Sink::new(std::io::stdout());
     let errors = Sink::new(std::io::stderr());
     let code = loop {
-        let frame = frames::read(&mut reader).await?;
-        let frame = frame.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::UnexpectedEof))?;
-        let is_read = match frame.kind {
-            Kind::Data => output.write(frame).await,
-            Kind::Error => errors.write(frame).await,
-            Kind::End => true,
-            Kind::Message => match frame.message()? {
-                Ran::Wants { bytes } => {
-                    let _ = credit.send(bytes); // nobody types any more
-                    true
-                }
-                Ran::Exited { code } => break ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)),
-                Ran::TimedOut => {
-                    output::complain("its time was up, and the command was ended");
-                    break ExitCode::from(TIMED_OUT);
-                }
-                Ran::Failed(failure) => break failed(&failure),
-                Ran::Started { .. } => bail!("the guest's agent repeats itself"),
-            },
+        let is_read = match command.next().await? {
+            Event::Output(bytes) => output.write(bytes).await,
+            Event::Errors(bytes) => errors.write(bytes).await,
+            Event::Ended(Ended::Exited(code)) => break ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)),
+            Event::Ended(Ended::TimedOut) => {
+                output::complain("the command was ended: its --timeout was up");
+                break ExitCode::from(TIMED_OUT);
+            }
+            Event::Ended(Ended::Failed(failure)) => break failed(&failure),
         };
         if !is_read {
             break ExitCode::from(NOT_READ);
@@ -150,30 +142,30 @@ async fn show(mut reader: OwnedReadHalf, credit: mpsc::UnboundedSender<u32>) -> 
 
 /// One of our outputs, which may keep whoever writes waiting: a thread of its own does.
 struct Sink {
-    frames: mpsc::Sender<Frame>,
+    pieces: mpsc::Sender<Vec<u8>>,
     written: oneshot::Receiver<std::io::Result<()>>,
 }
 
 impl Sink {
     fn new(mut output: impl Write + Send + 'static) -> Sink {
-        let (frames, mut waiting) = mpsc::channel::<Frame>(MOST_WAITING);
+        let (pieces, mut waiting) = mpsc::channel::<Vec<u8>>(MOST_WAITING);
         let written = in_background(move || {
-            while let Some(frame) = waiting.blocking_recv() {
-                output.write_all(&frame.body).and_then(|()| output.flush())?;
+            while let Some(piece) = waiting.blocking_recv() {
+                output.write_all(&piece).and_then(|()| output.flush())?;
             }
             Ok(())
         });
-        Sink { frames, written }
+        Sink { pieces, written }
     }
 
     /// Whether it takes more.
-    async fn write(&self, frame: Frame) -> bool {
-        self.frames.send(frame).await.is_ok()
+    async fn write(&self, piece: Vec<u8>) -> bool {
+        self.pieces.send(piece).await.is_ok()
     }
 
     /// Waits until all is written; whether somebody reads it.
     async fn finish(self) -> Result<bool> {
-        drop(self.frames);
+        drop(self.pieces);
         match self.written.await {
             Ok(Err(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
             Ok(written) => written.map(|()| true).context("write what the command prints"),
@@ -182,57 +174,23 @@ impl Sink {
     }
 }
 
-/// Standard input, piece by piece, each with room for a frame's head before it.
+/// Standard input, piece by piece.
 fn read_input() -> mpsc::Receiver<Vec<u8>> {
     let (sender, pieces) = mpsc::channel(MOST_WAITING);
     // Not the runtime's: it waits for what may never come, and is not waited for.
     std::thread::spawn(move || {
         let mut stdin = std::io::stdin().lock();
         loop {
-            let mut piece = vec![0; HEAD + MAX_DATA];
-            let count = match stdin.read(&mut piece[HEAD..]) {
+            let mut piece = vec![0; MAX_DATA];
+            let count = match stdin.read(&mut piece) {
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
                 read => read.unwrap_or(0),
             };
-            piece.truncate(HEAD + count);
+            piece.truncate(count);
             if count == 0 || sender.blocking_send(piece).is_err() {
                 return;
             }
         }
     });
     pieces
-}
-
-/// Sends the command what is typed, as much as it wants, and what else there is to say.
-async fn speak(
-    mut writer: OwnedWriteHalf,
-    mut typed: Option<mpsc::Receiver<Vec<u8>>>,
-    mut credits: mpsc::UnboundedReceiver<u32>,
-    mut said: mpsc::UnboundedReceiver<Say>,
-) -> std::io::Result<()> {
-    let mut credit = INPUT_WINDOW as usize;
-    loop {
-        tokio::select! {
-            Some(say) = said.recv() => frames::write_message(&mut writer, &say).await?,
-            Some(bytes) = credits.recv() => credit += bytes as usize,
-            piece = next(&mut typed), if credit >= MAX_DATA => match piece {
-                Some(mut piece) => {
-                    credit -= piece.len() - HEAD;
-                    frames::write(&mut writer, Kind::Data, &mut piece).await?;
-                }
-                None => {
-                    typed = None;
-                    frames::write_end(&mut writer).await?;
-                }
-            },
-            else => return Ok(()),
-        }
-    }
-}
-
-async fn next(typed: &mut Option<mpsc::Receiver<Vec<u8>>>) -> Option<Vec<u8>> {
-    match typed {
-        Some(typed) => typed.recv().await,
-        None => std::future::pending().await,
-    }
 }

@@ -2,31 +2,26 @@
 
 use std::future::pending;
 use std::io::{IsTerminal, Write};
-use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use hypeman_console::reader::{Reader, Start};
-use hypeman_instance::client::Client;
-use hypeman_instance::instance::Instance;
-use hypeman_instance::observe::Observation;
-use hypeman_instance::stop;
+use hypeman_console::reader::Start;
+use hypeman_host::Host;
+use hypeman_host::instance::Instance;
+use hypeman_host::observe::Observation;
+use hypeman_host::watch::Watch;
 use hypeman_record::end::{End, Reason};
-use hypeman_record::guest::config::Mode;
-use hypeman_record::names;
-use hypeman_record::protocol::Request;
 use hypeman_record::spec::Accelerator;
 use hypeman_record::state::State;
+use hypeman_session::follow::Follower;
+use hypeman_session::keys::Keyboard;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::logs;
 use crate::args::Source;
-use crate::background::in_background;
-use crate::context::hypeman;
 use crate::keyboard::{self, RawTerminal, Typed};
 use crate::output;
 use crate::view::{Options, View};
@@ -44,13 +39,14 @@ const LAST_KEYS: Duration = Duration::from_secs(1);
 /// How an instance is shown and typed to.
 #[derive(Debug)]
 pub(crate) struct Foreground<'a> {
+    pub(crate) host: &'a Host,
     pub(crate) instance: &'a Instance,
     /// How much of what it has printed is shown.
     pub(crate) start: Start,
     /// A terminal is shown what comes as it is.
     pub(crate) raw: bool,
     /// What is typed, and where it goes.
-    pub(crate) typed: Option<(Typed, UnixStream)>,
+    pub(crate) typed: Option<(Typed, Keyboard)>,
     /// Our terminal, if it is the guest's.
     pub(crate) terminal: Option<RawTerminal>,
     /// What a signal to us does.
@@ -78,11 +74,11 @@ enum Left {
 }
 
 impl Foreground<'_> {
-    /// Stays with the instance. `client` waits for its end, and as long as it lives, the logs of an instance that removes itself do too.
-    pub(crate) async fn stay(mut self, client: Client, interrupts: Interrupts) -> Result<ExitCode> {
+    /// Stays with the instance. As long as `watch` lives, the logs of an instance that removes itself do too.
+    pub(crate) async fn stay(mut self, watch: Watch, interrupts: Interrupts) -> Result<ExitCode> {
         let terminal = self.terminal.take();
-        let (left, client) = self.show(client, interrupts).await?;
-        drop((terminal, client));
+        let (left, watch) = self.show(watch, interrupts).await?;
+        drop((terminal, watch));
         let end = match left {
             Left::Ended(end) => end,
             Left::Alone(code) => {
@@ -94,23 +90,21 @@ impl Foreground<'_> {
         if self.instance.record.settings.auto_remove
             && end.as_ref().is_ok_and(|end| end.reason != Reason::Standby)
         {
-            stop::wait_for_removal(self.instance)?; // as docker: what was to be removed is gone when we are
+            self.host.wait_for_removal(self.instance)?; // as docker: what was to be removed is gone when we are
         }
         Ok(exit_code(&end?))
     }
 
-    async fn show(&mut self, client: Client, mut interrupts: Interrupts) -> Result<(Left, Option<Client>)> {
-        let log = self.instance.directory.join(names::APP_LOG);
-        let mut watch = logs::watch(&log)?;
-        let mut reader = Reader::open(&log, self.start)?;
+    async fn show(&mut self, watch: Watch, mut interrupts: Interrupts) -> Result<(Left, Option<Watch>)> {
+        let log = self.instance.logs().app;
+        let mut log = Follower::open(&log, self.start, ended(watch))?;
         let is_history = self.start != Start::default();
         let mut shown = logs::Output::new(self.view(self.raw && !is_history))?;
         if is_history {
             // What was printed before we came asks nothing of this terminal any more.
-            let _ = shown.show(&mut reader)?;
+            let _ = shown.show(&mut log.reader)?;
             shown.change(self.view(self.raw))?;
         }
-        let mut ended = wait(self.instance, client)?;
         let (mut typing, mut detached) = self.typing();
         let (mut interrupted, mut is_typed) = (0, false);
         let mut passing = JoinSet::new();
@@ -118,9 +112,13 @@ impl Foreground<'_> {
         let mut may_be_slow = self.boots && std::io::stderr().is_terminal();
         let mut reader_gone = output::reader_gone();
         let left = loop {
-            let _ = shown.show(&mut reader)?;
+            let _ = shown.show(&mut log.reader)?;
             tokio::select! {
-                changed = watch.changed() => changed?,
+                more = log.more() => if !more? {
+                    shown.finish()?;
+                    let (end, watch) = log.into_end().context("wait for the VM")?;
+                    return Ok((Left::Ended(end), Some(watch)));
+                },
                 number = interrupts.next() => {
                     interrupted += 1;
                     let is_typed = number == SignalKind::interrupt().as_raw_value();
@@ -134,12 +132,12 @@ impl Foreground<'_> {
                     }
                     // Aside: a guest that boots takes its time, and the next signal is not to wait
                     // for that.
-                    let instance = self.instance.clone();
-                    passing.spawn_blocking(move || pass_on(&instance, number, interrupted));
+                    let (host, instance) = (self.host.clone(), self.instance.clone());
+                    passing.spawn_blocking(move || host.interrupt(&instance, number, interrupted));
                 }
                 Some(passed_on) = passing.join_next() => {
                     if let Ok(Err(error)) = passed_on {
-                        output::complain(output::explain(&error));
+                        output::complain(output::explain(&error.into()));
                     }
                 }
                 // docker's way: whoever stops reading leaves the VM running.
@@ -155,15 +153,9 @@ impl Foreground<'_> {
                 }
                 () = &mut slow, if may_be_slow => {
                     may_be_slow = false;
-                    self.tell_boot(reader.cursor().is_some_and(|cursor| cursor.offset() > 0));
+                    self.tell_boot(log.reader.cursor().is_some_and(|cursor| cursor.offset() > 0));
                 }
                 () = &mut typing, if !is_typed => is_typed = true,
-                joined = &mut ended => {
-                    let (end, client) = joined.context("wait for the VM")?;
-                    let _ = shown.show(&mut reader)?;
-                    shown.finish()?;
-                    return Ok((Left::Ended(end), Some(client)));
-                }
             }
         };
         shown.finish()?;
@@ -195,8 +187,7 @@ impl Foreground<'_> {
             return (Box::pin(pending()), Box::pin(pending()));
         };
         let Typed { keys, detached } = typed;
-        let instance = self.instance.clone();
-        let typing = keyboard::pass_on(keys, guest, instance);
+        let typing = keyboard::pass_on(keys, guest);
         let detached = async {
             if detached.await.is_err() {
                 pending().await // an end of the input is no wish to leave
@@ -208,15 +199,9 @@ impl Foreground<'_> {
 
 type Waiting = Pin<Box<dyn Future<Output = ()>>>;
 
-/// Waits for the end in the background, and gives `client` back.
-fn wait(instance: &Instance, mut client: Client) -> Result<oneshot::Receiver<(Result<End>, Client)>> {
-    let (instance, hypeman) = (instance.clone(), hypeman()?);
-    Ok(in_background(move || {
-        let asked = client.ask_for_end(&Request::Wait).map(|outcome| outcome.end);
-        // A shim that was killed is followed by another.
-        let end = asked.or_else(|_| stop::wait(&instance, &hypeman));
-        (end.map_err(Into::into), client)
-    }))
+/// Waits for the end, and gives `watch` back.
+async fn ended(mut watch: Watch) -> (Result<End>, Watch) {
+    (watch.end().await.map_err(Into::into), watch)
 }
 
 fn exit_code(end: &End) -> ExitCode {
@@ -230,23 +215,6 @@ fn exit_code(end: &End) -> ExitCode {
         output::complain(&end.message);
     }
     ExitCode::from(u8::try_from(end.exit_code).unwrap_or(u8::MAX))
-}
-
-/// The first signal is the program's; a system is asked to power off, and a kernel alone has its
-/// power button pressed. From the second on it is the VM's end.
-fn pass_on(instance: &Instance, number: i32, times: u32) -> Result<()> {
-    let mode = instance.record.command.as_ref().map(|command| command.mode);
-    let result = match (times, mode) {
-        (1, Some(Mode::Exec)) => stop::signal(instance, number),
-        (1, Some(_)) => stop::ask_to_end(instance),
-        (1, None) => stop::power_button(instance),
-        _ => stop::kill_and_go_on(instance),
-    };
-    match result {
-        // It has ended meanwhile: we shall hear of that next.
-        Err(hypeman_instance::Error::State { .. } | hypeman_instance::Error::NotFound(_)) => Ok(()),
-        other => Ok(other?),
-    }
 }
 
 /// The signals that a terminal or a supervisor sends to end a program.

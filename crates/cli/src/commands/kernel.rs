@@ -1,10 +1,10 @@
 //! kernel pull, import, ls and rm.
 
 use anyhow::Result;
+use hypeman_host::Host;
 use serde::Serialize;
 
 use crate::args::KernelCommand;
-use crate::context::Context;
 use crate::output;
 use crate::progress::Terminal;
 
@@ -14,14 +14,14 @@ struct Row {
     vmlinuz: std::path::PathBuf,
 }
 
-pub(crate) fn kernel(context: &Context, command: KernelCommand) -> Result<()> {
+pub(crate) fn kernel(host: &Host, command: KernelCommand) -> Result<()> {
     match command {
-        KernelCommand::Pull => output::line(&context.kernels.pull(&Terminal::new())?.version),
+        KernelCommand::Pull => output::line(&host.pull_kernel(&Terminal::new())?.version),
         KernelCommand::Import { vmlinuz, modules, name } => {
-            output::line(&context.kernels.import(&vmlinuz, modules.as_deref(), &name)?.version)
+            output::line(&host.import_kernel(&vmlinuz, modules.as_deref(), &name)?.version)
         }
         KernelCommand::Ls { format } => {
-            let kernels = context.kernels.list()?;
+            let kernels = host.list_kernels()?;
             let rows: Vec<Row> =
                 kernels.into_iter().map(|k| Row { vmlinuz: k.vmlinuz(), version: k.version }).collect();
             output::list(format.format, &["VERSION", "FILE"], &rows, |row| {
@@ -30,8 +30,7 @@ pub(crate) fn kernel(context: &Context, command: KernelCommand) -> Result<()> {
         }
         KernelCommand::Rm { versions } => {
             for version in &versions {
-                let _held = context.instances.lock()?;
-                context.kernels.remove(version, context.kernel_user(version).as_deref())?;
+                host.remove_kernel(version)?;
                 output::line(version)?;
             }
             Ok(())

@@ -1,41 +1,33 @@
 //! start, stop, kill, restart, pause, resume, standby, restore, wait and rm: each for several instances.
 
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, bail};
-use hypeman_instance::client::Outcome;
-use hypeman_instance::instance::Instance;
-use hypeman_instance::signal::signal_number;
-use hypeman_instance::{compress, delete, pause, standby, start, stop};
+use hypeman_host::instance::Instance;
+use hypeman_host::signal::signal_number;
+use hypeman_host::watch::Watch;
+use hypeman_host::{Host, Needs};
 use hypeman_record::end::{End, Reason};
 use hypeman_record::guest::health::HealthStatus;
 use hypeman_record::state::State;
+use hypeman_session::client::Outcome;
 
-use super::adopt::find;
 use crate::args::{Names, StandbyArguments, StopArguments, WaitFor};
-use crate::context::{Context, hypeman, programs};
+use crate::background::runtime;
 use crate::each::{each, each_at_once};
 use crate::output;
 
-/// Time between two looks at an instance that is waited for.
-const LOOK: Duration = Duration::from_millis(100);
-
-/// SIGKILL's number: it ends the VM, whatever runs in it.
-const KILL: i32 = 9;
-
-pub(crate) fn start(context: &Context, names: &Names) -> Result<ExitCode> {
-    let programs = programs()?;
+pub(crate) fn start(host: &Host, names: &Names) -> Result<ExitCode> {
     Ok(each(&names.names, |name| {
-        start::start(&context.instances, &find(context, name)?, &programs)?;
+        host.start(name)?;
         output::line(name)
     }))
 }
 
-pub(crate) fn stop(context: &Context, arguments: &StopArguments) -> Result<ExitCode> {
-    let hypeman = hypeman()?;
+pub(crate) fn stop(host: &Host, arguments: &StopArguments) -> Result<ExitCode> {
     Ok(each_at_once(&arguments.names.names, |name| {
-        let outcome = stop::stop(&find(context, name)?, Duration::from_secs(arguments.time), &hypeman)?;
+        let outcome = host.stop(name, Duration::from_secs(arguments.time))?;
         // Whoever asked it to end wants to know that it did not.
         if let Some(Outcome { end: End { reason: Reason::Killed, message, .. }, .. }) = &outcome {
             output::complain(format_args!("{name}: {message}"));
@@ -45,15 +37,10 @@ pub(crate) fn stop(context: &Context, arguments: &StopArguments) -> Result<ExitC
     }))
 }
 
-pub(crate) fn kill(context: &Context, signal: Option<&str>, names: &Names) -> Result<ExitCode> {
-    let signal = signal.map_or(Ok(KILL), signal_number)?;
+pub(crate) fn kill(host: &Host, signal: Option<&str>, names: &Names) -> Result<ExitCode> {
+    let signal = signal.map(signal_number).transpose()?;
     Ok(each_at_once(&names.names, |name| {
-        let instance = find(context, name)?;
-        if signal == KILL {
-            tell_unwritten(name, stop::kill(&instance)?.as_ref());
-        } else {
-            stop::signal(&instance, signal)?;
-        }
+        tell_unwritten(name, host.kill(name, signal)?.as_ref());
         Ok(())
     }))
 }
@@ -67,74 +54,70 @@ fn tell_unwritten(name: &str, outcome: Option<&Outcome>) {
     }
 }
 
-pub(crate) fn restart(context: &Context, arguments: &StopArguments) -> Result<ExitCode> {
-    let programs = programs()?;
-    Ok(each_at_once(&arguments.names.names, |name| {
-        let instance: Instance = find(context, name)?;
-        stop::stop(&instance, Duration::from_secs(arguments.time), &programs.hypeman)?;
-        // One that someone else has started since we stopped it was restarted.
-        start::start(&context.instances, &instance, &programs)?;
-        Ok(())
-    }))
+pub(crate) fn restart(host: &Host, arguments: &StopArguments) -> Result<ExitCode> {
+    let timeout = Duration::from_secs(arguments.time);
+    Ok(each_at_once(&arguments.names.names, |name| Ok(host.restart(name, timeout).map(drop)?)))
 }
 
-pub(crate) fn pause(context: &Context, names: &Names) -> Result<ExitCode> {
-    Ok(each_at_once(&names.names, |name| Ok(pause::pause(&find(context, name)?)?)))
+pub(crate) fn pause(host: &Host, names: &Names) -> Result<ExitCode> {
+    Ok(each_at_once(&names.names, |name| Ok(host.pause(name)?)))
 }
 
-pub(crate) fn resume(context: &Context, names: &Names) -> Result<ExitCode> {
-    Ok(each_at_once(&names.names, |name| Ok(pause::resume(&find(context, name)?)?)))
+pub(crate) fn resume(host: &Host, names: &Names) -> Result<ExitCode> {
+    Ok(each_at_once(&names.names, |name| Ok(host.resume(name)?)))
 }
 
-pub(crate) fn standby(context: &Context, arguments: &StandbyArguments) -> Result<ExitCode> {
-    let hypeman = hypeman()?;
-    Ok(each_at_once(&arguments.names.names, |name| {
-        let instance = context.instances.find(name)?;
-        standby::standby(&instance, &hypeman)?;
-        match arguments.compression.algorithm() {
-            Some(algorithm) => Ok(compress::begin(&instance.directory, algorithm, &hypeman)?),
-            None => Ok(()),
-        }
-    }))
+pub(crate) fn standby(host: &Host, arguments: &StandbyArguments) -> Result<ExitCode> {
+    let compression = arguments.compression.algorithm();
+    Ok(each_at_once(&arguments.names.names, |name| Ok(host.standby(name, compression)?)))
 }
 
-pub(crate) fn restore(context: &Context, names: &Names) -> Result<ExitCode> {
-    let programs = programs()?;
-    Ok(each_at_once(&names.names, |name| {
-        standby::restore(&context.instances, &context.instances.find(name)?, &programs)?;
-        Ok(())
-    }))
+pub(crate) fn restore(host: &Host, names: &Names) -> Result<ExitCode> {
+    Ok(each_at_once(&names.names, |name| Ok(host.restore(name).map(drop)?)))
 }
 
-pub(crate) fn wait(context: &Context, names: &Names) -> Result<ExitCode> {
+pub(crate) fn wait(host: &Host, names: &Names) -> Result<ExitCode> {
+    let runtime = runtime()?;
     Ok(each(&names.names, |name| {
-        let end = stop::wait(&find(context, name)?, &hypeman()?)?;
+        let end = runtime.block_on(host.watch(name)?.end())?;
+        if end.reason == Reason::Standby {
+            return Err(host.find(name)?.refused(State::Standby, Needs::Running).into());
+        }
         output::line(&end.exit_code.to_string())
     }))
 }
 
 /// Waits until instances are what is waited for; without that, for their end.
 pub(crate) fn wait_for(
-    context: &Context,
+    host: &Host,
     until: Option<WaitFor>,
     timeout: Option<Duration>,
     names: &Names,
 ) -> Result<ExitCode> {
-    let deadline = timeout.map(|timeout| Instant::now() + timeout);
-    Ok(each_at_once(&names.names, |name| reach(&find(context, name)?, until, deadline)))
+    Ok(each_at_once(&names.names, |name| {
+        let instance = host.find(name)?;
+        let mut watch = host.watch(&instance.record.id)?;
+        runtime()?.block_on(async {
+            let Some(timeout) = timeout else { return reach(&instance, &mut watch, until).await };
+            match tokio::time::timeout(timeout, reach(&instance, &mut watch, until)).await {
+                Ok(reached) => reached,
+                Err(_) => bail!("{name}: it is {} when the time is up", instance.observe()?.state),
+            }
+        })
+    }))
 }
 
 /// Waits until an instance runs, and is healthy if it has a health check.
-pub(super) fn wait_until_up(instance: &Instance) -> Result<()> {
+pub(super) async fn wait_until_up(instance: &Instance, mut watch: Watch) -> Result<()> {
     let has_check = instance.record.command.as_ref().is_some_and(|command| command.health.is_some());
-    reach(instance, Some(if has_check { WaitFor::Healthy } else { WaitFor::Running }), None)
+    reach(instance, &mut watch, Some(if has_check { WaitFor::Healthy } else { WaitFor::Running })).await
 }
 
 /// Waits until an instance is what is waited for.
-fn reach(instance: &Instance, until: Option<WaitFor>, deadline: Option<Instant>) -> Result<()> {
+async fn reach(instance: &Instance, watch: &mut Watch, until: Option<WaitFor>) -> Result<()> {
     let name = &instance.record.name;
     loop {
-        let seen = instance.observe()?;
+        let seen = watch.next().await?;
         let health = seen.health.as_ref().map(|health| health.status);
         let is_reached = match until {
             Some(WaitFor::Running) => seen.state == State::Running,
@@ -151,13 +134,9 @@ fn reach(instance: &Instance, until: Option<WaitFor>, deadline: Option<Instant>)
             }
             _ => {}
         }
-        if deadline.is_some_and(|deadline| Instant::now() > deadline) {
-            bail!("{name}: it is {} when the time is up", seen.state)
-        }
-        std::thread::sleep(LOOK);
     }
 }
 
-pub(crate) fn remove(context: &Context, force: bool, names: &Names) -> Result<ExitCode> {
-    Ok(each_at_once(&names.names, |name| Ok(delete::remove(&context.instances.find(name)?, force)?)))
+pub(crate) fn remove(host: &Host, force: bool, names: &Names) -> Result<ExitCode> {
+    Ok(each_at_once(&names.names, |name| Ok(host.remove(name, force)?)))
 }

@@ -4,61 +4,54 @@ use std::fs::File;
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
-use std::pin::Pin;
-use std::time::SystemTime;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result};
 use hypeman_console::reader::{Reader, Start};
-use hypeman_console::watch::Watch;
-use hypeman_instance::instance::Instance;
-use hypeman_instance::stop;
-use hypeman_record::names;
+use hypeman_host::Host;
+use hypeman_host::instance::Instance;
+use hypeman_host::watch::Watch;
+use hypeman_session::follow::Follower;
 use tokio::task::JoinSet;
 
-use super::adopt::find;
 use crate::args::{LogFormat, LogsArguments, Source, Tail};
-use crate::background::{in_background, runtime};
-use crate::context::{Context, hypeman};
+use crate::background::runtime;
 use crate::output;
 use crate::view::{Options, View};
 
 /// Read at once, in bytes.
 const CHUNK: usize = 256 * 1024;
 
-pub(crate) fn logs(context: &Context, arguments: &LogsArguments) -> Result<()> {
-    let instances = arguments.names.iter().map(|name| find(context, name)).collect::<Result<Vec<_>>>()?;
-    let mut logs = instances
+pub(crate) fn logs(host: &Host, arguments: &LogsArguments) -> Result<()> {
+    let instances = arguments
+        .names
+        .iter()
+        .map(|name| host.find_adopted(name))
+        .collect::<hypeman_host::Result<Vec<_>>>()?;
+    let logs = instances
         .into_iter()
         .enumerate()
-        .map(|(index, instance)| Log::open(instance, arguments, index))
+        .map(|(index, instance)| Log::of(instance, arguments, index))
         .collect::<Result<Vec<_>>>()?;
     if !arguments.follow && !arguments.follow_restarts {
-        return logs.iter_mut().try_for_each(|log| log.show().and_then(|_| log.output.finish()));
+        return logs.into_iter().try_for_each(|mut log| {
+            let _ = log.output.show(&mut Reader::open(&log.path, log.start)?)?;
+            log.output.finish()
+        });
     }
     let runtime = runtime()?;
-    tokio::task::LocalSet::new().block_on(&runtime, follow(logs, arguments))
+    tokio::task::LocalSet::new().block_on(&runtime, follow(host, logs, arguments))
 }
 
 /// Follows all of them until they have ended, nobody reads any more, or no more is wanted.
-async fn follow(logs: Vec<Log>, arguments: &LogsArguments) -> Result<()> {
+async fn follow(host: &Host, logs: Vec<Log>, arguments: &LogsArguments) -> Result<()> {
     let mut followers = JoinSet::new();
     let until = arguments.until.map(|until| until.duration_since(SystemTime::now()).unwrap_or_default());
-    for mut log in logs {
-        let restarts = arguments.follow_restarts;
-        followers.spawn_local(async move {
-            let is_late = async {
-                match until {
-                    Some(until) => tokio::time::sleep(until).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                followed = log.follow(restarts) => followed?,
-                () = is_late => drop(log.show()?), // all that was written by then
-            }
-            log.output.finish()
-        });
+    for log in logs {
+        let watch = host.watch(&log.instance.record.id)?;
+        followers.spawn_local(log.follow(watch, arguments.follow_restarts, until));
     }
     tokio::select! {
         result = async {
@@ -76,19 +69,20 @@ async fn follow(logs: Vec<Log>, arguments: &LogsArguments) -> Result<()> {
 struct Log {
     instance: Instance,
     path: PathBuf,
-    reader: Reader,
+    start: Start,
     output: Output,
 }
 
 impl Log {
-    fn open(instance: Instance, arguments: &LogsArguments, index: usize) -> Result<Log> {
-        let path = instance.directory.join(match arguments.source {
-            Source::App => names::APP_LOG,
-            Source::Vmm => names::VMM_LOG,
-            Source::Hypeman => names::HYPEMAN_LOG,
-        });
+    fn of(instance: Instance, arguments: &LogsArguments, index: usize) -> Result<Log> {
+        let logs = instance.logs();
+        let path = match arguments.source {
+            Source::App => logs.app,
+            Source::Vmm => logs.vmm,
+            Source::Hypeman => logs.hypeman,
+        };
         let lines = if let Tail::Lines(lines) = arguments.tail { Some(lines) } else { None };
-        let reader = Reader::open(&path, Start { lines, since: arguments.since })?;
+        let start = Start { lines, since: arguments.since };
         let options = Options {
             source: arguments.source,
             json: arguments.format == LogFormat::Json,
@@ -101,61 +95,38 @@ impl Log {
             let width = arguments.names.iter().map(String::len).max().unwrap_or(0);
             view = view.with_prefix(index, width);
         }
-        Ok(Log { instance, path, reader, output: Output::new(view)? })
+        Ok(Log { instance, path, start, output: Output::new(view)? })
     }
 
-    fn show(&mut self) -> Result<ControlFlow<()>> {
-        self.output.show(&mut self.reader)
-    }
-
-    /// Shows what comes until the instance ends, or until it is removed.
-    async fn follow(&mut self, restarts: bool) -> Result<()> {
-        if !restarts && !self.instance.observe()?.state.is_active() {
-            return self.show().map(drop);
-        }
-        let mut watch = watch(&self.path)?;
-        // An instance that is removed has ended too.
-        let mut end = end(self.instance.clone(), restarts)?;
+    /// Shows what comes until the instance ends or is removed, or for so long.
+    async fn follow(mut self, mut watch: Watch, restarts: bool, limit: Option<Duration>) -> Result<()> {
+        let ended = async move {
+            match restarts {
+                false => drop(watch.end().await), // one that is removed has ended too
+                true => watch.removed().await,
+            }
+        };
+        let mut log = Follower::open(&self.path, self.start, ended)?;
+        let mut is_late = pin!(async {
+            match limit {
+                Some(limit) => tokio::time::sleep(limit).await,
+                None => std::future::pending().await,
+            }
+        });
         loop {
-            if self.show()?.is_break() {
-                return Ok(());
+            if self.output.show(&mut log.reader)?.is_break() {
+                break;
             }
             tokio::select! {
-                changed = watch.changed() => changed?,
-                ended = &mut end => { ended?; break }
+                more = log.more() => if !more? { break },
+                () = &mut is_late => {
+                    let _ = self.output.show(&mut log.reader)?; // all that was written by then
+                    break;
+                }
             }
         }
-        // All that the guest printed was on disk before its end was told.
-        self.show().map(drop)
+        self.output.finish()
     }
-}
-
-/// Waits for what ends a follower: the end of the instance, or only its removal.
-fn end(instance: Instance, restarts: bool) -> Result<Pin<Box<dyn Future<Output = Result<()>>>>> {
-    if !restarts {
-        let hypeman = hypeman()?;
-        let ended = in_background(move || drop(stop::wait(&instance, &hypeman)));
-        return Ok(Box::pin(async {
-            let _ = ended.await;
-            Ok(())
-        }));
-    }
-    let record = instance.directory.join(names::RECORD);
-    let mut watch = Watch::on(&record)?;
-    Ok(Box::pin(async move {
-        while record.exists() {
-            watch.changed().await?;
-        }
-        Ok(())
-    }))
-}
-
-/// Watches a log, whose directory someone may have removed: whoever writes the log makes it again.
-pub(super) fn watch(path: &Path) -> std::io::Result<Watch> {
-    if let Some(directory) = path.parent() {
-        let _ = std::fs::create_dir(directory);
-    }
-    Watch::on(path)
 }
 
 /// Where a log is shown.

@@ -26,10 +26,9 @@ mod top;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use hypeman_host::{Config, Host};
 
-use self::adopt::find;
 use crate::args::{Arguments, Command, Format, ImageCommand};
-use crate::context::Context;
 use crate::output;
 
 /// Carries out a command.
@@ -41,61 +40,61 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     if let Command::Version { format } = &arguments.command {
         return version(format.format);
     }
-    let context = Context::new(arguments.data_dir, arguments.command.may_begin())?;
+    let may_begin = arguments.command.may_begin();
+    let config = Config::from_env(arguments.data_dir)?;
+    let host = Host::open(Config { must_exist: config.must_exist && !may_begin, ..config })?;
     match arguments.command {
         Command::Doctor { program, format } => {
-            return doctor::doctor(&context, program.cloud_hypervisor.as_deref(), format.format);
+            return doctor::doctor(&host, program.cloud_hypervisor.as_deref(), format.format);
         }
-        Command::Kernel(command) => kernel::kernel(&context, command)?,
-        Command::Pull { limit, reference } => image::pull(&context, &limit, &reference)?,
-        Command::Image(command) => return image::image(&context, command),
-        Command::Run(arguments) => return run::run(&context, &arguments),
-        Command::Create(arguments) => create::print_id(&create::create(&context, &arguments)?)?,
-        Command::Start(names) => return lifecycle::start(&context, &names),
-        Command::Stop(arguments) => return lifecycle::stop(&context, &arguments),
-        Command::Kill { signal, names } => return lifecycle::kill(&context, signal.as_deref(), &names),
-        Command::Restart(arguments) => return lifecycle::restart(&context, &arguments),
-        Command::Pause(names) => return lifecycle::pause(&context, &names),
-        Command::Resume(names) => return lifecycle::resume(&context, &names),
-        Command::Standby(arguments) => return lifecycle::standby(&context, &arguments),
-        Command::Restore(names) => return lifecycle::restore(&context, &names),
-        Command::Fork { state, source, name } => fork::fork(&context, &source, &name, state)?,
-        Command::Snapshot(command) => return snapshot::snapshot(&context, command),
-        Command::Exec(arguments) => return exec::exec(&context, &arguments),
-        Command::Cp(arguments) => copy::copy(&context, &arguments)?,
-        Command::Export(arguments) => copy::export(&context, &arguments)?,
+        Command::Kernel(command) => kernel::kernel(&host, command)?,
+        Command::Pull { limit, reference } => image::pull(&host, &limit, &reference)?,
+        Command::Image(command) => return image::image(&host, command),
+        Command::Run(arguments) => return run::run(&host, &arguments),
+        Command::Create(arguments) => create::create(&host, &arguments)?,
+        Command::Start(names) => return lifecycle::start(&host, &names),
+        Command::Stop(arguments) => return lifecycle::stop(&host, &arguments),
+        Command::Kill { signal, names } => return lifecycle::kill(&host, signal.as_deref(), &names),
+        Command::Restart(arguments) => return lifecycle::restart(&host, &arguments),
+        Command::Pause(names) => return lifecycle::pause(&host, &names),
+        Command::Resume(names) => return lifecycle::resume(&host, &names),
+        Command::Standby(arguments) => return lifecycle::standby(&host, &arguments),
+        Command::Restore(names) => return lifecycle::restore(&host, &names),
+        Command::Fork { state, source, name } => fork::fork(&host, &source, &name, state)?,
+        Command::Snapshot(command) => return snapshot::snapshot(&host, command),
+        Command::Exec(arguments) => return exec::exec(&host, &arguments),
+        Command::Cp(arguments) => copy::copy(&host, &arguments)?,
+        Command::Export(arguments) => copy::export(&host, &arguments)?,
         Command::Stat { follow, format, name, path } => {
-            return stat::stat(&context, &name, &path, follow, format.format);
+            return stat::stat(&host, &name, &path, follow, format.format);
         }
-        Command::Top { format, name } => top::top(&context, &name, format.format)?,
-        Command::Attach(arguments) => return attach::attach(&context, &arguments),
-        Command::Adopt(arguments) => return adopt::command(&context, &arguments),
-        Command::UpgradeShims { names } => return adopt::upgrade(&context, &names),
+        Command::Top { format, name } => top::top(&host, &name, format.format)?,
+        Command::Attach(arguments) => return attach::attach(&host, &arguments),
+        Command::Adopt(arguments) => return adopt::adopt(&host, &arguments),
+        Command::UpgradeShims { names } => return adopt::upgrade(&host, &names),
         Command::Stats { no_stream, format, names } => {
-            stats::stats(&context, &names, no_stream, format.format)?;
+            stats::stats(&host, &names, no_stream, format.format)?;
         }
         Command::Port { format, name, port } => {
-            return port::port(&context, &name, port.as_deref(), format.format);
+            return port::port(&host, &name, port.as_deref(), format.format);
         }
-        Command::Network(command) => return network::network(&context, command),
-        Command::Wait { until: None, timeout: None, names } => return lifecycle::wait(&context, &names),
+        Command::Network(command) => return network::network(&host, command),
+        Command::Wait { until: None, timeout: None, names } => return lifecycle::wait(&host, &names),
         Command::Wait { until, timeout, names } => {
-            return lifecycle::wait_for(&context, until, timeout, &names);
+            return lifecycle::wait_for(&host, until, timeout, &names);
         }
         Command::Ps { all, quiet, filter, no_trunc, format } => {
             let options = ps::Options { all, quiet, filters: filter, whole: no_trunc, format: format.format };
-            return ps::ps(&context, &options);
+            return ps::ps(&host, &options);
         }
-        Command::Inspect { format, names } => inspect::inspect(&context, format.as_deref(), &names)?,
-        Command::Rename { name, new } => {
-            hypeman_instance::rename::rename(&context.instances, &find(&context, &name)?, &new)?
-        }
+        Command::Inspect { format, names } => inspect::inspect(&host, format.as_deref(), &names)?,
+        Command::Rename { name, new } => host.rename(&name, &new)?,
         Command::Images { quiet, format } => {
-            return image::image(&context, ImageCommand::Ls { quiet, format });
+            return image::image(&host, ImageCommand::Ls { quiet, format });
         }
         Command::Version { .. } => {}
-        Command::Logs(arguments) => logs::logs(&context, &arguments)?,
-        Command::Rm { force, names } => return lifecycle::remove(&context, force, &names),
+        Command::Logs(arguments) => logs::logs(&host, &arguments)?,
+        Command::Rm { force, names } => return lifecycle::remove(&host, force, &names),
         Command::Completion { .. } => {}
     }
     Ok(ExitCode::SUCCESS)

@@ -3,13 +3,11 @@
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
+use hypeman_host::Host;
 use hypeman_record::network::{Protocol, Published};
-use hypeman_record::state::State;
 use serde::Serialize;
 
-use super::adopt::observe;
 use crate::args::Format;
-use crate::context::Context;
 use crate::output;
 
 /// What a listing tells of a published port.
@@ -23,12 +21,9 @@ struct Row {
 }
 
 /// Lists the published ports of an instance that runs, as `docker port` does.
-pub(crate) fn port(context: &Context, name: &str, port: Option<&str>, format: Format) -> Result<ExitCode> {
-    let instance = context.instances.find(name)?;
+pub(crate) fn port(host: &Host, name: &str, port: Option<&str>, format: Format) -> Result<ExitCode> {
     let wanted = port.map(wanted).transpose()?;
-    let seen = observe(&instance)?;
-    let runs = seen.state.is_active() || seen.state == State::Paused;
-    let published = seen.run.filter(|_| runs).map(|run| run.published).unwrap_or_default();
+    let published = host.ports(name)?;
     let is_wanted = |published: &&Published| {
         wanted.is_none_or(|(port, protocol)| (published.guest, published.protocol) == (port, protocol))
     };

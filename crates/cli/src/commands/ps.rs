@@ -3,18 +3,15 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use hypeman_instance::instance::Instance;
-use hypeman_instance::network::look_after;
-use hypeman_instance::observe::{Observation, observe_all};
-use hypeman_instance::standby;
+use hypeman_host::Host;
+use hypeman_host::instance::Instance;
+use hypeman_host::observe::Observation;
 use hypeman_record::guest::health::HealthStatus;
 use hypeman_record::network::Published;
 use hypeman_record::state::State;
 use serde::Serialize;
 
-use super::adopt::with_shim;
 use crate::args::Format;
-use crate::context::{Context, hypeman};
 use crate::escape::short;
 use crate::filter::{Filter, Key};
 use crate::{output, table};
@@ -82,17 +79,17 @@ fn want_all(filters: &[Filter]) -> bool {
 }
 
 /// Lists the instances; fails when there is one of which nothing can be told.
-pub(crate) fn ps(context: &Context, options: &Options) -> Result<ExitCode> {
+pub(crate) fn ps(host: &Host, options: &Options) -> Result<ExitCode> {
     let Options { all, quiet, filters, whole, format } = options;
-    look_after(&context.instances, &hypeman()?);
-    let (instances, damaged) = context.instances.list()?;
+    host.look_after_networks();
+    let (instances, damaged) = host.list()?;
     let mut code = if damaged.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     for error in damaged {
         output::complain(error);
     }
     let mut rows = Vec::new();
-    for (instance, seen) in instances.iter().zip(observe_all(&instances)) {
-        match with_shim(instance, seen).map(|seen| row(context, instance, seen)) {
+    for (instance, seen) in instances.iter().zip(host.observe_all(&instances)) {
+        match seen.map(|seen| row(host, instance, seen)) {
             Ok(row) if (*all || want_all(filters) || is_shown(row.state)) && fits(filters, &row) => {
                 rows.push(row)
             }
@@ -133,10 +130,9 @@ fn is_shown(state: State) -> bool {
     state.is_active() || matches!(state, State::Paused | State::Standby | State::Unknown)
 }
 
-fn row(context: &Context, instance: &Instance, mut seen: Observation) -> Row {
+fn row(host: &Host, instance: &Instance, mut seen: Observation) -> Row {
     if seen.state == State::Standby && seen.reason.is_none() {
-        seen.reason =
-            standby::hindrance(&context.instances, instance).map(|why| format!("cannot go on: {why}"));
+        seen.reason = host.hindrance(instance).map(|why| format!("cannot go on: {why}"));
     }
     let run = seen.run.as_ref();
     let status = match (&seen.end, run) {

@@ -3,98 +3,54 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use hypeman_instance::snapshots::{Snapshot, Snapshots};
-use hypeman_instance::{compress, foreign, fork, rewind};
+use hypeman_host::Host;
+use hypeman_host::named::{Resume, SnapshotRequest};
+use hypeman_host::request::LOG_LIMITS;
+use hypeman_host::snapshots::Snapshot;
+use hypeman_host::views::SnapshotView;
 use hypeman_record::named::Kind;
 use hypeman_snapshot::summary::{CompressionState, Summary};
-use jiff::Timestamp;
 use serde::Serialize;
 
-use super::create;
-use crate::args::{Format, SnapshotCommand, SnapshotKind};
-use crate::context::{Context, programs};
+use crate::args::{BecomeArguments, Format, SnapshotCommand, SnapshotKind};
 use crate::each::each;
 use crate::{output, size};
-
-/// What a listing tells of a snapshot, in upstream's words.
-#[derive(Debug, Serialize)]
-struct Row {
-    id: String,
-    name: Option<String>,
-    kind: Kind,
-    created_at: Timestamp,
-    size_bytes: u64,
-    source_instance_id: String,
-    source_instance_name: String,
-    source_hypervisor: hypeman_record::spec::HypervisorKind,
-    /// Its memory, if it has some.
-    memory: Option<Summary>,
-}
-
-impl Row {
-    fn of(snapshot: &Snapshot) -> hypeman_instance::Result<Row> {
-        let record = &snapshot.record;
-        Ok(Row {
-            memory: Summary::of(&snapshot.directory),
-            id: record.id.clone(),
-            name: record.name.clone(),
-            kind: record.kind,
-            created_at: record.created,
-            size_bytes: snapshot.room()?,
-            source_instance_id: record.source.id.clone(),
-            source_instance_name: record.source.name.clone(),
-            source_hypervisor: record.source.settings.hypervisor,
-        })
-    }
-}
 
 /// All that is known of a snapshot.
 #[derive(Debug, Serialize)]
 struct Document {
     #[serde(flatten)]
-    row: Row,
+    view: SnapshotView,
     /// The instance as it was.
     source: hypeman_record::record::Record,
     directory: std::path::PathBuf,
 }
 
-pub(crate) fn snapshot(context: &Context, command: SnapshotCommand) -> Result<ExitCode> {
-    let (store, snapshots) = (&context.instances, Snapshots::new(&context.data_dir));
+pub(crate) fn snapshot(host: &Host, command: SnapshotCommand) -> Result<ExitCode> {
     match command {
         SnapshotCommand::Create { kind, name, compression, instance } => {
-            let instance = store.find(&instance)?;
-            let kind = kind.map(SnapshotKind::kind);
-            let made = snapshots.create(store, &instance, kind, name.as_deref(), &programs()?)?;
-            if let (Some(algorithm), true) = (compression.algorithm(), made.has_memory()) {
-                compress::begin(&made.directory, algorithm, &programs()?.hypeman)?;
-            }
-            output::line(&made.record.id)?;
+            let compression = compression.algorithm();
+            let request = SnapshotRequest { name, kind: kind.map(SnapshotKind::kind), compression };
+            output::line(&host.create_snapshot(&instance, &request)?.record.id)?;
         }
         SnapshotCommand::Import { name, disk, directory } => {
-            let made = foreign::import(&snapshots, &directory, &name, &disk, create::USUAL_LOG)?;
-            output::line(&made.record.id)?;
+            output::line(&host.import_snapshot(&directory, &name, &disk, LOG_LIMITS)?.record.id)?;
         }
-        SnapshotCommand::Ls { quiet, format } => return list(&snapshots, quiet, format.format),
+        SnapshotCommand::Ls { quiet, format } => return list(host, quiet, format.format),
         SnapshotCommand::Inspect { snapshots: queries } => {
-            let found = queries.iter().map(|query| document(snapshots.find(query, None)?));
+            let found = queries.iter().map(|query| document(host.snapshot(query, None)?));
             output::documents(&found.collect::<Result<Vec<_>>>()?)?;
         }
         SnapshotCommand::Restore { into, instance, snapshot } => {
-            let instance = store.find(&instance)?;
-            let snapshot = snapshots.find(&snapshot, Some(&instance))?;
-            let (state, hypervisor) = (into.state.map(Into::into), into.hypervisor.map(Into::into));
-            rewind::rewind(store, &instance, &snapshot, state, hypervisor, &programs()?)?;
-            output::line(&instance.record.name)?;
+            let restored = host.restore_snapshot(&instance, &snapshot, resume(&into))?;
+            output::line(&restored.record.name)?;
         }
         SnapshotCommand::Fork { into, snapshot, name } => {
-            let snapshot = snapshots.find(&snapshot, None)?;
-            let (state, hypervisor) = (into.state.map(Into::into), into.hypervisor.map(Into::into));
-            let made = fork::fork_snapshot(store, &snapshot, &name, state, hypervisor, &programs()?)?;
-            output::line(&made.record.id)?;
+            output::line(&host.fork_snapshot(&snapshot, &name, resume(&into))?.record.id)?;
         }
         SnapshotCommand::Rm { snapshots: queries } => {
             return Ok(each(&queries, |query| {
-                snapshots.remove(query)?;
+                host.remove_snapshot(query)?;
                 output::line(query)
             }));
         }
@@ -102,16 +58,19 @@ pub(crate) fn snapshot(context: &Context, command: SnapshotCommand) -> Result<Ex
     Ok(ExitCode::SUCCESS)
 }
 
-fn list(snapshots: &Snapshots, quiet: bool, format: Format) -> Result<ExitCode> {
-    let (found, damaged) = snapshots.list()?;
+fn resume(into: &BecomeArguments) -> Resume {
+    Resume { state: into.state.map(Into::into), hypervisor: into.hypervisor.map(Into::into) }
+}
+
+fn list(host: &Host, quiet: bool, format: Format) -> Result<ExitCode> {
+    let (found, damaged) = host.list_snapshots()?;
     damaged.iter().for_each(output::complain);
-    let unreadable = found.iter().filter(|snapshot| snapshot.has_memory()).filter_map(|snapshot| {
-        let error = hypeman_snapshot::standby::manifest(&snapshot.directory).err()?;
-        Some(format!("snapshot {}: {error}", snapshot.record.id))
-    });
+    let unreadable = found
+        .iter()
+        .filter_map(|snapshot| Some(format!("snapshot {}: {}", snapshot.record.id, snapshot.damage()?)));
     let unreadable: Vec<String> = unreadable.collect();
     unreadable.iter().for_each(output::complain);
-    let rows = found.iter().map(Row::of).collect::<Result<Vec<_>, _>>()?;
+    let rows = found.iter().map(Snapshot::view).collect::<Result<Vec<_>, _>>()?;
     if quiet {
         output::lines(rows.iter().map(|row| &row.id))?;
     } else {
@@ -153,6 +112,6 @@ pub(super) fn memory(memory: &Summary) -> String {
 }
 
 fn document(snapshot: Snapshot) -> Result<Document> {
-    let row = Row::of(&snapshot)?;
-    Ok(Document { row, source: snapshot.record.source, directory: snapshot.directory })
+    let view = snapshot.view()?;
+    Ok(Document { view, source: snapshot.record.source, directory: snapshot.directory })
 }

@@ -5,25 +5,19 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use hypeman_agent::names::{from_text, to_text};
-use hypeman_agent::protocol::{Found, Request};
+use hypeman_agent::protocol::Found;
+use hypeman_host::Host;
 use jiff::Timestamp;
 
 use crate::args::Format;
 use crate::background::runtime;
-use crate::context::Context;
 use crate::{agent, output};
 
-pub(crate) fn stat(
-    context: &Context,
-    name: &str,
-    path: &OsStr,
-    follow: bool,
-    format: Format,
-) -> Result<ExitCode> {
-    let instance = context.instances.find(name)?;
-    let request = Request::Stat { path: to_text(path), follow };
+pub(crate) fn stat(host: &Host, name: &str, path: &OsStr, follow: bool, format: Format) -> Result<ExitCode> {
+    let instance = host.find(name)?;
+    let found = runtime()?.block_on(host.guest(&instance).stat(&to_text(path), follow));
+    let found = found.map_err(|error| agent::explained(error, &instance))?;
     let path = path.display();
-    let found: Found = runtime()?.block_on(agent::ask(&instance, &request))?;
     if format == Format::Json {
         output::document(&found)?;
         return Ok(if found.exists { ExitCode::SUCCESS } else { ExitCode::FAILURE });

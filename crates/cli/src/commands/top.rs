@@ -3,17 +3,18 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use hypeman_agent::protocol::{Processes, Request};
+use hypeman_agent::protocol::Processes;
+use hypeman_host::Host;
 
 use crate::args::Format;
 use crate::background::runtime;
-use crate::context::Context;
 use crate::escape::short;
 use crate::{agent, output};
 
-pub(crate) fn top(context: &Context, name: &str, format: Format) -> Result<()> {
-    let instance = context.instances.find(name)?;
-    let Processes { processes } = runtime()?.block_on(agent::ask(&instance, &Request::Top))?;
+pub(crate) fn top(host: &Host, name: &str, format: Format) -> Result<()> {
+    let instance = host.find(name)?;
+    let listed = runtime()?.block_on(host.guest(&instance).top());
+    let Processes { processes } = listed.map_err(|error| agent::explained(error, &instance))?;
     let header = ["PID", "PPID", "USER", "STATE", "CPU", "RSS", "AGE", "COMMAND"];
     output::list(format, &header, &processes, |process| {
         vec![

@@ -3,19 +3,12 @@
 mod terminal;
 
 use std::io::Read;
-use std::os::unix::net::UnixStream;
 
-use anyhow::{Context as _, Result};
-use hypeman_instance::attach::attach;
-use hypeman_instance::instance::Instance;
-use hypeman_record::state::State;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use hypeman_session::keys::Keyboard;
 use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use terminal::RawTerminal;
 
-use crate::background::in_background;
-use crate::context::hypeman;
 use crate::detach_keys::DetachKeys;
 use crate::output;
 
@@ -73,52 +66,12 @@ fn read_all(mut detach: Option<DetachKeys>, tells_end: bool, sender: &mpsc::Send
 }
 
 /// Types what is typed to us to the guest, as long as that lives.
-pub(crate) async fn pass_on(keys: mpsc::Receiver<Vec<u8>>, guest: UnixStream, instance: Instance) {
-    if let Err(error) = pass_all(keys, guest, instance).await {
+pub(crate) async fn pass_on(keys: mpsc::Receiver<Vec<u8>>, guest: Keyboard) {
+    let lost = || output::complain("the shim was replaced; what was typed last may be lost");
+    if let Err(error) = guest.pass_on(keys, lost).await {
         output::complain(format_args!(
             "what is typed does not reach the guest any more: {}",
-            output::explain(&error)
+            output::explain(&error.into())
         ));
     }
-}
-
-async fn pass_all(mut keys: mpsc::Receiver<Vec<u8>>, guest: UnixStream, instance: Instance) -> Result<()> {
-    let mut guest = Some(guest);
-    while let Some(stream) = guest.take() {
-        stream.set_nonblocking(true)?;
-        let (mut from_shim, mut to_shim) = tokio::net::UnixStream::from_std(stream)?.into_split();
-        let mut nothing = [0];
-        let lost = loop {
-            tokio::select! {
-                // It says nothing more; it ends.
-                _ = from_shim.read(&mut nothing) => break false,
-                typed = keys.recv() => match typed {
-                    Some(typed) if to_shim.write_all(&typed).await.is_err() => break true,
-                    Some(_) => {}
-                    None => return Ok(()), // what is on its way is taken all the same
-                },
-            }
-        };
-        guest = again(&instance).await?;
-        if lost && guest.is_some() {
-            output::complain("the shim was replaced; what was typed last may be lost");
-        }
-    }
-    Ok(())
-}
-
-/// Another connection, if the VM has not ended.
-async fn again(instance: &Instance) -> Result<Option<UnixStream>> {
-    let (instance, hypeman) = (instance.clone(), hypeman()?);
-    let attached = in_background(move || match attach(&instance, &hypeman) {
-        Ok(stream) => Ok(Some(stream)),
-        Err(_) if !is_up(&instance) => Ok(None),
-        Err(error) => Err(error),
-    });
-    Ok(attached.await.context("connect to the guest")??)
-}
-
-/// Whether its VM is there. What it has printed may take long to be written after it has ended.
-fn is_up(instance: &Instance) -> bool {
-    instance.observe().is_ok_and(|seen| seen.state.is_active() && seen.state != State::Shutdown)
 }

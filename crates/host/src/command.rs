@@ -1,0 +1,143 @@
+//! What runs in the guest: the image's configuration and the user's options joined by docker's rules.
+
+use std::collections::BTreeMap;
+
+use hypeman_image::Config;
+use hypeman_record::guest::config::Mode;
+use hypeman_record::guest::ulimit::Ulimit;
+use hypeman_record::record::CommandSpec;
+
+use crate::error::{Field, Result, invalid};
+use crate::health;
+use crate::options::CreateOptions;
+use crate::signal::signal_number;
+
+/// Programs that are a system's PID 1.
+const INITS: [&str; 6] = [
+    "/sbin/init",
+    "/usr/sbin/init",
+    "/bin/init",
+    "/lib/systemd/systemd",
+    "/usr/lib/systemd/systemd",
+    "/bin/systemd",
+];
+
+/// What containers with several services call their supervisor (s6-overlay and its like): it wants to be process 1 too, but
+/// is no system: it ends with the program, whose exit code is its own.
+const SUPERVISOR: &str = "/init";
+
+/// Longest argument or variable in bytes, its end mark included (`MAX_ARG_STRLEN`, execve(2)).
+const MAX_STRING: usize = 128 * 1024;
+
+/// Environment every program finds, as docker gives it.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Joins the options with the image's configuration.
+///
+/// # Errors
+/// When neither names a program, or a value cannot be passed to one.
+pub(crate) fn resolve(options: &CreateOptions, image: &Config) -> Result<CommandSpec> {
+    let argv = argv(options, image);
+    if argv.first().is_none_or(String::is_empty) {
+        let reference = options.image.as_ref().map_or("", |(reference, _)| reference);
+        return invalid(Field::Image, reference, "it names no program to run");
+    }
+    let env = environment(options, image);
+    if let Some(text) = argv.iter().chain(env.keys()).chain(env.values()).find(|text| text.contains('\0')) {
+        return invalid(Field::Argument, text, "it contains a NUL byte");
+    }
+    let long =
+        argv.iter().map(|text| (text, 0)).chain(env.iter().map(|(name, value)| (value, name.len() + 1)));
+    if let Some((text, _)) = long.into_iter().find(|(text, more)| text.len() + more >= MAX_STRING) {
+        let start: String = text.chars().take(20).collect();
+        return invalid(Field::Argument, format!("{start}..."), "Linux takes none of 128 KiB or more");
+    }
+    let workdir = match &options.workdir {
+        Some(workdir) if !workdir.starts_with('/') => {
+            return invalid(Field::WorkingDirectory, workdir, "it is not absolute");
+        }
+        Some(workdir) => workdir.clone(),
+        // An image's may be relative, from the root.
+        None => format!("/{}", image.working_dir.trim_start_matches('/')),
+    };
+    let mode = if INITS.contains(&argv[0].as_str()) { Mode::Systemd } else { Mode::Exec };
+    if mode == Mode::Systemd {
+        let reason = "the image's command is a system's init, which runs as root in /";
+        if let Some(user) = &options.user {
+            return invalid(Field::User, user, reason);
+        }
+        if let Some(workdir) = &options.workdir {
+            return invalid(Field::WorkingDirectory, workdir, reason);
+        }
+    }
+    Ok(CommandSpec {
+        mode,
+        pid_namespace: argv[0] == SUPERVISOR,
+        argv,
+        env,
+        workdir,
+        user: options.user.clone().unwrap_or_else(|| image.user.clone()),
+        stop_signal: image.stop_signal.as_deref().and_then(|name| signal_number(name).ok()),
+        ulimits: ulimits(&options.ulimits),
+        stdio: options.stdio,
+        health: health::resolve(&options.health, image.health.as_ref())?,
+    })
+}
+
+/// The limits that are given for, and docker's of open files unless that is among them. The last one of a name counts.
+fn ulimits(given: &[Ulimit]) -> Vec<Ulimit> {
+    let limits = [Ulimit::open_files()].into_iter().chain(given.iter().cloned());
+    limits.map(|limit| (limit.name.clone(), limit)).collect::<BTreeMap<_, _>>().into_values().collect()
+}
+
+/// What a user should know of an image that can be run all the same.
+#[must_use]
+pub(crate) fn warnings(image: &Config) -> Vec<String> {
+    let unknown = image.stop_signal.as_deref().filter(|name| signal_number(name).is_err());
+    let warning =
+        |name: &str| format!("the image's stop signal {name:?} is none of Linux's; SIGTERM is used instead");
+    unknown.map(warning).into_iter().collect()
+}
+
+/// An entrypoint of the user's drops the image's command; arguments of the user's replace it.
+fn argv(options: &CreateOptions, image: &Config) -> Vec<String> {
+    let entrypoint = options.entrypoint.as_ref().unwrap_or(&image.entrypoint);
+    let arguments = if options.arguments.is_empty() && options.entrypoint.is_none() {
+        &image.cmd
+    } else {
+        &options.arguments
+    };
+    entrypoint.iter().chain(arguments).cloned().collect()
+}
+
+fn environment(options: &CreateOptions, image: &Config) -> BTreeMap<String, String> {
+    let mut env = BTreeMap::from([("PATH".to_owned(), PATH.to_owned())]);
+    for variable in &image.env {
+        if let Some((name, value)) = variable.split_once('=') {
+            env.insert(name.to_owned(), value.to_owned());
+        }
+    }
+    env.extend(options.env.clone());
+    env
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stop_signal_that_linux_has_not_is_a_warning() {
+        let image = |signal: &str| Config { stop_signal: Some(signal.to_owned()), ..Config::default() };
+        assert!(warnings(&image("SIGFOO"))[0].contains("SIGFOO"));
+        assert_eq!(warnings(&image("SIGRTMIN+3")), Vec::<String>::new());
+    }
+
+    #[test]
+    fn docker_s_limit_of_open_files_holds_until_another_is_given() {
+        let names =
+            |given: &[Ulimit]| ulimits(given).into_iter().map(|l| (l.name, l.soft)).collect::<Vec<_>>();
+        assert_eq!(names(&[]), [("nofile".to_owned(), Some(1_048_576))]);
+        let given = ["nofile=9", "core=0", "nofile=8"].map(|text| Ulimit::parse(text).unwrap());
+        assert_eq!(names(&given), [("core".to_owned(), Some(0)), ("nofile".to_owned(), Some(8))]);
+    }
+}

@@ -1,0 +1,64 @@
+//! Where a host has its data and our programs.
+
+use std::path::PathBuf;
+
+use hypeman_files::AtPath;
+
+use crate::error::{Error, Field, Result};
+use crate::layout;
+
+/// Names the data directory.
+const DATA_DIR: &str = "HYPEMAN_DATA_DIR";
+
+/// Names the program that becomes PID 1 in guests.
+const INIT: &str = "HYPEMAN_INIT";
+
+/// Limits the size of images.
+const MAX_IMAGE_SIZE: &str = "HYPEMAN_MAX_IMAGE_SIZE";
+
+/// Where a host has its data and our programs.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Absolute path of the data directory.
+    pub data_dir: PathBuf,
+    /// Whether the data directory has to be there; else it is made.
+    pub must_exist: bool,
+    /// The `hypeman` binary, which is also the shim.
+    pub hypeman: PathBuf,
+    /// The `hypeman-init` that becomes PID 1 in guests.
+    pub init: PathBuf,
+    /// Maximum size of an image, decompressed, in bytes.
+    pub max_image_size: u64,
+}
+
+impl Config {
+    /// The usual places: `data_dir`, or else that of the environment or the user's ([`layout::data_dir`]); this very program as
+    /// `hypeman`, and `hypeman-init` beside it. A data directory that was named has to be there.
+    ///
+    /// # Errors
+    /// When a variable of the environment has a value that cannot be used.
+    pub fn from_env(data_dir: Option<PathBuf>) -> Result<Config> {
+        let hypeman = std::env::current_exe().at("/proc/self/exe".as_ref())?;
+        Ok(Config {
+            must_exist: data_dir.is_some() || variable(DATA_DIR).is_some(),
+            data_dir: layout::data_dir(data_dir)?,
+            init: variable(INIT).map_or_else(|| hypeman.with_file_name("hypeman-init"), PathBuf::from),
+            hypeman,
+            max_image_size: max_image_size()?,
+        })
+    }
+}
+
+fn variable(name: &str) -> Option<std::ffi::OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+fn max_image_size() -> Result<u64> {
+    let Some(value) = variable(MAX_IMAGE_SIZE) else { return Ok(hypeman_image::DEFAULT_SIZE) };
+    let size = value.to_str().ok_or("it is no text".to_owned()).and_then(crate::size::parse);
+    size.map_err(|reason| Error::Invalid {
+        field: Field::MaxImageSize,
+        value: value.to_string_lossy().into_owned(),
+        reason,
+    })
+}

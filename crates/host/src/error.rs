@@ -1,0 +1,294 @@
+//! Errors: what is wrong, in kinds that a program can tell apart. What to type instead is the command line's to say.
+
+use std::path::PathBuf;
+
+use hypeman_record::spec::HypervisorKind;
+use hypeman_record::state::State;
+
+/// What of a request cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Field {
+    /// The instance's name.
+    Name,
+    /// The number of vCPUs.
+    Vcpus,
+    /// The memory.
+    Memory,
+    /// The memory that can be added.
+    HotplugMemory,
+    /// The limit of a disk.
+    DiskLimit,
+    /// The size of the writable disk.
+    DiskSize,
+    /// The size of a log.
+    LogSize,
+    /// Bytes of a log that wait for the disk.
+    LogBuffer,
+    /// The number of rotated logs.
+    LogFiles,
+    /// Words for the kernel.
+    KernelCommandLine,
+    /// The image, or the kernel in its place.
+    Image,
+    /// How instructions are executed.
+    Accelerator,
+    /// An argument or variable of the program.
+    Argument,
+    /// The command with its environment.
+    Command,
+    /// The program's working directory.
+    WorkingDirectory,
+    /// The program's user.
+    User,
+    /// A signal.
+    Signal,
+    /// The data directory.
+    DataDirectory,
+    /// What to do when the guest reboots.
+    OnReboot,
+    /// The name of a snapshot.
+    SnapshotName,
+    /// The health check.
+    HealthCheck,
+    /// The network.
+    Network,
+    /// What is published of it.
+    Publish,
+    /// Who answers questions for names.
+    Dns,
+    /// How fast it is.
+    NetworkRate,
+    /// The kernel.
+    Kernel,
+    /// The limit of images.
+    MaxImageSize,
+}
+
+impl std::fmt::Display for Field {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Field::Name => "the name",
+            Field::Vcpus => "the number of vCPUs",
+            Field::Memory => "the memory size",
+            Field::HotplugMemory => "the hotplug size",
+            Field::DiskLimit => "the disk limit",
+            Field::DiskSize => "the disk size",
+            Field::LogSize => "the log size",
+            Field::LogBuffer => "the log's buffer",
+            Field::LogFiles => "the number of log files",
+            Field::KernelCommandLine => "the kernel command line",
+            Field::Image => "the image",
+            Field::Accelerator => "the accelerator",
+            Field::Argument => "the argument or variable",
+            Field::Command => "the command with its environment",
+            Field::WorkingDirectory => "the working directory",
+            Field::User => "the user",
+            Field::Signal => "the signal",
+            Field::DataDirectory => "the data directory",
+            Field::OnReboot => "the answer to a reboot",
+            Field::SnapshotName => "the snapshot's name",
+            Field::HealthCheck => "the health check",
+            Field::Network => "the network",
+            Field::Publish => "the published port",
+            Field::Dns => "the name server",
+            Field::NetworkRate => "the network's limit",
+            Field::Kernel => "the kernel",
+            Field::MaxImageSize => "HYPEMAN_MAX_IMAGE_SIZE",
+        })
+    }
+}
+
+/// What has to be true of an instance for a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// It runs.
+    Running,
+    /// It does not run.
+    Stopped,
+    /// It has no snapshot to go on from.
+    NoSnapshot,
+    /// It is in standby.
+    Standby,
+    /// It runs, or is in standby.
+    Memory,
+    /// It does not run, or is to be removed by force.
+    StoppedOrForce,
+}
+
+/// What can go wrong with an instance.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The data directory was named, and is not there.
+    #[error("there is no data directory {}", .0.display())]
+    NoDataDir(PathBuf),
+    /// The data directory is another user's.
+    #[error("the data directory {} belongs to {}", path.display(), who(*owner))]
+    DataDirOfAnother {
+        /// The data directory.
+        path: PathBuf,
+        /// Number of its user, if it can be told.
+        owner: Option<u32>,
+    },
+    /// The program that becomes PID 1 in guests is not there.
+    #[error("hypeman-init, which becomes PID 1 in the guest, is not at {}", .0.display())]
+    NoGuestInit(PathBuf),
+    /// An image that is not here could not be pulled.
+    #[error("no image {reference:?} is here, and it could not be pulled")]
+    NotPulled {
+        /// The image.
+        reference: String,
+        /// Why it could not.
+        source: hypeman_image::Error,
+    },
+    /// Neither a name nor the beginning of an id.
+    #[error("no instance is named {0:?} and no id begins with it")]
+    NotFound(String),
+    /// The beginning of several ids.
+    #[error("{query:?} is the beginning of several ids ({ids}); give more of it")]
+    Ambiguous {
+        /// What the user gave.
+        query: String,
+        /// The ids that begin with it.
+        ids: String,
+    },
+    /// Another instance has the name.
+    #[error("the name {name:?} is taken by instance {id}")]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// Who has it.
+        id: String,
+    },
+    /// A value that cannot be used.
+    #[error("{field} {value:?} cannot be used: {reason}")]
+    Invalid {
+        /// What of the request.
+        field: Field,
+        /// What was given.
+        value: String,
+        /// Why not, and what would do.
+        reason: String,
+    },
+    /// The instance is in a state that forbids the request.
+    #[error("instance {name} is {state}")]
+    State {
+        /// The instance's name.
+        name: String,
+        /// Its state.
+        state: State,
+        /// What the request needs.
+        needs: Needs,
+    },
+    /// The VM needs a KVM, and there is none that would do.
+    #[error("instance {name} could not be started: {why}")]
+    NoKvm {
+        /// The instance's name.
+        name: String,
+        /// What its VM is to run on.
+        hypervisor: HypervisorKind,
+        /// What KVM lacks here.
+        why: String,
+    },
+    /// Its VMM is to be confined strictly, and this host cannot give all of it.
+    #[error(
+        "instance {name} could not be started: the VMM cannot be confined as strictly as was asked for: {missing}"
+    )]
+    NotConfined {
+        /// The instance's name.
+        name: String,
+        /// What cannot be had, and why.
+        missing: String,
+    },
+    /// A file or directory could not be used.
+    #[error(transparent)]
+    Files(#[from] hypeman_files::Error),
+    /// A record cannot be used.
+    #[error(transparent)]
+    Record(#[from] hypeman_record::format::Error),
+    /// The instance could not be started; its logs say more.
+    #[error("instance {name} could not be started: {reason}")]
+    Start {
+        /// The instance's name.
+        name: String,
+        /// The shim's words.
+        reason: String,
+    },
+    /// Neither the name of a snapshot nor the beginning of its id.
+    #[error("no snapshot is named {0:?} and no id of one begins with it")]
+    NoSnapshot(String),
+    /// A snapshot of disks is to become something that needs memory.
+    #[error("snapshot {0} has only disks, no memory to go on from")]
+    NoMemory(String),
+    /// A snapshot with memory is to go on elsewhere.
+    #[error("snapshot {0} has memory, which only the hypervisor understands that has written it")]
+    BoundToHypervisor(String),
+    /// Its snapshot cannot be used here.
+    #[error("instance {name} cannot go on from its snapshot: {problem}")]
+    Snapshot {
+        /// The instance's name.
+        name: String,
+        /// Why not.
+        problem: hypeman_snapshot::Error,
+    },
+    /// It could not go on from its snapshot.
+    #[error("instance {name} could not be restored, and is in standby as before: {reason}")]
+    Restore {
+        /// The instance's name.
+        name: String,
+        /// The shim's words.
+        reason: String,
+    },
+    /// A process of its does not do what it was told.
+    #[error("instance {name}: {reason}")]
+    Shim {
+        /// The instance's name.
+        name: String,
+        /// Which, and what it does.
+        reason: String,
+    },
+    /// From what was said to the shim or to the guest.
+    #[error(transparent)]
+    Session(#[from] hypeman_session::Error),
+    /// From the images and kernels.
+    #[error(transparent)]
+    Image(#[from] hypeman_image::Error),
+    /// From the files of a snapshot.
+    #[error(transparent)]
+    SnapshotFiles(#[from] hypeman_snapshot::Error),
+    /// The configuration of somebody else's snapshot names a file that it may not have.
+    #[error("{}: the snapshot names this file, which does not lie in its directory", .0.display())]
+    NotAllowed(PathBuf),
+    /// From a snapshot of Cloud Hypervisor's.
+    #[error(transparent)]
+    Foreign(#[from] hypeman_vmm::cloud_hypervisor::snapshot::Error),
+    /// From the networks.
+    #[error(transparent)]
+    Network(#[from] hypeman_network::Error),
+    /// From the VMM drivers.
+    #[error(transparent)]
+    Vmm(#[from] hypeman_vmm::Error),
+}
+
+/// A user by their number.
+fn who(user: Option<u32>) -> String {
+    match user {
+        Some(0) => "root".to_owned(),
+        Some(user) => format!("the user with the number {user}"),
+        None => "another user".to_owned(),
+    }
+}
+
+impl Error {
+    /// Whether it is of a shim that has hung up.
+    pub(crate) fn has_hung_up(&self) -> bool {
+        matches!(self, Error::Session(error) if error.has_hung_up())
+    }
+}
+
+/// Result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// An [`Error::Invalid`].
+pub(crate) fn invalid<T>(field: Field, value: impl ToString, reason: &str) -> Result<T> {
+    Err(Error::Invalid { field, value: value.to_string(), reason: reason.to_owned() })
+}

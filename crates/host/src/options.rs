@@ -1,0 +1,160 @@
+//! What a user asks for of a new instance, and whether it can be had at all.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use hypeman_image::Image;
+use hypeman_record::guest::config::Stdio;
+use hypeman_record::guest::ulimit::Ulimit;
+use hypeman_record::record::{KernelUse, LogLimits, LogMode, Settings};
+use hypeman_record::spec::HypervisorKind;
+
+use crate::error::{Field, Result, invalid};
+use crate::health::HealthOptions;
+use crate::{name, network};
+
+const MIB: u64 = 1024 * 1024;
+
+/// Minimum memory of a VM of an image, in bytes.
+const LEAST_MEMORY: u64 = 128 * MIB;
+
+/// Maximum memory in bytes: what x86-64 hosts have at most today.
+const MOST_MEMORY: u64 = 4 << 40;
+
+/// Maximum size of a writable disk in bytes: a file of ext4 has at most 16 TiB, less its last
+/// block.
+const MOST_DISK: u64 = 15 << 40;
+
+/// The counterpart of `docker create`'s flags.
+#[derive(Debug, Clone)]
+pub(crate) struct CreateOptions {
+    /// Name; made up when absent.
+    pub name: Option<String>,
+    /// The image and what the user called it.
+    pub image: Option<(String, Image)>,
+    /// Replaces the image's entrypoint and command.
+    pub entrypoint: Option<Vec<String>>,
+    /// Replaces the image's command.
+    pub arguments: Vec<String>,
+    /// Added to the image's environment.
+    pub env: BTreeMap<String, String>,
+    /// Replaces the image's working directory.
+    pub workdir: Option<String>,
+    /// Replaces the image's user.
+    pub user: Option<String>,
+    /// Resource limits of the program.
+    pub ulimits: Vec<Ulimit>,
+    /// What the command has as its input and output.
+    pub stdio: Stdio,
+    /// What replaces the image's health check.
+    pub health: HealthOptions,
+    /// A kernel of the user's own, or a version of `hypeman kernel ls`.
+    pub kernel: Option<KernelUse>,
+    /// An initramfs of the user's own.
+    pub initrd: Option<PathBuf>,
+    /// The VM, and how to treat it.
+    pub settings: Settings,
+}
+
+/// A size as it is typed: `64m`.
+fn size(bytes: u64) -> String {
+    let units = [(1 << 40, "t"), (1 << 30, "g"), (1 << 20, "m"), (1 << 10, "k")];
+    let whole = units.iter().find(|(unit, _)| bytes > 0 && bytes.is_multiple_of(*unit));
+    whole.map_or_else(|| bytes.to_string(), |(unit, name)| format!("{}{name}", bytes / unit))
+}
+
+/// Refuses what no VM could be made of.
+pub(crate) fn check(options: &CreateOptions) -> Result<()> {
+    let settings = &options.settings;
+    if let Some(name) = &options.name {
+        name::check(name)?;
+    }
+    if !(1..=255).contains(&settings.vcpus) {
+        return invalid(Field::Vcpus, settings.vcpus, "there may be 1 to 255");
+    }
+    if settings.memory < 16 * MIB || !settings.memory.is_multiple_of(MIB) {
+        return invalid(Field::Memory, size(settings.memory), "it has to be whole MiB, 16m or more");
+    }
+    // With less, the kernels of `hypeman kernel ls` find no room for the initramfs, panic, and
+    // reboot.
+    let is_own = matches!(options.kernel, Some(KernelUse::Own { .. }));
+    if options.image.is_some() && !is_own && settings.memory < LEAST_MEMORY {
+        let reason = "a VM of an image needs 128m or more, unless its kernel is your own (--kernel FILE)";
+        return invalid(Field::Memory, size(settings.memory), reason);
+    }
+    if settings.memory > MOST_MEMORY {
+        return invalid(Field::Memory, size(settings.memory), "it has to be 4t or less");
+    }
+    if options.image.is_some() && !(MIB..=MOST_DISK).contains(&settings.disk_size) {
+        return invalid(Field::DiskSize, size(settings.disk_size), "it has to be 1m to 15t");
+    }
+    if let Some(size) = settings.hotplug_memory {
+        check_hotplug(size, settings.hypervisor)?;
+    }
+    if let Some(limit) = settings.disk_rate_limit {
+        // A guest that boots reads some tens of megabytes in thousands of pieces.
+        if let Some(bytes) = limit.bytes_per_second.filter(|bytes| *bytes < MIB) {
+            return invalid(
+                Field::DiskLimit,
+                size(bytes),
+                "it has to be 1m a second or more, or the guest never boots",
+            );
+        }
+        if let Some(count) = limit.operations_per_second.filter(|count| *count < 10) {
+            return invalid(
+                Field::DiskLimit,
+                count,
+                "it has to be 10 a second or more, or the guest never boots",
+            );
+        }
+    }
+    if settings.log.max_size < 4096 {
+        return invalid(Field::LogSize, size(settings.log.max_size), "it has to be 4 KiB or more");
+    }
+    check_log_buffer(&settings.log)?;
+    if settings.log.max_files > 1000 {
+        return invalid(Field::LogFiles, settings.log.max_files, "there may be 0 to 1000");
+    }
+    // Linux cuts the command line at COMMAND_LINE_SIZE, 2048 on x86 (arch/x86/include/asm/setup.h).
+    if settings.cmdline.len() > 1500 || settings.cmdline.contains(|c: char| c.is_control()) {
+        let reason = "it is longer than 1500 bytes or has control characters";
+        return invalid(Field::KernelCommandLine, &settings.cmdline, reason);
+    }
+    if options.image.is_none() && !matches!(options.kernel, Some(KernelUse::Own { .. })) {
+        return invalid(Field::Image, "", "there is none, and no kernel to boot alone");
+    }
+    network::check(&settings.network)?;
+    if let Some(accelerator) = settings.accelerator
+        && !hypeman_vmm::hypervisor(settings.hypervisor).abilities().runs_on(accelerator)
+    {
+        return invalid(Field::Accelerator, "tcg", "Cloud Hypervisor has only kvm; TCG is QEMU's");
+    }
+    Ok(())
+}
+
+fn check_log_buffer(log: &LogLimits) -> Result<()> {
+    let Some(size) = log.max_buffer_size else { return Ok(()) };
+    if log.mode == LogMode::Blocking {
+        return invalid(
+            Field::LogBuffer,
+            size,
+            "it is for the mode non-blocking only; a guest that waits needs none",
+        );
+    }
+    // The ring of `hypeman_console::buffer`.
+    if !(4096..=4 * MIB).contains(&size) {
+        return invalid(Field::LogBuffer, size, "it has to be 4 KiB to 4 MiB");
+    }
+    Ok(())
+}
+
+fn check_hotplug(size: u64, hypervisor: HypervisorKind) -> Result<()> {
+    // The size of the blocks that virtio-mem plugs is 128 MiB for Linux (Documentation/admin-guide/mm/memory-hotplug).
+    if size == 0 || !size.is_multiple_of(128 * MIB) {
+        return invalid(Field::HotplugMemory, size, "it has to be a multiple of 128 MiB");
+    }
+    if !hypeman_vmm::hypervisor(hypervisor).abilities().memory_hotplug {
+        return invalid(Field::HotplugMemory, size, "only Cloud Hypervisor can add memory");
+    }
+    Ok(())
+}

@@ -1,0 +1,28 @@
+//! Standing still and going on, in memory.
+
+use hypeman_record::protocol::Request;
+
+use crate::error::Result;
+use crate::instance::Instance;
+use crate::stop;
+
+/// Stops the vCPUs of a VM that runs; of one whose vCPUs stand still already nothing is asked.
+///
+/// # Errors
+/// When it does not run, or its shim or VMM does not answer.
+pub(crate) fn pause(instance: &Instance) -> Result<()> {
+    ask(instance, &Request::Pause)
+}
+
+/// Lets them go on; of one whose vCPUs run nothing is asked.
+///
+/// # Errors
+/// As [`pause`].
+pub(crate) fn resume(instance: &Instance) -> Result<()> {
+    ask(instance, &Request::Resume)
+}
+
+fn ask(instance: &Instance, request: &Request) -> Result<()> {
+    stop::require_active(instance)?;
+    instance.ask(request).map(drop)
+}

@@ -1,0 +1,228 @@
+//! Starting: the record is resolved to a launch order, and a shim of its own is started to carry it out.
+
+use std::path::{Path, PathBuf};
+
+use hypeman_agent::PORT_NAME;
+use hypeman_files::{AtPath, write_disk};
+use hypeman_image::kernel::Kernels;
+use hypeman_record::confinement::Strictness;
+use hypeman_record::data_dir::DataDir;
+use hypeman_record::format::Envelope;
+use hypeman_record::guest::config::{self, AgentChannel, GuestConfig, Mode};
+use hypeman_record::guest::{disk, status};
+use hypeman_record::launch::{Guest, Launch};
+use hypeman_record::names;
+use hypeman_record::network::Wiring;
+use hypeman_record::record::{CommandSpec, KernelUse, OnReboot, Record};
+use hypeman_record::spec::{Disk, HypervisorKind, VmSpec};
+use hypeman_vmm::findings::Findings;
+
+use crate::error::{Error, Field, Result};
+use crate::instance::Instance;
+use crate::spawn::{Begin, Programs, Started, become_starter, start_shim};
+use crate::store::Store;
+use crate::{accelerator, cmdline, network};
+
+/// Starts an instance; returns when its guest runs and its console is being kept.
+///
+/// # Errors
+/// When it cannot be started; its logs are kept.
+pub(crate) fn start(store: &Store, instance: &Instance, programs: &Programs) -> Result<Started> {
+    start_as(store, instance, programs, Record::clone)
+}
+
+/// As [`start`], with what is made of the record as it is under the lock.
+///
+/// # Errors
+/// As [`start`].
+pub(crate) fn start_as(
+    store: &Store,
+    instance: &Instance,
+    programs: &Programs,
+    made_of: impl FnOnce(&Record) -> Record,
+) -> Result<Started> {
+    let Some(alive) = become_starter(instance, Begin::Boot)? else { return Ok(Started::Already) };
+    let order = |instance: &Instance| {
+        let record = made_of(&instance.record);
+        prepare(store, &Instance { record, directory: instance.directory.clone() }, programs)
+    };
+    start_shim(instance, programs, Begin::Boot, alive, order).map(Started::Now)
+}
+
+/// Resolves a record to what holds on this host now, and writes the disks of this start.
+fn prepare(store: &Store, instance: &Instance, programs: &Programs) -> Result<Launch> {
+    let record = &instance.record;
+    check_confinement(record)?;
+    let findings = Findings::in_directory(store.data_dir());
+    let settings = &record.settings;
+    let program =
+        hypeman_vmm::hypervisor(settings.hypervisor).discover(settings.program.as_deref(), &findings)?;
+    let decision = accelerator::decide(record, &program, &findings)?;
+    let boot = boot_files(store, record, programs)?;
+    let network = network::wiring(store, instance)?;
+    let spec = VmSpec {
+        name: record.name.clone(),
+        vcpus: record.settings.vcpus,
+        memory: record.settings.memory,
+        hotplug_memory: record.settings.hotplug_memory,
+        kernel: boot.kernel,
+        initramfs: boot.initramfs,
+        cmdline: cmdline::of(record, decision.accelerator),
+        disks: disks(store, record, boot.modules.as_deref())?,
+        accelerator: decision.accelerator,
+        cpu_left_out: decision.cpu_left_out,
+        by_descriptor: true,
+        nic: network.as_ref().map(network::nic),
+        control_port: record.command.is_some().then(|| PORT_NAME.to_owned()),
+    };
+    if let Some(command) = &record.command {
+        let path = instance.directory.join(names::CONFIG);
+        write_disk(
+            &path,
+            &guest_config(record, command, boot.modules.is_some(), network.as_ref())?,
+            config::DISK_SIZE,
+        )?;
+        write_disk(&instance.directory.join(names::STATUS), &[], status::DISK_SIZE)?;
+    }
+    Ok(Launch {
+        hypervisor: record.settings.hypervisor,
+        found: Some(program),
+        spec,
+        guest: Guest::of(record.command.as_ref().map(|command| command.mode)),
+        note: decision.note,
+        network,
+        log: record.settings.log,
+        auto_remove: record.settings.auto_remove,
+        on_reboot: on_reboot(record),
+        confine: record.settings.confine,
+        envelope: Envelope::of::<Launch>(),
+    })
+}
+
+/// Refuses a VM that is to be confined as this host cannot. What only its start can show the shim refuses.
+fn check_confinement(record: &Record) -> Result<()> {
+    if record.settings.confine != Strictness::Strict {
+        return Ok(());
+    }
+    match hypeman_confine::missing(&hypeman_confine::survey()) {
+        missing if missing.is_empty() => Ok(()),
+        missing => Err(Error::NotConfined { name: record.name.clone(), missing }),
+    }
+}
+
+/// What to do when the guest reboots. A system is booted again, as everywhere; of anything else a reboot is the end.
+fn on_reboot(record: &Record) -> OnReboot {
+    let is_system = record.command.as_ref().is_some_and(|command| command.mode == Mode::Systemd);
+    let usual = if is_system { OnReboot::Restart } else { OnReboot::Stop };
+    record.settings.on_reboot.unwrap_or(usual)
+}
+
+/// What a VM boots from, as seen from the instance's directory.
+struct BootFiles {
+    kernel: PathBuf,
+    initramfs: Option<PathBuf>,
+    /// Disk with the kernel's modules.
+    modules: Option<PathBuf>,
+}
+
+fn boot_files(store: &Store, record: &Record, programs: &Programs) -> Result<BootFiles> {
+    let own_initrd = record.own_initrd.then(|| PathBuf::from(names::INITRD));
+    let kernels = Kernels::new(store.data_dir());
+    match &record.kernel {
+        KernelUse::Own { .. } => {
+            // An image needs our init; with a kernel of the user's own, the modules of the newest known kernel would
+            // not fit, so its drivers must be built in or come with the user's initramfs.
+            let initramfs = match (&own_initrd, &record.image) {
+                (Some(path), _) => Some(path.clone()),
+                (None, Some(_)) => Some(relative(store, &kernels.initramfs_without_modules(&programs.init)?)),
+                (None, None) => None,
+            };
+            Ok(BootFiles { kernel: PathBuf::from(names::KERNEL), initramfs, modules: None })
+        }
+        KernelUse::Version(version) => {
+            let kernel = kernels.get(Some(version))?;
+            let initramfs = match own_initrd {
+                Some(path) => path,
+                None => relative(store, &kernels.initramfs(&kernel, &programs.init)?),
+            };
+            let modules = match &record.image {
+                Some(_) => kernels.modules_disk(&kernel)?.map(|disk| relative(store, &disk)),
+                None => None,
+            };
+            Ok(BootFiles { kernel: relative(store, &kernel.vmlinuz()), initramfs: Some(initramfs), modules })
+        }
+    }
+}
+
+fn disks(store: &Store, record: &Record, modules: Option<&Path>) -> Result<Vec<Disk>> {
+    let Some(image) = &record.image else {
+        return Ok(Vec::new());
+    };
+    let image = hypeman_image::Store::new(store.data_dir()).get(&image.digest)?;
+    let disk = |path: PathBuf, serial: &str, read_only| Disk {
+        path,
+        serial: serial.to_owned(),
+        read_only,
+        rate_limit: None,
+    };
+    let limited = |disk| Disk { rate_limit: record.settings.disk_rate_limit, ..disk };
+    let mut disks = vec![
+        limited(disk(relative(store, &image.rootfs()), disk::ROOT, true)),
+        limited(disk(names::OVERLAY.into(), disk::OVERLAY, false)),
+        disk(names::CONFIG.into(), disk::CONFIG, true),
+        disk(names::STATUS.into(), disk::STATUS, false),
+    ];
+    disks.extend(modules.map(|modules| disk(modules.to_owned(), disk::MODULES, true)));
+    Ok(disks)
+}
+
+/// A path below the data directory as seen from the directory of an instance.
+fn relative(store: &Store, path: &Path) -> PathBuf {
+    DataDir::new(store.data_dir()).seen_from_instance(path)
+}
+
+/// Refuses at creation what could never be started: a command and an environment that do not fit on their disk.
+pub(crate) fn check_config(record: &Record) -> Result<()> {
+    let Some(command) = &record.command else { return Ok(()) };
+    let length = guest_config(record, command, true, None)?.len() as u64;
+    if length <= config::DISK_SIZE {
+        return Ok(());
+    }
+    Err(Error::Invalid {
+        field: Field::Command,
+        value: format!("of {length} bytes"),
+        reason: format!("all of it has to fit into {} KiB", config::DISK_SIZE / 1024),
+    })
+}
+
+/// What init is told, as it stands on its disk.
+fn guest_config(
+    record: &Record,
+    command: &CommandSpec,
+    modules: bool,
+    network: Option<&Wiring>,
+) -> Result<Vec<u8>> {
+    let mut env = command.env.clone();
+    env.entry("HOSTNAME".to_owned()).or_insert_with(|| record.name.clone());
+    let config = GuestConfig {
+        hostname: record.name.clone(),
+        mode: command.mode,
+        argv: command.argv.clone(),
+        env,
+        workdir: command.workdir.clone(),
+        user: command.user.clone(),
+        stop_signal: command.stop_signal,
+        ulimits: command.ulimits.clone(),
+        pid_namespace: command.pid_namespace,
+        stdio: command.stdio,
+        modules,
+        agent: match record.settings.hypervisor {
+            HypervisorKind::CloudHypervisor => AgentChannel::Vsock,
+            HypervisorKind::Qemu | HypervisorKind::QemuMicrovm => AgentChannel::Port,
+        },
+        machine_id: Some(Record::machine_id(&record.id)),
+        health: command.health.clone(),
+        network: network.map(|network| network.guest.clone()),
+    };
+    Ok(serde_json::to_vec(&config).map_err(std::io::Error::from).at(Path::new(names::CONFIG))?)
+}

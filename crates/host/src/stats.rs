@@ -1,0 +1,146 @@
+//! What instances use of the host.
+
+use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt;
+use std::time::Instant;
+
+use hypeman_network::Traffic;
+use hypeman_record::network::Attached;
+use hypeman_record::run::Run;
+use hypeman_record::{format, names};
+use procfs::process::Process;
+use serde::Serialize;
+
+use crate::error::{Needs, Result};
+use crate::host::Host;
+use crate::instance::Instance;
+
+/// What an instance uses; names as upstream has them, where it has them.
+#[derive(Debug, Clone, Serialize)]
+pub struct Usage {
+    /// Its id.
+    pub instance_id: String,
+    /// Its name.
+    pub instance_name: String,
+    /// Use of CPUs between two samples, in percent of one.
+    pub cpu_percent: f64,
+    /// CPU time of its VMM since that was started, in seconds.
+    pub cpu_seconds: f64,
+    /// Memory of its VMM that is resident.
+    pub memory_rss_bytes: u64,
+    /// Address space of its VMM.
+    pub memory_vms_bytes: u64,
+    /// Memory that its guest may have.
+    pub allocated_memory_bytes: u64,
+    /// Its vCPUs.
+    pub allocated_vcpus: u32,
+    /// Read from the host's disks; of another user's process only root is told.
+    pub disk_read_bytes: Option<u64>,
+    /// Written to the host's disks; likewise.
+    pub disk_write_bytes: Option<u64>,
+    /// Room that its disks take; holes take none.
+    pub disk_used_bytes: u64,
+    /// Sent to the guest; only a bridge counts.
+    pub network_rx_bytes: Option<u64>,
+    /// Sent by the guest; likewise.
+    pub network_tx_bytes: Option<u64>,
+}
+
+/// A sample of what the VMM of an instance uses.
+#[derive(Debug)]
+pub struct Sample {
+    instance: Instance,
+    at: Instant,
+    cpu: f64,
+    rss: u64,
+    virtual_size: u64,
+    moved: Option<(u64, u64)>,
+}
+
+impl Host {
+    /// Samples the instances that are named, or all that run.
+    ///
+    /// # Errors
+    /// When one that was named is not there, or does not run.
+    pub fn sample(&self, names: &[String]) -> Result<Vec<Sample>> {
+        if names.is_empty() {
+            return Ok(self.list()?.0.into_iter().filter_map(sample).collect());
+        }
+        let sample = |name: &String| {
+            let instance = self.find(name)?;
+            let seen = self.observe(&instance)?;
+            let refused = instance.refused(seen.state, Needs::Running);
+            sample(instance).ok_or(refused)
+        };
+        names.iter().map(sample).collect()
+    }
+}
+
+/// `None` when it does not run.
+fn sample(instance: Instance) -> Option<Sample> {
+    let run: Run = format::read(&instance.directory.join(names::RUN)).ok()??;
+    if run.end.is_some() || !run.vmm.is_alive() {
+        return None;
+    }
+    let process = Process::new(i32::try_from(run.vmm.pid).ok()?).ok()?;
+    let stat = process.stat().ok()?;
+    let ticks = procfs::ticks_per_second() as f64;
+    Some(Sample {
+        instance,
+        at: Instant::now(),
+        cpu: (stat.utime + stat.stime) as f64 / ticks,
+        rss: stat.rss * procfs::page_size(),
+        virtual_size: stat.vsize,
+        moved: process.io().ok().map(|io| (io.read_bytes, io.write_bytes)),
+    })
+}
+
+/// What those use that were sampled `now`; `before` tells how fast.
+///
+/// # Errors
+/// When the traffic of networks cannot be counted.
+pub fn usage(before: &[Sample], now: &[Sample]) -> Result<Vec<Usage>> {
+    let before: HashMap<&str, &Sample> =
+        before.iter().map(|sample| (sample.instance.record.id.as_str(), sample)).collect();
+    let attached: Vec<Option<Attached>> = now
+        .iter()
+        .map(|sample| format::read(&sample.instance.directory.join(names::ATTACHED)).ok().flatten())
+        .collect();
+    let taps: Vec<String> = attached.iter().flatten().map(|attached| attached.port.tap.clone()).collect();
+    let traffic = if taps.is_empty() { Vec::new() } else { hypeman_network::traffic(&taps)? };
+    let mut counted = taps.iter().zip(traffic);
+    let one = |(sample, attached): (&Sample, &Option<Attached>)| {
+        let traffic = attached.as_ref().and_then(|_| counted.next()?.1);
+        of_one(before.get(sample.instance.record.id.as_str()).copied(), sample, traffic)
+    };
+    Ok(now.iter().zip(&attached).map(one).collect())
+}
+
+fn of_one(before: Option<&Sample>, now: &Sample, traffic: Option<Traffic>) -> Usage {
+    let record = &now.instance.record;
+    let used = before.map_or(0.0, |before| {
+        (now.cpu - before.cpu).max(0.0) / now.at.duration_since(before.at).as_secs_f64().max(1e-3)
+    });
+    Usage {
+        instance_id: record.id.clone(),
+        instance_name: record.name.clone(),
+        cpu_percent: used * 100.0,
+        cpu_seconds: now.cpu,
+        memory_rss_bytes: now.rss,
+        memory_vms_bytes: now.virtual_size,
+        allocated_memory_bytes: record.settings.memory + record.settings.hotplug_memory.unwrap_or(0),
+        allocated_vcpus: record.settings.vcpus,
+        disk_read_bytes: now.moved.map(|(read, _)| read),
+        disk_write_bytes: now.moved.map(|(_, written)| written),
+        disk_used_bytes: disk_used(&now.instance),
+        network_rx_bytes: traffic.map(|traffic| traffic.inbound),
+        network_tx_bytes: traffic.map(|traffic| traffic.outbound),
+    }
+}
+
+/// The room that its own disks take, of which holes take nothing.
+fn disk_used(instance: &Instance) -> u64 {
+    const BLOCK: u64 = 512; // of st_blocks (stat(3type))
+    let files = std::fs::read_dir(instance.directory.join(names::DISKS)).into_iter().flatten().flatten();
+    files.filter_map(|file| file.metadata().ok()).map(|file| file.blocks() * BLOCK).sum()
+}

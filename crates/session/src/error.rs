@@ -1,0 +1,102 @@
+//! What can go wrong between us and a VM.
+
+use std::io::ErrorKind;
+
+use hypeman_agent::protocol::Failure;
+use hypeman_record::protocol::Refusal;
+
+/// What can go wrong between us and a VM.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The shim does not answer.
+    #[error("instance {name}: its shim does not answer: {reason}")]
+    Silent {
+        /// The instance's name.
+        name: String,
+        /// What it did instead.
+        reason: String,
+        /// Whether that was to hang up, as one that goes.
+        hung_up: bool,
+    },
+    /// The shim refused a request.
+    #[error("instance {name}: {reason}")]
+    Refused {
+        /// The instance's name.
+        name: String,
+        /// Why, for a program.
+        kind: Refusal,
+        /// Why, in the shim's words.
+        reason: String,
+    },
+    /// Nobody of ours is in the guest.
+    #[error("instance {name}: no agent of ours is in its guest that could do that")]
+    NoInit {
+        /// The instance's name.
+        name: String,
+    },
+    /// No connection to the guest could be had; from whoever dials.
+    #[error(transparent)]
+    Dial(Box<dyn std::error::Error + Send + Sync>),
+    /// The guest could not do it, and says why.
+    #[error("the guest says: {0}")]
+    Guest(Failure),
+    /// A command could not be run, and the guest says why.
+    #[error("{0}")]
+    NotRun(Failure),
+    /// Something at a path cannot be used.
+    #[error("{path}: {reason}")]
+    Path {
+        /// The path, here or in the guest.
+        path: String,
+        /// Why not.
+        reason: String,
+    },
+    /// The guest's agent does not keep to the protocol.
+    #[error("unexpected message from the guest's agent: {0}")]
+    Unexpected(String),
+    /// The connection broke, or a file of ours could not be read or written.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// As [`Error::Io`], and what for.
+    #[error("{what}")]
+    At {
+        /// What was being done, or where.
+        what: String,
+        /// Why it was not.
+        source: std::io::Error,
+    },
+}
+
+/// Result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// Whether it is of a shim that has hung up.
+    #[must_use]
+    pub fn has_hung_up(&self) -> bool {
+        matches!(self, Error::Silent { hung_up: true, .. })
+    }
+
+    /// Whether a connection broke: its VM may have ended, or something between it and us.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        use ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+        matches!(self, Error::Io(error) if [BrokenPipe, ConnectionReset, UnexpectedEof].contains(&error.kind()))
+    }
+
+    /// The answer to another question.
+    pub(crate) fn unexpected(message: &impl std::fmt::Debug) -> Error {
+        Error::Unexpected(format!("{message:?}"))
+    }
+}
+
+/// Says what an error of the system was about.
+pub(crate) trait What<T> {
+    fn what(self, what: impl Into<String>) -> Result<T>;
+}
+
+impl<T> What<T> for std::io::Result<T> {
+    fn what(self, what: impl Into<String>) -> Result<T> {
+        self.map_err(|source| Error::At { what: what.into(), source })
+    }
+}
