@@ -7,7 +7,7 @@ use std::process::Stdio;
 use hypeman_tests::bed::Bed;
 use hypeman_tests::disk::SmallDisk;
 use hypeman_tests::fixtures::{busybox_tar, testguest};
-use hypeman_tests::needs::{BUSYBOX, Need, QEMU};
+use hypeman_tests::needs::{BUSYBOX, Need, QEMU, find};
 
 use crate::promises;
 
@@ -22,6 +22,7 @@ promises! {
         no_kernel_and_no_image,
         a_truncated_archive;
     [BUSYBOX, Need::Root] a_full_disk;
+    [QEMU, Need::Root] what_failed_has_a_code;
     [QEMU]
         a_vmm_that_dies_at_once_has_the_first_word,
         a_vmm_that_cannot_start;
@@ -54,6 +55,46 @@ fn bad_values_are_named() {
     run(&["--initrd", "/no/such/initrd"], &["/no/such/initrd"]);
     bed.fails(&["run"], &["image"]);
     bed.fails(&["start", "nobody"], &["nobody"]);
+}
+
+/// Fails with a code for scripts.
+fn has_code(bed: &Bed, arguments: &[&str], exit: i32, code: &str) {
+    let outcome = bed.run(arguments);
+    assert_eq!(outcome.code, exit, "{arguments:?}: {}", outcome.stderr);
+    let line = outcome.stderr.lines().last().expect("an error");
+    let failure: serde_json::Value = serde_json::from_str(line).expect("JSON");
+    assert_eq!(failure["code"], code, "{failure}");
+    assert!(failure["message"].as_str().is_some_and(|message| message.len() > code.len()), "{failure}");
+}
+
+fn what_failed_has_a_code() {
+    let (scratch, bed) = empty();
+    // Where the answer is JSON its error is too; elsewhere a script asks for that.
+    has_code(&bed, &["port", "--format", "json", "nobody"], 1, "not-found");
+    let bed = bed.with("HYPEMAN_ERROR_FORMAT", "json");
+    has_code(&bed, &["rm", "nobody"], 1, "not-found");
+    let run = |arguments: &[&str], bed: &Bed, code| {
+        let guest = ["run", "-d", "--memory", "32m", "--kernel", testguest()];
+        has_code(bed, &[&guest, arguments].concat(), 125, code);
+        assert_empty(bed);
+    };
+    run(&["--cpus", "0"], &bed, "invalid");
+
+    // QEMU's KVM refuses.
+    let qemu = scratch.path().join("qemu");
+    let real = find("qemu-system-x86_64").expect("QEMU");
+    let text = format!(
+        "#!/bin/sh\ncase \"$*\" in *'-accel kvm'*) echo 'no KVM for you' >&2; exit 1;; esac\nexec {} \"$@\"\n",
+        real.display()
+    );
+    std::fs::write(&qemu, text).expect("write");
+    std::fs::set_permissions(&qemu, std::fs::Permissions::from_mode(0o755)).expect("chmod");
+    run(&["--accel", "kvm"], &bed.with("HYPEMAN_QEMU", &qemu), "no-kvm");
+
+    // The disk is full.
+    let disk = SmallDisk::new("8k");
+    let full = Bed::new(disk.path()).with("HYPEMAN_ERROR_FORMAT", "json");
+    run(&[], &full, "disk-full");
 }
 
 fn a_kernel_that_is_no_kernel() {

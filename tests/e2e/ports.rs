@@ -100,6 +100,11 @@ fn a_port_that_is_taken_is_told_before_the_vm_starts() {
     let run = |port: &str| bed.run(&["run", "-d", "--name", "late", "-p", port, busybox(), "sleep", "1000"]);
     let refused = run("8080:80");
     assert_ne!(refused.code, 0);
+    let told = bed.clone().with("HYPEMAN_ERROR_FORMAT", "json");
+    let told = told.run(&["run", "-d", "-p", "8080:80", busybox(), "sleep", "1000"]).stderr;
+    let failure: serde_json::Value =
+        serde_json::from_str(told.lines().last().unwrap_or_default()).expect("an error as JSON");
+    assert_eq!(failure["code"], "port-taken", "{told}");
     for word in ["8080/tcp", "somebody has it already"] {
         assert!(refused.stderr.contains(word), "{refused:?}");
     }

@@ -244,6 +244,27 @@ pub(crate) enum Command {
 }
 
 impl Command {
+    /// Whether its answer is JSON; then its errors are too.
+    pub(crate) fn is_json(&self) -> bool {
+        match self {
+            Command::Doctor { format, .. }
+            | Command::Images { format, .. }
+            | Command::Version { format }
+            | Command::Stat { format, .. }
+            | Command::Top { format, .. }
+            | Command::Stats { format, .. }
+            | Command::Port { format, .. }
+            | Command::Ps { format, .. }
+            | Command::Image(ImageCommand::Ls { format, .. })
+            | Command::Kernel(KernelCommand::Ls { format })
+            | Command::Network(NetworkCommand::Ls { format })
+            | Command::Snapshot(SnapshotCommand::Ls { format, .. }) => format.format == Format::Json,
+            Command::Inspect { format, .. } => format.as_deref() == Some("json"),
+            Command::Logs(arguments) => arguments.format == LogFormat::Json,
+            _ => false,
+        }
+    }
+
     /// Whether it makes a data directory that is not there yet, or wants none.
     pub(crate) fn may_begin(&self) -> bool {
         match self {

@@ -11,7 +11,7 @@ pub(crate) fn each(names: &[String], mut action: impl FnMut(&str) -> Result<()>)
     let mut code = ExitCode::SUCCESS;
     for name in names {
         if let Err(error) = action(name) {
-            output::complain(output::explain(&error));
+            output::fail(&error);
             code = ExitCode::FAILURE;
         }
     }

@@ -14,6 +14,7 @@ mod foreign;
 mod hints;
 mod inherited;
 mod keyboard;
+mod kinds;
 mod names;
 mod output;
 mod progress;
@@ -34,6 +35,9 @@ use hypeman_snapshot::{Algorithm, compression};
 use rustix::fs::Mode;
 
 use crate::args::{Arguments, Command};
+
+/// With the value `json` it makes the errors of all commands JSON, also of those that have no `--format`.
+const ERROR_FORMAT: &str = "HYPEMAN_ERROR_FORMAT";
 
 fn main() -> ExitCode {
     // What we make is ours alone, and also what those make whom we start: disks, logs and sockets, with guests' secrets in them.
@@ -65,6 +69,9 @@ fn main() -> ExitCode {
     };
     // docker's habit: 125 is an error of ours, so that it is not taken for the program's.
     let failure = if matches!(arguments.command, Command::Run(_)) { 125 } else { 1 };
+    if arguments.command.is_json() || std::env::var_os(ERROR_FORMAT).is_some_and(|format| format == "json") {
+        output::tell_errors_as_json();
+    }
     match commands::run(arguments) {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS, // `hypeman logs x | head`
@@ -88,7 +95,7 @@ fn refuse(error: &clap::Error) -> ExitCode {
 }
 
 fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
-    output::complain(output::explain(error));
+    output::fail(error);
     ExitCode::from(code)
 }
 

@@ -2,8 +2,10 @@
 
 use std::fmt::Display;
 use std::io::{BufWriter, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
+use hypeman_record::kind::Kind;
 use hypeman_session::in_background;
 use rustix::event::{PollFd, PollFlags};
 use serde::Serialize;
@@ -13,7 +15,7 @@ use tokio::sync::oneshot;
 use crate::args::Format;
 use crate::escape::{self, printable};
 use crate::template::{Form, with_docker_names};
-use crate::{hints, table};
+use crate::{hints, kinds, table};
 
 /// Prints a listing; each row is what a table shows of an item.
 pub(crate) fn list<T: Serialize>(
@@ -123,6 +125,31 @@ pub(crate) fn is_coloured() -> bool {
 /// Says something on standard error, where there may be nobody any more to hear it.
 pub(crate) fn complain(text: impl Display) {
     let _ = writeln!(std::io::stderr().lock(), "hypeman: {}", printable(&text.to_string()));
+}
+
+/// Whether errors are told as JSON, because the answer is.
+static IS_JSON: AtomicBool = AtomicBool::new(false);
+
+/// Tells errors as JSON from now on.
+pub(crate) fn tell_errors_as_json() {
+    IS_JSON.store(true, Ordering::Relaxed);
+}
+
+/// An error for programs.
+#[derive(Serialize)]
+struct Failure {
+    code: Kind,
+    message: String,
+}
+
+/// Tells an error on standard error: in a sentence, or for programs with its code.
+pub(crate) fn fail(error: &anyhow::Error) {
+    if !IS_JSON.load(Ordering::Relaxed) {
+        return complain(explain(error));
+    }
+    let failure = Failure { code: kinds::of(error), message: explain(error) };
+    let document = serde_json::to_string(&failure).unwrap_or_default();
+    let _ = writeln!(std::io::stderr().lock(), "{}", escape::json(&document));
 }
 
 /// Tells when whoever reads our standard output has gone: the other end of a pipe, or a terminal that was hung up.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hypeman_files::Lock;
+use hypeman_record::kind::Kind;
 use hypeman_record::names;
 use hypeman_record::protocol::Request;
 use hypeman_snapshot::standby;
@@ -84,8 +85,8 @@ fn take_over(instance: &Instance, hypeman: &Path, task: &str, changed: Lock) -> 
         Ok(_) => Ok(true),
         // It has ended meanwhile, and so there is nothing to be taken over.
         Err(_) if !is_orphaned(instance)? => Ok(false),
-        Err(Error::Start { name, reason }) => {
-            Err(Error::Shim { name, reason: format!("cannot be taken over: {reason}") })
+        Err(Error::Start { name, kind, reason }) => {
+            Err(Error::Shim { name, kind, reason: format!("cannot be taken over: {reason}") })
         }
         Err(error) => Err(error),
     }
@@ -111,5 +112,5 @@ pub(crate) fn hand_over(instance: &Instance) -> Result<()> {
         return let_go_of_dead_shim(instance, KILL_TIMEOUT);
     }
     let reason = "its shim does not leave it".to_owned();
-    Err(Error::Shim { name: instance.record.name.clone(), reason })
+    Err(Error::Shim { name: instance.record.name.clone(), kind: Kind::Silent, reason })
 }

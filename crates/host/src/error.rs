@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use hypeman_record::kind::Kind;
 use hypeman_record::spec::HypervisorKind;
 use hypeman_record::state::State;
 
@@ -210,6 +211,8 @@ pub enum Error {
     Start {
         /// The instance's name.
         name: String,
+        /// Its kind.
+        kind: Kind,
         /// The shim's words.
         reason: String,
     },
@@ -235,6 +238,8 @@ pub enum Error {
     Restore {
         /// The instance's name.
         name: String,
+        /// Its kind.
+        kind: Kind,
         /// The shim's words.
         reason: String,
     },
@@ -243,6 +248,8 @@ pub enum Error {
     Shim {
         /// The instance's name.
         name: String,
+        /// Its kind.
+        kind: Kind,
         /// Which, and what it does.
         reason: String,
     },
@@ -279,6 +286,36 @@ fn who(user: Option<u32>) -> String {
 }
 
 impl Error {
+    /// Its kind: what a program may do about it.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Error::NoDataDir(_) | Error::NotFound(_) | Error::NoSnapshot(_) => Kind::NotFound,
+            Error::DataDirOfAnother { .. } | Error::NotAllowed(_) => Kind::Denied,
+            Error::NoGuestInit(_) => Kind::NotInstalled,
+            Error::NotPulled { source, .. } => source.kind(),
+            Error::Ambiguous { .. } => Kind::Ambiguous,
+            Error::NameTaken { .. } => Kind::Taken,
+            Error::Invalid { .. } => Kind::Invalid,
+            Error::State { .. } | Error::NoMemory(_) => Kind::WrongState,
+            Error::NoKvm { .. } => Kind::NoKvm,
+            Error::NotConfined { .. } => Kind::NotConfined,
+            Error::BoundToHypervisor(_) => Kind::Unsupported,
+            Error::Start { kind, .. } | Error::Restore { kind, .. } | Error::Shim { kind, .. } => *kind,
+            Error::Files(error) => Kind::of_files(error),
+            Error::Record(error) => error.kind(),
+            Error::Snapshot { problem: error, .. } | Error::SnapshotFiles(error) => error.kind(),
+            Error::Session(hypeman_session::Error::Dial(error)) => {
+                error.downcast_ref::<Error>().map_or(Kind::Internal, Error::kind)
+            }
+            Error::Session(error) => error.kind().unwrap_or_default(),
+            Error::Image(error) => error.kind(),
+            Error::Foreign(error) => error.kind(),
+            Error::Network(error) => error.kind(),
+            Error::Vmm(error) => error.kind(),
+        }
+    }
+
     /// Whether it is of a shim that has hung up.
     pub(crate) fn has_hung_up(&self) -> bool {
         matches!(self, Error::Session(error) if error.has_hung_up())

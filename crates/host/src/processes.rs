@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use hypeman_files::{AtPath, Holding};
+use hypeman_record::kind::Kind;
 use hypeman_record::process::{self, Process};
 use hypeman_record::run::Run;
 use hypeman_record::{format, names};
@@ -122,6 +123,7 @@ pub(crate) fn end_process(instance: &Instance, process: Process, signal: Signal)
     }
     Err(Error::Shim {
         name: instance.record.name.clone(),
+        kind: Kind::Silent,
         reason: format!(
             "its process {} did not end after SIGKILL; look for a stuck disk or device",
             process.pid

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use command_fds::{CommandFdExt, FdMapping};
 use hypeman_files::{AtPath, Lock};
+use hypeman_record::kind::Kind;
 use hypeman_record::launch::Launch;
 use hypeman_record::state::State;
 use hypeman_record::{format, names, protocol};
@@ -156,21 +157,24 @@ impl Shim {
         let mut line = String::new();
         // Ends with the line, or with the shim.
         BufReader::new(self.word).take(64 * 1024).read_line(&mut line).at(&instance.directory)?;
-        let failed = |reason: String| Error::Start { name: instance.record.name.clone(), reason };
+        let failed = |kind, reason| Error::Start { name: instance.record.name.clone(), kind, reason };
         match serde_json::from_str(&line) {
             Ok(protocol::Started::Ready) => {
                 hypeman_process::reap(self.process);
                 Ok(self.client)
             }
-            Ok(protocol::Started::Failed { message }) => {
+            Ok(protocol::Started::Failed { kind, message }) => {
                 let _ = self.process.wait(); // it has said its last word
-                Err(failed(message))
+                Err(failed(kind, message))
             }
             Err(_) => {
                 let how =
                     self.process.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
                 let log = instance.directory.join(names::HYPEMAN_LOG);
-                Err(failed(format!("the shim ended without a word ({how}); {} may say more", log.display())))
+                Err(failed(
+                    Kind::Internal,
+                    format!("the shim ended without a word ({how}); {} may say more", log.display()),
+                ))
             }
         }
     }

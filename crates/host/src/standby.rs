@@ -45,7 +45,7 @@ pub(crate) fn restore(store: &Store, instance: &Instance, programs: &Programs) -
     let Some(alive) = become_starter(instance, Begin::Restore)? else { return Ok(Started::Already) };
     let order = |instance: &Instance| launch(store, instance);
     match start_shim(instance, programs, Begin::Restore, alive, order) {
-        Err(Error::Start { name, reason }) => Err(Error::Restore { name, reason }),
+        Err(Error::Start { name, kind, reason }) => Err(Error::Restore { name, kind, reason }),
         started => started.map(Started::Now),
     }
 }

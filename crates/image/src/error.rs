@@ -1,5 +1,7 @@
 //! Errors, each naming the thing, the reason and the way out.
 
+use hypeman_record::kind::Kind;
+
 /// What can go wrong with images and kernels.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -77,6 +79,25 @@ pub enum Error {
     /// A record of a newer release.
     #[error(transparent)]
     Record(hypeman_record::format::Error),
+}
+
+impl Error {
+    /// Its kind.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Error::NotFound(_) | Error::NoKernel(_) => Kind::NotFound,
+            Error::Ambiguous(_) => Kind::Ambiguous,
+            Error::InUse { .. } => Kind::InUse,
+            Error::Reference { .. } | Error::NotAKernel { .. } => Kind::Invalid,
+            Error::Pull { .. } => Kind::Remote,
+            Error::Content { .. } | Error::Digest { .. } => Kind::Damaged,
+            Error::Tool { .. } => Kind::Internal,
+            Error::KernelTaken(_) => Kind::Taken,
+            Error::Files(error) => Kind::of_files(error),
+            Error::Record(error) => error.kind(),
+        }
+    }
 }
 
 impl From<hypeman_record::format::Error> for Error {

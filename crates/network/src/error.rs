@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::net::IpAddr;
 
+use hypeman_record::kind::Kind;
 use hypeman_record::network::Protocol;
 
 /// Errors of networks.
@@ -111,6 +112,25 @@ fn why(error: &std::io::Error, port: u16) -> String {
 
 fn of(address: Option<IpAddr>) -> String {
     address.map_or("addresses".to_owned(), |address| address.to_string())
+}
+
+impl Error {
+    /// Its kind.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Error::NotFound(_) => Kind::NotFound,
+            Error::Taken(_) => Kind::Taken,
+            Error::InUse { .. } | Error::Clash { .. } | Error::Foreign { .. } => Kind::InUse,
+            Error::Invalid { .. } => Kind::Invalid,
+            Error::Full(_) => Kind::NoAddress,
+            Error::Port { .. } => Kind::PortTaken,
+            Error::Unable(_) => Kind::Unsupported,
+            Error::Kernel { .. } | Error::Rules(_) | Error::Passt(_) => Kind::Internal,
+            Error::Files(error) => Kind::of_files(error),
+            Error::Record(error) => error.kind(),
+        }
+    }
 }
 
 /// Result of this crate.

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::kind::Kind;
 use crate::unknown::Unknown;
 
 /// This release.
@@ -92,6 +93,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// Its kind.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Error::Newer { .. } => Kind::Newer,
+            Error::Files(error) => Kind::of_files(error),
+        }
+    }
+
     /// The record's file.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {

@@ -16,6 +16,7 @@ pub mod descriptors;
 pub mod end;
 pub mod format;
 pub mod guest;
+pub mod kind;
 pub mod launch;
 pub mod named;
 pub mod names;

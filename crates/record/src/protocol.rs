@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::end::End;
 use crate::guest::health::Health;
+use crate::kind::Kind;
 use crate::state::State;
 
 /// Asked of the shim.
@@ -133,6 +134,9 @@ pub enum Response {
         /// Why, in a word.
         #[serde(default)]
         kind: Refusal,
+        /// The kind of the error behind that; shims of before there was such do not tell.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cause: Option<Kind>,
         /// Why, in a sentence.
         message: String,
     },
@@ -192,6 +196,21 @@ pub enum Refusal {
     Other,
 }
 
+impl Refusal {
+    /// Its kind, where no more is known.
+    #[must_use]
+    pub fn kind(self) -> Kind {
+        match self {
+            Refusal::NotUnderstood | Refusal::NoInit => Kind::Unsupported,
+            Refusal::WrongState => Kind::WrongState,
+            Refusal::GuestBusy => Kind::Guest,
+            Refusal::VmmSilent => Kind::Silent,
+            Refusal::NotSaved | Refusal::VmmRefused => Kind::Vmm,
+            Refusal::Other => Kind::Internal,
+        }
+    }
+}
+
 /// The shim's first word to whoever started it, one line of JSON on its standard output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "start", rename_all = "kebab-case")]
@@ -200,6 +219,9 @@ pub enum Started {
     Ready,
     /// Nothing runs.
     Failed {
+        /// The kind of the error.
+        #[serde(default)]
+        kind: Kind,
         /// Why.
         message: String,
     },

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use hypeman_record::end::End;
 use hypeman_record::format::RELEASE;
+use hypeman_record::kind::Kind;
 use hypeman_record::names;
 use hypeman_record::protocol::{Refusal, Request, Response};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -64,7 +65,7 @@ impl Client {
         if !peer.abilities.iter().any(|ability| ability == request.ability()) {
             let release = peer.release.unwrap_or_else(|| "of an older release".to_owned());
             let reason = format!("its shim, hypeman {release}, knows no {}", request.ability());
-            return Err(self.refused(Refusal::NotUnderstood, reason));
+            return Err(self.refused(Kind::Unsupported, reason));
         }
         self.ask_peer(request)
     }
@@ -92,7 +93,9 @@ impl Client {
             Ok(Response::Error { kind: Refusal::NoInit, .. }) => {
                 Err(Error::NoInit { name: self.name.clone() })
             }
-            Ok(Response::Error { kind, message }) => Err(self.refused(kind, message)),
+            Ok(Response::Error { kind, cause, message }) => {
+                Err(self.refused(cause.unwrap_or(kind.kind()), message))
+            }
             Ok(response) => Ok(response),
             Err(error) => Err(silent(&self.name, &error)),
         }
@@ -157,10 +160,10 @@ impl Client {
     /// The error of an answer to another question.
     #[must_use]
     pub fn wrong_answer(&self, answer: &Response) -> Error {
-        self.refused(Refusal::Other, format!("unexpected response from its shim: {answer:?}"))
+        self.refused(Kind::Internal, format!("unexpected response from its shim: {answer:?}"))
     }
 
-    fn refused(&self, kind: Refusal, reason: String) -> Error {
+    fn refused(&self, kind: Kind, reason: String) -> Error {
         Error::Refused { name: self.name.clone(), kind, reason }
     }
 

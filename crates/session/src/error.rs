@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 
 use hypeman_agent::protocol::Failure;
-use hypeman_record::protocol::Refusal;
+use hypeman_record::kind::Kind;
 
 /// What can go wrong between us and a VM.
 #[derive(Debug, thiserror::Error)]
@@ -23,8 +23,8 @@ pub enum Error {
     Refused {
         /// The instance's name.
         name: String,
-        /// Why, for a program.
-        kind: Refusal,
+        /// Its kind.
+        kind: Kind,
         /// Why, in the shim's words.
         reason: String,
     },
@@ -82,6 +82,20 @@ impl Error {
     pub fn is_broken(&self) -> bool {
         use ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
         matches!(self, Error::Io(error) if [BrokenPipe, ConnectionReset, UnexpectedEof].contains(&error.kind()))
+    }
+
+    /// Its kind; `None` when it is that of whoever dials.
+    #[must_use]
+    pub fn kind(&self) -> Option<Kind> {
+        Some(match self {
+            Error::Silent { .. } => Kind::Silent,
+            Error::Refused { kind, .. } => *kind,
+            Error::NoInit { .. } => Kind::Unsupported,
+            Error::Dial(_) => return None,
+            Error::Guest(_) | Error::NotRun(_) | Error::Unexpected(_) => Kind::Guest,
+            Error::Path { .. } => Kind::NotFound,
+            Error::Io(error) | Error::At { source: error, .. } => Kind::of_io(error),
+        })
     }
 
     /// The answer to another question.

@@ -20,7 +20,7 @@ pub(crate) fn answer(shared: &Shared) -> Response {
     if shared.phase() < Phase::Ending {
         return Response::Done;
     }
-    Response::Error { kind: Refusal::WrongState, message: "the VM is ending".to_owned() }
+    Response::Error { kind: Refusal::WrongState, cause: None, message: "the VM is ending".to_owned() }
 }
 
 /// Types what comes from a client until that has gone. Keys that come before the guest listens wait.

@@ -7,15 +7,14 @@ use hypeman_snapshot::standby;
 use hypeman_vmm::vm::Vm;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-/// What became of it; in words when it cannot run.
-pub(crate) type Begun = std::result::Result<(), String>;
+use crate::error::{Result, told};
 
 /// Lets it run its first instruction; or, when it was restored, go on, once its snapshot is known to be what was written. From then on
 /// the snapshot cannot be used again.
 pub(crate) async fn begin(
     vm: Rc<dyn Vm>,
     verified: Option<JoinHandle<hypeman_snapshot::Result<()>>>,
-) -> Begun {
+) -> Result<()> {
     let Some(verified) = verified else { return vm.boot().await.map_err(told) };
     verified.await.map_err(told)?.map_err(told)?;
     standby::consume(Path::new(".")).map_err(told)?;
@@ -27,13 +26,13 @@ pub(crate) async fn begin(
 
 /// Goes on with a VM that was taken over, whose instance lies in `directory`. One whose shim was killed while it was being put to
 /// standby, or let go on, goes on.
-pub(crate) async fn go_on_again(vm: Rc<dyn Vm>, directory: &Path) -> Begun {
+pub(crate) async fn go_on_again(vm: Rc<dyn Vm>, directory: &Path) -> Result<()> {
     let status = vm.status().borrow().clone();
     if !status.booted {
-        return Err("its shim was killed before its guest ran".to_owned());
+        return Err(told("its shim was killed before its guest ran"));
     }
     if standby::is_whole(directory) {
-        return Err("its snapshot is whole".to_owned());
+        return Err(told("its snapshot is whole"));
     }
     if standby::is_begun(directory) || standby::is_used(directory) {
         vm.abandon_snapshot().await.map_err(told)?;
@@ -43,10 +42,6 @@ pub(crate) async fn go_on_again(vm: Rc<dyn Vm>, directory: &Path) -> Begun {
         let _ = standby::withdraw(directory);
     }
     Ok(())
-}
-
-fn told(error: impl std::fmt::Display) -> String {
-    error.to_string()
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ pub use mode::Mode;
 pub fn run(directory: &Path, mode: Mode) -> Result<()> {
     let result = process::become_shim(directory).and_then(|identity| supervisor::supervise(identity, mode));
     if let Err(error) = &result {
-        process::say(&Started::Failed { message: error.reason.clone() });
+        process::say(&Started::Failed { kind: error.kind, message: error.reason.clone() });
     }
     result
 }

@@ -12,6 +12,7 @@ use hypeman_console::line::{Line, capture_line};
 use hypeman_console::log::{Limits, Log};
 use hypeman_console::settle;
 use hypeman_console::writer::Writer;
+use hypeman_record::kind::Kind;
 use hypeman_record::launch::Launch;
 use hypeman_record::names;
 use hypeman_vmm::vm::{Console, Vm};
@@ -51,8 +52,8 @@ pub(crate) fn take_over(
     memory: Option<Result<OwnedFd>>,
     journal: &Journal,
 ) -> Result<Writer> {
-    let memory =
-        memory.unwrap_or_else(|| Err(Error::new("the VM was started by an older release".to_owned())));
+    let memory = memory
+        .unwrap_or_else(|| Err(Error::new(Kind::Unsupported, "the VM was started by an older release")));
     let resumed = memory.and_then(|memory| {
         settle::resume(Path::new(names::APP_LOG), limits(launch), memory).start("go on with the log")
     });

@@ -15,7 +15,7 @@ use hypeman_snapshot::standby;
 use tokio::task::{spawn_blocking, spawn_local};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::error::{Error, Result, StartContext};
+use crate::error::{Result, StartContext, told};
 use crate::journal::Journal;
 
 /// Our own program.
@@ -192,8 +192,4 @@ pub(crate) fn detach() {
     {
         let _ = std::fs::remove_file(path);
     }
-}
-
-fn told(error: hypeman_network::Error) -> Error {
-    Error::new(error.to_string())
 }

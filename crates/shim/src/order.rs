@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use hypeman_agent::mux::MAX_STREAMS;
+use hypeman_record::kind::Kind;
 use hypeman_record::protocol::Refusal;
 use tokio::sync::oneshot;
 
@@ -65,7 +66,7 @@ pub(crate) enum Error {
     #[error(transparent)]
     Vmm(#[from] hypeman_vmm::Error),
     #[error("it cannot be put to standby: {0}")]
-    Standby(String),
+    Standby(crate::error::Error),
     #[error("no agent of ours is in this guest")]
     NoInit,
     #[error("the guest's agent does not answer")]
@@ -78,7 +79,7 @@ pub(crate) enum Error {
     Guest(#[from] crate::agent::Failure),
     /// The same answer, for another who has asked for the same.
     #[error("{message}")]
-    Same { refusal: Refusal, message: String },
+    Same { refusal: Refusal, kind: Kind, message: String },
     #[error("the guest cannot be reached: {0}")]
     Port(#[from] std::io::Error),
 }
@@ -99,8 +100,18 @@ impl Error {
         }
     }
 
+    /// Its kind.
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            Error::Vmm(error) => error.kind(),
+            Error::Standby(error) => error.kind,
+            Error::Same { kind, .. } => *kind,
+            error => error.refusal().kind(),
+        }
+    }
+
     /// The same, for one more who has asked.
     pub(crate) fn again(&self) -> Error {
-        Error::Same { refusal: self.refusal(), message: self.to_string() }
+        Error::Same { refusal: self.refusal(), kind: self.kind(), message: self.to_string() }
     }
 }

@@ -102,7 +102,7 @@ async fn converse(
             Ok(request) => answer(&request, shared, orders).await,
             Err(error) => {
                 let message = format!("not a request: {error}");
-                Response::Error { kind: Refusal::NotUnderstood, message }
+                Response::Error { kind: Refusal::NotUnderstood, cause: None, message }
             }
         };
         let mut line = serde_json::to_vec(&response)?;
@@ -125,7 +125,7 @@ async fn converse(
 }
 
 fn refused(error: &Error) -> Response {
-    Response::Error { kind: error.refusal(), message: error.to_string() }
+    Response::Error { kind: error.refusal(), cause: Some(error.kind()), message: error.to_string() }
 }
 
 async fn answer(request: &Request, shared: &Rc<Shared>, orders: &mpsc::Sender<Asked>) -> Response {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use hypeman_agent::protocol::Order;
 use hypeman_console::writer::Writer;
+use hypeman_record::kind::Kind;
 use hypeman_record::names;
 use hypeman_record::spec::Accelerator;
 use hypeman_snapshot::cpu::Cpu;
@@ -61,7 +62,7 @@ impl Suspension<'_> {
         let saved = driver.meanwhile(self.write(was_paused, &mut keeper, &mut log)).await;
         // From here on nothing is waited for: either there is a whole snapshot, or there is none.
         let published = saved
-            .unwrap_or_else(|| Err(Error::new("it was given up for another request".to_owned())))
+            .unwrap_or_else(|| Err(Error::new(Kind::WrongState, "it was given up for another request")))
             .and_then(|()| standby::publish(Path::new(".")).start("finish the snapshot"));
         let Err(error) = published else { return Ok(()) };
         self.shared.journal.note(format_args!("not put to standby: {error}"));

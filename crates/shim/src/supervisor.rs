@@ -13,6 +13,7 @@ use hypeman_console::writer::Writer;
 use hypeman_files::Lock;
 use hypeman_record::end::{End, Reason, end};
 use hypeman_record::guest::status;
+use hypeman_record::kind::Kind;
 use hypeman_record::launch::{Guest, Launch};
 use hypeman_record::protocol::Started;
 use hypeman_record::run::Run;
@@ -279,7 +280,7 @@ impl Supervisor {
         let verified = restores.then(|| spawn_blocking(|| standby::verify(Path::new("."))));
         let made = match self.driver.meanwhile(vmm.make(&shared.launch, origin, begun)).await {
             Some(made) => made.and_then(recorded),
-            None => Err(Error::new("it was ended while it was being started".to_owned())),
+            None => Err(Error::new(Kind::WrongState, "it was ended while it was being started")),
         };
         vmm.let_go_of_network();
         let made = match made {
@@ -313,7 +314,7 @@ impl Supervisor {
         Made { vm, console, run }: Made,
         keep: Keep,
         [app, log]: [Writer; 2],
-        boot: impl Future<Output = std::result::Result<(), String>>,
+        boot: impl Future<Output = Result<()>>,
     ) -> Result<Boot> {
         let shared = self.shared.clone();
         let output = match vmm.output.try_clone() {
@@ -336,14 +337,14 @@ impl Supervisor {
         if let Some(Err(error)) = &booted {
             vmm.end().await;
             self.collect([console, output]).await;
-            let reason = vm::with_words(&vm::last_words_logged(), error);
+            let reason = vm::with_words(&vm::last_words_logged(), &error.reason);
             let is_asleep = standby::put_back(Path::new(".")).unwrap_or(false);
             if is_asleep {
                 self.record_sleep(run);
             } else {
                 self.record(run, end(Reason::StartFailed, 125, reason.clone())).await;
             }
-            return Err(Error::new(format!("boot the VM: {reason}")));
+            return Err(Error::new(error.kind, format_args!("boot the VM: {reason}")));
         }
         let exit = if booted.is_none() {
             vmm.end().await;
@@ -366,7 +367,7 @@ impl Supervisor {
                             }
                             Err((error, keeper)) => {
                                 console = keeper;
-                                let _ = asker.send(Err(order::Error::Standby(error.reason)));
+                                let _ = asker.send(Err(order::Error::Standby(error)));
                             }
                         }
                     }

@@ -11,6 +11,7 @@ use hypeman_network::Passt;
 use hypeman_record::confinement::Measure;
 use hypeman_record::end::VmmExit;
 use hypeman_record::format::Envelope;
+use hypeman_record::kind::Kind;
 use hypeman_record::launch::Launch;
 use hypeman_record::network::Published;
 use hypeman_record::process::{Process, boot_id};
@@ -24,7 +25,7 @@ use jiff::Timestamp;
 use rustix::fs::{Mode, OFlags};
 
 use crate::confine;
-use crate::error::{Error, Result, StartContext};
+use crate::error::{Error, Result, StartContext, told};
 use crate::journal::Journal;
 use crate::keep::Keep;
 use crate::network::Network;
@@ -121,15 +122,16 @@ impl Vmm {
     pub(crate) fn adopt(launch: &Launch, run: &Run) -> Result<Vmm> {
         let hypervisor = hypeman_vmm::hypervisor(launch.hypervisor);
         // A launch order of before programs stood in it has none, but the run tells.
-        let told = || {
+        let recorded = || {
             let (path, version) = run.hypervisor.rsplit_once(' ')?;
             Some(Program { path: path.into(), version: version.to_owned() })
         };
-        let program = launch.found.clone().or_else(told).ok_or("no record tells").start("find the VMM")?;
+        let program =
+            launch.found.clone().or_else(recorded).ok_or("no record tells").start("find the VMM")?;
         let process = VmmProcess::adopt(run.vmm.pid).start("take over the VMM")?;
         // Looked at after it is held: from here on it is this process or none.
         if !run.vmm.is_alive() {
-            return Err(Error::new("the VMM has ended".to_owned()));
+            return Err(told("the VMM has ended"));
         }
         let output = open_output().start("open vmm.out")?;
         let walls = Walls { measures: run.confinement.clone(), cgroup: run.cgroup.clone() };
@@ -170,7 +172,7 @@ impl Vmm {
     /// Connects to the VM that is there, and to its console if that is not connected.
     pub(crate) async fn connect_again(&self, run: Run, console: Option<Console>) -> Result<Made> {
         let connect = async {
-            let vm = self.hypervisor.adopt(self.handle()).await.map_err(|error| error.to_string())?;
+            let vm = self.hypervisor.adopt(self.handle()).await.map_err(told)?;
             match console {
                 Some(console) => Ok(Made { vm: Rc::from(vm), console, run }),
                 None => opened(Rc::from(vm), run).await,
@@ -179,21 +181,24 @@ impl Vmm {
         self.in_time(connect).await
     }
 
-    async fn in_time(&self, making: impl Future<Output = std::result::Result<Made, String>>) -> Result<Made> {
+    async fn in_time(&self, making: impl Future<Output = Result<Made>>) -> Result<Made> {
         let made = tokio::select! {
             made = tokio::time::timeout(MAKING, making) => {
-                made.unwrap_or_else(|_| Err(format!("the VMM does not answer within {} s", MAKING.as_secs())))
+                made.unwrap_or_else(|_| {
+                    let reason = format!("the VMM does not answer within {} s", MAKING.as_secs());
+                    Err(Error::new(Kind::Silent, reason))
+                })
             }
             exit = self.process.ended() => Err(died(exit)),
         };
-        let reason = match made {
+        let error = match made {
             Ok(made) => return Ok(made),
-            Err(reason) => reason,
+            Err(error) => error,
         };
         // A connection that broke is only how we learn that the VMM has died.
         let ended = tokio::time::timeout(DEATH, self.process.ended()).await;
-        let reason = ended.map_or(reason, died);
-        Err(Error::new(with_words(&last_words(&self.output), &reason)))
+        let Error { kind, reason } = ended.map_or(error, died);
+        Err(Error::new(kind, with_words(&last_words(&self.output), &reason)))
     }
 
     fn handle(&self) -> hypervisor::Vmm<'_> {
@@ -210,8 +215,8 @@ impl Vmm {
         launch: &Launch,
         origin: Origin<'_>,
         Begun { started, reboots, published }: Begun,
-    ) -> std::result::Result<Made, String> {
-        let find = |pid| Process::find(pid).ok_or("the VMM ended at once");
+    ) -> Result<Made> {
+        let find = |pid| Process::find(pid).ok_or_else(|| Error::new(Kind::Vmm, "the VMM ended at once"));
         let run = Run {
             boot_id: boot_id(),
             shim: find(std::process::id())?,
@@ -229,7 +234,7 @@ impl Vmm {
             envelope: Envelope { format: Run::WITHOUT_STANDBY, ..Envelope::of::<Run>() },
         };
         let created = self.hypervisor.create(self.handle(), &launch.spec, origin).await;
-        opened(Rc::from(created.map_err(|error| error.to_string())?), run).await
+        opened(Rc::from(created.map_err(told)?), run).await
     }
 
     /// Ends it, and leaves nothing of it.
@@ -291,8 +296,8 @@ pub(crate) async fn watch_passt(mut passt: Passt, vmm: Rc<VmmProcess>, shared: R
 }
 
 /// A VM with its console.
-async fn opened(vm: Rc<dyn Vm>, run: Run) -> std::result::Result<Made, String> {
-    let console = vm.console().await.map_err(|error| error.to_string())?;
+async fn opened(vm: Rc<dyn Vm>, run: Run) -> Result<Made> {
+    let console = vm.console().await.map_err(told)?;
     Ok(Made { vm, console, run })
 }
 
@@ -311,13 +316,13 @@ fn spawn(
     Ok((process, Held { console_memory, console_connection, tap: None }))
 }
 
-fn died(exit: VmmExit) -> String {
+fn died(exit: VmmExit) -> Error {
     let how = match exit {
         VmmExit::Code(code) => format!("exit status: {code}"),
         VmmExit::Signal(signal) => format!("signal: {signal}"),
         VmmExit::Unknown => "nobody knows how".to_owned(),
     };
-    format!("the VMM ended before the VM was made ({how})")
+    Error::new(Kind::Vmm, format_args!("the VMM ended before the VM was made ({how})"))
 }
 
 /// A FIFO for what the VMM prints. Both its ends are the VMM's as well (O_RDWR), so that it outlives us.

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use hypeman_record::kind::Kind;
+
 /// What can be wrong with a snapshot.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -36,6 +38,20 @@ pub enum Error {
     /// A file cannot be read or written.
     #[error(transparent)]
     Files(#[from] hypeman_files::Error),
+}
+
+impl Error {
+    /// Its kind.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Error::Missing(_) => Kind::NotFound,
+            Error::Damaged(_) | Error::DiskChanged(_) => Kind::Damaged,
+            Error::OtherVersion { .. } | Error::OtherCpu { .. } => Kind::Unfit,
+            Error::Manifest(error) => error.kind(),
+            Error::Files(error) => Kind::of_files(error),
+        }
+    }
 }
 
 /// Result of this crate.

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use hypeman_record::kind::Kind;
+
 /// What a hypervisor cannot do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unsupported {
@@ -100,6 +102,23 @@ pub enum Error {
         /// The VMM's words, outermost cause first.
         message: String,
     },
+}
+
+impl Error {
+    /// Its kind.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Error::NotInstalled { .. } => Kind::NotInstalled,
+            Error::Unusable { .. } => Kind::Invalid,
+            Error::TooOld { .. } | Error::TooOldForNetwork { .. } | Error::Unsupported(_) => {
+                Kind::Unsupported
+            }
+            Error::NoKvm { .. } => Kind::NoKvm,
+            Error::Files(error) => Kind::of_files(error),
+            Error::BrokenOff { .. } | Error::Api { .. } => Kind::Vmm,
+        }
+    }
 }
 
 /// Result of the drivers.

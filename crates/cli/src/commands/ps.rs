@@ -85,7 +85,7 @@ pub(crate) fn ps(host: &Host, options: &Options) -> Result<ExitCode> {
     let (instances, damaged) = host.list()?;
     let mut code = if damaged.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     for error in damaged {
-        output::complain(error);
+        output::fail(&error.into());
     }
     let mut rows = Vec::new();
     for (instance, seen) in instances.iter().zip(host.observe_all(&instances)) {
@@ -95,7 +95,7 @@ pub(crate) fn ps(host: &Host, options: &Options) -> Result<ExitCode> {
             }
             Ok(_) => {}
             Err(error) => {
-                output::complain(output::explain(&error.into()));
+                output::fail(&error.into());
                 code = ExitCode::FAILURE;
             }
         }

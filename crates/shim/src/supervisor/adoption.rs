@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use hypeman_record::kind::Kind;
 use hypeman_record::run::Run;
 use hypeman_record::{format, names};
 
@@ -37,7 +38,7 @@ impl Supervisor {
         };
         let Some(made) = connected else {
             vmm.end().await;
-            return Err(Error::new("it was ended while it was being taken over".to_owned()));
+            return Err(Error::new(Kind::WrongState, "it was ended while it was being taken over"));
         };
         let made = made?;
         format::rewrite(Path::new(names::RUN), &made.run).start("record the run")?;

@@ -6,6 +6,8 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use hypeman_record::kind::Kind;
+
 use super::json::Json;
 pub use super::json::Malformed;
 
@@ -26,6 +28,17 @@ pub enum Error {
     /// It cannot be read or written.
     #[error(transparent)]
     Files(#[from] hypeman_files::Error),
+}
+
+impl Error {
+    /// Its kind.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Error::Damaged { .. } => Kind::Damaged,
+            Error::Files(error) => Kind::of_files(error),
+        }
+    }
 }
 
 /// Result of these functions.
