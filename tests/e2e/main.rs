@@ -27,6 +27,7 @@ mod ports;
 mod program;
 mod reboots;
 mod scripts;
+mod service;
 mod silence;
 mod snapshots;
 mod standby;
@@ -99,6 +100,7 @@ fn main() {
         program::tests,
         reboots::tests,
         scripts::tests,
+        service::tests,
         silence::tests,
         snapshots::tests,
         standby::tests,

@@ -21,6 +21,8 @@ pub enum Need {
     Root,
     /// To make network namespaces, with bridges and rules in them.
     NetworkNamespaces,
+    /// A cgroup of version 2 in which others can be made.
+    Cgroups,
     /// A /dev/kvm that opens.
     Kvm,
     /// A KVM on which QEMU brings up VMs.
@@ -55,6 +57,9 @@ impl Need {
             Need::Root => {
                 (!rustix::process::geteuid().is_root()).then(|| "needs root: run `sudo make test`".to_owned())
             }
+            Need::Cgroups => cgroups()
+                .is_none()
+                .then(|| "no cgroup of version 2 can be made; run as root of a host with one".to_owned()),
             Need::NetworkNamespaces => namespaces().clone(),
             Need::CloudHypervisor => crate::ch::lacking(),
             Need::QemuKvm => {
@@ -75,6 +80,18 @@ pub fn qemu_on_kvm() -> &'static Result<CpuFeatures, Error> {
         let qemu = hypeman_vmm::hypervisor(HypervisorKind::Qemu).discover(None, &Findings::none())?;
         hypeman_vmm::qemu::try_features(&qemu)
     })
+}
+
+/// Where cgroups of version 2 are mounted and can be made.
+#[must_use]
+pub fn cgroups() -> Option<std::path::PathBuf> {
+    let mounts = std::fs::read_to_string("/proc/mounts").ok()?;
+    let mount = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2"))?;
+    let top = Path::new(mount.split(' ').nth(1)?).to_owned();
+    let probe = top.join(format!("hypeman-probe-{}", std::process::id()));
+    std::fs::create_dir(&probe).ok()?;
+    std::fs::remove_dir(&probe).ok()?;
+    Some(top)
 }
 
 /// Why network namespaces cannot be made here, with all that tests want in them; tried once.

@@ -46,18 +46,21 @@ fn main() -> ExitCode {
     // Before the command line is parsed as people's are: a shim lives long, and what it never runs it need not keep in
     // memory.
     if let Some((directory, mode)) = shim() {
+        live_on();
         return match hypeman_shim::run(&directory, mode) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error.into(), 1),
         };
     }
     if let Some((directory, algorithm)) = compression() {
+        live_on();
         return match compression::process::compress(&directory, algorithm) {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE, // it stands where the progress stood
         };
     }
     if let Some((data_dir, network)) = names() {
+        live_on();
         return answer_names(&data_dir, &network);
     }
     trace::show();
@@ -77,6 +80,11 @@ fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS, // `hypeman logs x | head`
         Err(error) => fail(&error, failure),
     }
+}
+
+/// Outlives the service or session of whoever has started this process. Where that cannot be it lives as long as they let it.
+fn live_on() {
+    let _ = hypeman_confine::cgroup::leave_starter();
 }
 
 /// A command line that cannot be understood, or one that asks for help.

@@ -1,4 +1,5 @@
-//! A cgroup of its own for each VMM: so much memory and so many threads, and no more. Version 2 only, where it can be written.
+//! A cgroup of its own for each VMM: so much memory and so many threads, and no more; and one for our own processes. Version 2
+//! only, where it can be written.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -7,6 +8,12 @@ use std::path::{Path, PathBuf};
 
 /// Below it lie those of all VMs.
 const ALL: &str = "hypeman";
+
+/// Beside those it is the one of our own processes.
+const OURS: &str = "ours";
+
+/// File into which a process is written to be moved.
+const MEMBERS: &str = "cgroup.procs";
 
 /// What a VMM's is limited by.
 const CONTROLLERS: [&str; 2] = ["memory", "pids"];
@@ -36,7 +43,7 @@ fn make_in(place: &Path, name: &str, memory: u64, threads: u64) -> std::io::Resu
         write(&path.join("pids.max"), &threads.to_string())?;
         // Half a VMM is none. Older kernels have no such file.
         let _ = write(&path.join("memory.oom.group"), "1");
-        OpenOptions::new().write(true).open(path.join("cgroup.procs"))
+        OpenOptions::new().write(true).open(path.join(MEMBERS))
     };
     match limits() {
         Ok(members) => Ok(Group { members: members.into(), path }),
@@ -52,14 +59,50 @@ pub fn remove(path: &Path) {
     let _ = std::fs::remove_dir(path);
 }
 
-/// Where cgroups for VMs can be made: at the top for root, for others in the nearest group above theirs that is given to them.
-pub(crate) fn place() -> Result<PathBuf, String> {
+/// Moves this process, and with it those that it will start, out of its starter's cgroup into one of ours: whoever ends all of a
+/// service, as systemd does with `KillMode=control-group` (systemd.kill(5)), does not end VMs, their networks and their logs with it.
+/// Returns that cgroup.
+///
+/// # Errors
+/// Says why it cannot; it stays where it was then.
+pub fn leave_starter() -> Result<PathBuf, String> {
+    let (top, ours) = hierarchy()?;
+    leave(&top, &ours, rustix::process::geteuid().is_root())
+}
+
+/// At the top for root; for others in the nearest group above theirs that takes it.
+fn leave(top: &Path, ours: &str, is_root: bool) -> Result<PathBuf, String> {
+    let here = top.join(ours);
+    if here.ends_with(Path::new(ALL).join(OURS)) {
+        return Ok(here);
+    }
+    let above = if is_root { top } else { here.parent().unwrap_or(top) };
+    let mut reason = String::new();
+    for place in above.ancestors().take_while(|place| place.starts_with(top)) {
+        let (all, group) = (place.join(ALL), place.join(ALL).join(OURS));
+        let moved = make_directory(&all).and_then(|()| make_directory(&group));
+        match moved.and_then(|()| write(&group.join(MEMBERS), "0")) {
+            Ok(()) => return Ok(group),
+            Err(error) => reason = format!("{}: {error}", group.display()),
+        }
+    }
+    Err(reason)
+}
+
+/// Where cgroup version 2 is mounted, and our group below it.
+fn hierarchy() -> Result<(PathBuf, String), String> {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let top = mount_point(&mounts).ok_or("cgroup version 2 is not mounted")?;
     let ours = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let ours = ours.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
+    Ok((top, ours.to_owned()))
+}
+
+/// Where cgroups for VMs can be made: at the top for root, for others in the nearest group above theirs that is given to them.
+pub(crate) fn place() -> Result<PathBuf, String> {
+    let (top, ours) = hierarchy()?;
     let is_root = rustix::process::geteuid().is_root();
-    find(&top, if is_root { "" } else { ours })
+    find(&top, if is_root { "" } else { &ours })
 }
 
 /// The nearest group at or above the parent of `ours` that has what is needed.
@@ -144,6 +187,24 @@ mod tests {
         assert_eq!(find(top, ""), Ok(top.to_owned()));
         std::fs::write(top.join("cgroup.controllers"), "cpu\n").unwrap();
         assert!(find(top, "").unwrap_err().contains("no controller memory"));
+    }
+
+    #[test]
+    fn a_process_leaves_its_starters_group_for_the_nearest_that_takes_it() {
+        let scratch = tempfile::tempdir().unwrap();
+        let top = scratch.path();
+        let takes = |place: &str| {
+            let group = top.join(place).join("hypeman/ours");
+            std::fs::create_dir_all(&group).unwrap();
+            std::fs::write(group.join(MEMBERS), "").unwrap();
+            group
+        };
+        std::fs::create_dir_all(top.join("user/session/app")).unwrap();
+        let (of_root, of_user) = (takes(""), takes("user"));
+        assert_eq!(leave(top, "user/session/app", false), Ok(of_user.clone()), "session has no such file");
+        assert_eq!(leave(top, "user/session/app", true), Ok(of_root));
+        assert_eq!(leave(top, "user/hypeman/ours", false), Ok(of_user), "it is there already");
+        assert!(leave(&top.join("none"), "x", true).is_err());
     }
 
     #[test]

@@ -71,7 +71,7 @@ fn begin_or_remove(store: &Store, fork: Instance, target: Target, programs: &Pro
     match begin(store, &fork, target, programs) {
         Ok(()) => Ok(fork),
         Err(error) => {
-            let _ = delete::remove(&fork, true); // the error that matters is the first one
+            delete::clear_away(&fork);
             Err(error)
         }
     }

@@ -273,8 +273,8 @@ pub(crate) fn of_fork(settings: &NetworkSettings) -> NetworkSettings {
     NetworkSettings { published: settings.published.iter().map(free).collect(), ..settings.clone() }
 }
 
-/// Looks after the networks of all instances. What those have left there that do not run, and whose shim was killed before it could remove it, is
-/// removed; and where whoever answers for names was killed, `hypeman` is begun to do so again. Whoever may do neither has no network either.
+/// Removes TAPs and rules of stopped instances whose shim was killed before it could, and has `hypeman` start DNS servers that
+/// were killed. A user who may do neither has no network either: nothing fails.
 pub fn look_after(store: &Store, hypeman: &Path) {
     let mut used = BTreeSet::new();
     for directory in hypeman_files::entries(&store.directory()).unwrap_or_default() {
@@ -292,7 +292,9 @@ pub fn look_after(store: &Store, hypeman: &Path) {
     }
     let networks = Networks::new(store.data_dir());
     for network in used.iter().filter_map(|name| networks.get(name).ok()) {
-        let _ = hypeman_network::dns::start(&networks, &network, hypeman);
+        if let Err(error) = hypeman_network::dns::start(&networks, &network, hypeman) {
+            tracing::info!("network {}: {error}", network.name);
+        }
     }
 }
 
@@ -300,10 +302,10 @@ pub fn look_after(store: &Store, hypeman: &Path) {
 pub(crate) fn release(directory: &Path) {
     let Some(data_dir) = DataDir::of_instance(directory) else { return };
     let path = directory.join(names::ATTACHED);
-    if let Ok(Some(attached)) = format::read::<Attached>(&path)
-        && hypeman_network::detach(&Networks::new(data_dir.path()), &attached, !standby::is_whole(directory))
-            .is_ok()
-    {
-        let _ = std::fs::remove_file(path);
+    let Ok(Some(attached)) = format::read::<Attached>(&path) else { return };
+    let networks = Networks::new(data_dir.path());
+    match hypeman_network::detach(&networks, &attached, !standby::is_whole(directory)) {
+        Ok(()) => drop(std::fs::remove_file(path)), // what is left of it is released again, and is not there
+        Err(error) => tracing::info!("network {}: {error}", attached.port.network),
     }
 }

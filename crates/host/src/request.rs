@@ -226,9 +226,7 @@ impl Host {
     pub fn run(&self, prepared: &Prepared) -> Result<(Started, Vec<String>)> {
         self.programs()?; // before anything is made
         let Created { instance, notes } = self.create(prepared)?;
-        let started = self.start_found(instance.clone()).inspect_err(|_| {
-            let _ = delete::remove(&instance, true); // the error that matters is the first one
-        })?;
+        let started = self.start_found(instance.clone()).inspect_err(|_| delete::clear_away(&instance))?;
         Ok((started, notes))
     }
 

@@ -5,6 +5,9 @@ use hypeman_record::kind::Kind;
 /// What can go wrong with images and kernels.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// Whoever had asked for it has cancelled it.
+    #[error("it was cancelled")]
+    Cancelled,
     /// Neither the name of an image nor the beginning of a digest.
     #[error("no image is called {0:?}")]
     NotFound(String),
@@ -87,6 +90,7 @@ impl Error {
     pub fn kind(&self) -> Kind {
         match self {
             Error::NotFound(_) | Error::NoKernel(_) => Kind::NotFound,
+            Error::Cancelled => Kind::Cancelled,
             Error::Ambiguous(_) => Kind::Ambiguous,
             Error::InUse { .. } => Kind::InUse,
             Error::Reference { .. } | Error::NotAKernel { .. } => Kind::Invalid,

@@ -1,4 +1,4 @@
-//! Progress of long work, for whoever wants to show it.
+//! Progress of long work, for whoever wants to show or cancel it.
 
 /// Is told what is being done and how far it is.
 pub trait Progress: Send + Sync {
@@ -8,6 +8,10 @@ pub trait Progress: Send + Sync {
     fn advance(&self, bytes: u64);
     /// Something that the user should know, and that is no obstacle.
     fn warn(&self, message: &str);
+    /// Whether the work is to be broken off; it is asked many times a second. Nothing is left of it then.
+    fn is_cancelled(&self) -> bool {
+        false
+    }
 }
 
 /// Shows nothing.

@@ -21,6 +21,9 @@ use crate::spool::{Blob, Span};
 /// Layers fetched at once, as docker has it.
 const AT_ONCE: usize = 3;
 
+/// How often it is asked whether a pull is cancelled.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// Most indexes that lead to a manifest: a hostile one may lead in a circle.
 const MOST_INDEXES: usize = 4;
 
@@ -46,7 +49,20 @@ pub(crate) fn pull(
         .map_err(|reason| Error::Pull { reference: reference.whole(), reason })?;
     let registry = Registry::new(reference, login, Pace::default()).map_err(told)?;
     let pull = Pull { registry, reference, scratch, progress };
-    runtime.block_on(pull.fetch(most)).map_err(told)
+    let fetched = runtime.block_on(async {
+        tokio::select! {
+            fetched = pull.fetch(most) => fetched,
+            () = cancelled(progress) => Err(Failed::Own(Error::Cancelled)),
+        }
+    });
+    fetched.map_err(told)
+}
+
+/// Waits until the pull is cancelled.
+async fn cancelled(progress: &dyn Progress) {
+    while !progress.is_cancelled() {
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 /// One pull.

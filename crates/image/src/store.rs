@@ -62,7 +62,8 @@ impl Store {
     ) -> Result<Image> {
         let name = name.map(names::parse).transpose()?;
         let staging = Draft::begin(&self.images)?;
-        let source = import::import(source, changes, staging.path(), self.most, progress)?;
+        let source = import::import(source, changes, staging.path(), self.most, progress);
+        let source = unless_cancelled(source, progress)?;
         let names = match name {
             Some(name) => vec![names::check_digest(&name, &source.digest)?],
             None => source.names.clone(),
@@ -164,7 +165,8 @@ impl Store {
         if !directory.join(RECORD).exists() {
             let made = staging.path().join("image");
             std::fs::create_dir(&made).at(&made)?;
-            let image = assemble::assemble(source, &made, staging.path(), self.most, progress)?;
+            let image = assemble::assemble(source, &made, staging.path(), self.most, progress);
+            let image = unless_cancelled(image, progress)?;
             let record = ImageRecord { image, envelope: Envelope::of::<ImageRecord>() };
             format::write(&made.join(RECORD), &record)?;
             let _held = self.lock()?;
@@ -184,4 +186,9 @@ impl Store {
         let missing = || Error::NotFound(source.digest.clone()); // removed in this very moment
         self.read(&directory, &names)?.ok_or_else(missing)
     }
+}
+
+/// A step of long work. One that has failed because it was cancelled has no other reason, and nothing follows one that was done.
+fn unless_cancelled<T>(done: Result<T>, progress: &dyn Progress) -> Result<T> {
+    if progress.is_cancelled() { Err(Error::Cancelled) } else { done }
 }

@@ -52,6 +52,8 @@ pub enum Kind {
     Remote,
     /// A connection broke.
     Broken,
+    /// It was cancelled.
+    Cancelled,
     /// Anything else: a fault of this host, or of ours.
     #[default]
     #[serde(other)]
@@ -60,7 +62,7 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Kind; 23] = [
+    pub const ALL: [Kind; 24] = [
         Kind::NotFound,
         Kind::Ambiguous,
         Kind::Taken,
@@ -83,6 +85,7 @@ impl Kind {
         Kind::Guest,
         Kind::Remote,
         Kind::Broken,
+        Kind::Cancelled,
         Kind::Internal,
     ];
 

@@ -1,6 +1,7 @@
+use std::sync::atomic::Ordering;
 use std::{fs, os::unix::fs::FileExt, process::Command};
 
-use hypeman_image::{Changes, Error, Image, Quiet, Result, Store};
+use hypeman_image::{Changes, Error, Image, Progress, Quiet, Result, Store};
 use tar::EntryType;
 use tempfile::TempDir;
 
@@ -194,4 +195,47 @@ fn archives_of_an_image_hold_the_same_files() {
         assert_eq!(image.names, ["example/app:1"], "{kind}");
         assert_eq!(image.config.entrypoint, ["/bin/app"]);
     }
+}
+
+/// Cancels when it has been told of this many pieces.
+struct Impatient(std::sync::atomic::AtomicUsize);
+
+impl Progress for Impatient {
+    fn start(&self, _what: &str, _total: Option<u64>) {}
+    fn advance(&self, _bytes: u64) {
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+    }
+    fn warn(&self, _message: &str) {}
+    fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+}
+
+#[test]
+fn work_that_is_cancelled_leaves_nothing() {
+    for pieces in 0..4 {
+        let dir = tempfile::tempdir().unwrap();
+        layout(dir.path(), vec![Layer::new().file("a", "one"), Layer::new().file("b", "two")]);
+        let store = Store::new(&dir.path().join("data"));
+        let progress = Impatient(pieces.into());
+        let error = store.import(dir.path(), None, &Changes::default(), &progress).unwrap_err();
+        assert!(matches!(error, Error::Cancelled), "{error}");
+        assert_nothing_left(&dir);
+    }
+    // A registry that takes the call, and says nothing.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let reference = format!("{}/silent:1", listener.local_addr().unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::new(&dir.path().join("data"));
+    let progress = Impatient(1.into());
+    let error = std::thread::scope(|scope| {
+        let _caller = scope.spawn(|| {
+            let caller = listener.accept();
+            progress.0.store(0, Ordering::Relaxed);
+            caller
+        });
+        store.pull(&reference, &progress).unwrap_err()
+    });
+    assert!(matches!(error, Error::Cancelled), "{error}");
+    assert_nothing_left(&dir);
 }
