@@ -1,4 +1,4 @@
-//! README's tour runs as it stands.
+//! README's first run and the tour in docs/tour.md run as they stand.
 
 use std::process::Command;
 
@@ -8,19 +8,18 @@ use hypeman_tests::needs::QEMU;
 use crate::promises;
 
 promises! {
-    [QEMU] the_tour_of_the_readme_runs_and_prints_what_it_shows;
+    [QEMU] the_first_run_and_the_tour_print_what_they_show;
 }
 
-/// A command of the tour, and the lines that it is shown to print.
+/// A command of a document, and the lines that it is shown to print.
 struct Step {
     command: String,
     shown: Vec<String>,
 }
 
-/// The steps of the tour: a block of `console`, whose commands begin with `$ `.
-fn steps(readme: &str) -> Vec<Step> {
-    let (_, tour) = readme.split_once("## A short tour").expect("a tour");
-    let (_, block) = tour.split_once("```console\n").expect("a block");
+/// The steps in a document: its block of `console`, whose commands begin with `$ `.
+fn steps(document: &str) -> Vec<Step> {
+    let (_, block) = document.split_once("```console\n").expect("a block");
     let (block, _) = block.split_once("```").expect("its end");
     let mut steps: Vec<Step> = Vec::new();
     for line in block.lines() {
@@ -57,15 +56,15 @@ fn is_like(line: &str, shown: &str) -> bool {
 
 /// The registry of debian:12 is out of the tests' reach: a busybox has its name, and what the tour
 /// does with it.
-fn the_tour_of_the_readme_runs_and_prints_what_it_shows() {
+fn the_first_run_and_the_tour_print_what_they_show() {
     kernel();
     let tar = busybox_tar();
     bed().ok(&["image", "import", "--name", "debian:12", tar.to_str().expect("UTF-8")]);
     let scratch = tempfile::tempdir_in(directory()).expect("a directory");
     let programs = bed().hypeman.parent().expect("its directory").display().to_string();
     let path = format!("{programs}:{}", std::env::var("PATH").unwrap_or_default());
-    let readme = include_str!("../../README.md");
-    for Step { command, shown } in steps(readme) {
+    let documents = [include_str!("../../README.md"), include_str!("../../docs/tour.md")];
+    for Step { command, shown } in documents.into_iter().flat_map(steps) {
         if command.starts_with("hypeman pull") || command.starts_with("hypeman kernel pull") {
             continue;
         }

@@ -20,9 +20,9 @@ pub(crate) fn doctor(host: &Host, cloud_hypervisor: Option<&Path>, format: Forma
         Format::Table => {
             checks.iter().flat_map(report).try_for_each(|line| output::line(&line))?;
             let summary = if well {
-                "All that VMs need is here."
+                "All requirements are met."
             } else {
-                "Something that VMs need is not here: see above."
+                "Some requirements are not met: see above."
             };
             output::line(summary)?;
         }
