@@ -90,7 +90,7 @@ fn several_type_to(bed: &Bed, name: &str) {
     looker.terminal.types(b"unheard");
     one.terminal.types(DETACH);
     assert_eq!(one.end(), Some(0));
-    one.terminal.shows("runs on");
+    one.terminal.shows("keeps running");
     two.terminal.types(DETACH);
     two.terminal.types(b" still there\x18");
     assert_eq!(two.end(), Some(0));
@@ -162,7 +162,7 @@ fn a_program_reads_what_is_piped_to_it_to_its_end() {
 }
 
 fn a_program_has_a_terminal_of_its_own() {
-    bed().fails(&["run", "--rm", "-it", busybox(), "sh"], &["no terminal", "-t"]);
+    bed().fails(&["run", "--rm", "-it", busybox(), "sh"], &["not a terminal", "-t"]);
     let terminal = Terminal::new();
     let mut run = terminal.start(bed().command(&["run", "--rm", "--name", "tty", "-it", busybox(), "sh"]));
     terminal.shows("/ # ");

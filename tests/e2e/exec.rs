@@ -290,7 +290,7 @@ fn a_vm_sleeps_in_the_middle() {
     assert_ne!(code, Some(0));
     bed().fails(&["exec", "exec-sleeps", "true"], &["exec-sleeps", "hypeman restore"]);
     bed().ok(&["restore", "exec-sleeps"]);
-    breaks_and_works_again("exec-sleeps", child, "Standby");
+    breaks_and_works_again("exec-sleeps", child, "standby");
 }
 
 fn a_command_is_run_where_the_program_is_process_1() {

@@ -79,7 +79,7 @@ fn a_kill_goes_before_a_stop_on_a_full_disk() {
         assert_eq!((ended.code, stopped.code), (0, 0), "{verb:?}: {ended:?}, {stopped:?}");
         assert!(stopped.stderr.contains("by force, as asked"), "{verb:?}: {stopped:?}");
         if verb == ["kill"] {
-            assert!(ended.stderr.contains("waits for room"), "{ended:?}");
+            assert!(ended.stderr.contains("is still being written"), "{ended:?}");
             assert_eq!(bed.inspect("full")["state"], "Shutdown");
             bed.fails(&["start", "full"], &["full", "Shutdown"]);
             disk.resize("20m");
@@ -224,11 +224,11 @@ fn a_vm_whose_disk_has_no_room_says_so_and_goes_on_when_there_is() {
         let seen = bed.inspect("no-room");
         (seen["state"] == "Paused").then_some(seen)
     });
-    assert!(told["state_reason"].as_str().expect("a reason").contains("no room"), "{told}");
+    assert!(told["state_reason"].as_str().expect("a reason").contains("disk is full"), "{told}");
     assert!(bed.ok(&["ps"]).contains("Paused"));
     disk.resize("200m");
     let _ = vm.read_until("written");
     assert_eq!(bed.inspect("no-room")["state"], "Running");
     let journal = bed.ok(&["logs", "--source", "hypeman", "no-room"]);
-    assert!(journal.contains("no room") && journal.contains("the VM goes on"), "{journal}");
+    assert!(journal.contains("disk is full") && journal.contains("the VM goes on"), "{journal}");
 }

@@ -59,7 +59,7 @@ fn two_hundred_vms_at_once_get_two_hundred_addresses() {
             .len()
     };
     assert_eq!((members.len(), different("address"), different("mac")), (200, 200, 200));
-    bed.fails(&["network", "rm", "default"], &["default", "used by"]);
+    bed.fails(&["network", "rm", "default"], &["default", "in use by"]);
 }
 
 fn fifty_vms_started_and_removed_at_once_leave_nothing() {

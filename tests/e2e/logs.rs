@@ -73,7 +73,7 @@ fn a_foreground_run_ends_when_its_reader_has_gone() {
     drop(cli.stdout.take());
     let output = cli.wait_with_output().expect("its end");
     let words = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success() && words.contains("unread-run runs on"), "{output:?}");
+    assert!(output.status.success() && words.contains("unread-run keeps running"), "{output:?}");
     assert_eq!(bed().inspect(&vm.name)["state"], "Running");
 }
 

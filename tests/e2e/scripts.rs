@@ -84,7 +84,7 @@ fn exit_codes_tell_what_became_of_a_command() {
         let output = exec.wait_with_output().expect("its end");
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(137), "{end:?}: {told}");
-        assert!(told.contains("its VM has ended"), "{end:?}: {told}");
+        assert!(told.contains("the VM ended"), "{end:?}: {told}");
         bed().ok(&["start", "exit-codes"]);
         bed().ok(&["wait", "--for", "running", "exit-codes"]);
     }

@@ -174,7 +174,7 @@ fn what_a_snapshot_cannot_be_is_told() {
     bed.fails(&["snapshot", "create", "--kind", "standby", name], &[name, "Created"]);
     bed.ok(&["snapshot", "create", "--name", "disks", name]);
     bed.fails(&["snapshot", "create", "--name", "disks", name], &["disks", "--name"]);
-    bed.fails(&["snapshot", "fork", "--state", "standby", "disks", "new"], &["only disks", "--state"]);
+    bed.fails(&["snapshot", "fork", "--state", "standby", "disks", "new"], &["disks only", "--state"]);
     bed.fails(&["snapshot", "fork", "nothing", "new"], &["nothing", "hypeman snapshot ls"]);
     bed.fails(&["snapshot", "rm", "nothing"], &["nothing"]);
     bed.ok(&["start", name]);

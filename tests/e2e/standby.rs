@@ -201,7 +201,7 @@ fn a_full_disk_leaves_the_vm_running() {
     rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, (free.f_bavail - 50) * free.f_frsize)
         .expect("fill it");
     drop(file);
-    bed.fails(&["standby", name], &[name, "cannot be put to standby", "No space left"]);
+    bed.fails(&["standby", name], &[name, "standby failed", "No space left"]);
     assert_eq!(vm.state(), "Running");
     assert!(!vm.directory().join("snapshot.new").exists());
     vm.prints();
@@ -265,7 +265,7 @@ fn a_damaged_snapshot_is_told_and_stays() {
     let middle = bad.len() / 2;
     bad[middle] ^= 1;
     std::fs::write(&memory, bad).expect("damage it");
-    bed().fails(&["restore", name], &[name, "memory is damaged", "standby as before"]);
+    bed().fails(&["restore", name], &[name, "memory is damaged", "stays in standby"]);
     assert_eq!(vm.state(), "Standby");
     std::fs::write(&memory, &good[..good.len() - 1]).expect("cut it");
     bed().fails(&["restore", name], &[name, "memory is damaged", "hypeman kill"]);

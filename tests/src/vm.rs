@@ -152,7 +152,7 @@ impl Drop for Instance<'_> {
     fn drop(&mut self) {
         let outcome = self.bed.run(&["rm", "-f", &self.name]);
         // It may have removed itself; and a test that fails already shall fail with its own words.
-        let gone = outcome.code == 0 || outcome.stderr.contains("no instance is named");
+        let gone = outcome.code == 0 || outcome.stderr.contains("no such instance");
         assert!(gone || std::thread::panicking(), "{outcome:?}");
     }
 }

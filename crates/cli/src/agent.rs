@@ -12,9 +12,9 @@ pub(crate) fn explained(error: Error, instance: &Instance) -> anyhow::Error {
     }
     let name = &instance.record.name;
     match how_it_ended(instance) {
-        Some(how) => anyhow!("{name}: {how}, and what was done in it with that"),
+        Some(how) => anyhow!("{name}: {how}, and the request ended with it"),
         None => {
-            anyhow!("{name}: the connection to the guest's agent broke, and what it did for us was ended")
+            anyhow!("{name}: the connection to the guest's agent broke")
         }
     }
 }

@@ -24,6 +24,8 @@ mod template;
 mod time;
 mod trace;
 mod view;
+#[cfg(test)]
+mod words;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -42,7 +42,7 @@ pub struct Confinement {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// What was asked for with [`Strictness::Strict`] cannot be had.
-    #[error("the VMM cannot be confined as strictly as was asked for: {0}")]
+    #[error("strict confinement is not possible: {0}")]
     NotStrict(String),
 }
 

@@ -22,7 +22,7 @@ pub enum Error {
         source: serde_json::Error,
     },
     /// More than a disk of a fixed size holds.
-    #[error("{}: {length} bytes do not fit into {size}; pass less in the environment or the arguments", path.display())]
+    #[error("{}: {length} bytes do not fit into {size}; shorten the environment or the arguments", path.display())]
     TooLarge {
         /// The disk.
         path: PathBuf,

@@ -86,7 +86,7 @@ fn take_over(instance: &Instance, hypeman: &Path, task: &str, changed: Lock) -> 
         // It has ended meanwhile, and so there is nothing to be taken over.
         Err(_) if !is_orphaned(instance)? => Ok(false),
         Err(Error::Start { name, kind, reason }) => {
-            Err(Error::Shim { name, kind, reason: format!("cannot be taken over: {reason}") })
+            Err(Error::Shim { name, kind, reason: format!("could not be adopted: {reason}") })
         }
         Err(error) => Err(error),
     }
@@ -111,6 +111,6 @@ pub(crate) fn hand_over(instance: &Instance) -> Result<()> {
     if leaving.is_none_or(|shim| shim.wait_gone(KILL_TIMEOUT)) {
         return let_go_of_dead_shim(instance, KILL_TIMEOUT);
     }
-    let reason = "its shim does not leave it".to_owned();
+    let reason = "its shim did not hand over".to_owned();
     Err(Error::Shim { name: instance.record.name.clone(), kind: Kind::Silent, reason })
 }

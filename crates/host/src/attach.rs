@@ -69,10 +69,10 @@ pub fn how_it_ended(instance: &Instance) -> Option<String> {
     let seen = settled(instance)?;
     match (seen.state, seen.end) {
         (State::Running | State::Initializing | State::Paused, _) => None,
-        (State::Stopped, Some(end)) => Some(format!("its VM has ended: {}", end.message)),
-        (State::Standby, _) => Some("its VM is in Standby now".to_owned()),
+        (State::Stopped, Some(end)) => Some(format!("the VM ended: {}", end.message)),
+        (State::Standby, _) => Some("the VM is in standby".to_owned()),
         (State::Created, _) => Some("it was removed".to_owned()), // of what it was, only the record is left
-        (state, _) => Some(format!("its VM is {state} now")),
+        (state, _) => Some(format!("the VM is {state}")),
     }
     .or_else(|| (!instance.directory.exists()).then(|| "it was removed".to_owned()))
 }

@@ -40,7 +40,7 @@ pub(crate) fn resolve(options: &CreateOptions, image: &Config) -> Result<Command
     let argv = argv(options, image);
     if argv.first().is_none_or(String::is_empty) {
         let reference = options.image.as_ref().map_or("", |(reference, _)| reference);
-        return invalid(Field::Image, reference, "it names no program to run");
+        return invalid(Field::Image, reference, "it has no command; give one after the image");
     }
     let env = environment(options, image);
     if let Some(text) = argv.iter().chain(env.keys()).chain(env.values()).find(|text| text.contains('\0')) {
@@ -50,11 +50,11 @@ pub(crate) fn resolve(options: &CreateOptions, image: &Config) -> Result<Command
         argv.iter().map(|text| (text, 0)).chain(env.iter().map(|(name, value)| (value, name.len() + 1)));
     if let Some((text, _)) = long.into_iter().find(|(text, more)| text.len() + more >= MAX_STRING) {
         let start: String = text.chars().take(20).collect();
-        return invalid(Field::Argument, format!("{start}..."), "Linux takes none of 128 KiB or more");
+        return invalid(Field::Argument, format!("{start}..."), "must be shorter than 128 KiB");
     }
     let workdir = match &options.workdir {
         Some(workdir) if !workdir.starts_with('/') => {
-            return invalid(Field::WorkingDirectory, workdir, "it is not absolute");
+            return invalid(Field::WorkingDirectory, workdir, "must be absolute");
         }
         Some(workdir) => workdir.clone(),
         // An image's may be relative, from the root.

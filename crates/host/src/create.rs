@@ -44,7 +44,7 @@ fn record(store: &Store, options: &CreateOptions) -> Result<Record> {
     if options.settings.on_reboot == Some(OnReboot::Restart)
         && command.as_ref().is_some_and(|command| command.mode == Mode::Exec)
     {
-        return invalid(Field::OnReboot, "restart", "its program is no system: when it reboots it has ended");
+        return invalid(Field::OnReboot, "restart", "only an image with an init can be booted again");
     }
     Ok(Record {
         id: name::new_id()?,

@@ -87,7 +87,7 @@ pub fn how_to_get(error: &hypeman_vmm::Error) -> Option<String> {
     let way = match *program {
         "qemu-system-x86_64" => "apt-get install qemu-system-x86, or set HYPEMAN_QEMU",
         "cloud-hypervisor" => {
-            "get it from github.com/cloud-hypervisor/cloud-hypervisor/releases and give it with --cloud-hypervisor PATH or \
+            "get it from github.com/cloud-hypervisor/cloud-hypervisor/releases and set --cloud-hypervisor PATH or \
              HYPEMAN_CLOUD_HYPERVISOR, or use --hypervisor qemu"
         }
         _ => return None,

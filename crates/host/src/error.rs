@@ -68,32 +68,32 @@ pub enum Field {
 impl std::fmt::Display for Field {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str(match self {
-            Field::Name => "the name",
-            Field::Vcpus => "the number of vCPUs",
-            Field::Memory => "the memory size",
-            Field::HotplugMemory => "the hotplug size",
-            Field::DiskLimit => "the disk limit",
-            Field::DiskSize => "the disk size",
-            Field::LogSize => "the log size",
-            Field::LogBuffer => "the log's buffer",
-            Field::LogFiles => "the number of log files",
-            Field::KernelCommandLine => "the kernel command line",
-            Field::Image => "the image",
-            Field::Accelerator => "the accelerator",
-            Field::Argument => "the argument or variable",
-            Field::Command => "the command with its environment",
-            Field::WorkingDirectory => "the working directory",
-            Field::User => "the user",
-            Field::Signal => "the signal",
-            Field::DataDirectory => "the data directory",
-            Field::OnReboot => "the answer to a reboot",
-            Field::SnapshotName => "the snapshot's name",
-            Field::HealthCheck => "the health check",
-            Field::Network => "the network",
-            Field::Publish => "the published port",
-            Field::Dns => "the name server",
-            Field::NetworkRate => "the network's limit",
-            Field::Kernel => "the kernel",
+            Field::Name => "name",
+            Field::Vcpus => "number of vCPUs",
+            Field::Memory => "memory size",
+            Field::HotplugMemory => "hotplug size",
+            Field::DiskLimit => "disk limit",
+            Field::DiskSize => "disk size",
+            Field::LogSize => "log size",
+            Field::LogBuffer => "log buffer size",
+            Field::LogFiles => "number of log files",
+            Field::KernelCommandLine => "kernel command line",
+            Field::Image => "image",
+            Field::Accelerator => "accelerator",
+            Field::Argument => "argument or variable",
+            Field::Command => "command and environment",
+            Field::WorkingDirectory => "working directory",
+            Field::User => "user",
+            Field::Signal => "signal",
+            Field::DataDirectory => "data directory",
+            Field::OnReboot => "--on-reboot",
+            Field::SnapshotName => "snapshot name",
+            Field::HealthCheck => "health check",
+            Field::Network => "network",
+            Field::Publish => "published port",
+            Field::Dns => "DNS setting",
+            Field::NetworkRate => "network rate",
+            Field::Kernel => "kernel",
             Field::MaxImageSize => "HYPEMAN_MAX_IMAGE_SIZE",
         })
     }
@@ -131,7 +131,7 @@ pub enum Error {
         owner: Option<u32>,
     },
     /// The program that becomes PID 1 in guests is not there.
-    #[error("hypeman-init, which becomes PID 1 in the guest, is not at {}", .0.display())]
+    #[error("hypeman-init, process 1 of guests, is missing: {}", .0.display())]
     NoGuestInit(PathBuf),
     /// An image that is not here could not be pulled.
     #[error("no image {reference:?} is here, and it could not be pulled")]
@@ -142,10 +142,10 @@ pub enum Error {
         source: hypeman_image::Error,
     },
     /// Neither a name nor the beginning of an id.
-    #[error("no instance is named {0:?} and no id begins with it")]
+    #[error("no such instance: {0}")]
     NotFound(String),
     /// The beginning of several ids.
-    #[error("{query:?} is the beginning of several ids ({ids}); give more of it")]
+    #[error("ambiguous id prefix {query:?}: {ids}")]
     Ambiguous {
         /// What the user gave.
         query: String,
@@ -153,7 +153,7 @@ pub enum Error {
         ids: String,
     },
     /// Another instance has the name.
-    #[error("the name {name:?} is taken by instance {id}")]
+    #[error("name {name:?} is taken by instance {id}")]
     NameTaken {
         /// The name.
         name: String,
@@ -161,7 +161,7 @@ pub enum Error {
         id: String,
     },
     /// A value that cannot be used.
-    #[error("{field} {value:?} cannot be used: {reason}")]
+    #[error("invalid {field} {value:?}: {reason}")]
     Invalid {
         /// What of the request.
         field: Field,
@@ -191,9 +191,7 @@ pub enum Error {
         why: String,
     },
     /// Its VMM is to be confined strictly, and this host cannot give all of it.
-    #[error(
-        "instance {name} could not be started: the VMM cannot be confined as strictly as was asked for: {missing}"
-    )]
+    #[error("instance {name} could not be started: strict confinement is not possible: {missing}")]
     NotConfined {
         /// The instance's name.
         name: String,
@@ -217,16 +215,16 @@ pub enum Error {
         reason: String,
     },
     /// Neither the name of a snapshot nor the beginning of its id.
-    #[error("no snapshot is named {0:?} and no id of one begins with it")]
+    #[error("no such snapshot: {0}")]
     NoSnapshot(String),
     /// A snapshot of disks is to become something that needs memory.
-    #[error("snapshot {0} has only disks, no memory to go on from")]
+    #[error("snapshot {0} has disks only, no memory")]
     NoMemory(String),
     /// A snapshot with memory is to go on elsewhere.
-    #[error("snapshot {0} has memory, which only the hypervisor understands that has written it")]
+    #[error("snapshot {0} has memory, which only its own hypervisor can restore")]
     BoundToHypervisor(String),
     /// Its snapshot cannot be used here.
-    #[error("instance {name} cannot go on from its snapshot: {problem}")]
+    #[error("instance {name} cannot be restored: {problem}")]
     Snapshot {
         /// The instance's name.
         name: String,
@@ -234,7 +232,7 @@ pub enum Error {
         problem: hypeman_snapshot::Error,
     },
     /// It could not go on from its snapshot.
-    #[error("instance {name} could not be restored, and is in standby as before: {reason}")]
+    #[error("instance {name} could not be restored and stays in standby: {reason}")]
     Restore {
         /// The instance's name.
         name: String,
@@ -263,7 +261,7 @@ pub enum Error {
     #[error(transparent)]
     SnapshotFiles(#[from] hypeman_snapshot::Error),
     /// The configuration of somebody else's snapshot names a file that it may not have.
-    #[error("{}: the snapshot names this file, which does not lie in its directory", .0.display())]
+    #[error("{}: the snapshot refers to this file outside its directory", .0.display())]
     NotAllowed(PathBuf),
     /// From a snapshot of Cloud Hypervisor's.
     #[error(transparent)]

@@ -42,7 +42,7 @@ pub struct HealthOptions {
 pub(crate) fn resolve(options: &HealthOptions, image: Option<&Health>) -> Result<Option<HealthCheck>> {
     if options.none {
         if *options != (HealthOptions { none: true, ..HealthOptions::default() }) {
-            return invalid(Field::HealthCheck, "none", "it cannot be left out and set at once");
+            return invalid(Field::HealthCheck, "none", "--no-healthcheck excludes the others");
         }
         return Ok(None);
     }
@@ -61,7 +61,7 @@ pub(crate) fn resolve(options: &HealthOptions, image: Option<&Health>) -> Result
         options.start_interval.or(nanoseconds(|image| image.start_interval)).unwrap_or(START_INTERVAL),
     ];
     if let Some(short) = times.iter().find(|time| **time < SHORTEST) {
-        return invalid(Field::HealthCheck, format!("{short:?}"), "a time has to be 1 ms or more");
+        return invalid(Field::HealthCheck, format!("{short:?}"), "must be 1 ms or more");
     }
     let [interval_ms, timeout_ms, start_interval_ms] = times.map(milliseconds);
     let start_period = options.start_period.or(nanoseconds(|image| image.start_period)).unwrap_or_default();

@@ -27,14 +27,14 @@ pub(crate) fn check(name: &str) -> Result<()> {
         Err(Error::Invalid { field: Field::Name, value: name.to_owned(), reason: reason.to_owned() })
     };
     if name.is_empty() {
-        return invalid("it is empty");
+        return invalid("must not be empty");
     }
     if name.len() > MAX_LENGTH {
-        return invalid("it is longer than 63 characters");
+        return invalid("must be 63 characters or less");
     }
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
     if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(allowed) {
-        return invalid("a name is a letter or digit followed by letters, digits, `_`, `.` and `-`");
+        return invalid("must be a letter or digit followed by letters, digits, `_`, `.` and `-`");
     }
     Ok(())
 }

@@ -52,7 +52,7 @@ pub fn choose(name: Option<&str>, has_image: bool, hypervisor: HypervisorKind) -
             Ok(()) => chosen(Connection::User),
             Err(why) => invalid(Field::Network, "user", &why),
         },
-        Some("host") => invalid(Field::Network, "host", "a VM has a network of its own"),
+        Some("host") => invalid(Field::Network, "host", "VMs have a network of their own"),
         Some(name) => match can_bridge() {
             Ok(()) => chosen(Connection::Bridge(if name == "bridge" { DEFAULT } else { name }.to_owned())),
             Err(why) => invalid(Field::Network, name, &why),
@@ -86,7 +86,7 @@ pub fn published(asked: &[String], exposed: &[String]) -> Result<Vec<Published>>
                         == (published.address, published.host, published.protocol)
             };
             if all.iter().any(|other| is_taken(&other)) {
-                return invalid(Field::Publish, text, "the host's port is asked for twice");
+                return invalid(Field::Publish, text, "the host port is given twice");
             }
             all.push(published);
         }
@@ -119,11 +119,11 @@ pub fn check(settings: &NetworkSettings) -> Result<()> {
     }
     if let Some(rate) = rates.inbound.or(rates.outbound) {
         if !matches!(connection, Connection::Bridge(_)) {
-            return invalid(Field::NetworkRate, rate, "only the traffic of a bridge can be limited");
+            return invalid(Field::NetworkRate, rate, "only bridges can be limited");
         }
         let least = [rates.inbound, rates.outbound].into_iter().flatten().min().unwrap_or(rate);
         if least < MIN_RATE {
-            return invalid(Field::NetworkRate, least, "it has to be 1 KiB a second or more");
+            return invalid(Field::NetworkRate, least, "must be 1 KiB a second or more");
         }
     }
     Ok(())

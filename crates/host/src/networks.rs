@@ -108,7 +108,7 @@ impl Host {
         let (_, unreadable) = hypeman_network::attached_in(&self.data_dir().instances());
         let damaged = damaged.iter().map(ToString::to_string);
         if let Some(error) = damaged.chain(unreadable.iter().map(ToString::to_string)).next() {
-            return in_use(format!("something that cannot be read ({error})"));
+            return in_use(format!("an unreadable record ({error})"));
         }
         Ok(hypeman_network::remove(&networks, &network)?)
     }

@@ -146,12 +146,12 @@ fn unsupervised(directory: &Path, holder: Holder, run: Option<Run>) -> Observati
     let orphaned = matches!(holder, Holder::Vmm(_));
     let (state, reason, end) = match (holder, &run) {
         (Holder::Vmm(_), _) if standby::is_whole(directory) => {
-            let reason = "its shim was killed; what is left of its VMM has not run since".to_owned();
+            let reason = "its shim was killed before the VMM ran".to_owned();
             (State::Standby, Some(reason), None)
         }
         (Holder::Vmm(vmm), Some(run)) if run.vmm == vmm => (State::Running, None, None),
         (Holder::Vmm(vmm), _) => {
-            let reason = format!("its shim was killed while it was starting the VMM, pid {}", vmm.pid);
+            let reason = format!("its shim was killed while starting the VMM, pid {}", vmm.pid);
             (State::Shutdown, Some(reason), None)
         }
         _ if standby::is_whole(directory) => (State::Standby, None, None),
@@ -171,8 +171,7 @@ fn ended(run: &Run, directory: &Path) -> End {
         return end::end(Reason::HostRebooted, 137, message);
     }
     status::read(&directory.join(names::STATUS)).as_ref().and_then(end::reported).unwrap_or_else(|| {
-        let message =
-            "the shim was killed, and the VMM has ended since; app.log holds what was kept".to_owned();
+        let message = "the shim was killed and the VMM ended; app.log has what was kept".to_owned();
         end::end(Reason::Vanished, 137, message)
     })
 }

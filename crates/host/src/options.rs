@@ -70,23 +70,23 @@ pub(crate) fn check(options: &CreateOptions) -> Result<()> {
         name::check(name)?;
     }
     if !(1..=255).contains(&settings.vcpus) {
-        return invalid(Field::Vcpus, settings.vcpus, "there may be 1 to 255");
+        return invalid(Field::Vcpus, settings.vcpus, "must be 1 to 255");
     }
     if settings.memory < 16 * MIB || !settings.memory.is_multiple_of(MIB) {
-        return invalid(Field::Memory, size(settings.memory), "it has to be whole MiB, 16m or more");
+        return invalid(Field::Memory, size(settings.memory), "must be whole MiB, 16m or more");
     }
     // With less, the kernels of `hypeman kernel ls` find no room for the initramfs, panic, and
     // reboot.
     let is_own = matches!(options.kernel, Some(KernelUse::Own { .. }));
     if options.image.is_some() && !is_own && settings.memory < LEAST_MEMORY {
-        let reason = "a VM of an image needs 128m or more, unless its kernel is your own (--kernel FILE)";
+        let reason = "must be 128m or more for an image, unless you give a --kernel FILE";
         return invalid(Field::Memory, size(settings.memory), reason);
     }
     if settings.memory > MOST_MEMORY {
-        return invalid(Field::Memory, size(settings.memory), "it has to be 4t or less");
+        return invalid(Field::Memory, size(settings.memory), "must be 4t or less");
     }
     if options.image.is_some() && !(MIB..=MOST_DISK).contains(&settings.disk_size) {
-        return invalid(Field::DiskSize, size(settings.disk_size), "it has to be 1m to 15t");
+        return invalid(Field::DiskSize, size(settings.disk_size), "must be 1m to 15t");
     }
     if let Some(size) = settings.hotplug_memory {
         check_hotplug(size, settings.hypervisor)?;
@@ -97,37 +97,37 @@ pub(crate) fn check(options: &CreateOptions) -> Result<()> {
             return invalid(
                 Field::DiskLimit,
                 size(bytes),
-                "it has to be 1m a second or more, or the guest never boots",
+                "must be 1m a second or more, or the guest does not boot",
             );
         }
         if let Some(count) = limit.operations_per_second.filter(|count| *count < 10) {
             return invalid(
                 Field::DiskLimit,
                 count,
-                "it has to be 10 a second or more, or the guest never boots",
+                "must be 10 a second or more, or the guest does not boot",
             );
         }
     }
     if settings.log.max_size < 4096 {
-        return invalid(Field::LogSize, size(settings.log.max_size), "it has to be 4 KiB or more");
+        return invalid(Field::LogSize, size(settings.log.max_size), "must be 4 KiB or more");
     }
     check_log_buffer(&settings.log)?;
     if settings.log.max_files > 1000 {
-        return invalid(Field::LogFiles, settings.log.max_files, "there may be 0 to 1000");
+        return invalid(Field::LogFiles, settings.log.max_files, "must be 0 to 1000");
     }
     // Linux cuts the command line at COMMAND_LINE_SIZE, 2048 on x86 (arch/x86/include/asm/setup.h).
     if settings.cmdline.len() > 1500 || settings.cmdline.contains(|c: char| c.is_control()) {
-        let reason = "it is longer than 1500 bytes or has control characters";
+        let reason = "must be 1500 bytes or less, without control characters";
         return invalid(Field::KernelCommandLine, &settings.cmdline, reason);
     }
     if options.image.is_none() && !matches!(options.kernel, Some(KernelUse::Own { .. })) {
-        return invalid(Field::Image, "", "there is none, and no kernel to boot alone");
+        return invalid(Field::Image, "", "missing, and no --kernel file to boot alone");
     }
     network::check(&settings.network)?;
     if let Some(accelerator) = settings.accelerator
         && !hypeman_vmm::hypervisor(settings.hypervisor).abilities().runs_on(accelerator)
     {
-        return invalid(Field::Accelerator, "tcg", "Cloud Hypervisor has only kvm; TCG is QEMU's");
+        return invalid(Field::Accelerator, "tcg", "must be kvm on Cloud Hypervisor");
     }
     Ok(())
 }
@@ -135,15 +135,11 @@ pub(crate) fn check(options: &CreateOptions) -> Result<()> {
 fn check_log_buffer(log: &LogLimits) -> Result<()> {
     let Some(size) = log.max_buffer_size else { return Ok(()) };
     if log.mode == LogMode::Blocking {
-        return invalid(
-            Field::LogBuffer,
-            size,
-            "it is for the mode non-blocking only; a guest that waits needs none",
-        );
+        return invalid(Field::LogBuffer, size, "only --log-opt mode=non-blocking has a buffer");
     }
     // The ring of `hypeman_console::buffer`.
     if !(4096..=4 * MIB).contains(&size) {
-        return invalid(Field::LogBuffer, size, "it has to be 4 KiB to 4 MiB");
+        return invalid(Field::LogBuffer, size, "must be 4 KiB to 4 MiB");
     }
     Ok(())
 }
@@ -151,7 +147,7 @@ fn check_log_buffer(log: &LogLimits) -> Result<()> {
 fn check_hotplug(size: u64, hypervisor: HypervisorKind) -> Result<()> {
     // The size of the blocks that virtio-mem plugs is 128 MiB for Linux (Documentation/admin-guide/mm/memory-hotplug).
     if size == 0 || !size.is_multiple_of(128 * MIB) {
-        return invalid(Field::HotplugMemory, size, "it has to be a multiple of 128 MiB");
+        return invalid(Field::HotplugMemory, size, "must be a multiple of 128 MiB");
     }
     if !hypeman_vmm::hypervisor(hypervisor).abilities().memory_hotplug {
         return invalid(Field::HotplugMemory, size, "only Cloud Hypervisor can add memory");

@@ -124,9 +124,6 @@ pub(crate) fn end_process(instance: &Instance, process: Process, signal: Signal)
     Err(Error::Shim {
         name: instance.record.name.clone(),
         kind: Kind::Silent,
-        reason: format!(
-            "its process {} did not end after SIGKILL; look for a stuck disk or device",
-            process.pid
-        ),
+        reason: format!("process {} did not end after SIGKILL; is a disk or device stuck?", process.pid),
     })
 }

@@ -212,7 +212,7 @@ impl Host {
         // Its name may be mistyped.
         let made = new.and_then(|name| networks.get(name).ok()).map(|network| {
             format!(
-                "there was no network {:?}: made it, {} on {} (hypeman network rm {})",
+                "created network {:?}: {} on {} (remove it with hypeman network rm {})",
                 network.name, network.subnet, network.bridge, network.name
             )
         });
@@ -254,7 +254,7 @@ impl Host {
                 Ok(KernelUse::Version(version.to_owned()))
             }
             Some(version) if !kernel.exists() => {
-                invalid(Field::Kernel, version, "no kernel of that version is here, and no file of that name")
+                invalid(Field::Kernel, version, "neither an installed version nor a file")
             }
             _ => Ok(KernelUse::Own { source: kernel.to_owned() }),
         }
@@ -302,9 +302,7 @@ fn network_of(
     let name = asked.name.as_deref().filter(|name| !name.is_empty());
     let choice = network::choose(name, exposed.is_some(), request.hypervisor)?;
     if let Some(why) = &choice.why_none {
-        notes.push(format!(
-            "warning: the VM has no network ({why}); --network none says that it is to have none"
-        ));
+        notes.push(format!("warning: the VM has no network ({why}); silence this with --network none"));
     }
     let exposed = exposed.filter(|_| asked.publish_all).unwrap_or_default();
     Ok(NetworkSettings {

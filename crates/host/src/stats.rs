@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::Instant;
 
 use hypeman_network::Traffic;
 use hypeman_record::network::Attached;
 use hypeman_record::run::Run;
 use hypeman_record::{format, names};
-use procfs::process::Process;
 use serde::Serialize;
 
 use crate::error::{Needs, Result};
@@ -82,17 +82,26 @@ fn sample(instance: Instance) -> Option<Sample> {
     if run.end.is_some() || !run.vmm.is_alive() {
         return None;
     }
-    let process = Process::new(i32::try_from(run.vmm.pid).ok()?).ok()?;
-    let stat = process.stat().ok()?;
-    let ticks = procfs::ticks_per_second() as f64;
+    let process = Path::new("/proc").join(run.vmm.pid.to_string());
+    // In pages: the address space, and what is resident (proc_pid_statm(5)).
+    let pages = std::fs::read_to_string(process.join("statm")).ok()?;
+    let mut pages = pages.split_ascii_whitespace().map_while(|pages| pages.parse::<u64>().ok());
+    let page = rustix::param::page_size() as u64;
     Some(Sample {
         instance,
         at: Instant::now(),
-        cpu: (stat.utime + stat.stime) as f64 / ticks,
-        rss: stat.rss * procfs::page_size(),
-        virtual_size: stat.vsize,
-        moved: process.io().ok().map(|io| (io.read_bytes, io.write_bytes)),
+        cpu: run.vmm.cpu_ticks() as f64 / rustix::param::clock_ticks_per_second() as f64,
+        virtual_size: pages.next()? * page,
+        rss: pages.next()? * page,
+        moved: moved(&process),
     })
+}
+
+/// Bytes that a process has read from disks, and written to them (proc_pid_io(5)).
+fn moved(process: &Path) -> Option<(u64, u64)> {
+    let io = std::fs::read_to_string(process.join("io")).ok()?;
+    let count = |name| io.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+    Some((count("read_bytes:")?, count("write_bytes:")?))
 }
 
 /// What those use that were sampled `now`; `before` tells how fast.

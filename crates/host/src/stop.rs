@@ -177,7 +177,7 @@ pub(crate) fn give_up(instance: &Instance) -> Result<bool> {
     standby::withdraw(&instance.directory).map_err(problem)?;
     let path = instance.directory.join(names::RUN);
     if let Some(run) = format::read::<Run>(&path)? {
-        let message = "its memory, in standby, was given up, as asked".to_owned();
+        let message = "its memory was discarded, as requested".to_owned();
         let end = Ended { at: Timestamp::now(), end: end(Reason::Killed, 137, message) };
         format::rewrite(&path, &Run { end: Some(end), ..run })?;
     }

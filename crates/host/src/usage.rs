@@ -113,8 +113,7 @@ impl Host {
 
     /// The instance or snapshot that uses something. A record that cannot be read may use anything: nothing is removed because of it.
     fn user(&self, uses: impl Fn(&Record) -> bool) -> Option<String> {
-        let unreadable =
-            |error: &dyn std::fmt::Display| Some(format!("something that cannot be read ({error})"));
+        let unreadable = |error: &dyn std::fmt::Display| Some(format!("an unreadable record ({error})"));
         let (instances, damaged) = match self.list() {
             Ok(listed) => listed,
             Err(error) => return unreadable(&error),

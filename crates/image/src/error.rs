@@ -6,16 +6,16 @@ use hypeman_record::kind::Kind;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Whoever had asked for it has cancelled it.
-    #[error("it was cancelled")]
+    #[error("cancelled")]
     Cancelled,
     /// Neither the name of an image nor the beginning of a digest.
-    #[error("no image is called {0:?}")]
+    #[error("no such image: {0}")]
     NotFound(String),
     /// The beginning of several digests.
-    #[error("{0:?} is the beginning of several digests; give more of it")]
+    #[error("ambiguous digest prefix {0:?}")]
     Ambiguous(String),
     /// The image or kernel is needed.
-    #[error("{what} is used by {user}")]
+    #[error("{what} is in use by {user}")]
     InUse {
         /// The image or kernel.
         what: String,
@@ -23,7 +23,7 @@ pub enum Error {
         user: String,
     },
     /// A reference that cannot be one.
-    #[error("{reference:?} is no image reference: {reason}")]
+    #[error("invalid image reference {reference:?}: {reason}")]
     Reference {
         /// What was given.
         reference: String,
@@ -31,7 +31,7 @@ pub enum Error {
         reason: String,
     },
     /// The registry refused, broke off, or sent something else.
-    #[error("pulling {reference}: {reason}")]
+    #[error("pull {reference}: {reason}")]
     Pull {
         /// The image.
         reference: String,
@@ -47,7 +47,7 @@ pub enum Error {
         reason: String,
     },
     /// Bytes are not those that were promised.
-    #[error("{what} has the digest {found} instead of {expected}; it was damaged on its way, get it again")]
+    #[error("{what}: digest is {found}, expected {expected}: damaged in transit, get it again")]
     Digest {
         /// The layer or document.
         what: String,
@@ -68,10 +68,10 @@ pub enum Error {
     #[error("no kernel {}is here", .0.as_deref().map(|version| format!("{version:?} ")).unwrap_or_default())]
     NoKernel(Option<String>),
     /// A kernel has the name already.
-    #[error("the kernel's name {0:?} is taken")]
+    #[error("kernel name {0:?} is taken")]
     KernelTaken(String),
     /// A file that no VMM can boot.
-    #[error("{path} is no kernel: it is neither a bzImage nor an ELF with a PVH note")]
+    #[error("{path} is not a kernel: neither a bzImage nor an ELF with a PVH note")]
     NotAKernel {
         /// The file.
         path: String,

@@ -15,6 +15,7 @@ use crate::limits::{LONGEST_PATH, MOST_DOCUMENT, MOST_MEMBERS, Room};
 use crate::manifest::{Descriptor, Manifest};
 use crate::members::Members;
 use crate::progress::Progress;
+use crate::reference::Reference;
 use crate::source::{self, Source};
 use crate::spool::{Blob, Span, spool};
 use crate::{digest, names};
@@ -168,7 +169,7 @@ fn own_name(descriptor: &Descriptor) -> Option<String> {
         annotation("org.opencontainers.image.ref.name").filter(|name| name.contains([':', '/']))
     })?;
     // A name with a digest is only that image's.
-    let reference = names::parse(name).ok()?;
+    let reference = Reference::parse(name).ok()?;
     names::check_digest(&reference, &descriptor.digest).ok()
 }
 

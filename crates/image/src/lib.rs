@@ -26,6 +26,7 @@ mod pax;
 mod platform;
 mod progress;
 mod pull;
+mod reference;
 mod registry;
 mod source;
 mod spool;

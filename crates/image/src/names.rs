@@ -7,11 +7,9 @@ use hypeman_record::format::{self, Envelope, Versioned};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::reference::{DEFAULT_TAG, Reference};
 
 const FILE: &str = "names.json";
-
-/// The tag of a reference that names none.
-const DEFAULT_TAG: &str = "latest";
 
 /// The record of all names.
 #[derive(Debug, Serialize, Deserialize)]
@@ -54,18 +52,11 @@ impl Names {
 
 /// A reference in full, as docker understands it: `busybox` is `docker.io/library/busybox:latest`.
 pub(crate) fn full(reference: &str) -> Result<String> {
-    parse(reference).map(|reference| reference.whole())
-}
-
-/// Parses a reference by the grammar of distribution
-/// (<https://pkg.go.dev/github.com/distribution/reference>).
-pub(crate) fn parse(reference: &str) -> Result<oci_spec::distribution::Reference> {
-    let parsed = oci_spec::distribution::Reference::try_from(reference);
-    parsed.map_err(|error| Error::Reference { reference: reference.to_owned(), reason: error.to_string() })
+    Reference::parse(reference).map(|reference| reference.whole())
 }
 
 /// The whole name, when the digest in it, if there is one, is that of the image which shall have it.
-pub(crate) fn check_digest(name: &oci_spec::distribution::Reference, digest: &str) -> Result<String> {
+pub(crate) fn check_digest(name: &Reference, digest: &str) -> Result<String> {
     match name.digest() {
         Some(named) if named != digest => {
             let reason = format!("its digest is not that of the image, which is {digest}");

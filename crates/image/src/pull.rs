@@ -6,7 +6,6 @@ use std::time::Duration;
 use backon::{ExponentialBuilder, Retryable};
 use futures_util::{StreamExt, TryStreamExt};
 use hypeman_files::AtPath;
-use oci_spec::distribution::Reference;
 use tokio::io::AsyncWriteExt;
 
 use crate::digest;
@@ -14,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::limits::{MOST_DOCUMENT, Room};
 use crate::manifest::{Descriptor, Manifest};
 use crate::progress::Progress;
+use crate::reference::Reference;
 use crate::registry::{Failed, Login, Pace, Registry};
 use crate::source::{self, Source};
 use crate::spool::{Blob, Span};
@@ -41,11 +41,11 @@ pub(crate) fn pull(
     let told = |failure: Failed| match failure {
         Failed::Own(error) => error,
         failure => {
-            let reason = failure.explain(reference.resolve_registry());
+            let reason = failure.explain(reference.host());
             Error::Pull { reference: reference.whole(), reason }
         }
     };
-    let login = Login::of_docker(reference.resolve_registry())
+    let login = Login::of_docker(reference.host())
         .map_err(|reason| Error::Pull { reference: reference.whole(), reason })?;
     let registry = Registry::new(reference, login, Pace::default()).map_err(told)?;
     let pull = Pull { registry, reference, scratch, progress };
@@ -101,7 +101,7 @@ impl Pull<'_> {
     ) -> std::result::Result<T, Failed> {
         let waits = ExponentialBuilder::new().with_min_delay(Duration::from_secs(1)).with_max_times(5);
         let told = |failure: &Failed, wait: Duration| {
-            let why = failure.explain(self.reference.resolve_registry());
+            let why = failure.explain(self.reference.host());
             self.progress.warn(&format!("{why}; trying again in {} s", wait.as_secs()));
         };
         let longest = |failure: &Failed, wait: Option<Duration>| {

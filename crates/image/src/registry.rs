@@ -10,7 +10,6 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use hypeman_files::with_causes;
-use oci_spec::distribution::Reference;
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderValue, RANGE, RETRY_AFTER, WWW_AUTHENTICATE};
 use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Client, Response, StatusCode, Url};
@@ -20,6 +19,7 @@ pub(crate) use pace::Pace;
 
 use crate::error::Error;
 use crate::limits::{MOST_ANSWER, MOST_MANIFEST};
+use crate::reference::Reference;
 
 /// How long a registry may say nothing.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -129,7 +129,7 @@ pub(crate) struct Registry {
 impl Registry {
     /// The one that a reference names.
     pub(crate) fn new(reference: &Reference, login: Login, pace: Pace) -> Result<Registry, Failed> {
-        let host = reference.resolve_registry();
+        let host = reference.host();
         // As docker: a registry on this very machine may do without TLS.
         let is_local = is_loopback(host);
         let scheme = if is_local { "http" } else { "https" };

@@ -127,7 +127,7 @@ struct Counting<'a, R> {
 impl<R: Read> Read for Counting<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         if self.progress.is_cancelled() {
-            return Err(std::io::Error::other("it was cancelled"));
+            return Err(std::io::Error::other("cancelled"));
         }
         let length = self.inner.read(buffer)?;
         self.progress.advance(length as u64);

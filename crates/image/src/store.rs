@@ -12,6 +12,7 @@ use crate::image::{Image, ImageRecord};
 use crate::limits::DEFAULT_SIZE;
 use crate::names::Names;
 use crate::progress::Progress;
+use crate::reference::Reference;
 use crate::source::Source;
 use crate::{assemble, digest, import, names, pull};
 
@@ -42,7 +43,7 @@ impl Store {
     /// # Errors
     /// When the registry refuses, breaks off or sends something else, or the disk is full; nothing is left then.
     pub fn pull(&self, reference: &str, progress: &dyn Progress) -> Result<Image> {
-        let full = names::parse(reference)?;
+        let full = Reference::parse(reference)?;
         let staging = Draft::begin(&self.images)?;
         let source = pull::pull(&full, staging.path(), self.most, progress)?;
         self.adopt(&source, &[full.whole()], staging, progress)
@@ -60,7 +61,7 @@ impl Store {
         changes: &Changes,
         progress: &dyn Progress,
     ) -> Result<Image> {
-        let name = name.map(names::parse).transpose()?;
+        let name = name.map(Reference::parse).transpose()?;
         let staging = Draft::begin(&self.images)?;
         let source = import::import(source, changes, staging.path(), self.most, progress);
         let source = unless_cancelled(source, progress)?;
@@ -188,7 +189,7 @@ impl Store {
     }
 }
 
-/// A step of long work. One that has failed because it was cancelled has no other reason, and nothing follows one that was done.
+/// A step of long work. One that has failed because cancelled has no other reason, and nothing follows one that was done.
 fn unless_cancelled<T>(done: Result<T>, progress: &dyn Progress) -> Result<T> {
     if progress.is_cancelled() { Err(Error::Cancelled) } else { done }
 }

@@ -10,13 +10,13 @@ use hypeman_record::network::Protocol;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// There is no network of this name.
-    #[error("there is no network named {0:?}")]
+    #[error("no such network: {0}")]
     NotFound(String),
     /// There is one already.
-    #[error("there is a network named {0:?} already")]
+    #[error("network {0:?} already exists")]
     Taken(String),
     /// Someone uses it.
-    #[error("network {name:?} is used by {user}")]
+    #[error("network {name:?} is in use by {user}")]
     InUse {
         /// The network.
         name: String,
@@ -24,7 +24,7 @@ pub enum Error {
         user: String,
     },
     /// A value that cannot be used.
-    #[error("{what} {value:?} cannot be used: {reason}")]
+    #[error("invalid {what} {value:?}: {reason}")]
     Invalid {
         /// What of the request.
         what: &'static str,
@@ -34,9 +34,7 @@ pub enum Error {
         reason: String,
     },
     /// The host has a route to addresses of the network.
-    #[error(
-        "the addresses {subnet} of network {network:?} are the host's already: it has a route to {route}"
-    )]
+    #[error("subnet {subnet} of network {network:?} is in use: the host has a route to {route}")]
     Clash {
         /// The network.
         network: String,
@@ -46,7 +44,7 @@ pub enum Error {
         route: String,
     },
     /// Its bridge is the network of another data directory.
-    #[error("the bridge {bridge} of network {network:?} is that of another data directory ({other})")]
+    #[error("bridge {bridge} of network {network:?} belongs to another data directory ({other})")]
     Foreign {
         /// The network.
         network: String,
@@ -56,10 +54,10 @@ pub enum Error {
         other: String,
     },
     /// All addresses are taken.
-    #[error("network {0:?} has no address left")]
+    #[error("no free address on network {0:?}")]
     Full(String),
     /// A port of the host's that is to be published is taken.
-    #[error("port {port}/{protocol} of the host's {} cannot be had: {}", of(*address), why(source, *port))]
+    #[error("cannot bind port {port}/{protocol} of the host's {}: {}", of(*address), why(source, *port))]
     Port {
         /// The host's address; `None` is each.
         address: Option<IpAddr>,
@@ -100,11 +98,12 @@ pub enum Error {
 fn why(error: &std::io::Error, port: u16) -> String {
     match error.kind() {
         ErrorKind::PermissionDenied => format!(
-            "ports below 1024 need root, or `sysctl net.ipv4.ip_unprivileged_port_start={port}`; or give one from 1024 on, as in \
+            "ports below 1024 need root or `sysctl net.ipv4.ip_unprivileged_port_start={port}`; or use a port from 1024 on, as in \
              -p 8080:{port}"
         ),
         ErrorKind::AddrInUse => {
-            "somebody has it already (`hypeman ps`, `ss -lntup`); give another to -p, or none for one that is free".to_owned()
+            "it is in use (`hypeman ps`, `ss -lntup`); give -p another port, or none for a free one"
+                .to_owned()
         }
         _ => error.to_string(),
     }

@@ -230,11 +230,11 @@ impl Networks {
 fn check_name(name: &str) -> Result<()> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
     if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(allowed) {
-        let reason = "a name is a letter or digit followed by letters, digits, `_`, `.` and `-`";
+        let reason = "must be a letter or digit followed by letters, digits, `_`, `.` and `-`";
         return invalid("the network's name", name, reason);
     }
     if name.len() > MAX_NAME {
-        return invalid("the network's name", name, "it is longer than 63 characters");
+        return invalid("the network's name", name, "must be 63 characters or less");
     }
     if RESERVED.contains(&name) {
         return invalid("the network's name", name, "the word has another meaning");

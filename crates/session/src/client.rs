@@ -236,12 +236,12 @@ fn connect(directory: &Path) -> std::io::Result<UnixStream> {
 fn silent(name: &str, error: &std::io::Error) -> Error {
     use std::io::ErrorKind;
     let (hung_up, reason) = match error.kind() {
-        ErrorKind::WouldBlock | ErrorKind::TimedOut => (false, "in time".to_owned()),
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => (false, "timed out".to_owned()),
         ErrorKind::UnexpectedEof
         | ErrorKind::ConnectionReset
         | ErrorKind::ConnectionRefused
         | ErrorKind::NotFound // its socket is being made anew
-        | ErrorKind::BrokenPipe => (true, "it has hung up".to_owned()),
+        | ErrorKind::BrokenPipe => (true, "it closed the connection".to_owned()),
         _ => (false, error.to_string()),
     };
     Error::Silent { name: name.to_owned(), reason, hung_up }

@@ -59,7 +59,7 @@ impl Guest {
     ) -> Result<Option<String>> {
         let found = self.look(path, options.follow_link).await?;
         if !found.exists {
-            return Err(self.unfit(path, "there is nothing"));
+            return Err(self.unfit(path, "no such file"));
         }
         let plan = match &into {
             Into::Path(target) => plan_here(path, found.is_dir, target)?,

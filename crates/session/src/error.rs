@@ -29,7 +29,7 @@ pub enum Error {
         reason: String,
     },
     /// Nobody of ours is in the guest.
-    #[error("instance {name}: no agent of ours is in its guest that could do that")]
+    #[error("instance {name} has no guest agent")]
     NoInit {
         /// The instance's name.
         name: String,

@@ -20,7 +20,7 @@ pub(crate) type Answer = oneshot::Sender<std::result::Result<(), String>>;
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Failure {
     /// The session broke. Orders that were sent may have been carried out.
-    #[error("the guest's agent has gone")]
+    #[error("the guest's agent ended")]
     Gone,
     /// The agent says so.
     #[error("{0}")]

@@ -65,17 +65,17 @@ pub(crate) enum Error {
     Denied(#[from] Denial),
     #[error(transparent)]
     Vmm(#[from] hypeman_vmm::Error),
-    #[error("it cannot be put to standby: {0}")]
+    #[error("standby failed: {0}")]
     Standby(crate::error::Error),
-    #[error("no agent of ours is in this guest")]
+    #[error("the guest has no agent")]
     NoInit,
     #[error("the guest's agent does not answer")]
     NoAgent,
-    #[error("the guest's agent is busy: {MAX_STREAMS} things are being done by it at once")]
+    #[error("the guest's agent is busy: {MAX_STREAMS} requests are under way")]
     Busy,
     #[error("it is paused")]
     Paused,
-    #[error("the guest could not do it: {0}")]
+    #[error("the guest failed: {0}")]
     Guest(#[from] crate::agent::Failure),
     /// The same answer, for another who has asked for the same.
     #[error("{message}")]

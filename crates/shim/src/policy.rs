@@ -79,11 +79,11 @@ pub(crate) enum Verdict {
 /// Why not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Denial {
-    #[error("its guest does not run yet")]
+    #[error("the guest is not running yet")]
     NotYet,
-    #[error("it is being put to standby")]
+    #[error("the VM is going to standby")]
     Suspending,
-    #[error("its VM is being ended")]
+    #[error("the VM is ending")]
     TooLate,
 }
 

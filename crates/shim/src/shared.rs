@@ -116,7 +116,7 @@ impl Shared {
             (Phase::Stopping, None) => (State::Running, Some("it is being stopped".to_owned())),
             (Phase::Ending, _) => (State::Shutdown, Some("its VMM is being ended".to_owned())),
             (Phase::Draining, _) => {
-                (State::Shutdown, Some("it has ended, and what it printed is being written".to_owned()))
+                (State::Shutdown, Some("it ended, and its output is being written".to_owned()))
             }
             (Phase::Ended, _) => {
                 let end = published.end.as_ref().map(|end| end.reason);
@@ -147,9 +147,7 @@ impl Shared {
 pub(crate) fn explain(paused: &Paused) -> Option<String> {
     match paused {
         Paused::Requested => None,
-        Paused::DiskFull => {
-            Some("the host's disk has no room for what the guest writes; it goes on when there is".to_owned())
-        }
+        Paused::DiskFull => Some("the host's disk is full; it resumes when there is room".to_owned()),
         Paused::DiskError(error) => Some(format!("the host cannot use the guest's disk: {error}")),
     }
 }

@@ -11,13 +11,13 @@ pub enum Error {
     #[error("{} is missing", .0.display())]
     Missing(PathBuf),
     /// A file of it is not what was written.
-    #[error("{} is damaged: it is not what was written", .0.display())]
+    #[error("{} is damaged: its checksum is wrong", .0.display())]
     Damaged(PathBuf),
     /// The memory of a guest fits only the disk as it was.
-    #[error("{} was changed since the snapshot was taken, and does not fit the guest's memory any more", .0.display())]
+    #[error("{} was changed after the snapshot was taken and no longer matches the memory", .0.display())]
     DiskChanged(PathBuf),
     /// It was taken by another program.
-    #[error("the snapshot is of {saved}, and this is {found}")]
+    #[error("the snapshot was taken with {saved}, this host has {found}")]
     OtherVersion {
         /// Of which.
         saved: String,
@@ -25,7 +25,7 @@ pub enum Error {
         found: String,
     },
     /// It was taken on another CPU.
-    #[error("the snapshot was taken on another CPU: {saved}; this is {found}")]
+    #[error("the snapshot was taken on another CPU: {saved}; this host has {found}")]
     OtherCpu {
         /// On which.
         saved: String,

@@ -87,7 +87,7 @@ pub enum Error {
     #[error(transparent)]
     Files(#[from] hypeman_files::Error),
     /// The VMM ended while it was asked for something.
-    #[error("{request}: the VMM broke off: {message}")]
+    #[error("{request}: the VMM closed the connection: {message}")]
     BrokenOff {
         /// The request.
         request: String,

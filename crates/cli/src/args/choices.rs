@@ -44,11 +44,11 @@ impl Accel {
 /// How much a VMM is confined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Confine {
-    /// What this host can give
+    /// All that this host supports
     Auto,
-    /// All, or it does not start
+    /// All measures, or the VM does not start
     Strict,
-    /// Nothing
+    /// No confinement
     Off,
 }
 
@@ -67,7 +67,7 @@ impl From<Confine> for Strictness {
 pub(crate) enum OnReboot {
     /// Boot it again
     Restart,
-    /// The VM has ended
+    /// End the VM
     Stop,
 }
 
@@ -85,6 +85,6 @@ impl From<OnReboot> for record::OnReboot {
 pub(crate) enum WaitFor {
     /// The program runs
     Running,
-    /// The health checks say so
+    /// The health check succeeds
     Healthy,
 }

@@ -11,31 +11,31 @@ use crate::{names, time};
 
 #[derive(Debug, Args)]
 pub(crate) struct ExecArguments {
-    /// Give the command an input: what is typed, or comes from a pipe
+    /// Keep standard input open
     #[arg(short, long)]
     pub(crate) interactive: bool,
-    /// Give the command a terminal
+    /// Allocate a terminal
     #[arg(short, long)]
     pub(crate) tty: bool,
-    /// Leave it running, and print nothing of it
+    /// Run in the background
     #[arg(short, long, conflicts_with_all = ["interactive", "tty", "timeout"])]
     pub(crate) detach: bool,
-    /// Set a variable, or pass on ours when no value is given
+    /// Set an environment variable; without a value, copy it from here
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     pub(crate) env: Vec<String>,
-    /// Set the variables in a file of NAME=VALUE lines
+    /// Read environment variables from a file
     #[arg(long, value_name = "FILE")]
     pub(crate) env_file: Vec<PathBuf>,
-    /// Working directory in the guest [default: that of the instance's program]
+    /// Working directory in the guest [default: the program's]
     #[arg(short, long, visible_alias = "cwd", value_name = "DIR")]
     pub(crate) workdir: Option<String>,
-    /// User in the guest [default: that of the instance's program]
+    /// User in the guest [default: the program's]
     #[arg(short, long, value_name = "USER[:GROUP]")]
     pub(crate) user: Option<String>,
-    /// End it after so long (seconds, or 1m30s); the exit code is 124 then
+    /// Timeout, in seconds or as 1m30s; the exit code is then 124
     #[arg(long, value_name = "TIME", value_parser = time::duration)]
     pub(crate) timeout: Option<Duration>,
-    /// Name or the beginning of an id, and the command
+    /// Name, id or id prefix, and the command
     // One positional for both: from the name on, a word with a dash is the command's.
     #[arg(trailing_var_arg = true, required = true, num_args = 2.., value_names = ["NAME", "COMMAND"], add = ArgValueCompleter::new(names::instances))]
     pub(crate) name_and_command: Vec<OsString>,
@@ -43,20 +43,20 @@ pub(crate) struct ExecArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct ExportArguments {
-    /// Write to a file, and not to standard output
+    /// Write to a file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
-    /// Name, or the beginning of an id
+    /// Name, id or id prefix
     #[arg(add = ArgValueCompleter::new(names::instances))]
     pub(crate) name: String,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct CopyArguments {
-    /// Keep owners, by number, and set-user-ID bits; else what arrives is root's in the guest and ours here
+    /// Keep numeric owners and set-user-ID bits
     #[arg(short, long)]
     pub(crate) archive: bool,
-    /// Copy what SRC leads to if it is a link, and not the link
+    /// Follow SRC if it is a link
     #[arg(short = 'L', long, visible_alias = "follow-links")]
     pub(crate) follow_link: bool,
     /// Show no progress

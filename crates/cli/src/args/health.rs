@@ -9,25 +9,25 @@ use crate::time::duration;
 
 #[derive(Debug, Args)]
 pub(crate) struct HealthArguments {
-    /// Line for the guest's shell that tells how the program is: 0 if all is well [default: the image's]
+    /// Shell command that exits 0 if the program is healthy [default: the image's]
     #[arg(long, value_name = "COMMAND")]
     health_cmd: Option<String>,
-    /// Between two checks [default: the image's, else 30s]
+    /// Interval between checks [default: the image's, else 30s]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     health_interval: Option<Duration>,
-    /// For a check [default: the image's, else 30s]
+    /// Timeout of a check [default: the image's, else 30s]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     health_timeout: Option<Duration>,
-    /// Failures in turn that make it unhealthy [default: the image's, else 3]
+    /// Consecutive failures until it is unhealthy [default: the image's, else 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     health_retries: Option<u32>,
-    /// After the start, when failures do not count [default: the image's, else none]
+    /// Time after the start when failures do not count [default: the image's, else none]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     health_start_period: Option<Duration>,
-    /// Between two checks in that time [default: the image's, else 5s]
+    /// Interval between checks in that time [default: the image's, else 5s]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     health_start_interval: Option<Duration>,
-    /// No health checks, also if the image has some
+    /// Disable health checks
     #[arg(long)]
     no_healthcheck: bool,
 }

@@ -10,16 +10,16 @@ use crate::{names, size};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum KernelCommand {
-    /// Take the distribution's cloud kernel, without touching /boot
+    /// Pull the distribution's cloud kernel; /boot stays as it is
     Pull,
-    /// Take a kernel from a file
+    /// Import a kernel from a file
     Import {
         /// bzImage or PVH ELF
         vmlinuz: PathBuf,
         /// Directory of its modules, as in /lib/modules/VERSION
         #[arg(long)]
         modules: Option<PathBuf>,
-        /// Version to call it by
+        /// Version to store it as
         #[arg(long)]
         name: String,
     },
@@ -37,14 +37,13 @@ pub(crate) enum KernelCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ImageCommand {
-    /// Take an image from an OCI layout, an OCI or docker archive, or a root filesystem in a tar
-    /// file
+    /// Import an OCI layout, an OCI or docker archive, or a root filesystem in a tar file
     Import {
         #[command(flatten)]
         limit: ImageLimit,
         /// Directory or file
         source: PathBuf,
-        /// Name for the image; needed when the source has none
+        /// Name of the image; required when the source has none
         #[arg(long)]
         name: Option<String>,
         /// Command of an image made from a root filesystem, split as a shell does
@@ -53,29 +52,28 @@ pub(crate) enum ImageCommand {
     },
     /// List images
     Ls {
-        /// Only the digests
+        /// Print digests only
         #[arg(short, long)]
         quiet: bool,
         #[command(flatten)]
         format: FormatArgument,
     },
-    /// Print all that is known of images, as JSON
+    /// Print details of images as JSON
     Inspect(ImageNames),
-    /// Remove images that no instance uses
+    /// Remove images
     Rm(ImageNames),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ImageLimit {
-    /// The most that the image may take when it is decompressed [default: HYPEMAN_MAX_IMAGE_SIZE,
-    /// else 64g]
+    /// Maximum size of the decompressed image [default: HYPEMAN_MAX_IMAGE_SIZE, else 64g]
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     pub(crate) max_size: Option<u64>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ImageNames {
-    /// Names, or beginnings of digests
+    /// Names or digest prefixes
     #[arg(required = true, value_name = "IMAGE", add = ArgValueCompleter::new(names::images))]
     pub(crate) names: Vec<String>,
 }

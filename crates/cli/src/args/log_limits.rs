@@ -7,14 +7,14 @@ use crate::size;
 
 #[derive(Debug, Args)]
 pub(crate) struct LogLimitArguments {
-    /// Rotate a log before it passes this size
+    /// Maximum size of a log file before it is rotated
     #[arg(long, default_value = "50MB", value_parser = size::parse, value_name = "SIZE")]
     log_max_size: u64,
-    /// Rotated files to keep
+    /// Number of rotated files to keep
     #[arg(long, default_value_t = 3, value_name = "N")]
     log_max_files: u32,
-    /// What becomes of output that the disk does not take: mode=blocking, which is usual, makes the guest wait; mode=non-blocking loses it
-    /// when max-buffer-size, usually 1m, is waiting, and tells so in the log
+    /// mode=blocking (default) lets the guest wait for the disk; mode=non-blocking drops output beyond max-buffer-size=SIZE
+    /// (default 1m) and says so in the log
     #[arg(long, value_parser = LogOption::parse, value_name = "NAME=VALUE")]
     log_opt: Vec<LogOption>,
 }

@@ -10,37 +10,37 @@ use crate::{names, time};
 
 #[derive(Debug, Args)]
 pub(crate) struct LogsArguments {
-    /// Go on with what they print until they end
+    /// Follow output until the instances end
     #[arg(short, long)]
     pub(crate) follow: bool,
-    /// Go on over their ends and starts, until they are removed
+    /// Follow output across restarts, until the instances are removed
     #[arg(short = 'F', long)]
     pub(crate) follow_restarts: bool,
-    /// Only the last lines; `all` or a negative number for all
+    /// Number of last lines to show; `all` or a negative number for all
     #[arg(short = 'n', long, default_value = "all", value_parser = tail, allow_negative_numbers = true)]
     pub(crate) tail: Tail,
-    /// Only what was written since: 10m ago, or at 2026-11-25T10:00:00Z
+    /// Show output since a time: 10m or 2026-11-25T10:00:00Z
     #[arg(long, value_name = "TIME", value_parser = time::parse)]
     pub(crate) since: Option<SystemTime>,
-    /// Only what was written until then
+    /// Show output until a time
     #[arg(long, value_name = "TIME", value_parser = time::parse)]
     pub(crate) until: Option<SystemTime>,
-    /// Put before each line when it was written; `-` where that is not known
+    /// Show the time of each line; `-` where it is not known
     #[arg(short, long)]
     pub(crate) timestamps: bool,
-    /// Show a terminal what the guest printed as it is, also what moves the cursor or sets the title
+    /// Do not escape control sequences on a terminal
     #[arg(long)]
     pub(crate) raw: bool,
-    /// Do not put the name before each line of several instances
+    /// Do not prefix lines with the instance's name
     #[arg(long)]
     pub(crate) no_log_prefix: bool,
-    /// Which log
+    /// Log to show
     #[arg(long, value_enum, default_value_t = Source::App)]
     pub(crate) source: Source,
-    /// What was printed, or one JSON object a line
+    /// Output format: the text, or one JSON object a line
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub(crate) format: LogFormat,
-    /// Names, or beginnings of ids
+    /// Names, ids or id prefixes
     #[arg(required = true, value_name = "NAME", add = ArgValueCompleter::new(names::instances))]
     pub(crate) names: Vec<String>,
 }
@@ -54,9 +54,9 @@ pub(crate) enum LogFormat {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Source {
-    /// What the guest printed on its console
+    /// The guest's console
     App,
-    /// What the VMM printed
+    /// Output of the VMM
     Vmm,
     /// What hypeman did, and why
     Hypeman,

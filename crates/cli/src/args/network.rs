@@ -11,50 +11,50 @@ use crate::size;
 
 #[derive(Debug, Args)]
 pub(crate) struct NetworkArguments {
-    /// Network: default, another by its name (made if there is none), user (without privileges), or none [default: default as root, user
-    /// for others, none for a kernel without an image]
+    /// Network: default, a name (created if missing), user (no privileges needed) or none [default: default as root, user for other
+    /// users, none for a kernel without an image]
     #[arg(long, alias = "net", value_name = "NAME", env = "HYPEMAN_NETWORK")]
     pub(crate) network: Option<String>,
-    /// Let a port of the guest's be reached on the host
+    /// Publish a port of the guest on the host
     #[arg(short, long, value_name = "[[IP:]HOST:]GUEST[/tcp|udp]")]
     pub(crate) publish: Vec<String>,
-    /// Publish all ports that the image exposes, on ports of the host's that are free
+    /// Publish all ports that the image exposes on free ports of the host
     #[arg(short = 'P', long)]
     pub(crate) publish_all: bool,
     /// DNS server of the guest [default: the host's]
     #[arg(long, value_name = "IP")]
     pub(crate) dns: Vec<IpAddr>,
-    /// Domain in which the guest looks up short names, `.` for none [default: the host's]
+    /// DNS search domain, `.` for none [default: the host's]
     #[arg(long, value_name = "DOMAIN")]
     pub(crate) dns_search: Vec<String>,
-    /// Option of the guest's resolv.conf [default: the host's]
+    /// Option for the guest's resolv.conf [default: the host's]
     #[arg(long, visible_alias = "dns-opt", value_name = "OPTION")]
     pub(crate) dns_option: Vec<String>,
-    /// Name that the guest is to know; host-gateway is the host's address
+    /// Add a host name to the guest; host-gateway is the host's address
     #[arg(long, value_name = "NAME:IP")]
     pub(crate) add_host: Vec<HostName>,
-    /// Most bytes in a second to the guest
+    /// Maximum rate to the guest in bytes a second
     #[arg(long, value_parser = size::parse, value_name = "SIZE", visible_alias = "bandwidth-down")]
     pub(crate) network_rate_in: Option<u64>,
-    /// Most bytes in a second from the guest
+    /// Maximum rate from the guest in bytes a second
     #[arg(long, value_parser = size::parse, value_name = "SIZE", visible_alias = "bandwidth-up")]
     pub(crate) network_rate_out: Option<u64>,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum NetworkCommand {
-    /// Make a network; `run --network NAME` does so too, when there is none
+    /// Create a network, as `run --network NAME` does when it is missing
     Create {
-        /// Its addresses [default: the first of 10.100.0.0/16, 10.101.0.0/16 ... that no route of the host has]
+        /// Subnet [default: the first of 10.100.0.0/16, 10.101.0.0/16 ... that is free]
         #[arg(long, value_name = "CIDR")]
         subnet: Option<Ipv4Net>,
-        /// Its interface [default: the first of hypeman0, hypeman1 ... that is free]
+        /// Name of the bridge [default: the first of hypeman0, hypeman1 ... that is free]
         #[arg(long, value_name = "NAME")]
         bridge: Option<String>,
-        /// Largest packet in bytes [default: that of the host's way out, at most 1500]
+        /// MTU in bytes [default: that of the host's default route, at most 1500]
         #[arg(long, value_name = "BYTES")]
         mtu: Option<u32>,
-        /// A port of the host's own that VMs may reach
+        /// Port of the host that VMs may reach
         #[arg(long, value_name = "PORT[/tcp|udp]", value_parser = host_port)]
         allow_host_port: Vec<HostPort>,
         name: String,
@@ -64,19 +64,19 @@ pub(crate) enum NetworkCommand {
         #[command(flatten)]
         format: FormatArgument,
     },
-    /// Print all that is known of networks, as JSON
+    /// Print details of networks as JSON
     Inspect {
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
     },
-    /// Remove networks that no instance is on
+    /// Remove networks
     Rm {
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
     },
-    /// Put back what somebody has removed of networks: bridges, addresses, rules
+    /// Restore bridges, addresses and rules of networks
     Repair {
-        /// Of these [default: of all]
+        /// Names [default: all]
         #[arg(value_name = "NAME")]
         names: Vec<String>,
     },

@@ -8,69 +8,69 @@ use hypeman_host::fork::Target;
 use hypeman_record::named::Kind;
 use hypeman_snapshot::Algorithm;
 
-use super::{FormatArgument, Hypervisor};
+use super::FormatArgument;
+use super::choices::Hypervisor;
 use crate::names;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SnapshotCommand {
-    /// Keep a copy of an instance; one that runs stands still meanwhile
+    /// Create a snapshot; a running instance pauses meanwhile
     Create {
-        /// What is kept [default: what the instance has]
+        /// Kind of the snapshot [default: what the instance has]
         #[arg(long, value_enum)]
         kind: Option<SnapshotKind>,
-        /// Name for the snapshot
+        /// Name of the snapshot
         #[arg(long)]
         name: Option<String>,
         #[command(flatten)]
         compression: CompressionArgument,
-        /// Name of the instance, or the beginning of its id
+        /// Name, id or id prefix of the instance
         #[arg(add = ArgValueCompleter::new(names::instances))]
         instance: String,
     },
-    /// Take a snapshot that Cloud Hypervisor has written for somebody else, with copies of its disks
+    /// Import a snapshot that another tool made with Cloud Hypervisor, with copies of its disks
     Import {
-        /// Name for the snapshot
+        /// Name of the snapshot
         #[arg(long)]
         name: String,
-        /// File outside of the directory that the snapshot may have, as a disk or its kernel; may
-        /// be given several times
+        /// File outside the directory that the snapshot may use; repeatable
         #[arg(long, value_name = "PATH")]
         disk: Vec<PathBuf>,
-        /// Directory with its config.json
+        /// Directory with config.json
         directory: PathBuf,
     },
     /// List snapshots
     Ls {
-        /// Only the ids
+        /// Print ids only
         #[arg(short, long)]
         quiet: bool,
         #[command(flatten)]
         format: FormatArgument,
     },
-    /// Print all that is known of snapshots, as JSON
+    /// Print details of snapshots as JSON
     Inspect {
         #[arg(required = true, value_name = "SNAPSHOT", add = ArgValueCompleter::new(names::snapshots))]
         snapshots: Vec<String>,
     },
-    /// Put an instance that does not run back to a snapshot of it
+    /// Restore a stopped instance to a snapshot of it
     Restore {
         #[command(flatten)]
         into: BecomeArguments,
-        /// Name of the instance, or the beginning of its id
+        /// Name, id or id prefix of the instance
         #[arg(add = ArgValueCompleter::new(names::instances))]
         instance: String,
-        /// Name of the snapshot, or the beginning of its id
+        /// Name, id or id prefix of the snapshot
         #[arg(add = ArgValueCompleter::new(names::snapshots))]
         snapshot: String,
     },
-    /// Make an instance of a snapshot
+    /// Create an instance from a snapshot
     Fork {
         #[command(flatten)]
         into: BecomeArguments,
-        /// Name of the snapshot, or the beginning of its id
+        /// Name, id or id prefix of the snapshot
         #[arg(add = ArgValueCompleter::new(names::snapshots))]
         snapshot: String,
-        /// Name for the instance
+        /// Name of the instance
         #[arg(value_name = "NEW")]
         name: String,
     },
@@ -84,10 +84,10 @@ pub(crate) enum SnapshotCommand {
 /// What becomes of a snapshot.
 #[derive(Debug, Args)]
 pub(crate) struct BecomeArguments {
-    /// What it is to be then [default: running when there is memory to go on from, else stopped]
+    /// State afterwards [default: running with memory, else stopped]
     #[arg(long, value_enum)]
     pub(crate) state: Option<TargetState>,
-    /// Another virtual machine monitor, for a snapshot of kind Stopped
+    /// Another hypervisor, for a snapshot of kind Stopped
     #[arg(long, value_enum)]
     pub(crate) hypervisor: Option<Hypervisor>,
 }
@@ -114,7 +114,7 @@ impl SnapshotKind {
 
 #[derive(Debug, Args)]
 pub(crate) struct CompressionArgument {
-    /// Compress the memory, aside and when it is on disk
+    /// Compress the memory in the background
     #[arg(long, value_enum, value_name = "ALGORITHM")]
     compress: Option<Compression>,
 }
@@ -140,11 +140,11 @@ enum Compression {
 /// What becomes of a fork.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum TargetState {
-    /// It goes on from its memory, or boots
+    /// Restored from its memory, or booted
     Running,
-    /// It sleeps
+    /// In standby
     Standby,
-    /// It has the disks only
+    /// Disks only
     Stopped,
 }
 

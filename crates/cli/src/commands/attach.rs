@@ -26,14 +26,15 @@ pub(crate) fn attach(host: &Host, arguments: &AttachArguments) -> Result<ExitCod
     let takes_no_input = instance.record.command.as_ref().is_some_and(is_deaf);
     let (terminal, typed) = if arguments.read_only || takes_no_input {
         if std::io::stdin().is_terminal() {
-            let why = if takes_no_input { format!("{name} takes no input (run -i)") } else { name.clone() };
-            output::complain(format_args!("attached to {why}; ctrl-c leaves it running"));
+            let why =
+                if takes_no_input { format!("{name}, which takes no input (run -i)") } else { name.clone() };
+            output::complain(format_args!("attached to {why}; ctrl-c detaches"));
         }
         (None, None)
     } else {
         if std::io::stdin().is_terminal() {
             output::complain(format_args!(
-                "attached to {name}; {} leaves it running",
+                "attached to {name}; {} detaches",
                 arguments.detach_keys.detach_keys.shown()
             ));
         }

@@ -25,7 +25,7 @@ pub(crate) fn copy(host: &Host, arguments: &CopyArguments) -> Result<()> {
     let count = |is_stream| progress(arguments, is_stream);
     let (instance, left_out) = match (Side::of(&source), Side::of(&target)) {
         (Side::Guest(..), Side::Guest(..)) => {
-            bail!("nothing is copied between two instances; join two commands by a pipe, with `-` in each")
+            bail!("cannot copy between two instances; use two commands and a pipe, with `-` in each")
         }
         (Side::Guest(name, path), here) => {
             let instance = host.find(name)?;
@@ -50,7 +50,7 @@ pub(crate) fn copy(host: &Host, arguments: &CopyArguments) -> Result<()> {
             });
             (instance, left_out??)
         }
-        _ => bail!("neither side is in an instance; give one as NAME:PATH"),
+        _ => bail!("neither path is in an instance; write one as NAME:PATH"),
     };
     warn(left_out, &instance)
 }
@@ -81,7 +81,7 @@ fn progress(arguments: &CopyArguments, is_stream: bool) -> Count {
 /// Standard output for a tar stream.
 fn standard_output() -> Result<Box<dyn Write + Send>> {
     if std::io::stdout().is_terminal() {
-        bail!("a tar stream is nothing for a terminal; send it to a file or a pipe")
+        bail!("refusing to write a tar stream to a terminal; redirect it to a file or a pipe")
     }
     Ok(Box::new(std::io::stdout()))
 }

@@ -79,3 +79,19 @@ pub(crate) fn tell(notes: &[String]) {
 pub(crate) fn print_id(instance: &Instance) -> Result<()> {
     output::line(&instance.record.id)
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::{Arguments, Command};
+
+    #[test]
+    fn without_flags_the_request_has_the_library_s_defaults() {
+        let arguments = Arguments::parse_from(["hypeman", "create", "debian:12"]);
+        let Command::Create(arguments) = arguments.command else { panic!("{arguments:?}") };
+        let usual = CreateRequest { image: Some("debian:12".to_owned()), ..CreateRequest::default() };
+        assert_eq!(format!("{:?}", request(&arguments).unwrap()), format!("{usual:?}"));
+    }
+}

@@ -19,11 +19,8 @@ pub(crate) fn doctor(host: &Host, cloud_hypervisor: Option<&Path>, format: Forma
         Format::Json | Format::Template(_) => output::list(format, &[], &checks, |_| Vec::new())?,
         Format::Table => {
             checks.iter().flat_map(report).try_for_each(|line| output::line(&line))?;
-            let summary = if well {
-                "All requirements are met."
-            } else {
-                "Some requirements are not met: see above."
-            };
+            let summary =
+                if well { "All requirements are met." } else { "Some requirements are not met: see above." };
             output::line(summary)?;
         }
     }

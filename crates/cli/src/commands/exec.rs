@@ -30,16 +30,14 @@ const TIMED_OUT: u8 = 124;
 /// Exit code of a command whose VM has ended: 128, and SIGKILL.
 const ENDED_WITH_VM: u8 = 137;
 
-/// What a program has that nobody reads any more: 128, and SIGPIPE.
+/// What a program has that output closed: 128, and SIGPIPE.
 const NOT_READ: u8 = 141;
 
 pub(crate) fn exec(host: &Host, arguments: &ExecArguments) -> Result<ExitCode> {
     let words: Vec<String> = arguments.name_and_command.iter().map(|word| to_text(word)).collect();
-    let [name, argv @ ..] = &words[..] else { bail!("give a name and a command") };
+    let [name, argv @ ..] = &words[..] else { bail!("give an instance and a command") };
     if arguments.interactive && arguments.tty && !std::io::stdin().is_terminal() {
-        bail!(
-            "standard input is no terminal; leave out -t to give the command what comes from a pipe or file"
-        );
+        bail!("standard input is not a terminal; omit -t");
     }
     let exec = Exec {
         argv: argv.to_vec(),
@@ -61,7 +59,7 @@ pub(crate) fn exec(host: &Host, arguments: &ExecArguments) -> Result<ExitCode> {
         Ok(Error::NotRun(failure)) => Ok(failed(&failure)),
         Ok(error) if error.is_broken() => match how_it_ended(&instance) {
             Some(how) => {
-                output::complain(format_args!("{name}: {how}, and the command with it"));
+                output::complain(format_args!("{name}: {how}, and the command ended with it"));
                 Ok(ExitCode::from(ENDED_WITH_VM))
             }
             None => Err(agent::explained(error, &instance)),
@@ -134,7 +132,7 @@ async fn show(mut command: Output) -> Result<ExitCode> {
             break ExitCode::from(NOT_READ);
         }
     };
-    // An output that nobody reads any more is no error of a command that has ended by itself.
+    // An output that output closed is no error of a command that has ended by itself.
     output.finish().await?;
     errors.finish().await?;
     Ok(code)
@@ -169,7 +167,7 @@ impl Sink {
         match self.written.await {
             Ok(Err(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
             Ok(written) => written.map(|()| true).context("write what the command prints"),
-            Err(_) => bail!("what the command prints was not written"),
+            Err(_) => bail!("the output was not written"),
         }
     }
 }

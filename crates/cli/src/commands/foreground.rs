@@ -83,7 +83,7 @@ impl Foreground<'_> {
             Left::Ended(end) => end,
             Left::Alone(code) => {
                 let name = &self.instance.record.name;
-                output::complain(format_args!("{name} runs on (hypeman logs -f {name})"));
+                output::complain(format_args!("{name} keeps running (hypeman logs -f {name})"));
                 return Ok(code);
             }
         };
@@ -142,7 +142,7 @@ impl Foreground<'_> {
                 }
                 // docker's way: whoever stops reading leaves the VM running.
                 _ = &mut reader_gone => {
-                    output::complain("nobody reads any more");
+                    output::complain("output closed");
                     break Left::Alone(ExitCode::SUCCESS);
                 }
                 () = &mut detached => {

@@ -49,7 +49,7 @@ pub(crate) fn kill(host: &Host, signal: Option<&str>, names: &Names) -> Result<E
 fn tell_unwritten(name: &str, outcome: Option<&Outcome>) {
     if outcome.is_some_and(|outcome| outcome.unwritten) {
         output::complain(format_args!(
-            "{name}: the VM has ended; what it printed is still being written, and waits for room if the disk is full"
+            "{name}: the VM ended, but its output is still being written (is the disk full?)"
         ));
     }
 }
@@ -101,7 +101,7 @@ pub(crate) fn wait_for(
             let Some(timeout) = timeout else { return reach(&instance, &mut watch, until).await };
             match tokio::time::timeout(timeout, reach(&instance, &mut watch, until)).await {
                 Ok(reached) => reached,
-                Err(_) => bail!("{name}: it is {} when the time is up", instance.observe()?.state),
+                Err(_) => bail!("{name}: timed out, the state is {}", instance.observe()?.state),
             }
         })
     }))
@@ -128,9 +128,9 @@ async fn reach(instance: &Instance, watch: &mut Watch, until: Option<WaitFor>) -
             return Ok(());
         }
         match (until, seen.end) {
-            (Some(_), Some(end)) => bail!("{name}: it has ended: {}", end.message),
+            (Some(_), Some(end)) => bail!("{name} ended: {}", end.message),
             (Some(WaitFor::Healthy), None) if seen.state == State::Running && health.is_none() => {
-                bail!("{name}: it has no health check; give --health-cmd")
+                bail!("{name} has no health check; create it with --health-cmd")
             }
             _ => {}
         }

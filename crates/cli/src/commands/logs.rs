@@ -45,7 +45,7 @@ pub(crate) fn logs(host: &Host, arguments: &LogsArguments) -> Result<()> {
     tokio::task::LocalSet::new().block_on(&runtime, follow(host, logs, arguments))
 }
 
-/// Follows all of them until they have ended, nobody reads any more, or no more is wanted.
+/// Follows all of them until they have ended, output closed, or no more is wanted.
 async fn follow(host: &Host, logs: Vec<Log>, arguments: &LogsArguments) -> Result<()> {
     let mut followers = JoinSet::new();
     let until = arguments.until.map(|until| until.duration_since(SystemTime::now()).unwrap_or_default());
@@ -152,7 +152,7 @@ impl Output {
             match reader.take_missed() {
                 0 => {}
                 bytes => output::complain(format_args!(
-                    "{bytes} bytes were rotated away before they were read; keep more of the log with --log-max-size or \
+                    "{bytes} bytes were rotated away unread; raise --log-max-size or \
                      --log-max-files"
                 )),
             }

@@ -44,7 +44,7 @@ pub(crate) fn port(host: &Host, name: &str, port: Option<&str>, format: Format) 
 fn wanted(text: &str) -> Result<(u16, Protocol)> {
     match hypeman_network::exposed(text).as_deref() {
         Ok([one]) => Ok((one.guest, one.protocol)),
-        _ => bail!("{text:?} is no port; give one as 80 or 53/udp"),
+        _ => bail!("invalid port {text:?}: must be as 80 or 53/udp"),
     }
 }
 

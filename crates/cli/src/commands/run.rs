@@ -18,9 +18,7 @@ use crate::progress::Terminal;
 pub(crate) fn run(host: &Host, arguments: &RunArguments) -> Result<ExitCode> {
     let (types, tty) = (arguments.create.interactive && !arguments.detach, arguments.create.tty);
     if types && tty && !std::io::stdin().is_terminal() {
-        bail!(
-            "standard input is no terminal; leave out -t to give the program what comes from a pipe or file"
-        );
+        bail!("standard input is not a terminal; omit -t");
     }
     let prepared = host.prepare(&create::request(&arguments.create)?, &Terminal::new())?;
     create::tell(prepared.notes());

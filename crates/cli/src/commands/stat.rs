@@ -24,7 +24,7 @@ pub(crate) fn stat(host: &Host, name: &str, path: &OsStr, follow: bool, format: 
     }
     match &found {
         Found { error: Some(error), .. } => bail!("{name}: {path}: {}", hypeman_agent::brief(error)),
-        Found { exists: false, .. } => bail!("{name}: {path}: there is nothing"),
+        Found { exists: false, .. } => bail!("{name}:{path}: no such file"),
         _ => {}
     }
     let target = found
@@ -56,7 +56,7 @@ fn kind(found: &Found) -> &'static str {
         rustix::fs::FileType::Socket => "socket",
         rustix::fs::FileType::CharacterDevice => "character device",
         rustix::fs::FileType::BlockDevice => "block device",
-        _ => "of a kind that is not known",
+        _ => "unknown type",
     }
 }
 

@@ -67,11 +67,8 @@ fn read_all(mut detach: Option<DetachKeys>, tells_end: bool, sender: &mpsc::Send
 
 /// Types what is typed to us to the guest, as long as that lives.
 pub(crate) async fn pass_on(keys: mpsc::Receiver<Vec<u8>>, guest: Keyboard) {
-    let lost = || output::complain("the shim was replaced; what was typed last may be lost");
+    let lost = || output::complain("the shim was replaced; the last keys may be lost");
     if let Err(error) = guest.pass_on(keys, lost).await {
-        output::complain(format_args!(
-            "what is typed does not reach the guest any more: {}",
-            output::explain(&error.into())
-        ));
+        output::complain(format_args!("the keyboard is disconnected: {}", output::explain(&error.into())));
     }
 }

@@ -45,7 +45,7 @@ fn password() -> Login {
 
 fn with<T>(port: u16, login: Login, pace: Pace, ask: impl AsyncFnOnce(Registry) -> T) -> T {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let reference: Reference = format!("127.0.0.1:{port}/app:1").parse().unwrap();
+    let reference = Reference::parse(&format!("127.0.0.1:{port}/app:1")).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async { ask(Registry::new(&reference, login, pace).unwrap()).await })
 }

@@ -23,6 +23,6 @@ pub enum Error {
         source: std::io::Error,
     },
     /// Asking.
-    #[error("no questions can be asked: {0}")]
+    #[error("cannot query DNS servers: {0}")]
     Resolver(String),
 }

@@ -31,19 +31,19 @@ const NAMES: [(&str, Resource); 16] = [
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// It has no value.
-    #[error("it is written NAME=SOFT[:HARD], for example nofile=1024:4096")]
+    #[error("must be NAME=SOFT[:HARD], for example nofile=1024:4096")]
     NoValue,
     /// There is no such limit.
-    #[error("there is no limit {name:?}; there are {}", NAMES.map(|(name, _)| name).join(", "))]
+    #[error("unknown limit {name:?}: must be one of {}", NAMES.map(|(name, _)| name).join(", "))]
     Unknown {
         /// What was given.
         name: String,
     },
     /// A value is no number.
-    #[error("{0:?} is no number; give one, or -1 for no limit")]
+    #[error("{0:?} is not a number; -1 means no limit")]
     NotANumber(String),
     /// The soft limit is above the hard one.
-    #[error("the soft limit is above the hard one")]
+    #[error("the soft limit exceeds the hard limit")]
     SoftAboveHard,
 }
 

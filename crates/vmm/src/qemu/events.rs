@@ -1,8 +1,10 @@
 //! What QMP's events tell of a VM (qapi/run-state.json, qapi/block-core.json).
 
 use hypeman_record::end::ShutdownReason;
-use qapi::qmp::{BLOCK_IO_ERROR, BlockErrorAction, Event, ShutdownCause};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
+use super::qmp::Event;
 use crate::vm::{Paused, VmStatus};
 
 /// What is to be remembered between two events.
@@ -16,18 +18,18 @@ pub(crate) struct Events {
 impl Events {
     /// What an event makes of the status.
     pub(crate) fn apply(&mut self, event: &Event, status: &mut VmStatus) {
-        match event {
-            Event::GUEST_PANICKED { .. } => self.panicked = true,
-            Event::BLOCK_IO_ERROR { data, .. } => self.stops_for = stops_for(data),
-            Event::STOP { .. } => {
+        match event.name.as_str() {
+            "GUEST_PANICKED" => self.panicked = true,
+            "BLOCK_IO_ERROR" => self.stops_for = told(event).and_then(stops_for),
+            "STOP" => {
                 status.paused = Some(self.stops_for.take().unwrap_or(Paused::Requested));
             }
-            Event::RESUME { .. } => {
+            "RESUME" => {
                 status.booted = true;
                 status.paused = None;
             }
-            Event::SHUTDOWN { data, .. } => {
-                let reset = reason(data.reason);
+            "SHUTDOWN" => {
+                let reset = told(event).and_then(|shutdown: Shutdown| reason(shutdown.reason));
                 let dead = self.panicked && reset == Some(ShutdownReason::GuestReset);
                 status.shutdown = if dead { Some(ShutdownReason::GuestPanic) } else { reset };
             }
@@ -36,26 +38,59 @@ impl Events {
     }
 }
 
+/// The data of an event; `None` when it is not what QEMU's schema says.
+fn told<T: DeserializeOwned>(event: &Event) -> Option<T> {
+    T::deserialize(&event.data).ok()
+}
+
+/// Data of BLOCK_IO_ERROR.
+#[derive(Deserialize)]
+struct BlockError {
+    action: String,
+    nospace: Option<bool>,
+    reason: String,
+}
+
+/// Data of SHUTDOWN.
+#[derive(Deserialize)]
+struct Shutdown {
+    reason: Cause,
+}
+
+/// Why a VM was shut down (`ShutdownCause`).
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Cause {
+    GuestShutdown,
+    GuestReset,
+    SubsystemReset,
+    GuestPanic,
+    HostQmpQuit,
+    HostQmpSystemReset,
+    HostUi,
+    HostSignal,
+    #[serde(other)]
+    Other,
+}
+
 /// Why QEMU is about to stop the VM, if an error of a disk makes it do so.
-fn stops_for(error: &BLOCK_IO_ERROR) -> Option<Paused> {
-    match (error.action, error.nospace) {
-        (BlockErrorAction::stop, Some(true)) => Some(Paused::DiskFull),
-        (BlockErrorAction::stop, _) => Some(Paused::DiskError(error.reason.clone())),
+fn stops_for(error: BlockError) -> Option<Paused> {
+    match (error.action.as_str(), error.nospace) {
+        ("stop", Some(true)) => Some(Paused::DiskFull),
+        ("stop", _) => Some(Paused::DiskError(error.reason)),
         _ => None,
     }
 }
 
 /// The cause in our words; `None` for one that tells nothing.
-fn reason(cause: ShutdownCause) -> Option<ShutdownReason> {
+fn reason(cause: Cause) -> Option<ShutdownReason> {
     match cause {
-        ShutdownCause::guest_shutdown => Some(ShutdownReason::GuestShutdown),
-        ShutdownCause::guest_reset | ShutdownCause::subsystem_reset => Some(ShutdownReason::GuestReset),
-        ShutdownCause::guest_panic => Some(ShutdownReason::GuestPanic),
-        ShutdownCause::host_qmp_quit | ShutdownCause::host_qmp_system_reset | ShutdownCause::host_ui => {
-            Some(ShutdownReason::HostRequest)
-        }
-        ShutdownCause::host_signal => Some(ShutdownReason::HostSignal),
-        _ => None,
+        Cause::GuestShutdown => Some(ShutdownReason::GuestShutdown),
+        Cause::GuestReset | Cause::SubsystemReset => Some(ShutdownReason::GuestReset),
+        Cause::GuestPanic => Some(ShutdownReason::GuestPanic),
+        Cause::HostQmpQuit | Cause::HostQmpSystemReset | Cause::HostUi => Some(ShutdownReason::HostRequest),
+        Cause::HostSignal => Some(ShutdownReason::HostSignal),
+        Cause::Other => None,
     }
 }
 

@@ -13,10 +13,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use hypeman_files::AtPath;
-use qapi::qmp::{self, MigrationStatus};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use serde_json::json;
 
 use super::file_format::FileFormat;
+use super::qmp::{
+    Getfd, Migrate, MigrateCancel, MigrateIncoming, MigrateSetCapabilities, MigrateSetParameters,
+    MigrationStatus, QueryMigrate,
+};
 use super::vm::QemuVm;
 use crate::error::{Error, Result};
 use crate::home;
@@ -35,9 +39,7 @@ impl QemuVm {
     pub(super) async fn save(&self, directory: &Path) -> Result<()> {
         self.forget_last().await?;
         // Without a limit: nobody uses the disk for anything that would not have to wait for this.
-        let parameters =
-            qmp::MigrateSetParameters { max_bandwidth: Some(i64::MAX.unsigned_abs()), ..Default::default() };
-        self.execute(qmp::migrate_set_parameters(parameters)).await?;
+        self.execute(MigrateSetParameters { max_bandwidth: i64::MAX.unsigned_abs() }).await?;
         let home = home::own(&self.directory);
         let uri = match (self.file_format, &home) {
             (FileFormat::Stream, _) => {
@@ -50,7 +52,7 @@ impl QemuVm {
             (FileFormat::Mapped, Some(home)) => self.mapped(&home::begin_snapshot(home)?.join(FILE)).await?,
             (FileFormat::Mapped, None) => self.mapped(&directory.join(FILE)).await?,
         };
-        self.execute(qmp::migrate { uri: Some(uri), channels: None, detach: None, resume: None }).await?;
+        self.execute(Migrate { uri }).await?;
         self.wait_until_migrated("migrate").await?;
         match home {
             Some(home) if self.file_format == FileFormat::Mapped => {
@@ -71,22 +73,22 @@ impl QemuVm {
             (FileFormat::Mapped, Some(_)) => self.mapped(&home::restored().join(FILE)).await?,
             (FileFormat::Mapped, None) => self.mapped(&directory.join(FILE)).await?,
         };
-        self.execute(qmp::migrate_incoming { uri: Some(uri), channels: None, exit_on_error: None }).await?;
+        self.execute(MigrateIncoming { uri }).await?;
         self.wait_until_migrated("migrate-incoming").await
     }
 
     /// Ends a migration that was given up. Without one this does nothing.
     pub(super) async fn forget_last(&self) -> Result<()> {
-        self.execute(qmp::migrate_cancel {}).await?;
+        self.execute(MigrateCancel {}).await?;
         loop {
-            let info = self.execute(qmp::query_migrate {}).await?;
+            let info = self.execute(QueryMigrate {}).await?;
             match info.status {
                 None
                 | Some(
-                    MigrationStatus::none
-                    | MigrationStatus::completed
-                    | MigrationStatus::failed
-                    | MigrationStatus::cancelled,
+                    MigrationStatus::None
+                    | MigrationStatus::Completed
+                    | MigrationStatus::Failed
+                    | MigrationStatus::Cancelled,
                 ) => return Ok(()),
                 Some(_) => tokio::time::sleep(LOOK).await,
             }
@@ -95,16 +97,15 @@ impl QemuVm {
 
     /// Makes QEMU ready for a file in which each page has its place. What it is to be called.
     async fn mapped(&self, path: &Path) -> Result<String> {
-        let mapped =
-            qmp::MigrationCapabilityStatus { capability: qmp::MigrationCapability::mapped_ram, state: true };
-        self.execute(qmp::migrate_set_capabilities { capabilities: vec![mapped] }).await?;
+        let mapped = json!({"capability": "mapped-ram", "state": true});
+        self.execute(MigrateSetCapabilities { capabilities: vec![mapped] }).await?;
         Ok(format!("file:{}", path.display()))
     }
 
     /// Makes QEMU ready for a stream into or from a file, which it gets. What it is to be called.
     async fn stream(&self, path: &Path, file: &File) -> Result<String> {
         self.send(file).at(path)?;
-        self.execute(qmp::getfd { fdname: DESCRIPTOR.to_owned() }).await?;
+        self.execute(Getfd { fdname: DESCRIPTOR.to_owned() }).await?;
         Ok(format!("fd:{DESCRIPTOR}"))
     }
 
@@ -120,10 +121,10 @@ impl QemuVm {
 
     async fn wait_until_migrated(&self, request: &str) -> Result<()> {
         loop {
-            let info = self.execute(qmp::query_migrate {}).await?;
+            let info = self.execute(QueryMigrate {}).await?;
             match info.status {
-                Some(MigrationStatus::completed) => return Ok(()),
-                Some(MigrationStatus::failed | MigrationStatus::cancelled) => {
+                Some(MigrationStatus::Completed) => return Ok(()),
+                Some(MigrationStatus::Failed | MigrationStatus::Cancelled) => {
                     let message =
                         info.error_desc.unwrap_or_else(|| "it failed; vmm.log may say why".to_owned());
                     return Err(Error::Api { request: request.to_owned(), message });

@@ -8,6 +8,7 @@ mod events;
 mod file_format;
 mod kvm;
 mod migration;
+mod qmp;
 mod registers;
 mod vm;
 

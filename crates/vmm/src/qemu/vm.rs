@@ -5,20 +5,18 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use async_trait::async_trait;
-use futures_util::StreamExt;
 use hypeman_files::AtPath;
-use qapi::futures::{QapiService, QmpStreamTokio};
-use qapi::qmp::{self, QmpCommand, RunState};
 use rustix::fs::OFlags;
-use tokio::io::WriteHalf;
 use tokio::net::UnixStream;
 use tokio::sync::watch;
-use tokio_util::task::AbortOnDropHandle;
 
 use super::events::Events;
 use super::file_format::FileFormat;
+use super::qmp::{
+    Command, Cont, Event, HumanMonitorCommand, Qmp, QueryStatus, Quit, RunState, Stop, SystemPowerdown,
+};
 use super::{CONSOLE_IN, CONSOLE_OUT, CONTROL_SOCKET, QMP_SOCKET, registers};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::home;
 use crate::hypervisor::Vmm;
 use crate::vm::{Console, KeepConsole, Paused, Vm, VmStatus};
@@ -27,22 +25,15 @@ use crate::vm::{Console, KeepConsole, Paused, Vm, VmStatus};
 /// pipe(7)). While no one reads, so much is kept before the guest has to wait.
 const PIPE_SIZE: usize = 1024 * 1024;
 
-/// Most commands that may wait for an answer: a QEMU that is silent gets no more of them.
-const MAX_IN_FLIGHT: usize = 16;
-
 /// A connection to a QEMU.
 pub(crate) struct QemuVm {
     pub(super) directory: PathBuf,
     pub(super) file_format: FileFormat,
     /// QMP's, for descriptors that are to be sent.
     pub(super) socket: OwnedFd,
-    service: QapiService<QmpStreamTokio<WriteHalf<UnixStream>>>,
+    qmp: Qmp,
     status: Rc<watch::Sender<VmStatus>>,
     has_channel: bool,
-    /// Has a clone for each command that QEMU has not answered.
-    in_flight: Rc<()>,
-    /// Reads events and answers, and closes the connection with this VM: QEMU has one client at a time.
-    _reader: AbortOnDropHandle<()>,
 }
 
 impl QemuVm {
@@ -51,28 +42,22 @@ impl QemuVm {
         let path = vmm.directory.join(QMP_SOCKET);
         let stream = UnixStream::connect(&path).await.at(&path)?;
         let socket = stream.as_fd().try_clone_to_owned().at(&path)?;
-        let (reader, writer) = tokio::io::split(stream);
-        let negotiation = QmpStreamTokio::open_split(reader, writer).await.at(&path)?;
-        let (service, mut stream) = negotiation.negotiate().await.at(&path)?.into_parts();
         let status = Rc::new(watch::Sender::new(VmStatus::default()));
-        let heard = status.clone();
-        // Reads to the very end: the SHUTDOWN event is the last thing QEMU says.
-        let reader = tokio::task::spawn_local(async move {
-            let mut events = Events::default();
-            while let Some(Ok(event)) = stream.next().await {
-                heard.send_modify(|status| events.apply(&event, status));
-            }
-            heard.send_modify(|status| status.is_last = true);
-        });
+        let (heard, mut events) = (status.clone(), Events::default());
+        let on_event = move |event: Option<Event>| {
+            heard.send_modify(|status| match event {
+                Some(event) => events.apply(&event, status),
+                None => status.is_last = true,
+            });
+        };
+        let qmp = Qmp::open(stream, on_event).await.at(&path)?;
         Ok(QemuVm {
             directory: vmm.directory.to_owned(),
             file_format: FileFormat::of(vmm.program),
             socket,
-            service,
+            qmp,
             status,
             has_channel,
-            in_flight: Rc::new(()),
-            _reader: AbortOnDropHandle::new(reader),
         })
     }
 
@@ -84,41 +69,22 @@ impl QemuVm {
     /// that.
     pub(crate) async fn adopt(vmm: Vmm<'_>, has_channel: bool) -> Result<QemuVm> {
         let vm = QemuVm::connect(vmm, has_channel).await?;
-        let state = vm.execute(qmp::query_status {}).await?.status;
+        let state = vm.execute(QueryStatus {}).await?.status;
         vm.status.send_modify(|status| {
-            status.booted |= !matches!(state, RunState::prelaunch | RunState::inmigrate);
+            status.booted |= !matches!(state, RunState::Prelaunch | RunState::Inmigrate);
             status.paused = match state {
                 // The latter two while it is being snapshotted, and after.
-                RunState::paused | RunState::finish_migrate | RunState::postmigrate => {
-                    Some(Paused::Requested)
-                }
-                RunState::io_error => Some(Paused::DiskFull),
+                RunState::Paused | RunState::FinishMigrate | RunState::Postmigrate => Some(Paused::Requested),
+                RunState::IoError => Some(Paused::DiskFull),
                 _ => status.paused.take(),
             };
         });
         Ok(vm)
     }
 
-    /// Gives a command, and waits for its answer. Whoever waits may stop waiting at any time; the command does not: without
-    /// out-of-band QMP has no ids, so an answer that nobody read would be taken for that to the next command.
-    pub(super) async fn execute<C: QmpCommand + 'static>(&self, command: C) -> Result<C::Ok>
-    where
-        C::Ok: 'static,
-    {
-        let failed = |message: String| Error::Api { request: C::NAME.to_owned(), message };
-        if Rc::strong_count(&self.in_flight) > MAX_IN_FLIGHT {
-            return Err(failed("the VMM has not answered earlier requests".to_owned()));
-        }
-        let (in_flight, answered) = (self.in_flight.clone(), self.service.execute(command));
-        let call = tokio::task::spawn_local(async move {
-            let answer = answered.await;
-            drop(in_flight);
-            answer
-        });
-        match call.await {
-            Ok(answer) => answer.map_err(|error| failed(error.to_string())),
-            Err(error) => Err(failed(error.to_string())),
-        }
+    /// Gives a command, and waits for its answer.
+    pub(super) async fn execute<C: Command>(&self, command: C) -> Result<C::Answer> {
+        self.qmp.execute(command).await
     }
 }
 
@@ -142,19 +108,19 @@ impl Vm for QemuVm {
     }
 
     async fn power_button(&self) -> Result<()> {
-        self.execute(qmp::system_powerdown {}).await.map(drop)
+        self.execute(SystemPowerdown {}).await.map(drop)
     }
 
     async fn quit(&self) -> Result<()> {
-        self.execute(qmp::quit {}).await.map(drop)
+        self.execute(Quit {}).await.map(drop)
     }
 
     async fn pause(&self) -> Result<()> {
-        self.execute(qmp::stop {}).await.map(drop)
+        self.execute(Stop {}).await.map(drop)
     }
 
     async fn resume(&self) -> Result<()> {
-        self.execute(qmp::cont {}).await.map(drop)
+        self.execute(Cont {}).await.map(drop)
     }
 
     async fn take_added_memory(&self) -> Result<()> {
@@ -179,13 +145,13 @@ impl Vm for QemuVm {
 
     async fn is_halted(&self) -> Result<bool> {
         let command_line = "info registers -a".to_owned();
-        let registers = self.execute(qmp::human_monitor_command { command_line, cpu_index: None }).await?;
+        let registers = self.execute(HumanMonitorCommand { command_line }).await?;
         Ok(registers::all_halted(&registers))
     }
 
     async fn is_unrunnable(&self) -> Result<bool> {
         // "further guest execution is prevented" (RunState in qapi/run-state.json)
-        Ok(self.execute(qmp::query_status {}).await?.status == RunState::internal_error)
+        Ok(self.execute(QueryStatus {}).await?.status == RunState::InternalError)
     }
 
     async fn channel(&self, _vsock_port: u32) -> Result<Option<UnixStream>> {
