@@ -19,12 +19,12 @@ build:
 
 demo:
 	@scripts/install.sh $(BUILD_PACKAGES) $(RUN_PACKAGES) $(DEMO_PACKAGES)
-	@cargo build --release --bins -p hypeman -p hypeman-guest
-	@scripts/demo.sh $(TARGET)/release/hypeman
+	@cargo build --bins -p hypeman -p hypeman-guest # as `make test` does: optimizing takes as long again
+	@scripts/demo.sh $(TARGET)/debug/hypeman
 
 test:
 	@scripts/install.sh $(BUILD_PACKAGES) $(RUN_PACKAGES) $(DEMO_PACKAGES) $(TEST_PACKAGES)
-	cargo build --workspace --bins
+	cargo build --workspace --bins --examples
 	cargo test --workspace --no-fail-fast
 
 # What CI asks beside the tests.
@@ -40,14 +40,14 @@ SECONDS ?= 600
 SEED ?=
 torture:
 	@scripts/install.sh $(BUILD_PACKAGES) $(RUN_PACKAGES) $(DEMO_PACKAGES)
-	cargo build --workspace --bins
+	cargo build --workspace --bins --examples
 	HYPEMAN_TORTURE_SECONDS=$(SECONDS) HYPEMAN_TORTURE_SEED=$(SEED) cargo test -p hypeman-tests --test torture
 
 # 500 VMs by 32 threads of one process and by commands beside them.
 VMS ?= 500
 threads:
 	@scripts/install.sh $(BUILD_PACKAGES) $(RUN_PACKAGES) $(DEMO_PACKAGES)
-	cargo build --workspace --bins
+	cargo build --workspace --bins --examples
 	HYPEMAN_TEST_VMS=$(VMS) cargo test -p hypeman-tests --test e2e threads
 
 bench:

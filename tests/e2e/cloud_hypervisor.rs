@@ -391,19 +391,8 @@ fn restored(program: &str, directory: &Path, snapshot: &Path, length: usize) -> 
     let driver = hypeman_vmm::hypervisor(HypervisorKind::CloudHypervisor);
     let program = found(program);
     let spec = VmSpec {
-        name: "restored".into(),
-        vcpus: 1,
-        memory: 32 << 20,
-        hotplug_memory: None,
-        kernel: testguest().into(),
-        initramfs: None,
-        cmdline: String::new(),
-        disks: Vec::new(),
-        accelerator: Accelerator::Kvm,
-        cpu_left_out: Vec::new(),
-        nic: None,
         by_descriptor: false,
-        control_port: None,
+        ..VmSpec::new("restored", testguest().into(), 32 << 20, Accelerator::Kvm)
     };
     let restore = async {
         let origin = Origin::Restore(snapshot);

@@ -198,7 +198,7 @@ fn routes_by_a_gateway_and_words_of_resolv_conf_are_no_obstacle() {
 fn a_network_that_was_made_by_use_goes_with_its_last_use() {
     let host = Host::new();
     let outcome = host.bed().run(&["run", "--rm", "--network", "defualt", busybox(), "true"]);
-    assert!(outcome.code == 0 && outcome.stderr.contains("no network \"defualt\""), "{outcome:?}");
+    assert!(outcome.code == 0 && outcome.stderr.contains("created network \"defualt\""), "{outcome:?}");
     host.bed().fails(&["network", "inspect", "defualt"], &["defualt"]);
     host.bed().ok(&["network", "create", "kept"]);
     host.bed().ok(&["run", "--rm", "--network", "kept", busybox(), "true"]);

@@ -9,7 +9,7 @@ use hypeman_host::{Config, Host};
 use hypeman_record::state::State;
 use hypeman_session::exec::{Ended, Event, start};
 use hypeman_tests::bed::Bed;
-use hypeman_tests::fixtures::{self, bed, busybox};
+use hypeman_tests::fixtures::{self, bed, busybox, kernel};
 use hypeman_tests::guest::Guest;
 use hypeman_tests::needs::{BUSYBOX, QEMU};
 use hypeman_tests::vm::{IDLE, Instance};
@@ -20,7 +20,7 @@ use crate::promises;
 promises! {
     [QEMU] threads_and_commands_leave_nothing_of_their_vms;
     [QEMU] a_hundred_waiters_cost_no_thread_each;
-    [QEMU, BUSYBOX] a_command_in_a_guest_by_the_library;
+    [QEMU, BUSYBOX] the_examples_do_what_they_say, a_command_in_a_guest_by_the_library;
 }
 
 /// Threads of this process, and as many commands beside them.
@@ -151,6 +151,33 @@ fn a_hundred_waiters_cost_no_thread_each() {
     for end in runtime.block_on(ends) {
         assert_eq!(end.expect("an end").exit_code, 137);
     }
+}
+
+/// An example of the crate `host`, with its arguments.
+fn example(name: &str, arguments: &[&str]) -> std::process::Output {
+    let bed = bed();
+    let program = bed.hypeman.with_file_name("examples").join(name);
+    assert!(program.is_file(), "{} is not built: run `cargo build --examples`", program.display());
+    let mut command = std::process::Command::new(program);
+    command.args(arguments).env("HYPEMAN", &bed.hypeman).env("HYPEMAN_DATA_DIR", &bed.data_dir);
+    command.output().expect("the example")
+}
+
+fn the_examples_do_what_they_say() {
+    kernel();
+    let ran = example("run", &[busybox(), "sh", "-c", "exit 5"]);
+    assert!(String::from_utf8_lossy(&ran.stdout).trim().ends_with("(5)"), "{ran:?}");
+    let script = "echo one; while [ ! -e /go ]; do sleep 1; done; echo two";
+    let vm = Instance::run(bed(), "exampled", &[busybox(), "sh", "-c", script]);
+    std::thread::scope(|scope| {
+        let followed = scope.spawn(|| example("follow", &[&vm.name]));
+        let ran = example("exec", &[&vm.name, "sh", "-c", "touch /go; echo out; echo err >&2; exit 3"]);
+        assert_eq!(
+            (ran.status.code(), &ran.stdout[..], &ran.stderr[..]),
+            (Some(3), &b"out\n"[..], &b"err\n"[..])
+        );
+        assert_eq!(followed.join().expect("follow").stdout, b"one\ntwo\n");
+    });
 }
 
 fn a_command_in_a_guest_by_the_library() {

@@ -1,11 +1,10 @@
-//! What the host and the agent in a guest say to each other, and how it gets there.
+//! The protocol between the host and the agent in a guest, and its transport.
 //!
-//! From below: a channel (virtio-serial, vsock) carries bytes, and may break off and begin again at any byte. A [`link::Link`] over it
-//! is one session: frames that are whole or not there. [`mux`] puts many streams with flow control each on a session, and on a stream go
-//! [`frames`] with [`protocol`]'s messages.
+//! Owns the link over a channel that may break off at any byte ([`link::Link`]), the streams on it ([`mux`]) and the messages on a
+//! stream ([`frames`], [`protocol`]). Each end bounds what the other makes it keep: the guest is hostile. The shim has the host's
+//! end and only joins streams to clients; clients speak [`protocol`].
 //!
-//! The shim has the host's end of the channel, and only joins streams to its clients; `hypeman` speaks with the agent. Each end bounds what
-//! the other makes it keep: the guest is hostile.
+//! Must not know: instances, VMMs, files of the host.
 
 pub mod data;
 pub mod frames;

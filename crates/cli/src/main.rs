@@ -1,4 +1,9 @@
-//! `hypeman`: OCI images as microVMs, whose console logs are whole.
+//! The `hypeman` binary: the command line, and the entry of the processes that hypeman starts of itself (shim, DNS server,
+//! compression).
+//!
+//! Owns the grammar, the words and the terminal. What a command does is a function of `hypeman_host::Host`.
+//!
+//! Must not know: stores, locks, clients of shims; `tests/architecture` checks it.
 
 mod agent;
 

@@ -1,8 +1,9 @@
-//! What keeps a VMM that a guest has taken over from everything that is not its own.
+//! The sandbox of a VMM: a user without capabilities, Landlock, a filter of system calls, namespaces, a cgroup.
 //!
-//! Several walls, each of which stands when another has a hole: an unprivileged user without capabilities, Landlock, a filter of system
-//! calls, namespaces, a cgroup. [`prepare`] builds what this host can give in the parent, with words for what it cannot; the forked
-//! child only walks in ([`Child::enter`]).
+//! Owns the measures, each of which holds when another has a hole. [`prepare`] builds in the parent what this host supports, and says
+//! what it does not; the forked child only enters ([`Child::enter`]).
+//!
+//! Must not know: which VMM it is, instances, records beyond their words.
 
 mod calls;
 pub mod cgroup;

@@ -1,7 +1,9 @@
-//! Bytes from a VM's serial line to disk and to people. Knows nothing of VMs.
+//! Bytes from a VM's serial line to disk and to people.
 //!
-//! [`capture`] brings what a pipe or socket holds into a [`log::Log`], which is append-only, rotates itself and does not
-//! mind what others do to its files. [`reader`] shows it, from the end or from the beginning, across rotations.
+//! Owns the [`capture`] from a pipe or socket, the append-only [`log::Log`] that rotates itself and survives what others do to its
+//! files, the [`buffer`] that outlives its process, and the [`reader`] across rotations.
+//!
+//! Must not know: VMs, instances, records, terminals.
 
 pub mod buffer;
 pub mod capture;

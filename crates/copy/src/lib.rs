@@ -1,8 +1,9 @@
-//! Files on their way between the host and a guest: a tree becomes a tar stream, and a tar stream a tree.
+//! Trees of files as tar streams, and back.
 //!
-//! Each end runs both halves: who sends may be hostile. With [`Links::Refused`], [`unpack`] writes
-//! nothing outside the directory and name that it is given, whatever the names and links in the
-//! stream, and whatever lies there already.
+//! Owns both halves of a copy; the sender may be hostile. With [`Links::Refused`], [`unpack`] writes nothing outside the directory
+//! and name that it is given, whatever the names and links in the stream.
+//!
+//! Must not know: guests, the agent, paths beyond its own two.
 
 mod kernel_files;
 mod left_out;

@@ -1,5 +1,9 @@
-//! Files that several processes share without a daemon: locks that die with their holder, and records that a reader
-//! never sees half-written.
+//! Files that several processes share without a daemon.
+//!
+//! Owns locks that die with their holder, records that a reader never sees half-written, drafts that become visible when they are
+//! whole, and sparse copies.
+//!
+//! Must not know: what is in a record.
 
 mod copy;
 mod draft;

@@ -38,7 +38,14 @@ impl Config {
     /// # Errors
     /// When a variable of the environment has a value that cannot be used.
     pub fn from_env(data_dir: Option<PathBuf>) -> Result<Config> {
-        let hypeman = std::env::current_exe().at("/proc/self/exe".as_ref())?;
+        Config::of(std::env::current_exe().at("/proc/self/exe".as_ref())?, data_dir)
+    }
+
+    /// As [`Config::from_env`], for a program that is not `hypeman` itself: that is at the path `hypeman`.
+    ///
+    /// # Errors
+    /// As [`Config::from_env`].
+    pub fn of(hypeman: PathBuf, data_dir: Option<PathBuf>) -> Result<Config> {
         Ok(Config {
             must_exist: data_dir.is_some() || variable(DATA_DIR).is_some(),
             data_dir: layout::data_dir(data_dir)?,

@@ -5,13 +5,11 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use hypeman_files::{AtPath, Draft, copy_open, open_plain_below};
-use hypeman_record::confinement::Strictness;
 use hypeman_record::format::Envelope;
-use hypeman_record::launch::{Guest, Launch};
+use hypeman_record::launch::Launch;
 use hypeman_record::named::{Kind, NamedSnapshot};
 use hypeman_record::names;
-use hypeman_record::network::NetworkSettings;
-use hypeman_record::record::{KernelUse, LogLimits, OnReboot, Record, Settings};
+use hypeman_record::record::{KernelUse, LogLimits, Record, Settings};
 use hypeman_record::spec::{Accelerator, Disk, HypervisorKind, VmSpec};
 use hypeman_record::unknown::Unknown;
 use hypeman_snapshot::standby;
@@ -143,20 +141,14 @@ fn record(name: &str, found: &Description, kernel: PathBuf, log: LogLimits) -> R
         own_initrd: false,
         settings: Settings {
             cmdline: cmdline.unwrap_or_default(),
-            show_boot: false,
             hypervisor: HypervisorKind::CloudHypervisor,
-            program: None,
             accelerator: Some(Accelerator::Kvm),
             vcpus: found.cpus.boot_vcpus,
             memory: found.memory.size,
             hotplug_memory: found.memory.hotplug_size,
             disk_size: 0,
-            disk_rate_limit: None,
             log,
-            auto_remove: false,
-            on_reboot: None,
-            confine: Strictness::default(),
-            network: NetworkSettings::default(),
+            ..Settings::default()
         },
         envelope: Envelope::of::<Record>(),
     })
@@ -165,31 +157,12 @@ fn record(name: &str, found: &Description, kernel: PathBuf, log: LogLimits) -> R
 /// The order by which it would have been started.
 fn launch(record: &Record, disks: Vec<Disk>) -> Launch {
     let settings = &record.settings;
-    Launch {
-        hypervisor: settings.hypervisor,
-        found: None,
-        spec: VmSpec {
-            name: record.name.clone(),
-            vcpus: settings.vcpus,
-            memory: settings.memory,
-            hotplug_memory: settings.hotplug_memory,
-            kernel: names::KERNEL.into(),
-            initramfs: None,
-            cmdline: settings.cmdline.clone(),
-            disks,
-            accelerator: Accelerator::Kvm,
-            cpu_left_out: Vec::new(),
-            nic: None,
-            by_descriptor: true,
-            control_port: None,
-        },
-        guest: Guest::Bare,
-        note: None,
-        network: None,
-        log: settings.log,
-        auto_remove: false,
-        on_reboot: OnReboot::Stop,
-        confine: settings.confine,
-        envelope: Envelope::of::<Launch>(),
-    }
+    let spec = VmSpec {
+        vcpus: settings.vcpus,
+        hotplug_memory: settings.hotplug_memory,
+        cmdline: settings.cmdline.clone(),
+        disks,
+        ..VmSpec::new(&record.name, names::KERNEL.into(), settings.memory, Accelerator::Kvm)
+    };
+    Launch { log: settings.log, confine: settings.confine, ..Launch::new(settings.hypervisor, spec) }
 }

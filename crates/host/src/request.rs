@@ -11,7 +11,7 @@ use hypeman_record::confinement::Strictness;
 use hypeman_record::guest::config::Stdio;
 use hypeman_record::guest::ulimit::Ulimit;
 use hypeman_record::network::{Connection, DEFAULT, HostName, NetworkSettings, Rates};
-use hypeman_record::record::{KernelUse, LogLimits, LogMode, OnReboot, Settings};
+use hypeman_record::record::{KernelUse, LogLimits, OnReboot, Settings};
 use hypeman_record::spec::{Accelerator, HypervisorKind, RateLimit};
 
 use crate::error::{Error, Field, Result, invalid};
@@ -21,10 +21,6 @@ use crate::instance::Instance;
 use crate::options::CreateOptions;
 use crate::verbs::Started;
 use crate::{command, create, delete, name, network};
-
-/// Limits of the logs that nobody has given others.
-pub const LOG_LIMITS: LogLimits =
-    LogLimits { max_size: 50 << 20, max_files: 3, mode: LogMode::Blocking, max_buffer_size: None };
 
 /// A request for a new instance: the counterpart of `docker create`'s flags, with docker's defaults.
 #[derive(Debug, Clone)]
@@ -108,6 +104,7 @@ pub struct NetworkRequest {
 
 impl Default for CreateRequest {
     fn default() -> CreateRequest {
+        let usual = Settings::default();
         CreateRequest {
             name: None,
             image: None,
@@ -121,20 +118,20 @@ impl Default for CreateRequest {
             health: HealthOptions::default(),
             kernel: None,
             initrd: None,
-            cmdline: String::new(),
-            show_boot: false,
-            hypervisor: HypervisorKind::Qemu,
-            program: None,
-            accelerator: None,
-            vcpus: 1,
-            memory: 512 << 20,
-            hotplug_memory: None,
-            disk_size: 10 << 30,
+            cmdline: usual.cmdline,
+            show_boot: usual.show_boot,
+            hypervisor: usual.hypervisor,
+            program: usual.program,
+            accelerator: usual.accelerator,
+            vcpus: usual.vcpus,
+            memory: usual.memory,
+            hotplug_memory: usual.hotplug_memory,
+            disk_size: usual.disk_size,
             disk_rate: RateLimit::default(),
-            log: LOG_LIMITS,
-            auto_remove: false,
-            on_reboot: None,
-            confine: Strictness::default(),
+            log: usual.log,
+            auto_remove: usual.auto_remove,
+            on_reboot: usual.on_reboot,
+            confine: usual.confine,
             network: NetworkRequest::default(),
         }
     }

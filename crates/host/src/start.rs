@@ -7,7 +7,6 @@ use hypeman_files::{AtPath, write_disk};
 use hypeman_image::kernel::Kernels;
 use hypeman_record::confinement::Strictness;
 use hypeman_record::data_dir::DataDir;
-use hypeman_record::format::Envelope;
 use hypeman_record::guest::config::{self, AgentChannel, GuestConfig, Mode};
 use hypeman_record::guest::{disk, status};
 use hypeman_record::launch::{Guest, Launch};
@@ -61,19 +60,15 @@ fn prepare(store: &Store, instance: &Instance, programs: &Programs) -> Result<La
     let boot = boot_files(store, record, programs)?;
     let network = network::wiring(store, instance)?;
     let spec = VmSpec {
-        name: record.name.clone(),
         vcpus: record.settings.vcpus,
-        memory: record.settings.memory,
         hotplug_memory: record.settings.hotplug_memory,
-        kernel: boot.kernel,
         initramfs: boot.initramfs,
         cmdline: cmdline::of(record, decision.accelerator),
         disks: disks(store, record, boot.modules.as_deref())?,
-        accelerator: decision.accelerator,
         cpu_left_out: decision.cpu_left_out,
-        by_descriptor: true,
         nic: network.as_ref().map(network::nic),
         control_port: record.command.is_some().then(|| PORT_NAME.to_owned()),
+        ..VmSpec::new(&record.name, boot.kernel, record.settings.memory, decision.accelerator)
     };
     if let Some(command) = &record.command {
         let path = instance.directory.join(names::CONFIG);
@@ -85,9 +80,7 @@ fn prepare(store: &Store, instance: &Instance, programs: &Programs) -> Result<La
         write_disk(&instance.directory.join(names::STATUS), &[], status::DISK_SIZE)?;
     }
     Ok(Launch {
-        hypervisor: record.settings.hypervisor,
         found: Some(program),
-        spec,
         guest: Guest::of(record.command.as_ref().map(|command| command.mode)),
         note: decision.note,
         network,
@@ -95,7 +88,7 @@ fn prepare(store: &Store, instance: &Instance, programs: &Programs) -> Result<La
         auto_remove: record.settings.auto_remove,
         on_reboot: on_reboot(record),
         confine: record.settings.confine,
-        envelope: Envelope::of::<Launch>(),
+        ..Launch::new(record.settings.hypervisor, spec)
     })
 }
 

@@ -1,8 +1,9 @@
 //! OCI images to disks; kernels and initramfs.
 //!
-//! The layers of an image are never unpacked on the host. Their entries are joined in memory (`tree`), and come
-//! out as one tar stream from which `tar2sqfs` makes a read-only squashfs. So nothing in a layer can reach the host's
-//! file system, and neither ownership nor devices need privileges.
+//! Owns the stores of images and kernels, and the registry's client. Layers are never unpacked on the host: their entries are joined
+//! in memory (`tree`) and come out as one tar stream, of which `tar2sqfs` makes a read-only squashfs.
+//!
+//! Must not know: instances, VMMs.
 
 mod assemble;
 mod compression;

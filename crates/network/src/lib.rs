@@ -1,9 +1,9 @@
-//! The networks of VMs: a bridge with a TAP for each VM and rules of our own, or passt, which needs no
-//! privileges.
+//! The networks of VMs: a bridge with a TAP for each VM and rules of our own, or passt, which needs no privileges.
 //!
-//! A VM's end on a bridge ([`attach()`]) is a TAP that goes with the last process that has it open, and
-//! rules that are ours to remove ([`detach`]). What stands in the kernel is made of records
-//! ([`hypeman_record::network`]), and can be made of them again ([`repair`]).
+//! Owns bridges, TAPs ([`attach()`], [`detach`]), nftables rules, addresses, published ports and DNS servers. All of it can be made again
+//! from records ([`repair`], [`hypeman_record::network`]).
+//!
+//! Must not know: VMMs, images, the store of instances.
 
 mod abilities;
 mod attach;

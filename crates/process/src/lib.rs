@@ -1,8 +1,9 @@
-//! Starts programs: with a clean environment, a limit in time, and somebody who reaps them.
+//! Starts programs: with a clean environment, a timeout, and somebody who reaps them.
 //!
-//! It knows nothing of VMs. A process that lives as long as a VM (a shim, a DNS server, a compression)
-//! outlives the function that has started it, and may outlive its starter; in a starter that lives on,
-//! such as a server, [`reap`] keeps it from becoming a zombie.
+//! Owns the one way in which hypeman starts processes. One that lives as long as a VM (a shim, a DNS server, a compression) outlives
+//! the function that started it; in a starter that lives on, such as a server, [`reap`] keeps it from becoming a zombie.
+//!
+//! Must not know: VMs.
 
 mod command;
 mod reap;

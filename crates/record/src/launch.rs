@@ -42,6 +42,26 @@ pub struct Launch {
     pub envelope: Envelope,
 }
 
+impl Launch {
+    /// The order for a bare kernel, with the usual logs, no network, and an end at a reboot.
+    #[must_use]
+    pub fn new(hypervisor: HypervisorKind, spec: VmSpec) -> Launch {
+        Launch {
+            hypervisor,
+            found: None,
+            spec,
+            guest: Guest::Bare,
+            note: None,
+            confine: Strictness::default(),
+            network: None,
+            log: LogLimits::default(),
+            auto_remove: false,
+            on_reboot: OnReboot::Stop,
+            envelope: Envelope::of::<Launch>(),
+        }
+    }
+}
+
 impl Versioned for Launch {
     const FORMAT: u32 = 1;
 

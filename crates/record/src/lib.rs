@@ -9,6 +9,8 @@
 //! - `run.json` ([`run::Run`]): pids, times and how it ended. Written by the shim alone.
 //!
 //! Every record has a [`format`](mod@format), because those who read it may be of another release than those who wrote it.
+//!
+//! Must not know: anything that acts; it depends on serde and `files` only.
 
 pub mod confinement;
 pub mod data_dir;

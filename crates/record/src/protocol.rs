@@ -62,35 +62,28 @@ impl Request {
         ["state", "stop", "power-button", "kill", "discard", "signal", "wait"];
 
     /// The `op` of every request that this release understands.
-    #[must_use]
-    pub fn abilities() -> Vec<String> {
-        Request::FIRST_ABILITIES
-            .iter()
-            .chain(&["hand-over", "pause", "resume", "standby", "attach", "agent", "watch"])
-            .map(ToString::to_string)
-            .collect()
-    }
+    pub const ABILITIES: [&str; 14] = [
+        "state",
+        "stop",
+        "power-button",
+        "kill",
+        "discard",
+        "signal",
+        "wait",
+        "hand-over",
+        "pause",
+        "resume",
+        "standby",
+        "attach",
+        "agent",
+        "watch",
+    ];
 
-    /// Its name: what a shim has to be able to do.
+    /// Its `op`: what a shim has to be able to do.
     #[must_use]
-    pub fn ability(&self) -> &'static str {
-        match self {
-            Request::Hello { .. } => "hello",
-            Request::State => "state",
-            Request::Stop { .. } => "stop",
-            Request::PowerButton => "power-button",
-            Request::Kill => "kill",
-            Request::Discard => "discard",
-            Request::Signal { .. } => "signal",
-            Request::Pause => "pause",
-            Request::Resume => "resume",
-            Request::Standby => "standby",
-            Request::HandOver => "hand-over",
-            Request::Attach => "attach",
-            Request::Agent => "agent",
-            Request::Wait => "wait",
-            Request::Watch => "watch",
-        }
+    pub fn ability(&self) -> String {
+        let request = serde_json::to_value(self).unwrap_or_default();
+        request["op"].as_str().unwrap_or_default().to_owned()
     }
 }
 
@@ -230,6 +223,14 @@ pub enum Started {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_ability_is_a_request() {
+        for op in Request::ABILITIES {
+            let text = format!(r#"{{"op": "{op}", "timeout_ms": 1, "signal": 15}}"#);
+            assert_eq!(serde_json::from_str::<Request>(&text).unwrap().ability(), op);
+        }
+    }
 
     /// What was said to a shim of before there was a hello, and what it answered: `testdata/README.md`.
     #[test]

@@ -92,6 +92,29 @@ pub struct Settings {
     pub network: NetworkSettings,
 }
 
+/// docker's defaults, as far as it has them: one vCPU, 512 MiB of memory and 10 GiB of disk, on QEMU.
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            cmdline: String::new(),
+            show_boot: false,
+            hypervisor: HypervisorKind::Qemu,
+            program: None,
+            accelerator: None,
+            vcpus: 1,
+            memory: 512 << 20,
+            hotplug_memory: None,
+            disk_size: 10 << 30,
+            disk_rate_limit: None,
+            log: LogLimits::default(),
+            auto_remove: false,
+            on_reboot: None,
+            confine: Strictness::default(),
+            network: NetworkSettings::default(),
+        }
+    }
+}
+
 /// An image by what the user called it and by what it was at that time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageUse {
@@ -160,6 +183,13 @@ pub struct LogLimits {
     /// How many bytes of it wait before more is lost, if it does not block; `None` is docker's 1 MiB.
     #[serde(default)]
     pub max_buffer_size: Option<u64>,
+}
+
+/// Three rotated files of 50 MB, for which the guest waits.
+impl Default for LogLimits {
+    fn default() -> LogLimits {
+        LogLimits { max_size: 50 << 20, max_files: 3, mode: LogMode::Blocking, max_buffer_size: None }
+    }
 }
 
 impl LogLimits {

@@ -103,6 +103,28 @@ pub struct VmSpec {
     pub control_port: Option<String>,
 }
 
+impl VmSpec {
+    /// A VM with one vCPU that boots a kernel alone, without disks and without a network. Its VMM gets its files as descriptors.
+    #[must_use]
+    pub fn new(name: &str, kernel: PathBuf, memory: u64, accelerator: Accelerator) -> VmSpec {
+        VmSpec {
+            name: name.to_owned(),
+            vcpus: 1,
+            memory,
+            hotplug_memory: None,
+            kernel,
+            initramfs: None,
+            cmdline: String::new(),
+            disks: Vec::new(),
+            accelerator,
+            cpu_left_out: Vec::new(),
+            by_descriptor: true,
+            nic: None,
+            control_port: None,
+        }
+    }
+}
+
 /// What a trial has shown.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CpuFeatures {

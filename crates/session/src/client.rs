@@ -62,7 +62,7 @@ impl Client {
     /// When the shim goes away or refuses.
     pub fn ask(&mut self, request: &Request) -> Result<Response> {
         let peer = self.peer()?;
-        if !peer.abilities.iter().any(|ability| ability == request.ability()) {
+        if !peer.abilities.iter().any(|ability| *ability == request.ability()) {
             let release = peer.release.unwrap_or_else(|| "of an older release".to_owned());
             let reason = format!("its shim, hypeman {release}, knows no {}", request.ability());
             return Err(self.refused(Kind::Unsupported, reason));
@@ -126,7 +126,7 @@ impl Client {
     /// As [`Client::ask`].
     pub fn watch(mut self) -> Result<Watched> {
         let peer = self.peer()?;
-        let tells = peer.abilities.iter().any(|ability| ability == Request::Watch.ability());
+        let tells = peer.abilities.iter().any(|ability| *ability == Request::Watch.ability());
         if tells {
             self.send(&Request::Watch).map_err(|error| silent(&self.name, &error))?;
         }

@@ -19,8 +19,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use crate::halt::{self, Idleness};
-use crate::order::{Asked, Error, Order, Result};
-use crate::policy::{self, Phase, Verdict};
+use crate::order::{Asked, Error, Result};
+use crate::policy::{self, Order, Phase, Verdict};
 use crate::shared::{Shared, explain};
 use crate::work::{Kind, Work};
 use crate::{guest, room};
@@ -217,13 +217,12 @@ impl Driver {
     /// Decides about an order, and begins to carry it out.
     fn take(&mut self, asked: Asked, care: Option<&mut Care>) {
         let before = self.shared.phase();
-        let deed = asked.order.deed();
-        let answer = match policy::admit(before, deed) {
+        let answer = match policy::admit(before, asked.order) {
             Verdict::NothingToDo => Ok(()),
             Verdict::Denied(denial) => Err(denial.into()),
             Verdict::Later => return self.later.push_back(asked),
             Verdict::Admit => {
-                let phase = policy::after(before, deed);
+                let phase = policy::after(before, asked.order);
                 if phase != before {
                     self.shared.enter(phase);
                 }

@@ -1,8 +1,9 @@
-//! The supervisor of one VM: parent of the VMM, owner of the console, and nothing else.
+//! The supervisor of one VM, the shim: parent of the VMM and owner of the console.
 //!
-//! It runs as a process of its own (`hypeman shim DIR`), in its own session, so that whoever started it may die. One
-//! thread reads and answers; others only write what may have to wait for a disk. It keeps no more in memory than what is on
-//! its way from the guest to the disk.
+//! Owns one VM from its start to the record of its end, as a process of its own (`hypeman shim DIR`), in its own session, so that its
+//! starter may die. One thread reads and answers; others only write to disks. It keeps in memory only what is on its way to the disk.
+//!
+//! Must not know: other instances, images, the command line.
 
 mod agent;
 mod attach;

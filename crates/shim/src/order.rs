@@ -1,53 +1,11 @@
-//! What the driver is asked to do, and why it has not done it.
-
-use std::time::Duration;
+//! Orders on their way to the driver, and why it has not carried one out.
 
 use hypeman_agent::mux::MAX_STREAMS;
 use hypeman_record::kind::Kind;
 use hypeman_record::protocol::Refusal;
 use tokio::sync::oneshot;
 
-use crate::policy::{Deed, Denial};
-
-/// Asked of the driver.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Order {
-    /// Press the power button.
-    PowerButton,
-    /// Send the program in the guest a signal.
-    Signal(i32),
-    /// Ask the guest to end, and end it by force when it has not ended in time.
-    Stop(Duration),
-    /// End the VMM.
-    Kill,
-    /// End the VMM, and give up what cannot be written.
-    Discard,
-    /// Stop the vCPUs.
-    Pause,
-    /// Let the vCPUs go on.
-    Resume,
-    /// Write its snapshot, and end the VMM.
-    Standby,
-    /// Leave the VM as it is, to another shim.
-    HandOver,
-}
-
-impl Order {
-    /// What the policy decides about.
-    pub(crate) fn deed(self) -> Deed {
-        match self {
-            Order::PowerButton => Deed::PowerButton,
-            Order::Signal(_) => Deed::Signal,
-            Order::Stop(_) => Deed::Stop,
-            Order::Kill => Deed::Kill,
-            Order::Discard => Deed::Discard,
-            Order::Pause => Deed::Pause,
-            Order::Resume => Deed::Resume,
-            Order::Standby => Deed::Standby,
-            Order::HandOver => Deed::HandOver,
-        }
-    }
-}
+use crate::policy::{Denial, Order};
 
 /// An order, and where its answer goes: at once for one that leads to the VM's end, and else when it was carried out, or has failed.
 #[derive(Debug)]

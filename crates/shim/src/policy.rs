@@ -1,4 +1,4 @@
-//! What may happen to a VM in which phase of its life. Pure: the driver asks, and does what comes out.
+//! Orders, and which of them a VM takes in which phase of its life. Pure: the driver asks, and does what comes out.
 //!
 //! ```text
 //!            ┌────────────── the guest rebooted, and is to be booted again ──────────────┐
@@ -18,6 +18,8 @@
 //! when the snapshot is whole, or back to Running when it failed; `stop` gives it up, and goes on to Stopping. `kill` and `discard`
 //! lead to Ending from wherever there is a VMM, whatever else is under way. A VM that is paused is Running or Stopping: its pause
 //! is told beside its phase.
+
+use std::time::Duration;
 
 /// A phase of a VM's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,26 +42,26 @@ pub(crate) enum Phase {
     Ended,
 }
 
-/// What can be done to a VM.
+/// An order to the driver of a VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Deed {
+pub(crate) enum Order {
     /// Press the power button.
     PowerButton,
-    /// Send the program a signal.
-    Signal,
-    /// Ask the guest to end, and end it when it has not in time.
-    Stop,
+    /// Send the program in the guest a signal.
+    Signal(i32),
+    /// Ask the guest to end, and end it by force when it has not ended in time.
+    Stop(Duration),
     /// End the VMM.
     Kill,
     /// End the VMM, and give up what cannot be written.
     Discard,
-    /// Stop its vCPUs.
+    /// Stop the vCPUs.
     Pause,
-    /// Let its vCPUs go on.
+    /// Let the vCPUs go on.
     Resume,
     /// Write its snapshot, and end the VMM.
     Standby,
-    /// Leave the VM to another shim.
+    /// Leave the VM as it is, to another shim.
     HandOver,
 }
 
@@ -88,37 +90,38 @@ pub(crate) enum Denial {
 }
 
 /// Decides.
-pub(crate) fn admit(phase: Phase, deed: Deed) -> Verdict {
+pub(crate) fn admit(phase: Phase, order: Order) -> Verdict {
     use Verdict::{Admit, Denied, Later, NothingToDo};
-    match (phase, deed) {
-        (Phase::Adopting | Phase::Booting | Phase::Suspending, Deed::Stop | Deed::Kill | Deed::Discard) => {
-            Admit
-        }
+    match (phase, order) {
+        (
+            Phase::Adopting | Phase::Booting | Phase::Suspending,
+            Order::Stop(_) | Order::Kill | Order::Discard,
+        ) => Admit,
         (Phase::Adopting, _) => Later,
         (Phase::Booting, _) => Denied(Denial::NotYet),
         // Whoever has asked for the end waits for this shim's word, and for a guest that runs.
-        (Phase::Stopping, Deed::HandOver | Deed::Pause | Deed::Standby) => Denied(Denial::TooLate),
+        (Phase::Stopping, Order::HandOver | Order::Pause | Order::Standby) => Denied(Denial::TooLate),
         (Phase::Suspending, _) => Denied(Denial::Suspending),
         (Phase::Running | Phase::Stopping, _) => Admit,
         (
             Phase::Ending | Phase::Draining | Phase::Ended,
-            Deed::Signal | Deed::HandOver | Deed::Pause | Deed::Resume | Deed::Standby,
+            Order::Signal(_) | Order::HandOver | Order::Pause | Order::Resume | Order::Standby,
         ) => Denied(Denial::TooLate),
         // Also of one that is being ended already, what cannot be written is given up.
-        (Phase::Ending | Phase::Draining, Deed::Discard) => Admit,
+        (Phase::Ending | Phase::Draining, Order::Discard) => Admit,
         (Phase::Ending | Phase::Draining | Phase::Ended, _) => NothingToDo,
     }
 }
 
-/// The phase after a deed that was admitted.
-pub(crate) fn after(phase: Phase, deed: Deed) -> Phase {
-    match deed {
-        Deed::PowerButton | Deed::Signal | Deed::HandOver | Deed::Pause | Deed::Resume => phase,
-        Deed::Standby => phase.max(Phase::Suspending),
+/// The phase after an order that was admitted.
+pub(crate) fn after(phase: Phase, order: Order) -> Phase {
+    match order {
+        Order::PowerButton | Order::Signal(_) | Order::HandOver | Order::Pause | Order::Resume => phase,
+        Order::Standby => phase.max(Phase::Suspending),
         // No guest runs that could be asked.
-        Deed::Stop if phase == Phase::Booting => Phase::Ending,
-        Deed::Stop => phase.max(Phase::Stopping),
-        Deed::Kill | Deed::Discard => phase.max(Phase::Ending),
+        Order::Stop(_) if phase == Phase::Booting => Phase::Ending,
+        Order::Stop(_) => phase.max(Phase::Stopping),
+        Order::Kill | Order::Discard => phase.max(Phase::Ending),
     }
 }
 
@@ -138,23 +141,23 @@ mod tests {
         Phase::Draining,
         Phase::Ended,
     ];
-    const DEEDS: [Deed; 9] = [
-        Deed::PowerButton,
-        Deed::Signal,
-        Deed::Stop,
-        Deed::Kill,
-        Deed::Discard,
-        Deed::Pause,
-        Deed::Resume,
-        Deed::Standby,
-        Deed::HandOver,
+    const ORDERS: [Order; 9] = [
+        Order::PowerButton,
+        Order::Signal(15),
+        Order::Stop(Duration::ZERO),
+        Order::Kill,
+        Order::Discard,
+        Order::Pause,
+        Order::Resume,
+        Order::Standby,
+        Order::HandOver,
     ];
 
     #[test]
     fn an_end_is_never_denied() {
         for phase in PHASES {
-            for deed in [Deed::Stop, Deed::Kill, Deed::Discard] {
-                assert!(!matches!(admit(phase, deed), Verdict::Denied(_)), "{deed:?} while {phase:?}");
+            for order in [Order::Stop(Duration::ZERO), Order::Kill, Order::Discard] {
+                assert!(!matches!(admit(phase, order), Verdict::Denied(_)), "{order:?} while {phase:?}");
             }
         }
     }
@@ -162,34 +165,34 @@ mod tests {
     #[test]
     fn a_guest_that_runs_is_asked_to_end_before_it_is_ended() {
         for phase in [Phase::Adopting, Phase::Running, Phase::Suspending] {
-            assert_eq!(after(phase, Deed::Stop), Phase::Stopping, "{phase:?}");
+            assert_eq!(after(phase, Order::Stop(Duration::ZERO)), Phase::Stopping, "{phase:?}");
         }
     }
 
     #[test]
     fn nothing_is_denied_because_a_vm_is_being_taken_over() {
-        for deed in DEEDS {
-            assert!(matches!(admit(Phase::Adopting, deed), Verdict::Admit | Verdict::Later), "{deed:?}");
+        for order in ORDERS {
+            assert!(matches!(admit(Phase::Adopting, order), Verdict::Admit | Verdict::Later), "{order:?}");
         }
     }
 
     #[test]
     fn only_a_vm_that_runs_and_is_to_run_on_is_handed_over() {
         for phase in PHASES {
-            let admitted = admit(phase, Deed::HandOver) == Verdict::Admit;
+            let admitted = admit(phase, Order::HandOver) == Verdict::Admit;
             assert_eq!(admitted, phase == Phase::Running, "{phase:?}");
         }
     }
 
     #[test]
     fn a_vm_is_neither_paused_nor_put_to_standby_while_its_guest_is_to_end() {
-        for (phase, deed) in
-            PHASES.into_iter().flat_map(|phase| [(phase, Deed::Pause), (phase, Deed::Standby)])
+        for (phase, order) in
+            PHASES.into_iter().flat_map(|phase| [(phase, Order::Pause), (phase, Order::Standby)])
         {
             assert_eq!(
-                admit(phase, deed) == Verdict::Admit,
+                admit(phase, order) == Verdict::Admit,
                 phase == Phase::Running,
-                "{deed:?} while {phase:?}"
+                "{order:?} while {phase:?}"
             );
         }
     }
@@ -197,40 +200,40 @@ mod tests {
     #[test]
     fn what_does_not_run_takes_no_signals() {
         for phase in PHASES {
-            let admitted = admit(phase, Deed::Signal) == Verdict::Admit;
+            let admitted = admit(phase, Order::Signal(15)) == Verdict::Admit;
             assert_eq!(admitted, matches!(phase, Phase::Running | Phase::Stopping), "{phase:?}");
         }
     }
 
     proptest! {
         #[test]
-        fn no_deed_leads_back_and_a_kill_goes_before_everything(
+        fn no_order_leads_back_and_a_kill_goes_before_everything(
             begin in prop::sample::select(&PHASES[..]),
-            deeds in prop::collection::vec(prop::sample::select(&DEEDS[..]), 0..20),
+            orders in prop::collection::vec(prop::sample::select(&ORDERS[..]), 0..20),
         ) {
             let mut phase = begin;
-            for deed in deeds {
+            for order in orders {
                 let before = phase;
-                if admit(phase, deed) == Verdict::Admit {
-                    phase = after(phase, deed);
+                if admit(phase, order) == Verdict::Admit {
+                    phase = after(phase, order);
                 }
                 prop_assert!(phase >= before);
-                if matches!(deed, Deed::Kill | Deed::Discard) {
-                    prop_assert!(phase >= Phase::Ending, "{deed:?} while {before:?} led to {phase:?}");
+                if matches!(order, Order::Kill | Order::Discard) {
+                    prop_assert!(phase >= Phase::Ending, "{order:?} while {before:?} led to {phase:?}");
                 }
             }
-            // No deed pretends that the VMM has ended or that all is written.
+            // No order pretends that the VMM has ended or that all is written.
             prop_assert!(phase <= begin.max(Phase::Ending));
         }
 
         #[test]
         fn what_was_done_need_not_be_done_again(
             begin in prop::sample::select(&PHASES[..]),
-            deed in prop::sample::select(&[Deed::Stop, Deed::Kill][..]),
+            order in prop::sample::select(&[Order::Stop(Duration::ZERO), Order::Kill][..]),
         ) {
-            let phase = if admit(begin, deed) == Verdict::Admit { after(begin, deed) } else { begin };
-            let again = admit(phase, deed);
-            prop_assert!(again == Verdict::NothingToDo || after(phase, deed) == phase);
+            let phase = if admit(begin, order) == Verdict::Admit { after(begin, order) } else { begin };
+            let again = admit(phase, order);
+            prop_assert!(again == Verdict::NothingToDo || after(phase, order) == phase);
         }
     }
 }

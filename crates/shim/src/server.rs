@@ -11,8 +11,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
 
-use crate::order::{Asked, Error, Order};
-use crate::policy::{self, Phase, Verdict};
+use crate::order::{Asked, Error};
+use crate::policy::{self, Order, Phase, Verdict};
 use crate::shared::Shared;
 use crate::{attach, relay, watch};
 
@@ -131,7 +131,10 @@ fn refused(error: &Error) -> Response {
 async fn answer(request: &Request, shared: &Rc<Shared>, orders: &mpsc::Sender<Asked>) -> Response {
     let order = match request {
         Request::Hello { .. } => {
-            return Response::Hello { release: RELEASE.to_owned(), abilities: Request::abilities() };
+            return Response::Hello {
+                release: RELEASE.to_owned(),
+                abilities: Request::ABILITIES.map(str::to_owned).to_vec(),
+            };
         }
         Request::State => {
             let (state, reason) = shared.state();
@@ -175,7 +178,7 @@ async fn give(order: Order, shared: &Shared, orders: &mpsc::Sender<Asked>) -> Re
         return word;
     }
     // There is no driver any more: its VM has ended, or is about to be.
-    match policy::admit(shared.phase().max(Phase::Ending), order.deed()) {
+    match policy::admit(shared.phase().max(Phase::Ending), order) {
         Verdict::Denied(denial) => Err(denial.into()),
         Verdict::Admit | Verdict::NothingToDo | Verdict::Later => Ok(()),
     }

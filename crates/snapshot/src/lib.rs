@@ -12,6 +12,8 @@
 //!
 //! Each arrow is one rename. So whoever finds `snapshot/` may go on from it, whatever was killed before: a VMM that is still
 //! there then has not run since, and can be ended.
+//!
+//! Owns the directories of a memory and their compression. Must not know: instances, VMMs.
 
 pub mod compression;
 pub mod cpu;

@@ -1,7 +1,9 @@
-//! Virtual machine monitors behind one trait: how a VM is described, started, watched and stopped.
+//! Hypervisors behind one trait: how a VM is described, started, watched and stopped.
 //!
-//! Knows nothing of instances. Every path is relative to the VMM's working directory, so that no socket path is too long
-//! for `sun_path` and a directory can be copied without rewriting anything in it.
+//! Owns the drivers of QEMU and Cloud Hypervisor and the probes of KVM. Every path is relative to the VMM's working directory, so that
+//! no socket path is too long and a directory can be copied as it is.
+//!
+//! Must not know: instances, images, networks.
 
 pub mod cloud_hypervisor;
 mod error;

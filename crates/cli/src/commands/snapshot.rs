@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use anyhow::Result;
 use hypeman_host::Host;
 use hypeman_host::named::{Resume, SnapshotRequest};
-use hypeman_host::request::LOG_LIMITS;
 use hypeman_host::snapshots::Snapshot;
 use hypeman_host::views::SnapshotView;
 use hypeman_record::named::Kind;
+use hypeman_record::record::LogLimits;
 use hypeman_snapshot::summary::{CompressionState, Summary};
 use serde::Serialize;
 
@@ -34,7 +34,7 @@ pub(crate) fn snapshot(host: &Host, command: SnapshotCommand) -> Result<ExitCode
             output::line(&host.create_snapshot(&instance, &request)?.record.id)?;
         }
         SnapshotCommand::Import { name, disk, directory } => {
-            output::line(&host.import_snapshot(&directory, &name, &disk, LOG_LIMITS)?.record.id)?;
+            output::line(&host.import_snapshot(&directory, &name, &disk, LogLimits::default())?.record.id)?;
         }
         SnapshotCommand::Ls { quiet, format } => return list(host, quiet, format.format),
         SnapshotCommand::Inspect { snapshots: queries } => {

@@ -154,19 +154,14 @@ mod tests {
             rate_limit: Some(RateLimit { bytes_per_second: Some(1 << 20), operations_per_second: None }),
         };
         let spec = VmSpec {
-            name: "x".into(),
             vcpus: 2,
-            memory: 1 << 30,
             hotplug_memory: Some(2 << 30),
-            kernel: "vmlinuz".into(),
             initramfs: Some("initramfs".into()),
             cmdline: "quiet".into(),
             disks: vec![disk],
-            accelerator: Accelerator::Kvm,
-            cpu_left_out: Vec::new(),
             by_descriptor: false,
-            nic: None,
             control_port: Some("agent".into()),
+            ..VmSpec::new("x", "vmlinuz".into(), 1 << 30, Accelerator::Kvm)
         };
         let expected = serde_json::json!({
             "cpus": {"boot_vcpus": 2, "max_vcpus": 2},

@@ -156,19 +156,9 @@ mod tests {
         let disk =
             Disk { path: "a,readonly=off".into(), serial: "s".into(), read_only: true, rate_limit: None };
         let spec = VmSpec {
-            name: "x,debug-threads=on".into(),
-            vcpus: 1,
-            memory: 1 << 20,
-            hotplug_memory: None,
-            kernel: "k".into(),
-            initramfs: None,
-            cmdline: String::new(),
             disks: vec![disk],
-            accelerator: Accelerator::Tcg,
-            cpu_left_out: Vec::new(),
             by_descriptor: false,
-            nic: None,
-            control_port: None,
+            ..VmSpec::new("x,debug-threads=on", "k".into(), 1 << 20, Accelerator::Tcg)
         };
         let arguments = of(Machine::Q35, &spec, Origin::Boot);
         assert!(arguments.contains(&"guest=x,,debug-threads=on".to_owned()));

@@ -144,19 +144,10 @@ pub(crate) fn machines() -> Vec<Machine> {
 /// A specification for the test guest.
 pub(crate) fn spec(machine: &Machine, options: &Options) -> VmSpec {
     VmSpec {
-        name: "test, with a comma".into(),
-        vcpus: 1,
-        memory: 32 << 20,
-        hotplug_memory: None,
-        kernel: "kernel".into(),
-        initramfs: None,
         cmdline: options.to_string(),
-        disks: Vec::new(),
-        accelerator: machine.accelerator,
         cpu_left_out: machine.cpu_left_out.clone(),
-        nic: None,
-        by_descriptor: true,
         control_port: Some("test".into()),
+        ..VmSpec::new("test, with a comma", "kernel".into(), 32 << 20, machine.accelerator)
     }
 }
 

@@ -1,6 +1,9 @@
-//! PID 1 of a VM: brings the image's root filesystem up, and runs the image's command or hands over to its init.
+//! `hypeman-init`: process 1 of a guest, and its agent.
 //!
-//! It prints nothing of its own when all goes well: the console belongs to the command.
+//! Owns the guest's boot: the root filesystem, the network, the image's command or its init. It prints nothing when all goes well,
+//! because the console belongs to the command.
+//!
+//! Must not know: anything of the host but its configuration disk and the agent's channel.
 
 mod agent;
 mod console;
