@@ -232,6 +232,29 @@ mod tests {
         }
     }
 
+    /// What was said to a shim of commit 553522b, and what it answered: `testdata/README.md`.
+    #[test]
+    fn the_words_of_553522b_s_shims_are_understood() {
+        let text = include_str!("../testdata/553522b/conversation.jsonl");
+        for line in text.lines() {
+            let said: serde_json::Value = serde_json::from_str(line).unwrap();
+            let request: Request = serde_json::from_value(said["request"].clone()).unwrap();
+            assert_eq!(serde_json::to_value(&request).unwrap(), said["request"], "as it was said");
+            let response: Response = serde_json::from_value(said["response"].clone()).unwrap();
+            match (request, response) {
+                (Request::Hello { .. }, Response::Hello { abilities, .. }) => {
+                    assert!(abilities.iter().all(|ability| Request::ABILITIES.contains(&ability.as_str())));
+                }
+                (Request::Signal { .. }, Response::Error { kind: Refusal::NoInit, cause: None, .. })
+                | (Request::Watch, Response::Error { kind: Refusal::NotUnderstood, .. })
+                | (Request::State, Response::State { .. })
+                | (Request::Pause | Request::Resume | Request::PowerButton, Response::Done)
+                | (Request::Kill, Response::Ended { unwritten: false, .. }) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
     /// What was said to a shim of before there was a hello, and what it answered: `testdata/README.md`.
     #[test]
     fn the_words_of_older_shims_are_still_understood() {

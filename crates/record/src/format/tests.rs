@@ -2,6 +2,7 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::launch::Launch;
+use crate::named::NamedSnapshot;
 use crate::record::Record;
 use crate::run::Run;
 
@@ -26,6 +27,28 @@ fn records_of_before_there_were_formats_are_read() {
         assert_eq!(run.end.is_some(), instance == "ended");
         assert!(run.envelope.unknown.is_empty(), "{:?}", run.envelope.unknown);
     }
+}
+
+/// What the release of commit 553522b left on disk: `testdata/README.md`.
+#[test]
+fn records_of_553522b_are_read_and_nothing_of_them_is_unknown() {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/553522b");
+    fn whole<T: Versioned + serde::Serialize>(path: &Path) -> T {
+        let record: T = read(path).unwrap().expect("a record");
+        assert!(record.envelope().unknown.is_empty(), "{}", path.display());
+        assert_eq!(unknown::<T>(path).unwrap(), Unknown::default(), "{}", path.display());
+        record
+    }
+    for instance in ["created", "ended", "standby", "running"] {
+        let record: Record = whole(&data.join(instance).join("instance.json"));
+        assert_eq!(record.name, instance);
+    }
+    for (instance, has_ended) in [("ended", true), ("standby", true), ("running", false)] {
+        let launch: Launch = whole(&data.join(instance).join("launch.json"));
+        assert_eq!(launch.spec.name, instance);
+        assert_eq!(whole::<Run>(&data.join(instance).join("run.json")).end.is_some(), has_ended);
+    }
+    assert_eq!(whole::<NamedSnapshot>(&data.join("snapshot/named.json")).source.name, "standby");
 }
 
 #[test]
