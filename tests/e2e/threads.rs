@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hypeman_agent::protocol::Exec;
+use hypeman_host::instance::Instance;
 use hypeman_host::request::{CreateRequest, NetworkRequest};
 use hypeman_host::{Config, Host};
 use hypeman_record::state::State;
@@ -12,15 +13,16 @@ use hypeman_tests::bed::Bed;
 use hypeman_tests::fixtures::{self, bed, busybox, kernel};
 use hypeman_tests::guest::Guest;
 use hypeman_tests::needs::{BUSYBOX, QEMU};
-use hypeman_tests::vm::{IDLE, Instance};
-use hypeman_tests::wait::until;
+use hypeman_tests::processes::KilledOnDrop;
+use hypeman_tests::vm::{IDLE, Instance as Vm};
+use hypeman_tests::wait::{DEADLINE, until, within};
 
 use crate::promises;
 
 promises! {
     [QEMU] threads_and_commands_leave_nothing_of_their_vms;
     [QEMU] a_hundred_waiters_cost_no_thread_each;
-    [QEMU, BUSYBOX] the_examples_do_what_they_say, a_command_in_a_guest_by_the_library;
+    [QEMU, BUSYBOX] the_examples_do_what_they_say, a_killed_process_leaves_its_vm_running, a_command_in_a_guest_by_the_library;
 }
 
 /// Threads of this process, and as many commands beside them.
@@ -154,26 +156,58 @@ fn a_hundred_waiters_cost_no_thread_each() {
 }
 
 /// An example of the crate `host`, with its arguments.
-fn example(name: &str, arguments: &[&str]) -> std::process::Output {
+fn example(name: &str, arguments: &[&str]) -> std::process::Command {
     let bed = bed();
     let program = bed.hypeman.with_file_name("examples").join(name);
     assert!(program.is_file(), "{} is not built: run `cargo build --examples`", program.display());
     let mut command = std::process::Command::new(program);
     command.args(arguments).env("HYPEMAN", &bed.hypeman).env("HYPEMAN_DATA_DIR", &bed.data_dir);
-    command.output().expect("the example")
+    command
+}
+
+/// The output of an example.
+fn ran(name: &str, arguments: &[&str]) -> std::process::Output {
+    example(name, arguments).output().expect("the example")
+}
+
+/// A process with the library in it leaves what a killed command leaves: a VM that runs, under its shim.
+fn a_killed_process_leaves_its_vm_running() {
+    kernel();
+    let mark = format!("sleep 1000 # {}", std::process::id());
+    let started = example("run", &[busybox(), "sh", "-c", &mark]).spawn().expect("the example");
+    let mut process = KilledOnDrop(started);
+    let mark = mark.as_str();
+    let running = || {
+        let (instances, _) = host(bed()).list().expect("the instances");
+        let is_ours = |instance: &Instance| {
+            instance
+                .record
+                .command
+                .as_ref()
+                .is_some_and(|command| command.argv.iter().any(|word| word == mark))
+        };
+        let instance = instances.into_iter().find(is_ours)?;
+        let seen = instance.observe().expect("observe");
+        (seen.state == State::Running && seen.supervised).then_some(instance)
+    };
+    let instance = within(DEADLINE, running).expect("it runs");
+    process.0.kill().expect("kill");
+    process.0.wait().expect("wait");
+    assert_eq!(running(), Some(instance.clone()), "it runs as before");
+    host(bed()).remove(&instance.record.id, true).expect("remove");
 }
 
 fn the_examples_do_what_they_say() {
     kernel();
-    let ran = example("run", &[busybox(), "sh", "-c", "exit 5"]);
-    assert!(String::from_utf8_lossy(&ran.stdout).trim().ends_with("(5)"), "{ran:?}");
+    let ended = ran("run", &[busybox(), "sh", "-c", "exit 5"]);
+    assert!(String::from_utf8_lossy(&ended.stdout).trim().ends_with("(5)"), "{ended:?}");
     let script = "echo one; while [ ! -e /go ]; do sleep 1; done; echo two";
-    let vm = Instance::run(bed(), "exampled", &[busybox(), "sh", "-c", script]);
+    let vm = Vm::run(bed(), "exampled", &[busybox(), "sh", "-c", script]);
     std::thread::scope(|scope| {
-        let followed = scope.spawn(|| example("follow", &[&vm.name]));
-        let ran = example("exec", &[&vm.name, "sh", "-c", "touch /go; echo out; echo err >&2; exit 3"]);
+        let followed = scope.spawn(|| ran("follow", &[&vm.name]));
+        let ended = ran("exec", &[&vm.name, "sh", "-c", "touch /go; echo out; echo err >&2; exit 3"]);
         assert_eq!(
-            (ran.status.code(), &ran.stdout[..], &ran.stderr[..]),
+            (ended.status.code(), &ended.stdout[..], &ended.stderr[..]),
             (Some(3), &b"out\n"[..], &b"err\n"[..])
         );
         assert_eq!(followed.join().expect("follow").stdout, b"one\ntwo\n");
@@ -183,7 +217,7 @@ fn the_examples_do_what_they_say() {
 fn a_command_in_a_guest_by_the_library() {
     let bed = bed();
     let host = host(bed);
-    let vm = Instance::named(bed, "by-library");
+    let vm = Vm::named(bed, "by-library");
     let request = CreateRequest {
         name: Some(vm.name.clone()),
         image: Some(busybox().to_owned()),

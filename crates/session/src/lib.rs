@@ -14,6 +14,7 @@ pub mod exec;
 pub mod follow;
 pub mod guest;
 pub mod keys;
+pub mod line;
 pub mod plan;
 
 pub use background::in_background;
