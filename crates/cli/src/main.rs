@@ -53,7 +53,6 @@ fn main() -> ExitCode {
     // Before the command line is parsed as people's are: a shim lives long, and what it never runs it need not keep in
     // memory.
     if let Some((directory, mode)) = shim() {
-        live_on();
         return match hypeman_shim::run(&directory, mode) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error.into(), 1),
@@ -67,7 +66,6 @@ fn main() -> ExitCode {
         };
     }
     if let Some((data_dir, network)) = names() {
-        live_on();
         return answer_names(&data_dir, &network);
     }
     trace::show();
@@ -136,7 +134,10 @@ fn names() -> Option<(PathBuf, String)> {
 
 /// Answers them. Whoever has started us reads one line.
 fn answer_names(data_dir: &Path, network: &str) -> ExitCode {
-    let ready = || println!("{}", hypeman_network::dns::READY);
+    let ready = || {
+        println!("{}", hypeman_network::dns::READY);
+        live_on(); // now that nobody waits
+    };
     match hypeman_network::dns::process::serve(data_dir, network, ready) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

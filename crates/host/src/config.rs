@@ -32,7 +32,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// The usual places: `data_dir`, or else that of the environment or the user's ([`layout::data_dir`]); this very program as
+    /// The usual places: `data_dir`, or else that of the environment or the user's; this very program as
     /// `hypeman`, and `hypeman-init` beside it. A data directory that was named has to be there.
     ///
     /// # Errors

@@ -431,6 +431,7 @@ impl Supervisor {
         }
         // Aside, for the guest prints already, and some VMMs drop what is not taken at once.
         drop(spawn_blocking(|| {
+            let _ = hypeman_confine::cgroup::leave_starter(); // else it lives as long as its starter's service
             memory::give_back_startup_code();
             let _ = format::sync(Path::new(names::RUN));
         }));
