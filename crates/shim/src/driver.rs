@@ -12,12 +12,12 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use hypeman_record::end::{Force, VmmExit};
 use hypeman_record::launch::Guest;
-use hypeman_record::process::Process;
 use hypeman_vmm::process::VmmProcess;
 use hypeman_vmm::vm::{Paused, Vm, VmStatus};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
+use crate::care::{Care, answer};
 use crate::halt::{self, Idleness};
 use crate::order::{Asked, Error, Result};
 use crate::policy::{self, Order, Phase, Verdict};
@@ -67,29 +67,6 @@ pub(crate) enum Left {
     ForHandOver,
     /// Its snapshot is to be written; who is to be told what became of it.
     ForStandby(oneshot::Sender<Result<()>>),
-}
-
-/// The care for a VM from its boot to the end of its VMM.
-struct Care {
-    vm: Rc<dyn Vm>,
-    work: Option<Work>,
-    idleness: Option<Idleness>,
-    look_at: Instant,
-    /// When the power button is pressed next.
-    press_at: Option<Instant>,
-    /// Whether the guest was up when it was pressed last: else nobody heard it.
-    was_up: bool,
-    /// Whether it was pressed for nothing, and is pressed again when the guest is up.
-    waits_for_guest: bool,
-    /// Those who wait until it was pressed.
-    pressers: Vec<oneshot::Sender<Result<()>>>,
-    attempts: room::Attempts,
-    /// When to let a VM go on that waits for room on the disk.
-    resume_at: Option<Instant>,
-    /// Whether it is to stand still until someone asks for the contrary.
-    is_held: bool,
-    /// Those who wait until it stands still or goes on.
-    switchers: Vec<oneshot::Sender<Result<()>>>,
 }
 
 impl Driver {
@@ -421,78 +398,6 @@ impl Driver {
             (true, Guest::Exec | Guest::Bare) => None,
             (false, _) => Some(now + LOOK),
         };
-    }
-}
-
-impl Care {
-    fn new(vm: Rc<dyn Vm>, process: &VmmProcess) -> Care {
-        let pid = process.pid().as_raw_nonzero().get().unsigned_abs();
-        let is_held = vm.status().borrow().paused == Some(Paused::Requested);
-        Care {
-            vm,
-            work: None,
-            idleness: Process::find(pid).map(Idleness::of),
-            look_at: Instant::now() + halt::LOOK,
-            press_at: None,
-            was_up: false,
-            waits_for_guest: false,
-            pressers: Vec::new(),
-            attempts: room::Attempts::new(),
-            resume_at: None,
-            is_held,
-            switchers: Vec::new(),
-        }
-    }
-
-    /// Lets the VM stand still, and answers when it does.
-    fn hold(&mut self, reply: oneshot::Sender<Result<()>>) {
-        self.resume_at = None;
-        if self.is_held && !self.is_switching() {
-            let _ = reply.send(Ok(())); // whoever asked may have hung up
-        } else {
-            self.switchers.push(reply);
-            self.switch(Work::hold(&self.vm));
-        }
-    }
-
-    /// Lets the VM go on, and answers when it does.
-    fn release(&mut self, reply: oneshot::Sender<Result<()>>) {
-        if !self.is_held && !self.is_switching() && self.vm.status().borrow().paused.is_none() {
-            let _ = reply.send(Ok(()));
-        } else {
-            self.switchers.push(reply);
-            self.switch(Work::release(&self.vm));
-        }
-    }
-
-    /// Begins to pause or resume, in place of what is under way. A power button that was being
-    /// pressed is pressed when that is done.
-    fn switch(&mut self, work: Work) {
-        if self.work.as_ref().is_some_and(|work| work.kind == Kind::Press) {
-            self.press_at = Some(Instant::now());
-        }
-        self.work = Some(work);
-    }
-
-    /// Whether a pause is ours: asked for now, or found when the VM was taken over.
-    fn was_asked_to_pause(&self) -> bool {
-        self.is_held || self.is_switching()
-    }
-
-    fn is_switching(&self) -> bool {
-        self.work.as_ref().is_some_and(|work| matches!(work.kind, Kind::Hold | Kind::Release))
-    }
-
-    fn next_wake(&self, deadline: Option<Instant>) -> Instant {
-        let times = [deadline, self.press_at, self.resume_at];
-        times.into_iter().flatten().fold(self.look_at, Instant::min)
-    }
-}
-
-/// Answers those who wait for the same; each is told what went wrong, if something has.
-fn answer(askers: &mut Vec<oneshot::Sender<Result<()>>>, done: Result<()>) {
-    for asker in askers.drain(..) {
-        let _ = asker.send(done.as_ref().copied().map_err(Error::again)); // it may have hung up
     }
 }
 

@@ -8,6 +8,7 @@
 mod agent;
 mod attach;
 mod begin;
+mod care;
 mod confine;
 mod driver;
 mod error;
