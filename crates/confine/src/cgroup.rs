@@ -92,8 +92,9 @@ fn children() -> Vec<String> {
 /// At the top for root; for others in the nearest group above theirs that takes it.
 fn leave(top: &Path, ours: &str, is_root: bool) -> Result<PathBuf, String> {
     let here = top.join(ours);
-    if ours.is_empty() || here.ends_with(Path::new(ALL).join(OURS)) {
-        return Ok(if ours.is_empty() { top.to_owned() } else { here });
+    // At the top, or left already.
+    if here == top || here.ends_with(Path::new(ALL).join(OURS)) {
+        return Ok(here);
     }
     let above = if is_root { top } else { here.parent().unwrap_or(top) };
     let mut reason = String::new();

@@ -5,10 +5,7 @@ use std::path::PathBuf;
 use hypeman_files::AtPath;
 
 use crate::error::{Error, Field, Result};
-use crate::layout;
-
-/// Names the data directory.
-const DATA_DIR: &str = "HYPEMAN_DATA_DIR";
+use crate::layout::{self, DATA_DIR, variable};
 
 /// Names the program that becomes PID 1 in guests.
 const INIT: &str = "HYPEMAN_INIT";
@@ -54,10 +51,6 @@ impl Config {
             max_image_size: max_image_size()?,
         })
     }
-}
-
-fn variable(name: &str) -> Option<std::ffi::OsString> {
-    std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
 fn max_image_size() -> Result<u64> {

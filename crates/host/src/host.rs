@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use hypeman_image::kernel::Kernels;
 use hypeman_network::Networks;
@@ -15,7 +15,7 @@ use crate::observe::{Observation, observe_all};
 use crate::snapshots::Snapshots;
 use crate::spawn::Programs;
 use crate::store::Store;
-use crate::watch::{Watch, watch};
+use crate::watch::Watch;
 use crate::{adopt, config::Config, layout};
 
 /// One host. Its functions block; they may be called from many threads at once, and beside other processes that do the same. A
@@ -106,7 +106,7 @@ impl Host {
     /// # Errors
     /// As [`Host::find`].
     pub fn watch(&self, query: &str) -> Result<Watch> {
-        Ok(watch(&self.find(query)?, &self.config.hypeman))
+        Ok(Watch::new(self.find(query)?, self.hypeman()))
     }
 
     fn with_shim(&self, instance: &Instance, seen: Result<Observation>) -> Result<Observation> {
@@ -150,13 +150,13 @@ impl Host {
 
 /// Refuses a data directory that is not there but has to be, and one that is another user's.
 fn check(config: &Config) -> Result<()> {
-    let path: PathBuf = config.data_dir.clone();
-    match std::fs::read_dir(DataDir::new(&path).instances()) {
+    let path = &config.data_dir;
+    match std::fs::read_dir(DataDir::new(path).instances()) {
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-            let owner = std::fs::metadata(&path).ok().map(|metadata| metadata.uid());
-            Err(Error::DataDirOfAnother { path, owner })
+            let owner = std::fs::metadata(path).ok().map(|metadata| metadata.uid());
+            Err(Error::DataDirOfAnother { path: path.clone(), owner })
         }
-        Err(_) if config.must_exist && !path.exists() => Err(Error::NoDataDir(path)),
+        Err(_) if config.must_exist && !path.exists() => Err(Error::NoDataDir(path.clone())),
         _ => Ok(()),
     }
 }

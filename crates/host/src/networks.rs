@@ -10,6 +10,7 @@ use crate::error::{Field, Result, invalid};
 use crate::host::Host;
 use crate::instance::Instance;
 use crate::network::{lease, look_after};
+use crate::usage::unreadable;
 
 /// What is known of a network.
 #[derive(Debug, Clone, Serialize)]
@@ -59,7 +60,9 @@ impl Host {
     /// When their directory cannot be read, or a record of an instance on one.
     pub fn list_networks(&self) -> Result<(Vec<NetworkView>, Vec<NetworkError>)> {
         let (networks, damaged) = self.networks().list()?;
-        Ok((networks.into_iter().map(|network| self.view(network)).collect::<Result<_>>()?, damaged))
+        let (instances, _) = self.list()?;
+        let views = networks.into_iter().map(|network| view(network, &instances));
+        Ok((views.collect::<Result<_>>()?, damaged))
     }
 
     /// The network of this name.
@@ -67,29 +70,7 @@ impl Host {
     /// # Errors
     /// When there is none.
     pub fn network(&self, name: &str) -> Result<NetworkView> {
-        self.view(self.networks().get(name)?)
-    }
-
-    fn view(&self, network: Network) -> Result<NetworkView> {
-        let instances = self.members(&network.name)?;
-        Ok(NetworkView { gateway: network.gateway(), network, instances })
-    }
-
-    fn members(&self, network: &str) -> Result<Vec<Member>> {
-        let (instances, _) = self.list()?;
-        let is_on =
-            |connection: &Connection| matches!(connection, Connection::Bridge(name) if name == network);
-        let members = instances.iter().filter(|instance| is_on(&instance.record.settings.network.connection));
-        let member = |instance: &Instance| {
-            let lease = lease(&instance.directory)?;
-            Ok(Member {
-                name: instance.record.name.clone(),
-                id: instance.record.id.clone(),
-                address: lease.as_ref().map(|lease| lease.address),
-                mac: lease.map(|lease| lease.mac),
-            })
-        };
-        members.map(member).collect()
+        view(self.networks().get(name)?, &self.list()?.0)
     }
 
     /// Removes a network.
@@ -101,14 +82,14 @@ impl Host {
         let network = networks.get(name)?;
         let _unchanged = self.instances.lock()?; // nobody comes to it meanwhile
         let in_use = |user: String| Err(NetworkError::InUse { name: name.to_owned(), user }.into());
-        if let Some(user) = self.members(name)?.first() {
-            return in_use(format!("instance {}", user.name));
+        let (instances, damaged) = self.list()?;
+        if let Some(user) = on_network(&instances, name).next() {
+            return in_use(format!("instance {}", user.record.name));
         }
-        let (_, damaged) = self.list()?;
-        let (_, unreadable) = hypeman_network::attached_in(&self.data_dir().instances());
+        let (_, attached) = hypeman_network::attached_in(&self.data_dir().instances());
         let damaged = damaged.iter().map(ToString::to_string);
-        if let Some(error) = damaged.chain(unreadable.iter().map(ToString::to_string)).next() {
-            return in_use(format!("an unreadable record ({error})"));
+        if let Some(error) = damaged.chain(attached.iter().map(ToString::to_string)).next() {
+            return in_use(unreadable(&error));
         }
         Ok(hypeman_network::remove(&networks, &network)?)
     }
@@ -135,4 +116,25 @@ impl Host {
         }
         Ok(())
     }
+}
+
+/// The instances that are on a network.
+fn on_network<'a>(instances: &'a [Instance], network: &str) -> impl Iterator<Item = &'a Instance> {
+    instances.iter().filter(move |instance| {
+        matches!(&instance.record.settings.network.connection, Connection::Bridge(name) if name == network)
+    })
+}
+
+fn view(network: Network, instances: &[Instance]) -> Result<NetworkView> {
+    let member = |instance: &Instance| {
+        let lease = lease(&instance.directory)?;
+        Ok(Member {
+            name: instance.record.name.clone(),
+            id: instance.record.id.clone(),
+            address: lease.as_ref().map(|lease| lease.address),
+            mac: lease.map(|lease| lease.mac),
+        })
+    };
+    let instances = on_network(instances, &network.name).map(member).collect::<Result<_>>()?;
+    Ok(NetworkView { gateway: network.gateway(), network, instances })
 }

@@ -6,7 +6,6 @@ use std::path::{Component, Path, PathBuf};
 
 use hypeman_files::AtPath;
 use hypeman_image::{Image, Progress};
-use hypeman_network::Networks;
 use hypeman_record::confinement::Strictness;
 use hypeman_record::guest::config::Stdio;
 use hypeman_record::guest::ulimit::Ulimit;
@@ -199,7 +198,7 @@ impl Host {
     /// # Errors
     /// When its name is taken, or something of the request cannot be used, or the disk is full; nothing is left then.
     pub fn create(&self, prepared: &Prepared) -> Result<Created> {
-        let networks = Networks::new(self.data_dir().path());
+        let networks = self.networks();
         let is_new = |name: &&String| *name != DEFAULT && networks.get(name).is_err();
         let new = match &prepared.options.settings.network.connection {
             Connection::Bridge(name) => Some(name).filter(is_new),

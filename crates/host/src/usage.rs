@@ -113,21 +113,25 @@ impl Host {
 
     /// The instance or snapshot that uses something. A record that cannot be read may use anything: nothing is removed because of it.
     fn user(&self, uses: impl Fn(&Record) -> bool) -> Option<String> {
-        let unreadable = |error: &dyn std::fmt::Display| Some(format!("an unreadable record ({error})"));
         let (instances, damaged) = match self.list() {
             Ok(listed) => listed,
-            Err(error) => return unreadable(&error),
+            Err(error) => return Some(unreadable(&error)),
         };
         if let Some(instance) = instances.into_iter().find(|instance| uses(&instance.record)) {
             return Some(format!("instance {}", instance.record.name));
         }
         let (snapshots, damaged_snapshots) = match self.list_snapshots() {
             Ok(listed) => listed,
-            Err(error) => return unreadable(&error),
+            Err(error) => return Some(unreadable(&error)),
         };
         if let Some(snapshot) = snapshots.into_iter().find(|snapshot| uses(&snapshot.record.source)) {
             return Some(format!("snapshot {}", snapshot.record.id));
         }
-        damaged.iter().chain(&damaged_snapshots).next().and_then(|error| unreadable(error))
+        damaged.iter().chain(&damaged_snapshots).next().map(|error| unreadable(error))
     }
+}
+
+/// The user of something that nobody can name: its record cannot be read.
+pub(crate) fn unreadable(error: &dyn std::fmt::Display) -> String {
+    format!("an unreadable record ({error})")
 }

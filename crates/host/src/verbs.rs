@@ -46,7 +46,7 @@ impl Host {
     }
 
     fn started(&self, started: spawn::Started, instance: Instance) -> Started {
-        Started { watch: started.watch(&instance, self.hypeman()), instance }
+        Started { watch: started.watch(instance.clone(), self.hypeman()), instance }
     }
 
     /// Asks a guest to end, and ends its VM by force when it has not within `timeout`. Returns when it has ended, and how, if there

@@ -55,30 +55,24 @@ enum Looked {
     Nobody(Observation),
 }
 
-/// Watches an instance. A VM whose shim is killed is taken over by another, of the program `hypeman`.
-pub(crate) fn watch(instance: &Instance, hypeman: &Path) -> Watch {
-    Watch::new(instance.clone(), hypeman)
-}
-
 impl Started {
     /// Watches the instance that was started.
-    pub(crate) fn watch(self, instance: &Instance, hypeman: &Path) -> Watch {
+    pub(crate) fn watch(self, instance: Instance, hypeman: &Path) -> Watch {
         match self {
-            Started::Now(client) => Watch::by(client, instance.clone(), hypeman),
+            // Connected before the guest ran, so that no end is missed.
+            Started::Now(client) => {
+                Watch { source: Source::Connected(client), ..Watch::new(instance, hypeman) }
+            }
             // Someone was quicker.
-            Started::Already => watch(instance, hypeman),
+            Started::Already => Watch::new(instance, hypeman),
         }
     }
 }
 
 impl Watch {
-    fn new(instance: Instance, hypeman: &Path) -> Watch {
+    /// Watches an instance. A VM whose shim is killed is taken over by another, of the program `hypeman`.
+    pub(crate) fn new(instance: Instance, hypeman: &Path) -> Watch {
         Watch { instance, hypeman: hypeman.to_owned(), source: Source::Look, last: None }
-    }
-
-    /// Watches an instance by a connection to its shim that was made before.
-    pub(crate) fn by(client: Client, instance: Instance, hypeman: &Path) -> Watch {
-        Watch { source: Source::Connected(client), ..Watch::new(instance, hypeman) }
     }
 
     /// Waits for the next state; the first is the one that the instance is in. Needs a tokio runtime. May be dropped in between.

@@ -61,34 +61,6 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All kinds.
-    pub const ALL: [Kind; 24] = [
-        Kind::NotFound,
-        Kind::Ambiguous,
-        Kind::Taken,
-        Kind::PortTaken,
-        Kind::InUse,
-        Kind::Invalid,
-        Kind::WrongState,
-        Kind::Unsupported,
-        Kind::NotInstalled,
-        Kind::NoKvm,
-        Kind::NotConfined,
-        Kind::DiskFull,
-        Kind::NoAddress,
-        Kind::Denied,
-        Kind::Damaged,
-        Kind::Newer,
-        Kind::Unfit,
-        Kind::Silent,
-        Kind::Vmm,
-        Kind::Guest,
-        Kind::Remote,
-        Kind::Broken,
-        Kind::Cancelled,
-        Kind::Internal,
-    ];
-
     /// The kind of an error of the system.
     #[must_use]
     pub fn of_io(error: &std::io::Error) -> Kind {
@@ -128,11 +100,39 @@ mod tests {
 
     use super::*;
 
+    /// All kinds.
+    const ALL: [Kind; 24] = [
+        Kind::NotFound,
+        Kind::Ambiguous,
+        Kind::Taken,
+        Kind::PortTaken,
+        Kind::InUse,
+        Kind::Invalid,
+        Kind::WrongState,
+        Kind::Unsupported,
+        Kind::NotInstalled,
+        Kind::NoKvm,
+        Kind::NotConfined,
+        Kind::DiskFull,
+        Kind::NoAddress,
+        Kind::Denied,
+        Kind::Damaged,
+        Kind::Newer,
+        Kind::Unfit,
+        Kind::Silent,
+        Kind::Vmm,
+        Kind::Guest,
+        Kind::Remote,
+        Kind::Broken,
+        Kind::Cancelled,
+        Kind::Internal,
+    ];
+
     #[test]
     fn each_kind_has_one_code_of_its_own_that_is_read_again() {
-        let codes: BTreeSet<String> = Kind::ALL.iter().map(ToString::to_string).collect();
-        assert_eq!(codes.len(), Kind::ALL.len(), "{codes:?}");
-        for kind in Kind::ALL {
+        let codes: BTreeSet<String> = ALL.iter().map(ToString::to_string).collect();
+        assert_eq!(codes.len(), ALL.len(), "{codes:?}");
+        for kind in ALL {
             let code = serde_json::to_string(&kind).unwrap();
             assert_eq!(code, format!("\"{kind}\""));
             assert_eq!(serde_json::from_str::<Kind>(&code).unwrap(), kind);
