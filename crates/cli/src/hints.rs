@@ -12,9 +12,7 @@ pub(crate) fn way_out(error: &anyhow::Error) -> Option<String> {
         let of_instance = cause.downcast_ref::<Error>().and_then(instance);
         let of_image = || cause.downcast_ref::<hypeman_image::Error>().and_then(image);
         let of_network = || cause.downcast_ref::<hypeman_network::Error>().and_then(network);
-        let of_session = || cause.downcast_ref::<hypeman_session::Error>().and_then(session);
         of_instance
-            .or_else(of_session)
             .or_else(of_network)
             .or_else(of_image)
             .or_else(|| cause.downcast_ref::<hypeman_vmm::Error>().and_then(vmm))
@@ -82,7 +80,6 @@ fn session(error: &hypeman_session::Error) -> Option<String> {
         Error::NoInit { name } => {
             format!("only VMs of images have one; use `hypeman stop {name}` or `hypeman kill {name}`")
         }
-        Error::Dial(error) => instance(error.downcast_ref()?)?,
         _ => return None,
     })
 }

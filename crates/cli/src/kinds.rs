@@ -10,12 +10,7 @@ pub(crate) fn of(error: &anyhow::Error) -> Kind {
 
 fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Kind> {
     let of_host = cause.downcast_ref().map(hypeman_host::Error::kind);
-    let of_session = || match cause.downcast_ref::<hypeman_session::Error>()? {
-        hypeman_session::Error::Dial(error) => of_cause(error.as_ref()),
-        error => error.kind(),
-    };
     of_host
-        .or_else(of_session)
         .or_else(|| cause.downcast_ref().map(hypeman_image::Error::kind))
         .or_else(|| cause.downcast_ref().map(hypeman_network::Error::kind))
         .or_else(|| cause.downcast_ref().map(Kind::of_files))

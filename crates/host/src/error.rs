@@ -253,7 +253,7 @@ pub enum Error {
     },
     /// From what was said to the shim or to the guest.
     #[error(transparent)]
-    Session(#[from] hypeman_session::Error),
+    Session(hypeman_session::Error),
     /// From the images and kernels.
     #[error(transparent)]
     Image(#[from] hypeman_image::Error),
@@ -272,6 +272,19 @@ pub enum Error {
     /// From the VMM drivers.
     #[error(transparent)]
     Vmm(#[from] hypeman_vmm::Error),
+}
+
+/// An error of whoever dials is one of ours again.
+impl From<hypeman_session::Error> for Error {
+    fn from(error: hypeman_session::Error) -> Error {
+        match error {
+            hypeman_session::Error::Dial(error) => match error.downcast() {
+                Ok(error) => *error,
+                Err(error) => Error::Session(hypeman_session::Error::Dial(error)),
+            },
+            error => Error::Session(error),
+        }
+    }
 }
 
 /// A user by their number.
@@ -303,10 +316,7 @@ impl Error {
             Error::Files(error) => Kind::of_files(error),
             Error::Record(error) => error.kind(),
             Error::Snapshot { problem: error, .. } | Error::SnapshotFiles(error) => error.kind(),
-            Error::Session(hypeman_session::Error::Dial(error)) => {
-                error.downcast_ref::<Error>().map_or(Kind::Internal, Error::kind)
-            }
-            Error::Session(error) => error.kind().unwrap_or_default(),
+            Error::Session(error) => error.kind(),
             Error::Image(error) => error.kind(),
             Error::Foreign(error) => error.kind(),
             Error::Network(error) => error.kind(),

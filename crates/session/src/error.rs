@@ -84,18 +84,18 @@ impl Error {
         matches!(self, Error::Io(error) if [BrokenPipe, ConnectionReset, UnexpectedEof].contains(&error.kind()))
     }
 
-    /// Its kind; `None` when it is that of whoever dials.
+    /// Its kind; that of an error of whoever dials only they can tell.
     #[must_use]
-    pub fn kind(&self) -> Option<Kind> {
-        Some(match self {
+    pub fn kind(&self) -> Kind {
+        match self {
             Error::Silent { .. } => Kind::Silent,
             Error::Refused { kind, .. } => *kind,
             Error::NoInit { .. } => Kind::Unsupported,
-            Error::Dial(_) => return None,
+            Error::Dial(_) => Kind::Internal,
             Error::Guest(_) | Error::NotRun(_) | Error::Unexpected(_) => Kind::Guest,
             Error::Path { .. } => Kind::NotFound,
             Error::Io(error) | Error::At { source: error, .. } => Kind::of_io(error),
-        })
+        }
     }
 
     /// The answer to another question.

@@ -62,9 +62,9 @@ pub(crate) fn exec(host: &Host, arguments: &ExecArguments) -> Result<ExitCode> {
                 output::complain(format_args!("{name}: {how}, and the command ended with it"));
                 Ok(ExitCode::from(ENDED_WITH_VM))
             }
-            None => Err(agent::explained(error, &instance)),
+            None => Err(agent::broke(&instance)),
         },
-        Ok(error) => Err(error.into()),
+        Ok(error) => Err(hypeman_host::Error::from(error).into()),
         Err(error) => Err(error),
     })
 }

@@ -69,6 +69,7 @@ fn read_all(mut detach: Option<DetachKeys>, tells_end: bool, sender: &mpsc::Send
 pub(crate) async fn pass_on(keys: mpsc::Receiver<Vec<u8>>, guest: Keyboard) {
     let lost = || output::complain("the shim was replaced; the last keys may be lost");
     if let Err(error) = guest.pass_on(keys, lost).await {
-        output::complain(format_args!("the keyboard is disconnected: {}", output::explain(&error.into())));
+        let error = hypeman_host::Error::from(error).into();
+        output::complain(format_args!("the keyboard is disconnected: {}", output::explain(&error)));
     }
 }
