@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hypeman_agent::protocol::Exec;
 use hypeman_host::instance::Instance;
-use hypeman_host::request::{CreateRequest, NetworkRequest};
+use hypeman_host::request::CreateRequest;
 use hypeman_host::{Config, Host};
+use hypeman_record::record::Settings;
 use hypeman_record::state::State;
 use hypeman_session::exec::{Ended, Event, start};
 use hypeman_tests::bed::Bed;
@@ -69,9 +70,12 @@ fn live(bed: &Bed, host: &Host, name: &str) {
     let request = CreateRequest {
         name: Some(name.to_owned()),
         kernel: Some(Path::new(fixtures::testguest()).to_owned()),
-        memory: 32 << 20,
-        cmdline: testguest::Options { count: 1, echo: true, ..testguest::Options::default() }.to_string(),
-        network: NetworkRequest { name: Some("none".to_owned()), ..NetworkRequest::default() },
+        network: Some("none".to_owned()),
+        settings: Settings {
+            memory: 32 << 20,
+            cmdline: testguest::Options { count: 1, echo: true, ..testguest::Options::default() }.to_string(),
+            ..Settings::default()
+        },
         ..CreateRequest::default()
     };
     let prepared = host.prepare(&request, &hypeman_image::Quiet).expect("prepare");
@@ -222,7 +226,7 @@ fn a_command_in_a_guest_by_the_library() {
         name: Some(vm.name.clone()),
         image: Some(busybox().to_owned()),
         arguments: IDLE.map(str::to_owned).to_vec(),
-        memory: 256 << 20,
+        settings: Settings { memory: 256 << 20, ..Settings::default() },
         ..CreateRequest::default()
     };
     let (started, _) =

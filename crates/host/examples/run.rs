@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use hypeman_host::request::CreateRequest;
 use hypeman_host::{Config, Host};
+use hypeman_record::record::Settings;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -15,7 +16,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let request = CreateRequest {
         image: Some(image),
         arguments: arguments.collect(),
-        auto_remove: true,
+        settings: Settings { auto_remove: true, ..Settings::default() },
         ..CreateRequest::default() // docker's defaults
     };
     let prepared = host.prepare(&request, &hypeman_image::Quiet)?; // pulls the image if it is not here

@@ -52,7 +52,7 @@ pub(crate) fn resolve(options: &CreateOptions, image: &Config) -> Result<Command
         let start: String = text.chars().take(20).collect();
         return invalid(Field::Argument, format!("{start}..."), "must be shorter than 128 KiB");
     }
-    let workdir = match &options.workdir {
+    let workdir = match &options.request.workdir {
         Some(workdir) if !workdir.starts_with('/') => {
             return invalid(Field::WorkingDirectory, workdir, "must be absolute");
         }
@@ -63,10 +63,10 @@ pub(crate) fn resolve(options: &CreateOptions, image: &Config) -> Result<Command
     let mode = if INITS.contains(&argv[0].as_str()) { Mode::Systemd } else { Mode::Exec };
     if mode == Mode::Systemd {
         let reason = "the image's command is a system's init, which runs as root in /";
-        if let Some(user) = &options.user {
+        if let Some(user) = &options.request.user {
             return invalid(Field::User, user, reason);
         }
-        if let Some(workdir) = &options.workdir {
+        if let Some(workdir) = &options.request.workdir {
             return invalid(Field::WorkingDirectory, workdir, reason);
         }
     }
@@ -76,11 +76,11 @@ pub(crate) fn resolve(options: &CreateOptions, image: &Config) -> Result<Command
         argv,
         env,
         workdir,
-        user: options.user.clone().unwrap_or_else(|| image.user.clone()),
+        user: options.request.user.clone().unwrap_or_else(|| image.user.clone()),
         stop_signal: image.stop_signal.as_deref().and_then(|name| signal_number(name).ok()),
-        ulimits: ulimits(&options.ulimits),
-        stdio: options.stdio,
-        health: health::resolve(&options.health, image.health.as_ref())?,
+        ulimits: ulimits(&options.request.ulimits),
+        stdio: options.request.stdio,
+        health: health::resolve(&options.request.health, image.health.as_ref())?,
     })
 }
 
@@ -101,11 +101,11 @@ pub(crate) fn warnings(image: &Config) -> Vec<String> {
 
 /// An entrypoint of the user's drops the image's command; arguments of the user's replace it.
 fn argv(options: &CreateOptions, image: &Config) -> Vec<String> {
-    let entrypoint = options.entrypoint.as_ref().unwrap_or(&image.entrypoint);
-    let arguments = if options.arguments.is_empty() && options.entrypoint.is_none() {
+    let entrypoint = options.request.entrypoint.as_ref().unwrap_or(&image.entrypoint);
+    let arguments = if options.request.arguments.is_empty() && options.request.entrypoint.is_none() {
         &image.cmd
     } else {
-        &options.arguments
+        &options.request.arguments
     };
     entrypoint.iter().chain(arguments).cloned().collect()
 }
@@ -117,7 +117,7 @@ fn environment(options: &CreateOptions, image: &Config) -> BTreeMap<String, Stri
             env.insert(name.to_owned(), value.to_owned());
         }
     }
-    env.extend(options.env.clone());
+    env.extend(options.request.env.clone());
     env
 }
 

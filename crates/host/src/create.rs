@@ -26,7 +26,7 @@ pub(crate) fn create(store: &Store, options: &CreateOptions) -> Result<Instance>
     start::check_config(&record)?;
     let draft = Draft::begin(&store.directory())?;
     write_files(draft.path(), options, &record)?;
-    publish(store, draft, record, options.name.is_some())
+    publish(store, draft, record, options.request.name.is_some())
 }
 
 fn record(store: &Store, options: &CreateOptions) -> Result<Record> {
@@ -41,14 +41,14 @@ fn record(store: &Store, options: &CreateOptions) -> Result<Record> {
     };
     let command =
         options.image.as_ref().map(|(_, image)| command::resolve(options, &image.config)).transpose()?;
-    if options.settings.on_reboot == Some(OnReboot::Restart)
+    if options.request.settings.on_reboot == Some(OnReboot::Restart)
         && command.as_ref().is_some_and(|command| command.mode == Mode::Exec)
     {
         return invalid(Field::OnReboot, "restart", "only an image with an init can be booted again");
     }
     Ok(Record {
         id: name::new_id()?,
-        name: options.name.clone().map_or_else(name::random_name, Ok)?,
+        name: options.request.name.clone().map_or_else(name::random_name, Ok)?,
         created: Timestamp::now(),
         image: options.image.as_ref().map(|(reference, image)| ImageUse {
             reference: reference.clone(),
@@ -56,8 +56,8 @@ fn record(store: &Store, options: &CreateOptions) -> Result<Record> {
         }),
         command,
         kernel,
-        own_initrd: options.initrd.is_some(),
-        settings: options.settings.clone(),
+        own_initrd: options.request.initrd.is_some(),
+        settings: options.request.settings.clone(),
         envelope: Envelope::of::<Record>(),
     })
 }
@@ -70,7 +70,7 @@ fn write_files(directory: &Path, options: &CreateOptions, record: &Record) -> Re
     if let KernelUse::Own { source } = &record.kernel {
         copy_sparse(source, &directory.join(names::KERNEL))?;
     }
-    if let Some(initrd) = &options.initrd {
+    if let Some(initrd) = &options.request.initrd {
         copy_sparse(initrd, &directory.join(names::INITRD))?;
     }
     if record.image.is_some() {

@@ -25,13 +25,13 @@ const MOST_MEMORY: u64 = 4 << 40;
 /// block.
 const MOST_DISK: u64 = 15 << 40;
 
-/// The counterpart of `docker create`'s flags.
-#[derive(Debug, Clone)]
-pub(crate) struct CreateOptions {
+/// A request for a new instance: the counterpart of `docker create`'s flags, with docker's defaults.
+#[derive(Debug, Clone, Default)]
+pub struct CreateRequest {
     /// Name; made up when absent.
     pub name: Option<String>,
-    /// The image and what the user called it.
-    pub image: Option<(String, Image)>,
+    /// Reference of the image, which is pulled when it is not here. Without one a kernel boots alone.
+    pub image: Option<String>,
     /// Replaces the image's entrypoint and command.
     pub entrypoint: Option<Vec<String>>,
     /// Replaces the image's command.
@@ -44,16 +44,34 @@ pub(crate) struct CreateOptions {
     pub user: Option<String>,
     /// Resource limits of the program.
     pub ulimits: Vec<Ulimit>,
-    /// What the command has as its input and output.
+    /// What the program has as its input and output.
     pub stdio: Stdio,
     /// What replaces the image's health check.
     pub health: HealthOptions,
-    /// A kernel of the user's own, or a version of `hypeman kernel ls`.
-    pub kernel: Option<KernelUse>,
-    /// An initramfs of the user's own.
+    /// Version of a kernel that is here, or file of one of the user's own; the newest when absent.
+    pub kernel: Option<PathBuf>,
+    /// File of an initramfs of the user's own.
     pub initrd: Option<PathBuf>,
-    /// The VM, and how to treat it.
+    /// Name of a network, or `user` or `none`; the best that this host can give when absent.
+    pub network: Option<String>,
+    /// Ports to be published, as docker writes them: `8080:80/tcp`.
+    pub publish: Vec<String>,
+    /// Whether all ports are published that the image exposes.
+    pub publish_all: bool,
+    /// The VM, and how to treat it. The connection and the published ports of its network come from the fields above, and of
+    /// its program only Cloud Hypervisor's is used.
     pub settings: Settings,
+}
+
+/// A request with what it names on this host.
+#[derive(Debug, Clone)]
+pub(crate) struct CreateOptions {
+    /// The request, with its settings complete.
+    pub(crate) request: CreateRequest,
+    /// The image and what the user called it.
+    pub(crate) image: Option<(String, Image)>,
+    /// A kernel of the user's own, or a version of `hypeman kernel ls`.
+    pub(crate) kernel: Option<KernelUse>,
 }
 
 /// A size as it is typed: `64m`.
@@ -65,8 +83,8 @@ fn size(bytes: u64) -> String {
 
 /// Refuses what no VM could be made of.
 pub(crate) fn check(options: &CreateOptions) -> Result<()> {
-    let settings = &options.settings;
-    if let Some(name) = &options.name {
+    let settings = &options.request.settings;
+    if let Some(name) = &options.request.name {
         name::check(name)?;
     }
     if !(1..=255).contains(&settings.vcpus) {

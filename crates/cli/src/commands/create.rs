@@ -3,9 +3,10 @@
 use anyhow::Result;
 use hypeman_host::Host;
 use hypeman_host::instance::Instance;
-use hypeman_host::request::{CreateRequest, NetworkRequest};
+use hypeman_host::request::CreateRequest;
 use hypeman_record::guest::config::Stdio;
-use hypeman_record::network::Rates;
+use hypeman_record::network::{NetworkSettings, Rates};
+use hypeman_record::record::Settings;
 use hypeman_record::spec::RateLimit;
 
 use crate::args::{CreateArguments, NetworkArguments};
@@ -36,6 +37,17 @@ pub(crate) fn request(arguments: &CreateArguments) -> Result<CreateRequest> {
         health: arguments.health.options(),
         kernel: arguments.kernel.clone(),
         initrd: arguments.initrd.clone(),
+        network: arguments.network.network.clone(),
+        publish: arguments.network.publish.clone(),
+        publish_all: arguments.network.publish_all,
+        settings: settings(arguments),
+    })
+}
+
+fn settings(arguments: &CreateArguments) -> Settings {
+    let limit =
+        RateLimit { bytes_per_second: arguments.disk_bps, operations_per_second: arguments.disk_iops };
+    Settings {
         cmdline: arguments.cmdline.clone(),
         show_boot: arguments.show_boot,
         hypervisor: arguments.hypervisor.into(),
@@ -45,28 +57,23 @@ pub(crate) fn request(arguments: &CreateArguments) -> Result<CreateRequest> {
         memory: arguments.memory,
         hotplug_memory: arguments.hotplug_size,
         disk_size: arguments.disk_size,
-        disk_rate: RateLimit {
-            bytes_per_second: arguments.disk_bps,
-            operations_per_second: arguments.disk_iops,
-        },
+        disk_rate_limit: Some(limit).filter(|limit| *limit != RateLimit::default()),
         log: arguments.log.limits(),
         auto_remove: arguments.rm,
         on_reboot: arguments.on_reboot.map(Into::into),
         confine: arguments.confine.into(),
         network: network(&arguments.network),
-    })
+    }
 }
 
-fn network(arguments: &NetworkArguments) -> NetworkRequest {
-    NetworkRequest {
-        name: arguments.network.clone(),
-        publish: arguments.publish.clone(),
-        publish_all: arguments.publish_all,
+fn network(arguments: &NetworkArguments) -> NetworkSettings {
+    NetworkSettings {
         rates: Rates { inbound: arguments.network_rate_in, outbound: arguments.network_rate_out },
         dns: arguments.dns.clone(),
         dns_search: arguments.dns_search.clone(),
         dns_options: arguments.dns_option.clone(),
         hosts: arguments.add_host.clone(),
+        ..NetworkSettings::default()
     }
 }
 
