@@ -16,10 +16,11 @@ fn fork(text: &str) -> String {
         mac: Some(format!("02:00:00:00:00:0{n}")),
         ..Net::default()
     };
+    let config: Value = serde_json::from_str(text).unwrap();
     let fork = Fork {
         moves: vec![("/a/vm1".into(), "/b/vm2".into())],
         vsock: Some("vsock.sock".into()),
-        nets: if text.contains("\"net\"") { vec![net(7)] } else { vec![] },
+        nets: if config.get("net").is_some() { vec![net(7)] } else { vec![] },
     };
     forked(text.as_bytes(), "serial.sock", &fork)
         .unwrap()
