@@ -7,6 +7,16 @@ use crate::guest::health::Health;
 use crate::kind::Kind;
 use crate::state::State;
 
+/// A message as it is sent: its JSON and a newline.
+///
+/// # Errors
+/// None for the messages of this module, which are made of strings, numbers and times.
+pub fn line(message: &impl Serialize) -> serde_json::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(message)?;
+    line.push(b'\n');
+    Ok(line)
+}
+
 /// Asked of the shim.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "kebab-case")]

@@ -11,13 +11,13 @@ use hypeman_record::end::End;
 use hypeman_record::format::RELEASE;
 use hypeman_record::kind::Kind;
 use hypeman_record::names;
-use hypeman_record::protocol::{Refusal, Request, Response};
+use hypeman_record::protocol::{self, Refusal, Request, Response};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::error::{Error, Result};
 
 /// Longest answer in bytes; the shim's are some hundred.
-const MAX_ANSWER: u64 = 64 * 1024;
+pub(crate) const MAX_ANSWER: u64 = 64 * 1024;
 
 /// How long a shim may take to answer what needs no waiting for.
 const ANSWER: Duration = Duration::from_secs(3);
@@ -178,9 +178,7 @@ impl Client {
     }
 
     fn send(&mut self, request: &Request) -> std::io::Result<()> {
-        let mut line = serde_json::to_vec(request)?;
-        line.push(b'\n');
-        self.stream.get_mut().write_all(&line)
+        self.stream.get_mut().write_all(&protocol::line(request)?)
     }
 }
 

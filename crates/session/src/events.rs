@@ -2,15 +2,12 @@
 
 use std::time::Duration;
 
-use hypeman_record::protocol::{Request, Response, Seen};
+use hypeman_record::protocol::{self, Request, Response, Seen};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::time::sleep;
 
-use crate::client::Watched;
-
-/// Longest message in bytes; the shim's are some hundred.
-const MAX_MESSAGE: u64 = 64 * 1024;
+use crate::client::{MAX_ANSWER, Watched};
 
 /// How often a shim is asked whose release does not tell by itself.
 const ASK: Duration = Duration::from_millis(100);
@@ -65,8 +62,7 @@ impl Events {
                     sleep(ASK).await;
                 }
                 self.is_asked = true;
-                let question = [&serde_json::to_vec(&Request::State)?[..], b"\n"].concat();
-                self.stream.get_mut().write_all(&question).await?;
+                self.stream.get_mut().write_all(&protocol::line(&Request::State)?).await?;
             }
             let answer = self.read().await?;
             self.is_asked = false;
@@ -79,7 +75,7 @@ impl Events {
     }
 
     async fn read(&mut self) -> std::io::Result<Option<Response>> {
-        let most = MAX_MESSAGE.saturating_sub(self.line.len() as u64);
+        let most = MAX_ANSWER.saturating_sub(self.line.len() as u64);
         // What was read stays in the line when this is dropped.
         let count = (&mut self.stream).take(most).read_until(b'\n', &mut self.line).await?;
         if count == 0 || !self.line.ends_with(b"\n") {

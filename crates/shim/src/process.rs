@@ -10,7 +10,7 @@ use std::path::Path;
 
 use hypeman_files::Lock;
 use hypeman_record::names;
-use hypeman_record::protocol::Started;
+use hypeman_record::protocol::{self, Started};
 use rustix::io::FdFlags;
 
 use crate::error::{Result, StartContext};
@@ -80,8 +80,7 @@ pub(crate) fn close_stdout() {
 
 /// Tells whoever started us, who may be gone: then there is nobody to tell.
 pub(crate) fn say(word: &Started) {
-    if let Ok(mut line) = serde_json::to_vec(word) {
-        line.push(b'\n');
+    if let Ok(line) = protocol::line(word) {
         let _ = std::io::stdout().write_all(&line).and_then(|()| std::io::stdout().flush());
     }
 }

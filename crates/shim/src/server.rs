@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use hypeman_record::format::RELEASE;
-use hypeman_record::protocol::{Refusal, Request, Response};
+use hypeman_record::protocol::{self, Refusal, Request, Response};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
@@ -105,9 +105,7 @@ async fn converse(
                 Response::Error { kind: Refusal::NotUnderstood, cause: None, message }
             }
         };
-        let mut line = serde_json::to_vec(&response)?;
-        line.push(b'\n');
-        writer.write_all(&line).await?;
+        writer.write_all(&protocol::line(&response)?).await?;
         if let Some(agent) = agent {
             tokio::select! {
                 () = relay::join(reader, writer, agent) => {}

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use hypeman_record::protocol::Response;
+use hypeman_record::protocol::{self, Response};
 use hypeman_record::state::State;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::sleep;
@@ -29,9 +29,7 @@ pub(crate) async fn tell(
         let (boots, has_ended) = (seen.state == State::Initializing, seen.end.is_some());
         if told != Some(seen.generation) {
             told = Some(seen.generation);
-            let mut line = serde_json::to_vec(&Response::Seen(seen))?;
-            line.push(b'\n');
-            to_watcher.write_all(&line).await?;
+            to_watcher.write_all(&protocol::line(&Response::Seen(seen))?).await?;
         }
         if has_ended {
             break;
