@@ -20,6 +20,7 @@ pub(crate) fn run(host: &Host, arguments: &RunArguments) -> Result<ExitCode> {
     if types && tty && !std::io::stdin().is_terminal() {
         bail!("standard input is not a terminal; omit -t");
     }
+    host.programs()?; // before a long pull
     let prepared = host.prepare(&create::request(&arguments.create)?, &Terminal::new())?;
     create::tell(prepared.notes());
     let runtime = runtime()?;
