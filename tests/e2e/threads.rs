@@ -65,7 +65,8 @@ fn host(bed: &Bed) -> Host {
     .expect("a host")
 }
 
-/// Makes a VM, starts it, puts it to standby, lets it go on, stops and removes it, beside a command that renames it.
+/// Makes a VM, starts it, puts it to standby, lets it go on, stops and removes it, beside a command
+/// that renames it.
 fn live(bed: &Bed, host: &Host, name: &str) {
     let request = CreateRequest {
         name: Some(name.to_owned()),
@@ -174,7 +175,8 @@ fn ran(name: &str, arguments: &[&str]) -> std::process::Output {
     example(name, arguments).output().expect("the example")
 }
 
-/// A process with the library in it leaves what a killed command leaves: a VM that runs, under its shim.
+/// A process with the library in it leaves what a killed command leaves: a VM that runs, under its
+/// shim.
 fn a_killed_process_leaves_its_vm_running() {
     kernel();
     let mark = format!("sleep 1000 # {}", std::process::id());

@@ -1,8 +1,9 @@
 //! The protocol between the host and the agent in a guest, and its transport.
 //!
-//! Owns the link over a channel that may break off at any byte ([`link::Link`]), the streams on it ([`mux`]) and the messages on a
-//! stream ([`frames`], [`protocol`]). Each end bounds what the other makes it keep: the guest is hostile. The shim has the host's
-//! end and only joins streams to clients; clients speak [`protocol`].
+//! Owns the link over a channel that may break off at any byte ([`link::Link`]), the streams on it
+//! ([`mux`]) and the messages on a stream ([`frames`], [`protocol`]). Each end bounds what the
+//! other makes it keep: the guest is hostile. The shim has the host's end and only joins streams to
+//! clients; clients speak [`protocol`].
 //!
 //! Must not know: instances, VMMs, files of the host.
 

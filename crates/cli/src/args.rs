@@ -33,8 +33,8 @@ use crate::names;
 #[derive(Debug, Parser)]
 #[command(name = "hypeman", version, propagate_version = true)]
 pub(crate) struct Arguments {
-    /// Data directory [default: HYPEMAN_DATA_DIR, else /var/lib/hypeman as root and ~/.local/share/hypeman
-    /// for other users]
+    /// Data directory [default: HYPEMAN_DATA_DIR, else /var/lib/hypeman as root and
+    /// ~/.local/share/hypeman for other users]
     // Without clap's `env`, to which an empty variable is a wrong value.
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,

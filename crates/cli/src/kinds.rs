@@ -2,8 +2,8 @@
 
 use hypeman_record::kind::Kind;
 
-/// The kind of an error: that of the first of its causes that has one. An error of the command line alone is a value that
-/// cannot be used.
+/// The kind of an error: that of the first of its causes that has one. An error of the command line
+/// alone is a value that cannot be used.
 pub(crate) fn of(error: &anyhow::Error) -> Kind {
     error.chain().find_map(of_cause).unwrap_or(Kind::Invalid)
 }

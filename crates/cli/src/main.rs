@@ -1,7 +1,8 @@
-//! The `hypeman` binary: the command line, and the entry of the processes that hypeman starts of itself (shim, DNS server,
-//! compression).
+//! The `hypeman` binary: the command line, and the entry of the processes that hypeman starts of
+//! itself (shim, DNS server, compression).
 //!
-//! Owns the grammar, the words and the terminal. What a command does is a function of `hypeman_host::Host`.
+//! Owns the grammar, the words and the terminal. What a command does is a function of
+//! `hypeman_host::Host`.
 //!
 //! Must not know: stores, locks, clients of shims; `tests/architecture` checks it.
 
@@ -43,7 +44,8 @@ use rustix::fs::Mode;
 
 use crate::args::{Arguments, Command};
 
-/// With the value `json` it makes the errors of all commands JSON, also of those that have no `--format`.
+/// With the value `json` it makes the errors of all commands JSON, also of those that have no
+/// `--format`.
 const ERROR_FORMAT: &str = "HYPEMAN_ERROR_FORMAT";
 
 fn main() -> ExitCode {
@@ -87,7 +89,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Outlives the service or session of whoever has started this process. Where that cannot be it lives as long as they let it.
+/// Outlives the service or session of whoever has started this process. Where that cannot be it
+/// lives as long as they let it.
 fn live_on() {
     let _ = hypeman_confine::cgroup::leave_starter();
 }

@@ -1,5 +1,5 @@
-//! A cgroup of its own for each VMM: so much memory and so many threads, and no more; and one for our own processes. Version 2
-//! only, where it can be written.
+//! A cgroup of its own for each VMM: so much memory and so many threads, and no more; and one for
+//! our own processes. Version 2 only, where it can be written.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -59,10 +59,11 @@ pub fn remove(path: &Path) {
     let _ = std::fs::remove_dir(path);
 }
 
-/// Moves this process, and those of its children that are in the same cgroup, out of its starter's cgroup into one of ours: whoever
-/// ends all of a service, as systemd does with `KillMode=control-group` (systemd.kill(5)), does not end VMs, their networks and their
-/// logs with it. Takes a grace period of RCU, some 10 ms, in which nobody on this host can fork. Returns the cgroup; that at the
-/// top, which nobody ends, is as good.
+/// Moves this process, and those of its children that are in the same cgroup, out of its starter's
+/// cgroup into one of ours: whoever ends all of a service, as systemd does with
+/// `KillMode=control-group` (systemd.kill(5)), does not end VMs, their networks and their logs with
+/// it. Takes a grace period of RCU, some 10 ms, in which nobody on this host can fork. Returns the
+/// cgroup; that at the top, which nobody ends, is as good.
 ///
 /// # Errors
 /// Says why it cannot; it stays where it was then.
@@ -118,7 +119,8 @@ fn hierarchy() -> Result<(PathBuf, String), String> {
     Ok((top, ours.to_owned()))
 }
 
-/// Where cgroups for VMs can be made: at the top for root, for others in the nearest group above theirs that is given to them.
+/// Where cgroups for VMs can be made: at the top for root, for others in the nearest group above
+/// theirs that is given to them.
 pub(crate) fn place() -> Result<PathBuf, String> {
     let (top, ours) = hierarchy()?;
     let is_root = rustix::process::geteuid().is_root();

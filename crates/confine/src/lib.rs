@@ -1,7 +1,9 @@
-//! The sandbox of a VMM: a user without capabilities, Landlock, a filter of system calls, namespaces, a cgroup.
+//! The sandbox of a VMM: a user without capabilities, Landlock, a filter of system calls,
+//! namespaces, a cgroup.
 //!
-//! Owns the measures, each of which holds when another has a hole. [`prepare`] builds in the parent what this host supports, and says
-//! what it does not; the forked child only enters ([`Child::enter`]).
+//! Owns the measures, each of which holds when another has a hole. [`prepare`] builds in the parent
+//! what this host supports, and says what it does not; the forked child only enters
+//! ([`Child::enter`]).
 //!
 //! Must not know: which VMM it is, instances, records beyond their words.
 

@@ -1,7 +1,8 @@
 //! Bytes from a VM's serial line to disk and to people.
 //!
-//! Owns the [`capture`] from a pipe or socket, the append-only [`log::Log`] that rotates itself and survives what others do to its
-//! files, the [`buffer`] that outlives its process, and the [`reader`] across rotations.
+//! Owns the [`capture`] from a pipe or socket, the append-only [`log::Log`] that rotates itself and
+//! survives what others do to its files, the [`buffer`] that outlives its process, and the
+//! [`reader`] across rotations.
 //!
 //! Must not know: VMs, instances, records, terminals.
 

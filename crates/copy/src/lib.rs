@@ -1,7 +1,8 @@
 //! Trees of files as tar streams, and back.
 //!
-//! Owns both halves of a copy; the sender may be hostile. With [`Links::Refused`], [`unpack`] writes nothing outside the directory
-//! and name that it is given, whatever the names and links in the stream.
+//! Owns both halves of a copy; the sender may be hostile. With [`Links::Refused`], [`unpack`]
+//! writes nothing outside the directory and name that it is given, whatever the names and links in
+//! the stream.
 //!
 //! Must not know: guests, the agent, paths beyond its own two.
 

@@ -1,7 +1,7 @@
 //! Files that several processes share without a daemon.
 //!
-//! Owns locks that die with their holder, records that a reader never sees half-written, drafts that become visible when they are
-//! whole, and sparse copies.
+//! Owns locks that die with their holder, records that a reader never sees half-written, drafts
+//! that become visible when they are whole, and sparse copies.
 //!
 //! Must not know: what is in a record.
 

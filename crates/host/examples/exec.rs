@@ -1,4 +1,5 @@
-//! Runs a command in a running instance: `exec NAME COMMAND [ARG...]`. `HYPEMAN` names the `hypeman` binary.
+//! Runs a command in a running instance: `exec NAME COMMAND [ARG...]`. `HYPEMAN` names the
+//! `hypeman` binary.
 
 use std::error::Error;
 use std::io::Write;

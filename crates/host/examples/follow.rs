@@ -1,4 +1,5 @@
-//! Follows the console of an instance until its VM ends: `follow NAME`. `HYPEMAN` names the `hypeman` binary.
+//! Follows the console of an instance until its VM ends: `follow NAME`. `HYPEMAN` names the
+//! `hypeman` binary.
 
 use std::error::Error;
 use std::io::Write;

@@ -1,4 +1,5 @@
-//! Runs a VM and prints its exit code: `run IMAGE [ARG...]`. `HYPEMAN` names the `hypeman` binary, which is also the shim.
+//! Runs a VM and prints its exit code: `run IMAGE [ARG...]`. `HYPEMAN` names the `hypeman` binary,
+//! which is also the shim.
 
 use std::error::Error;
 use std::path::PathBuf;

@@ -18,8 +18,8 @@ use crate::{adopt, stop};
 /// Timeout for a VM that may be on its way to another state.
 const SETTLING: Duration = Duration::from_secs(3);
 
-/// Connects to the keyboard of an instance that runs. When its shim is replaced it is connected to the next, one of the program
-/// `hypeman` if need be.
+/// Connects to the keyboard of an instance that runs. When its shim is replaced it is connected to
+/// the next, one of the program `hypeman` if need be.
 ///
 /// # Errors
 /// When it does not run, or its shim does not answer, or is of an older release.
@@ -34,7 +34,8 @@ pub(crate) fn keyboard(instance: &Instance, hypeman: &Path) -> Result<Keyboard> 
     Ok(Keyboard::new(stream, Arc::new(again)))
 }
 
-/// The guest of an instance, whose agent is connected to for each exchange. A guest that boots is waited for.
+/// The guest of an instance, whose agent is connected to for each exchange. A guest that boots is
+/// waited for.
 #[must_use]
 pub(crate) fn guest(instance: &Instance, hypeman: &Path) -> Guest {
     let (instance, hypeman) = (instance.clone(), hypeman.to_owned());
@@ -63,7 +64,8 @@ fn is_up(instance: &Instance) -> bool {
     instance.observe().is_ok_and(|seen| seen.state.is_active() && seen.state != State::Shutdown)
 }
 
-/// How the VM of an instance has ended with which a connection broke, in a sentence; `None` when it runs on.
+/// How the VM of an instance has ended with which a connection broke, in a sentence; `None` when it
+/// runs on.
 #[must_use]
 pub fn how_it_ended(instance: &Instance) -> Option<String> {
     let seen = settled(instance)?;

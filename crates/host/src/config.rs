@@ -29,8 +29,9 @@ pub struct Config {
 }
 
 impl Config {
-    /// The usual places: `data_dir`, or else that of the environment or the user's; this very program as
-    /// `hypeman`, and `hypeman-init` beside it. A data directory that was named has to be there.
+    /// The usual places: `data_dir`, or else that of the environment or the user's; this very
+    /// program as `hypeman`, and `hypeman-init` beside it. A data directory that was named has to
+    /// be there.
     ///
     /// # Errors
     /// When a variable of the environment has a value that cannot be used.
@@ -38,7 +39,8 @@ impl Config {
         Config::of(std::env::current_exe().at("/proc/self/exe".as_ref())?, data_dir)
     }
 
-    /// As [`Config::from_env`], for a program that is not `hypeman` itself: that is at the path `hypeman`.
+    /// As [`Config::from_env`], for a program that is not `hypeman` itself: that is at the path
+    /// `hypeman`.
     ///
     /// # Errors
     /// As [`Config::from_env`].

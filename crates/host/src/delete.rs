@@ -45,7 +45,8 @@ pub(crate) fn remove(instance: &Instance, force: bool) -> Result<()> {
     }
 }
 
-/// Removes an instance that did not come to be what was asked for. The error that matters is the one before.
+/// Removes an instance that did not come to be what was asked for. The error that matters is the
+/// one before.
 pub(crate) fn clear_away(instance: &Instance) {
     if let Err(error) = remove(instance, true) {
         tracing::warn!("instance {} is left: {}", instance.record.name, hypeman_files::with_causes(&error));

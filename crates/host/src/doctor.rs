@@ -43,7 +43,8 @@ pub struct Check {
 }
 
 impl Host {
-    /// Checks what this host has. `cloud_hypervisor` is a program to be tried in place of the one that is found.
+    /// Checks what this host has. `cloud_hypervisor` is a program to be tried in place of the one
+    /// that is found.
     #[must_use]
     pub fn check(&self, cloud_hypervisor: Option<&Path>) -> Vec<Check> {
         let mut checks = vmms(cloud_hypervisor);

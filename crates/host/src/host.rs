@@ -18,8 +18,9 @@ use crate::store::Store;
 use crate::watch::Watch;
 use crate::{adopt, config::Config, layout};
 
-/// One host. Its functions block; they may be called from many threads at once, and beside other processes that do the same. A
-/// function that is given the name of an instance takes its id, or the beginning of that, as well.
+/// One host. Its functions block; they may be called from many threads at once, and beside other
+/// processes that do the same. A function that is given the name of an instance takes its id, or
+/// the beginning of that, as well.
 #[derive(Debug, Clone)]
 pub struct Host {
     config: Config,
@@ -30,7 +31,8 @@ impl Host {
     /// Opens a data directory, and takes from others what releases before have left open to them.
     ///
     /// # Errors
-    /// [`Error::NoDataDir`] when it has to be there and is not; [`Error::DataDirOfAnother`]; or when it cannot be used.
+    /// [`Error::NoDataDir`] when it has to be there and is not; [`Error::DataDirOfAnother`]; or
+    /// when it cannot be used.
     pub fn open(config: Config) -> Result<Host> {
         check(&config)?;
         layout::make_private(&config.data_dir)?;
@@ -72,7 +74,8 @@ impl Host {
     /// The instance with this name, with this id, or else the only one whose id begins so.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Ambiguous`], or the error of its file when the only candidate cannot be read.
+    /// [`Error::NotFound`], [`Error::Ambiguous`], or the error of its file when the only candidate
+    /// cannot be read.
     pub fn find(&self, query: &str) -> Result<Instance> {
         self.instances.find(query)
     }
@@ -90,12 +93,14 @@ impl Host {
     /// What is true of an instance. Its VM has a shim then, if it can have one.
     ///
     /// # Errors
-    /// When its directory cannot be read. A shim that does not answer is no error but the state `Unknown`.
+    /// When its directory cannot be read. A shim that does not answer is no error but the state
+    /// `Unknown`.
     pub fn observe(&self, instance: &Instance) -> Result<Observation> {
         self.with_shim(instance, instance.observe())
     }
 
-    /// As [`Host::observe`], of several at once: one that does not answer keeps nobody waiting for the others.
+    /// As [`Host::observe`], of several at once: one that does not answer keeps nobody waiting for
+    /// the others.
     pub fn observe_all(&self, instances: &[Instance]) -> Vec<Result<Observation>> {
         let seen = observe_all(instances);
         instances.iter().zip(seen).map(|(instance, seen)| self.with_shim(instance, seen)).collect()
@@ -114,7 +119,8 @@ impl Host {
         if lacks_one && self.take_care_of(instance) { instance.observe() } else { seen }
     }
 
-    /// Gives a VM without a shim another. One that cannot be had keeps nobody from looking at the VM. Whether it has one.
+    /// Gives a VM without a shim another. One that cannot be had keeps nobody from looking at the
+    /// VM. Whether it has one.
     fn take_care_of(&self, instance: &Instance) -> bool {
         let adopted = adopt::adopt(instance, &self.config.hypeman);
         if let Err(error) = &adopted {

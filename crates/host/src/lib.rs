@@ -1,9 +1,11 @@
-//! One host and all that can be done there: [`Host`] has one function for each operation, and a request type with docker's
-//! defaults where there is something to choose. They block, and may be called from many threads.
+//! One host and all that can be done there: [`Host`] has one function for each operation, and a
+//! request type with docker's defaults where there is something to choose. They block, and may be
+//! called from many threads.
 //!
-//! Owns the records below the data directory, and is the only crate that locks an instance. The directory of an instance is the
-//! truth; there is no database and no daemon, and a state is never stored: it is asked of the shim, the VMM's process and the disk.
-//! What is said to a running VM is in `hypeman-session`. Knows no command line, no terminal and no HTTP.
+//! Owns the records below the data directory, and is the only crate that locks an instance. The
+//! directory of an instance is the truth; there is no database and no daemon, and a state is never
+//! stored: it is asked of the shim, the VMM's process and the disk. What is said to a running VM is
+//! in `hypeman-session`. Knows no command line, no terminal and no HTTP.
 
 mod accelerator;
 mod adopt;

@@ -38,8 +38,8 @@ impl Host {
     /// Makes a snapshot of an instance. One that runs is put to standby, copied, and let go on.
     ///
     /// # Errors
-    /// When the instance has no memory and some was asked for, or runs and only its disks were asked for, or the name is taken, or the
-    /// disk is full; nothing is left then.
+    /// When the instance has no memory and some was asked for, or runs and only its disks were
+    /// asked for, or the name is taken, or the disk is full; nothing is left then.
     pub fn create_snapshot(&self, instance: &str, request: &SnapshotRequest) -> Result<Snapshot> {
         let (instance, programs) = (self.find(instance)?, self.programs()?);
         let SnapshotRequest { name, kind, compression } = request;
@@ -50,7 +50,8 @@ impl Host {
         Ok(made)
     }
 
-    /// Imports a snapshot that somebody else has had Cloud Hypervisor write. Of files outside its directory it gets those in `allowed`.
+    /// Imports a snapshot that somebody else has had Cloud Hypervisor write. Of files outside its
+    /// directory it gets those in `allowed`.
     ///
     /// # Errors
     /// When it cannot be read, or names a file that it may not have; nothing is left then.

@@ -273,8 +273,9 @@ pub(crate) fn of_fork(settings: &NetworkSettings) -> NetworkSettings {
     NetworkSettings { published: settings.published.iter().map(free).collect(), ..settings.clone() }
 }
 
-/// Removes TAPs and rules of stopped instances whose shim was killed before it could, and has `hypeman` start DNS servers that
-/// were killed. A user who may do neither has no network either: nothing fails.
+/// Removes TAPs and rules of stopped instances whose shim was killed before it could, and has
+/// `hypeman` start DNS servers that were killed. A user who may do neither has no network either:
+/// nothing fails.
 pub fn look_after(store: &Store, hypeman: &Path) {
     let mut used = BTreeSet::new();
     for directory in hypeman_files::entries(&store.directory()).unwrap_or_default() {

@@ -38,7 +38,8 @@ pub struct Member {
 }
 
 impl Host {
-    /// Looks after the networks: removes what stopped instances have left, and starts DNS servers that were killed.
+    /// Looks after the networks: removes what stopped instances have left, and starts DNS servers
+    /// that were killed.
     pub fn look_after_networks(&self) {
         look_after(&self.instances, self.hypeman());
     }
@@ -102,7 +103,8 @@ impl Host {
         Ok(self.networks().list()?.0.into_iter().map(|network| network.name).collect())
     }
 
-    /// Makes the bridge of a network, its rules and its DNS server again, as the instances on it need them.
+    /// Makes the bridge of a network, its rules and its DNS server again, as the instances on it
+    /// need them.
     ///
     /// # Errors
     /// When there is no such network, or this user may not.

@@ -25,12 +25,14 @@ const MOST_MEMORY: u64 = 4 << 40;
 /// block.
 const MOST_DISK: u64 = 15 << 40;
 
-/// A request for a new instance: the counterpart of `docker create`'s flags, with docker's defaults.
+/// A request for a new instance: the counterpart of `docker create`'s flags, with docker's
+/// defaults.
 #[derive(Debug, Clone, Default)]
 pub struct CreateRequest {
     /// Name; made up when absent.
     pub name: Option<String>,
-    /// Reference of the image, which is pulled when it is not here. Without one a kernel boots alone.
+    /// Reference of the image, which is pulled when it is not here. Without one a kernel boots
+    /// alone.
     pub image: Option<String>,
     /// Replaces the image's entrypoint and command.
     pub entrypoint: Option<Vec<String>>,
@@ -58,8 +60,8 @@ pub struct CreateRequest {
     pub publish: Vec<String>,
     /// Whether all ports are published that the image exposes.
     pub publish_all: bool,
-    /// The VM, and how to treat it. The connection and the published ports of its network come from the fields above, and of
-    /// its program only Cloud Hypervisor's is used.
+    /// The VM, and how to treat it. The connection and the published ports of its network come from
+    /// the fields above, and of its program only Cloud Hypervisor's is used.
     pub settings: Settings,
 }
 

@@ -41,7 +41,8 @@ impl Prepared {
 }
 
 impl Host {
-    /// Gets what a request needs: pulls the image if it is not here, and chooses a network. May take long; nothing is made.
+    /// Gets what a request needs: pulls the image if it is not here, and chooses a network. May
+    /// take long; nothing is made.
     ///
     /// # Errors
     /// When the image cannot be pulled, or something of the request cannot be used.
@@ -65,7 +66,8 @@ impl Host {
     /// Makes an instance.
     ///
     /// # Errors
-    /// When its name is taken, or something of the request cannot be used, or the disk is full; nothing is left then.
+    /// When its name is taken, or something of the request cannot be used, or the disk is full;
+    /// nothing is left then.
     pub fn create(&self, prepared: &Prepared) -> Result<Created> {
         let networks = self.networks();
         let is_new = |name: &&String| *name != DEFAULT && networks.get(name).is_err();

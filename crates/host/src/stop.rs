@@ -107,8 +107,8 @@ pub(crate) fn ask_to_end(instance: &Instance) -> Result<()> {
     instance.ask_for_end(&Request::Stop { timeout_ms: u64::MAX }).map(drop)
 }
 
-/// Passes a signal on: the first is the program's; a system is asked to power off, and a kernel alone has its power button pressed.
-/// From the second on it is the VM's end.
+/// Passes a signal on: the first is the program's; a system is asked to power off, and a kernel
+/// alone has its power button pressed. From the second on it is the VM's end.
 pub(crate) fn interrupt(instance: &Instance, signal: i32, times: u32) -> Result<()> {
     let mode = instance.record.command.as_ref().map(|command| command.mode);
     match (times, mode) {

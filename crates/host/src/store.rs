@@ -67,7 +67,8 @@ impl Store {
         Ok((instances, damaged))
     }
 
-    /// The instance with this id, which costs one file; or with this name, or else the only one whose id begins with `query`.
+    /// The instance with this id, which costs one file; or with this name, or else the only one
+    /// whose id begins with `query`.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Ambiguous`], or the error of its file when the only candidate cannot be read.

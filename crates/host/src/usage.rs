@@ -10,7 +10,8 @@ use crate::error::Result;
 use crate::host::Host;
 
 impl Host {
-    /// Pulls an image. `max_size` limits it, decompressed, in bytes; else the host's own limit does.
+    /// Pulls an image. `max_size` limits it, decompressed, in bytes; else the host's own limit
+    /// does.
     ///
     /// # Errors
     /// When the registry does not give it, or it is too large, or the disk is full.
@@ -23,7 +24,8 @@ impl Host {
         Ok(self.limited(max_size).pull(reference, progress)?)
     }
 
-    /// Imports an image from a file or directory, or from `-`, standard input. `max_size` as for [`Host::pull_image`].
+    /// Imports an image from a file or directory, or from `-`, standard input. `max_size` as for
+    /// [`Host::pull_image`].
     ///
     /// # Errors
     /// When the archive cannot be read, or is too large, or the disk is full.
@@ -111,7 +113,8 @@ impl Host {
         Ok(self.kernels().remove(version, user.as_deref())?)
     }
 
-    /// The instance or snapshot that uses something. A record that cannot be read may use anything: nothing is removed because of it.
+    /// The instance or snapshot that uses something. A record that cannot be read may use anything:
+    /// nothing is removed because of it.
     fn user(&self, uses: impl Fn(&Record) -> bool) -> Option<String> {
         let (instances, damaged) = match self.list() {
             Ok(listed) => listed,

@@ -26,12 +26,14 @@ const KILL: i32 = 9;
 pub struct Started {
     /// The instance.
     pub instance: Instance,
-    /// Watches it since before its guest ran. As long as this lives, an instance that removes itself stays.
+    /// Watches it since before its guest ran. As long as this lives, an instance that removes
+    /// itself stays.
     pub watch: Watch,
 }
 
 impl Host {
-    /// Starts an instance; returns when its guest runs and its console is being kept. One that runs is left as it is.
+    /// Starts an instance; returns when its guest runs and its console is being kept. One that runs
+    /// is left as it is.
     ///
     /// # Errors
     /// When it cannot be started, or is in standby; its logs are kept.
@@ -49,8 +51,9 @@ impl Host {
         Started { watch: started.watch(instance.clone(), self.hypeman()), instance }
     }
 
-    /// Asks a guest to end, and ends its VM by force when it has not within `timeout`. Returns when it has ended, and how, if there
-    /// was a shim to tell. An instance that does not run is left as it is.
+    /// Asks a guest to end, and ends its VM by force when it has not within `timeout`. Returns when
+    /// it has ended, and how, if there was a shim to tell. An instance that does not run is left as
+    /// it is.
     ///
     /// # Errors
     /// When it is in standby, or its shim does not answer.
@@ -58,7 +61,8 @@ impl Host {
         stop::stop(&self.find_adopted(query)?, timeout, self.hypeman())
     }
 
-    /// Sends the program in a guest a signal; SIGKILL ends the VM at once, and gives up the memory of one in standby.
+    /// Sends the program in a guest a signal; SIGKILL ends the VM at once, and gives up the memory
+    /// of one in standby.
     ///
     /// # Errors
     /// When it does not run, or no init of ours is in it to pass the signal on.
@@ -96,7 +100,8 @@ impl Host {
         pause::resume(&self.find_adopted(query)?)
     }
 
-    /// Writes the memory of an instance to disk, and ends its VMM. The memory is then compressed in the background, if that is asked for.
+    /// Writes the memory of an instance to disk, and ends its VMM. The memory is then compressed in
+    /// the background, if that is asked for.
     ///
     /// # Errors
     /// When it does not run, or its memory cannot be saved; it runs on then.
@@ -125,10 +130,12 @@ impl Host {
         standby::hindrance(&self.instances, instance)
     }
 
-    /// Makes another instance of one that there is, with its disks and, in a state that needs it, its memory.
+    /// Makes another instance of one that there is, with its disks and, in a state that needs it,
+    /// its memory.
     ///
     /// # Errors
-    /// When the name is taken, or the state needs memory that there is not, or the fork does not come to run; nothing is left then.
+    /// When the name is taken, or the state needs memory that there is not, or the fork does not
+    /// come to run; nothing is left then.
     pub fn fork(&self, source: &str, name: &str, state: Option<Target>) -> Result<Instance> {
         fork::fork(&self.instances, &self.find(source)?, name, state, &self.programs()?)
     }
@@ -167,12 +174,14 @@ impl Host {
     /// Has the shim of an instance hand its VM over to one of this program.
     ///
     /// # Errors
-    /// When it does not run, its shim is of a release that cannot do so, or it is being ended; it has the shim then that it had.
+    /// When it does not run, its shim is of a release that cannot do so, or it is being ended; it
+    /// has the shim then that it had.
     pub fn upgrade_shim(&self, query: &str) -> Result<()> {
         adopt::upgrade(&self.find(query)?, self.hypeman())
     }
 
-    /// Whether the shim of an instance is of another program than this host's, or of one that was replaced since.
+    /// Whether the shim of an instance is of another program than this host's, or of one that was
+    /// replaced since.
     #[must_use]
     pub fn has_other_shim(&self, instance: &Instance) -> bool {
         adopt::is_of_another_program(instance, self.hypeman())
@@ -192,8 +201,9 @@ impl Host {
         attach::keyboard(instance, self.hypeman())
     }
 
-    /// Has `work` done in the guest of an instance, also of one that was never started: that is booted for it, with a program that
-    /// does nothing, and counts as never started again. The instance that `work` gets is the one to be asked.
+    /// Has `work` done in the guest of an instance, also of one that was never started: that is
+    /// booted for it, with a program that does nothing, and counts as never started again. The
+    /// instance that `work` gets is the one to be asked.
     ///
     /// # Errors
     /// When it was never started and cannot be.
@@ -204,8 +214,9 @@ impl Host {
         visit::visit(&self.instances, instance, &self.programs()?, work)
     }
 
-    /// Passes a signal on that was meant for the program of an instance, the first time to it; a system is asked to power off, and a
-    /// kernel alone has its power button pressed. From the second time on it ends the VM. Nothing happens when that has ended.
+    /// Passes a signal on that was meant for the program of an instance, the first time to it; a
+    /// system is asked to power off, and a kernel alone has its power button pressed. From the
+    /// second time on it ends the VM. Nothing happens when that has ended.
     ///
     /// # Errors
     /// When the shim does not answer.
@@ -216,7 +227,8 @@ impl Host {
         }
     }
 
-    /// Waits until an instance that removes itself has done so, after the last of those who watch it is gone.
+    /// Waits until an instance that removes itself has done so, after the last of those who watch
+    /// it is gone.
     ///
     /// # Errors
     /// When its directory is there and cannot be read.

@@ -18,12 +18,12 @@ use crate::observe::{Observation, supervised};
 use crate::processes::{Holder, KILL_TIMEOUT, look, shim};
 use crate::spawn::Started;
 
-/// How often an instance is looked at of which nobody tells: its VM has lost its shim and cannot get another, its shim does not
-/// answer, or its files cannot be watched.
+/// How often an instance is looked at of which nobody tells: its VM has lost its shim and cannot
+/// get another, its shim does not answer, or its files cannot be watched.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// Watches an instance. Each of its states is told as it comes, also when its shim is replaced, and nobody polls. As long as this
-/// lives, an instance that removes itself stays.
+/// Watches an instance. Each of its states is told as it comes, also when its shim is replaced, and
+/// nobody polls. As long as this lives, an instance that removes itself stays.
 #[derive(Debug)]
 pub struct Watch {
     instance: Instance,
@@ -70,12 +70,14 @@ impl Started {
 }
 
 impl Watch {
-    /// Watches an instance. A VM whose shim is killed is taken over by another, of the program `hypeman`.
+    /// Watches an instance. A VM whose shim is killed is taken over by another, of the program
+    /// `hypeman`.
     pub(crate) fn new(instance: Instance, hypeman: &Path) -> Watch {
         Watch { instance, hypeman: hypeman.to_owned(), source: Source::Look, last: None }
     }
 
-    /// Waits for the next state; the first is the one that the instance is in. Needs a tokio runtime. May be dropped in between.
+    /// Waits for the next state; the first is the one that the instance is in. Needs a tokio
+    /// runtime. May be dropped in between.
     ///
     /// # Errors
     /// [`Error::NotFound`] when the instance was removed; or when its files cannot be read.

@@ -1,7 +1,8 @@
 //! OCI images to disks; kernels and initramfs.
 //!
-//! Owns the stores of images and kernels, and the registry's client. Layers are never unpacked on the host: their entries are joined
-//! in memory (`tree`) and come out as one tar stream, of which `tar2sqfs` makes a read-only squashfs.
+//! Owns the stores of images and kernels, and the registry's client. Layers are never unpacked on
+//! the host: their entries are joined in memory (`tree`) and come out as one tar stream, of which
+//! `tar2sqfs` makes a read-only squashfs.
 //!
 //! Must not know: instances, VMMs.
 

@@ -8,7 +8,8 @@ pub trait Progress: Send + Sync {
     fn advance(&self, bytes: u64);
     /// Something that the user should know, and that is no obstacle.
     fn warn(&self, message: &str);
-    /// Whether the work is to be broken off; it is asked many times a second. Nothing is left of it then.
+    /// Whether the work is to be broken off; it is asked many times a second. Nothing is left of it
+    /// then.
     fn is_cancelled(&self) -> bool {
         false
     }

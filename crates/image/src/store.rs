@@ -189,7 +189,8 @@ impl Store {
     }
 }
 
-/// A step of long work. One that has failed because cancelled has no other reason, and nothing follows one that was done.
+/// A step of long work. One that has failed because cancelled has no other reason, and nothing
+/// follows one that was done.
 fn unless_cancelled<T>(done: Result<T>, progress: &dyn Progress) -> Result<T> {
     if progress.is_cancelled() { Err(Error::Cancelled) } else { done }
 }

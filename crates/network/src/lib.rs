@@ -1,7 +1,8 @@
-//! The networks of VMs: a bridge with a TAP for each VM and rules of our own, or passt, which needs no privileges.
+//! The networks of VMs: a bridge with a TAP for each VM and rules of our own, or passt, which needs
+//! no privileges.
 //!
-//! Owns bridges, TAPs ([`attach()`], [`detach`]), nftables rules, addresses, published ports and DNS servers. All of it can be made again
-//! from records ([`repair`], [`hypeman_record::network`]).
+//! Owns bridges, TAPs ([`attach()`], [`detach`]), nftables rules, addresses, published ports and
+//! DNS servers. All of it can be made again from records ([`repair`], [`hypeman_record::network`]).
 //!
 //! Must not know: VMMs, images, the store of instances.
 

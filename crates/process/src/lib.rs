@@ -1,7 +1,8 @@
 //! Starts programs: with a clean environment, a timeout, and somebody who reaps them.
 //!
-//! Owns the one way in which hypeman starts processes. One that lives as long as a VM (a shim, a DNS server, a compression) outlives
-//! the function that started it; in a starter that lives on, such as a server, [`reap`] keeps it from becoming a zombie.
+//! Owns the one way in which hypeman starts processes. One that lives as long as a VM (a shim, a
+//! DNS server, a compression) outlives the function that started it; in a starter that lives on,
+//! such as a server, [`reap`] keeps it from becoming a zombie.
 //!
 //! Must not know: VMs.
 

@@ -227,8 +227,8 @@ const TAP: &str = "hype-";
 const IFB: &str = "hypi-";
 
 impl BridgePort {
-    /// The name of an instance's TAP: a prefix and the first ten digits of its id, which the 15 characters of
-    /// an interface's name have room for.
+    /// The name of an instance's TAP: a prefix and the first ten digits of its id, which the 15
+    /// characters of an interface's name have room for.
     #[must_use]
     pub fn tap_of(id: &str) -> String {
         format!("{TAP}{}", id.get(..10).unwrap_or(id))

@@ -61,8 +61,9 @@ pub enum Request {
     Agent,
     /// Answered when the VM has ended and all that it printed is written. An instance that removes itself waits until the asker has hung up.
     Wait,
-    /// Tell the state of the VM, and each that follows, until it has ended: a [`Response::Seen`] each. The last one has its end, and then
-    /// all that it printed is written. An instance that removes itself waits until the asker has hung up.
+    /// Tell the state of the VM, and each that follows, until it has ended: a [`Response::Seen`]
+    /// each. The last one has its end, and then all that it printed is written. An instance that
+    /// removes itself waits until the asker has hung up.
     Watch,
 }
 
@@ -148,7 +149,8 @@ pub enum Response {
 /// What a shim sees of its VM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
-    /// Grows with each change of the VM, also from one shim to the next, until the host is booted again.
+    /// Grows with each change of the VM, also from one shim to the next, until the host is booted
+    /// again.
     pub generation: u64,
     /// The state.
     pub state: State,

@@ -92,7 +92,8 @@ pub struct Settings {
     pub network: NetworkSettings,
 }
 
-/// docker's defaults, as far as it has them: one vCPU, 512 MiB of memory and 10 GiB of disk, on QEMU.
+/// docker's defaults, as far as it has them: one vCPU, 512 MiB of memory and 10 GiB of disk, on
+/// QEMU.
 impl Default for Settings {
     fn default() -> Settings {
         Settings {

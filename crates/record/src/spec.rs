@@ -104,7 +104,8 @@ pub struct VmSpec {
 }
 
 impl VmSpec {
-    /// A VM with one vCPU that boots a kernel alone, without disks and without a network. Its VMM gets its files as descriptors.
+    /// A VM with one vCPU that boots a kernel alone, without disks and without a network. Its VMM
+    /// gets its files as descriptors.
     #[must_use]
     pub fn new(name: &str, kernel: PathBuf, memory: u64, accelerator: Accelerator) -> VmSpec {
         VmSpec {

@@ -1,4 +1,5 @@
-//! A client of the shim's socket, for questions that are answered at once. It blocks, with a limit in time.
+//! A client of the shim's socket, for questions that are answered at once. It blocks, with a limit
+//! in time.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -245,7 +246,8 @@ fn silent(name: &str, error: &std::io::Error) -> Error {
     Error::Silent { name: name.to_owned(), reason, hung_up }
 }
 
-/// Path of a socket in `directory` that fits into the 108 bytes of a socket's path (unix(7)), as long as the handle lives.
+/// Path of a socket in `directory` that fits into the 108 bytes of a socket's path (unix(7)), as
+/// long as the handle lives.
 ///
 /// # Errors
 /// When the directory cannot be opened.

@@ -1,4 +1,5 @@
-//! Files between a guest and here, by docker cp's rules (docs.docker.com/reference/cli/docker/container/cp).
+//! Files between a guest and here, by docker cp's rules
+//! (docs.docker.com/reference/cli/docker/container/cp).
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -49,7 +50,8 @@ impl Guest {
     /// Copies from the guest to here; returns what was left out, in a sentence.
     ///
     /// # Errors
-    /// When there is nothing at the path, or it cannot be read there or written here, or the connection breaks.
+    /// When there is nothing at the path, or it cannot be read there or written here, or the
+    /// connection breaks.
     pub async fn fetch(
         &self,
         path: &str,

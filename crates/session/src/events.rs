@@ -12,7 +12,8 @@ use crate::client::{MAX_ANSWER, Watched};
 /// How often a shim is asked whose release does not tell by itself.
 const ASK: Duration = Duration::from_millis(100);
 
-/// The states of a VM, as its shim tells them. As long as this lives, an instance that removes itself stays.
+/// The states of a VM, as its shim tells them. As long as this lives, an instance that removes
+/// itself stays.
 #[derive(Debug)]
 pub struct Events {
     stream: BufReader<UnixStream>,
@@ -45,7 +46,8 @@ impl Events {
         })
     }
 
-    /// The state, and from the second call on the next one; `None` when the shim has nothing more to say. May be dropped in between.
+    /// The state, and from the second call on the next one; `None` when the shim has nothing more
+    /// to say. May be dropped in between.
     ///
     /// # Errors
     /// When the connection breaks.

@@ -46,8 +46,8 @@ pub struct Input {
     credits: mpsc::UnboundedReceiver<u32>,
 }
 
-/// Runs a command over a stream to the guest's agent; returns when it runs. It ends when both halves are dropped, unless it was
-/// started detached.
+/// Runs a command over a stream to the guest's agent; returns when it runs. It ends when both
+/// halves are dropped, unless it was started detached.
 ///
 /// # Errors
 /// [`Error::NotRun`] when it does not come to run; or when the connection breaks.
@@ -91,8 +91,9 @@ impl Output {
 }
 
 impl Input {
-    /// Sends the command what is typed, as much as it wants, and what else there is to say, until nothing of either comes any more.
-    /// Without `typed` nothing is typed, and no end of the input is told.
+    /// Sends the command what is typed, as much as it wants, and what else there is to say, until
+    /// nothing of either comes any more. Without `typed` nothing is typed, and no end of the input
+    /// is told.
     ///
     /// # Errors
     /// When the connection breaks.

@@ -16,7 +16,8 @@ pub struct Follower<T> {
 }
 
 impl<T> Follower<T> {
-    /// Begins to follow the log at `path`. `ended` is done when the VM has ended and all that it printed is on disk.
+    /// Begins to follow the log at `path`. `ended` is done when the VM has ended and all that it
+    /// printed is on disk.
     ///
     /// # Errors
     /// When the log cannot be read or watched.
@@ -33,8 +34,8 @@ impl<T> Follower<T> {
         Ok(Follower { reader: Reader::open(path, start)?, watch, ended: Box::pin(ended), end: None })
     }
 
-    /// Waits until there may be more to read; `false` when there never will be. To be called when the reader has nothing more. May
-    /// be dropped in between.
+    /// Waits until there may be more to read; `false` when there never will be. To be called when
+    /// the reader has nothing more. May be dropped in between.
     ///
     /// # Errors
     /// When the log cannot be watched any more.

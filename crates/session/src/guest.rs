@@ -43,7 +43,8 @@ impl Guest {
     /// Tells what is at a path in the guest; a link at its end is followed where `follow` says so.
     ///
     /// # Errors
-    /// As [`Guest::connect`], and when the connection breaks. A path that cannot be looked at is told in the answer.
+    /// As [`Guest::connect`], and when the connection breaks. A path that cannot be looked at is
+    /// told in the answer.
     pub async fn stat(&self, path: &str, follow: bool) -> Result<Found> {
         self.ask(&Request::Stat { path: path.to_owned(), follow }).await
     }

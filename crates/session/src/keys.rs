@@ -26,7 +26,8 @@ impl Keyboard {
         Keyboard { stream, dial }
     }
 
-    /// Types `keys` to the guest until they end or the VM does. Calls `lost` when keys may be lost, because the shim was replaced.
+    /// Types `keys` to the guest until they end or the VM does. Calls `lost` when keys may be lost,
+    /// because the shim was replaced.
     ///
     /// # Errors
     /// When the guest cannot be typed to any more although its VM runs.

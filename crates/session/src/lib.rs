@@ -1,7 +1,9 @@
-//! Everything that is said to a running VM: to its shim, to its agent, to its keyboard; and the following of its log.
+//! Everything that is said to a running VM: to its shim, to its agent, to its keyboard; and the
+//! following of its log.
 //!
-//! Owns the conversations, not the connections: who may connect, and to which shim, the caller decides ([`guest::Dial`]). All but
-//! [`client`] is async and needs a tokio runtime; nothing else here blocks.
+//! Owns the conversations, not the connections: who may connect, and to which shim, the caller
+//! decides ([`guest::Dial`]). All but [`client`] is async and needs a tokio runtime; nothing else
+//! here blocks.
 //!
 //! Must not know: stores, locks, terminals.
 

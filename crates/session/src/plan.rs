@@ -1,5 +1,6 @@
 //! Where a copy goes and what it is called there: docker cp's rules
-//! (docs.docker.com/reference/cli/docker/container/cp). Paths are text, for those of a guest are no paths here.
+//! (docs.docker.com/reference/cli/docker/container/cp). Paths are text, for those of a guest are no
+//! paths here.
 
 use crate::error::{Error, Result};
 

@@ -1,7 +1,8 @@
 //! The supervisor of one VM, the shim: parent of the VMM and owner of the console.
 //!
-//! Owns one VM from its start to the record of its end, as a process of its own (`hypeman shim DIR`), in its own session, so that its
-//! starter may die. One thread reads and answers; others only write to disks. It keeps in memory only what is on its way to the disk.
+//! Owns one VM from its start to the record of its end, as a process of its own (`hypeman shim
+//! DIR`), in its own session, so that its starter may die. One thread reads and answers; others
+//! only write to disks. It keeps in memory only what is on its way to the disk.
 //!
 //! Must not know: other instances, images, the command line.
 

@@ -1,4 +1,5 @@
-//! Orders, and which of them a VM takes in which phase of its life. Pure: the driver asks, and does what comes out.
+//! Orders, and which of them a VM takes in which phase of its life. Pure: the driver asks, and does
+//! what comes out.
 //!
 //! ```text
 //!            ┌────────────── the guest rebooted, and is to be booted again ──────────────┐

@@ -106,7 +106,8 @@ pub(crate) fn supervise(Identity { listener, alive }: Identity, mode: Mode) -> R
     result.map(drop)
 }
 
-/// Removes the network of an instance that was to be removed at its end, if it was made for it, and the instance.
+/// Removes the network of an instance that was to be removed at its end, if it was made for it, and
+/// the instance.
 fn remove(alive: &Lock, network: Option<&str>) -> Result<()> {
     let directory = std::env::current_dir().start("find the instance's directory")?;
     // The instance last: whoever waits for its removal finds neither.

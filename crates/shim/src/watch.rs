@@ -13,8 +13,8 @@ use crate::shared::Shared;
 /// How often it is looked whether a guest that boots runs its program by now.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Tells each state to the end of the VM. One whose instance removes itself then waits until the watcher has hung up, who may
-/// still be reading the logs.
+/// Tells each state to the end of the VM. One whose instance removes itself then waits until the
+/// watcher has hung up, who may still be reading the logs.
 pub(crate) async fn tell(
     mut watcher: impl AsyncRead + Unpin,
     mut to_watcher: impl AsyncWrite + Unpin,

@@ -1,7 +1,8 @@
 //! Hypervisors behind one trait: how a VM is described, started, watched and stopped.
 //!
-//! Owns the drivers of QEMU and Cloud Hypervisor and the probes of KVM. Every path is relative to the VMM's working directory, so that
-//! no socket path is too long and a directory can be copied as it is.
+//! Owns the drivers of QEMU and Cloud Hypervisor and the probes of KVM. Every path is relative to
+//! the VMM's working directory, so that no socket path is too long and a directory can be copied as
+//! it is.
 //!
 //! Must not know: instances, images, networks.
 

@@ -76,7 +76,8 @@ pub(crate) struct CreateArguments {
     /// Accelerator; auto uses KVM if it works, else TCG
     #[arg(long, value_enum, default_value_t = Accel::Auto, env = "HYPEMAN_ACCEL")]
     pub(crate) accel: Accel,
-    /// Kernel: a file (bzImage or PVH ELF) or a version of `hypeman kernel ls` [default: the newest]
+    /// Kernel: a file (bzImage or PVH ELF) or a version of `hypeman kernel ls` [default: the
+    /// newest]
     #[arg(long, value_name = "FILE|VERSION")]
     pub(crate) kernel: Option<PathBuf>,
     /// Initramfs to use instead of hypeman's

@@ -13,8 +13,8 @@ pub(crate) struct LogLimitArguments {
     /// Number of rotated files to keep
     #[arg(long, default_value_t = 3, value_name = "N")]
     log_max_files: u32,
-    /// mode=blocking (default) lets the guest wait for the disk; mode=non-blocking drops output beyond max-buffer-size=SIZE
-    /// (default 1m) and says so in the log
+    /// mode=blocking (default) lets the guest wait for the disk; mode=non-blocking drops output
+    /// beyond max-buffer-size=SIZE (default 1m) and says so in the log
     #[arg(long, value_parser = LogOption::parse, value_name = "NAME=VALUE")]
     log_opt: Vec<LogOption>,
 }

@@ -11,8 +11,8 @@ use crate::size;
 
 #[derive(Debug, Args)]
 pub(crate) struct NetworkArguments {
-    /// Network: default, a name (created if missing), user (no privileges needed) or none [default: default as root, user for other
-    /// users, none for a kernel without an image]
+    /// Network: default, a name (created if missing), user (no privileges needed) or none [default:
+    /// default as root, user for other users, none for a kernel without an image]
     #[arg(long, alias = "net", value_name = "NAME", env = "HYPEMAN_NETWORK")]
     pub(crate) network: Option<String>,
     /// Publish a port of the guest on the host

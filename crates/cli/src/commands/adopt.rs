@@ -1,4 +1,5 @@
-//! adopt: a VM whose shim was killed gets another. And upgrade-shims: a VM gets a shim of this program.
+//! adopt: a VM whose shim was killed gets another. And upgrade-shims: a VM gets a shim of this
+//! program.
 
 use std::process::ExitCode;
 

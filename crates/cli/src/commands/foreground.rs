@@ -74,7 +74,8 @@ enum Left {
 }
 
 impl Foreground<'_> {
-    /// Stays with the instance. As long as `watch` lives, the logs of an instance that removes itself do too.
+    /// Stays with the instance. As long as `watch` lives, the logs of an instance that removes
+    /// itself do too.
     pub(crate) async fn stay(mut self, watch: Watch, interrupts: Interrupts) -> Result<ExitCode> {
         let terminal = self.terminal.take();
         let (left, watch) = self.show(watch, interrupts).await?;

@@ -1,5 +1,5 @@
-//! QMP, QEMU's protocol: one JSON object a line (docs/interop/qmp-spec.rst). The types are those of qapi/*.json, as far as we use
-//! them.
+//! QMP, QEMU's protocol: one JSON object a line (docs/interop/qmp-spec.rst). The types are those of
+//! qapi/*.json, as far as we use them.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -171,7 +171,8 @@ pub(super) struct Qmp {
 }
 
 impl Qmp {
-    /// Greets QEMU, and tells its events from then on; after the last one, the end. Needs a tokio `LocalSet`.
+    /// Greets QEMU, and tells its events from then on; after the last one, the end. Needs a tokio
+    /// `LocalSet`.
     pub(super) async fn open(
         stream: UnixStream,
         mut on_event: impl FnMut(Option<Event>) + 'static,

@@ -1,7 +1,7 @@
 //! `hypeman-init`: process 1 of a guest, and its agent.
 //!
-//! Owns the guest's boot: the root filesystem, the network, the image's command or its init. It prints nothing when all goes well,
-//! because the console belongs to the command.
+//! Owns the guest's boot: the root filesystem, the network, the image's command or its init. It
+//! prints nothing when all goes well, because the console belongs to the command.
 //!
 //! Must not know: anything of the host but its configuration disk and the agent's channel.
 
