@@ -1,4 +1,5 @@
-//! Whatever an archive or a layer holds: no crash, no name that leads out of the image, and little memory (`-rss_limit_mb`).
+//! Whatever an archive or a layer holds: no crash, no name that leads out of the image, and little
+//! memory (`-rss_limit_mb`).
 #![no_main]
 
 use std::cell::RefCell;

@@ -1,4 +1,5 @@
-//! Whatever is said on a shim's socket, by either side: no crash, and what is understood is understood again when it is repeated.
+//! Whatever is said on a shim's socket, by either side: no crash, and what is understood is
+//! understood again when it is repeated.
 #![no_main]
 
 use hypeman_record::protocol::{Request, Response, Started};

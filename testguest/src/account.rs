@@ -1,10 +1,11 @@
-//! What became of each byte that a guest has printed: it is on disk, or hypeman tells that it is missing, or someone has cut the log
-//! where it was. Anything else is a fault.
+//! What became of each byte that a guest has printed: it is on disk, or hypeman tells that it is
+//! missing, or someone has cut the log where it was. Anything else is a fault.
 
 use crate::Options;
 use crate::check::Sequence;
 
-/// Begins a line in which hypeman tells how many bytes are missing there (`hypeman_console::writer`).
+/// Begins a line in which hypeman tells how many bytes are missing there
+/// (`hypeman_console::writer`).
 const MARK: &[u8] = b"[hypeman: ";
 
 /// As many bytes tell for sure where in the sequence they stand.
@@ -26,8 +27,8 @@ pub struct Account {
 }
 
 impl Sequence {
-    /// The account of a guest that was told to come to its end ([`Options::typed`]). Each piece of its log but the last was cut off
-    /// at its end by someone.
+    /// The account of a guest that was told to come to its end ([`Options::typed`]). Each piece of
+    /// its log but the last was cut off at its end by someone.
     ///
     /// # Errors
     /// Where the first byte is that nothing explains.

@@ -50,7 +50,8 @@ impl Sequence {
         if self.options.wide { 0x80 | (n % 64) as u8 } else { b'a' + (n % 26) as u8 }
     }
 
-    /// The numbers of the lines in `bytes`, which begin with a whole line, whichever it is, and may end within one.
+    /// The numbers of the lines in `bytes`, which begin with a whole line, whichever it is, and may
+    /// end within one.
     ///
     /// # Errors
     /// Where the first byte is that does not belong there.

@@ -1,6 +1,6 @@
-//! A bare-metal guest of some hundred bytes that prints numbered lines to its serial port, and what tells whether any of
-//! them is missing, doubled or broken. It boots in milliseconds on QEMU and Cloud Hypervisor, and runs where Linux does
-//! not.
+//! A bare-metal guest of some hundred bytes that prints numbered lines to its serial port, and what
+//! tells whether any of them is missing, doubled or broken. It boots in milliseconds on QEMU and
+//! Cloud Hypervisor, and runs where Linux does not.
 
 pub mod account;
 pub mod check;

@@ -51,7 +51,8 @@ impl Default for Options {
     }
 }
 
-/// Orders as the guest reads them: words that it does not know and numbers that are none are passed over.
+/// Orders as the guest reads them: words that it does not know and numbers that are none are passed
+/// over.
 impl std::str::FromStr for Options {
     type Err = std::convert::Infallible;
 

@@ -11,8 +11,8 @@ type Modules = BTreeMap<Vec<String>, PathBuf>;
 /// The arrows between the files of one target: who uses whom, by file.
 pub(crate) type Arrows = BTreeMap<PathBuf, BTreeSet<PathBuf>>;
 
-/// The arrows between the files below a target's root, such as `src/lib.rs`. Tests are left out, and
-/// so is what a file takes from the module that it is a part of (`super::Item`).
+/// The arrows between the files below a target's root, such as `src/lib.rs`. Tests are left out,
+/// and so is what a file takes from the module that it is a part of (`super::Item`).
 ///
 /// # Panics
 /// When a file cannot be read or parsed.
@@ -97,7 +97,8 @@ impl Uses<'_> {
         self.descend(at, rest, is_of_parent);
     }
 
-    /// Follows a path from a module as far as there are files; the arrow to the first of them may be left out.
+    /// Follows a path from a module as far as there are files; the arrow to the first of them may
+    /// be left out.
     fn descend(&mut self, mut at: Vec<String>, segments: &[String], without_first: bool) {
         let first = at.len();
         for segment in segments {

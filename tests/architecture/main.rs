@@ -23,14 +23,14 @@ const FLOORS: [&[&str]; 6] = [
     &["hypeman-host", "hypeman-shim"],
 ];
 
-/// What stands above all floors.
+/// The crate above all floors.
 const ROOF: &str = "hypeman";
 
 fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace")
 }
 
-/// What `cargo metadata` knows of the workspace (cargo-metadata(1)).
+/// Returns the workspace's metadata (cargo-metadata(1)).
 fn metadata() -> serde_json::Value {
     let mut cargo = std::process::Command::new(env!("CARGO"));
     cargo.args(["metadata", "--no-deps", "--offline", "--format-version", "1"]).current_dir(workspace());

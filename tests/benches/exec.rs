@@ -1,5 +1,5 @@
-//! exec and cp beside what they cannot do without: the guest's own fork and exec, and the channel as it is, with `dd` and `tar` at its ends.
-//! Prints tables for docs/performance.md.
+//! exec and cp beside what they cannot do without: the guest's own fork and exec, and the channel
+//! as it is, with `dd` and `tar` at its ends. Prints tables for docs/performance.md.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -28,7 +28,7 @@ const ROUNDS: usize = 3;
 /// The small files.
 const FILES: usize = 10_000;
 
-/// What tar's archives are multiples of, in bytes.
+/// Block size of tar's archives in bytes.
 const TAR_BLOCK: u64 = 10_240;
 
 const NAME: &str = "exec-bench";
@@ -208,7 +208,7 @@ impl Copies<'_> {
             timed(|| {
                 scope.spawn(move || {
                     shell(self.bed, write);
-                    // What the guest has written is with QEMU, and then with us.
+                    // The guest's output is in QEMU first, and then here.
                     std::thread::sleep(Duration::from_millis(50));
                     let _ = socket.shutdown(Shutdown::Both);
                 });

@@ -1,5 +1,5 @@
-//! `hypeman ps -a` of very many instances, beside reading the same records with find and cat. Prints a table for
-//! docs/performance.md.
+//! `hypeman ps -a` of very many instances, beside reading the same records with find and cat.
+//! Prints a table for docs/performance.md.
 
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -1,5 +1,6 @@
-//! Networks: how fast guest and host talk, beside the same QEMU with a TAP that was set up by hand, and beside QEMU's own user network; and what a
-//! network costs a start. Prints tables for docs/performance.md.
+//! Networks: how fast guest and host talk, beside the same QEMU with a TAP that was set up by hand,
+//! and beside QEMU's own user network; and what a network costs a start. Prints tables for
+//! docs/performance.md.
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
@@ -19,7 +20,7 @@ const ROUNDS: usize = 15;
 /// Rounds of starts, which differ by milliseconds from one to the next.
 const STARTS: usize = 40;
 
-/// What is sent at once.
+/// Number of bytes to send.
 const BYTES: &str = "200000000";
 
 /// How often a byte goes to and fro.

@@ -1,5 +1,5 @@
-//! Standby, restore and forks beside the same done by hand: the same QEMU driven over QMP, and `cp`. And what compression makes of a
-//! memory. Prints tables for docs/performance.md.
+//! Standby, restore and forks beside the same done by hand: the same QEMU driven over QMP, and
+//! `cp`. And what compression makes of a memory. Prints tables for docs/performance.md.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -48,7 +48,8 @@ fn sleep() {
     prints(&scratch.path().join(LOG));
     hand.standby();
     let mut times: [Vec<Duration>; 4] = Default::default();
-    // One after the other in turn, so that both meet the same weather; and while one is up, the other sleeps.
+    // One after the other in turn, so that both meet the same weather; and while one is up, the
+    // other sleeps.
     for _ in 0..ROUNDS {
         let (restored, mut hand) = timed(|| {
             let mut hand = ByHand::start(scratch.path(), true);

@@ -1,5 +1,5 @@
-//! Standby and restore on the real Cloud Hypervisor, beside the same one driven by hand over its API. Prints a table for
-//! docs/performance.md.
+//! Standby and restore on the real Cloud Hypervisor, beside the same one driven by hand over its
+//! API. Prints a table for docs/performance.md.
 
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -39,7 +39,8 @@ fn main() {
     prints(&scratch.path().join(LOG));
     hand.standby(scratch.path());
     let mut times: [Vec<Duration>; 4] = Default::default();
-    // One after the other in turn, so that both meet the same weather; and while one is up, the other sleeps.
+    // One after the other in turn, so that both meet the same weather; and while one is up, the
+    // other sleeps.
     for _ in 0..ROUNDS {
         let (restored, hand) = timed(|| Hand::restore(program, scratch.path()));
         times[2].push(restored);

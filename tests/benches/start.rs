@@ -1,5 +1,6 @@
-//! From `hypeman run` to the VMM's process and to the guest's first byte on disk, beside starting the same QEMU by hand
-//! on the same test guest; and what a shim weighs while it captures. Prints a table for docs/performance.md.
+//! From `hypeman run` to the VMM's process and to the guest's first byte on disk, beside starting
+//! the same QEMU by hand on the same test guest; and what a shim weighs while it captures. Prints a
+//! table for docs/performance.md.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -13,13 +14,14 @@ use hypeman_tests::processes;
 use hypeman_tests::vm::Instance;
 use testguest::Options;
 
-/// Rounds of each in turn. A start takes 7 ms more or less than the one before, so it takes some to see what is ours of it.
+/// Rounds of each in turn. A start takes 7 ms more or less than the one before, so it takes some to
+/// see what is ours of it.
 const ROUNDS: usize = 60;
 
 /// The same with KVM, where a start takes seconds on a host that is a virtual machine itself.
 const ROUNDS_WITH_KVM: usize = 20;
 
-/// What one start took.
+/// Times of one start.
 struct Times {
     process: Duration,
     first_byte: Duration,
@@ -122,13 +124,14 @@ fn by_hypeman(bed: &Bed, accel: &str, round: usize, confine: &str) -> Times {
     let mut cli = bed.command(&arguments).stdout(Stdio::null()).spawn().expect("hypeman run");
     while !has_descendant(cli.id(), "qemu-system") {
         assert!(cli.try_wait().expect("hypeman run").is_none(), "hypeman run ended before there was a VMM");
-        // Whoever looks without a pause takes one of two processors from what is measured.
+        // Polling without a pause takes one of two processors from what is measured.
         std::thread::sleep(Duration::from_micros(50));
     }
     let process = begin.elapsed();
     let _instance = Instance { bed, name };
     let logs = instances(bed);
-    // A `hypeman run -d` that fails has ended with an error; one that succeeds leaves the VM running.
+    // A `hypeman run -d` that fails has ended with an error; one that succeeds leaves the VM
+    // running.
     let mut runs = || cli.try_wait().expect("hypeman run").is_none_or(|status| status.success());
     wait_for_byte(&logs.join("logs/app.log"), &mut runs);
     let first_byte = begin.elapsed();
@@ -151,7 +154,8 @@ fn has_descendant(pid: u32, name: &str) -> bool {
     })
 }
 
-/// Waits for the first byte in a file as long as what writes it `runs`; a guest that prints nothing in a minute never will.
+/// Waits for the first byte in a file as long as what writes it `runs`; a guest that prints nothing
+/// in a minute never will.
 fn wait_for_byte(file: &Path, mut runs: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !file.metadata().is_ok_and(|metadata| metadata.len() > 0) {
@@ -176,7 +180,8 @@ fn end(child: &mut Child) {
     let _ = child.wait();
 }
 
-/// Memory of a shim that captures at full speed, its proportional set size; and when it was asked something besides.
+/// Memory of a shim that captures at full speed, its proportional set size; and when it was asked
+/// something besides.
 fn weight() {
     let scratch = tempfile::tempdir().expect("a directory");
     let bed = Bed::new(scratch.path());

@@ -1,4 +1,4 @@
-//! What is true of an instance whatever was done to it: each action of its life, crossed with each invariant.
+//! Invariants of an instance: each action of its life, crossed with each invariant.
 
 use hypeman_tests::ch::on_each;
 use hypeman_tests::console::{assert_no_hole, boots, files, whole};
@@ -23,7 +23,7 @@ type Action = fn(&Instance);
 /// Fails when something is not true of an instance whose guest was told to do as the options say.
 type Invariant = fn(&Instance, &Options);
 
-/// What can be done to an instance that runs.
+/// Actions on a running instance.
 const ACTIONS: [(&str, Action); 12] = [
     ("stop", |vm| command(vm, &["stop", "-t", "0"])),
     ("kill", |vm| command(vm, &["kill"])),
@@ -61,7 +61,7 @@ const ACTIONS: [(&str, Action); 12] = [
     }),
 ];
 
-/// What is true then.
+/// Invariants after an action.
 const INVARIANTS: [(&str, Invariant); 5] = [
     ("the log is whole", the_log_is_whole),
     ("the state is that of the processes", the_state_is_that_of_the_processes),
@@ -91,7 +91,7 @@ fn cross(machine: &str, arguments: &[&str]) {
         wait_for_growth(&vm.directory().join("logs/app.log"), 1000);
         act(&vm);
         if vm.bed.inspect(&name)["state"] == "Running" {
-            // Of a boot that has printed less than its first number nobody could tell that it is one.
+            // A boot that printed less than its first number cannot be recognized.
             let log = vm.directory().join("logs/app.log");
             wait_for_growth(&log, whole(&log).len() as u64 + 1000);
         }

@@ -1,4 +1,5 @@
-//! A shim that is killed costs nothing: the next command gives its VM another, and the console reads on.
+//! A shim that is killed costs nothing: the next command gives its VM another, and the console
+//! reads on.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -71,7 +72,8 @@ const COMMANDS: [&[&str]; 7] = [
     &["ps", "-a", "--format", "json"],
 ];
 
-/// Kills the shim at moments that are spread over what it does, and adopts by another command each time.
+/// Kills the shim at moments that are spread over what it does, and adopts by another command each
+/// time.
 fn kill_thirty_times(name: &str, arguments: &[&str]) {
     let scratch = tempfile::tempdir().expect("a directory");
     let bed = Bed::new(scratch.path());
@@ -170,7 +172,8 @@ fn a_copytruncate_on_cloud_hypervisor_loses_nothing() {
     on_each(|arguments| cut("on-ch", arguments));
 }
 
-/// Done by hand as logrotate does it (`copytruncate`, logrotate(8)); as long as nobody writes, that loses nothing.
+/// Done by hand as logrotate does it (`copytruncate`, logrotate(8)); as long as nobody writes, that
+/// loses nothing.
 fn cut(name: &str, arguments: &[&str]) {
     let scratch = tempfile::tempdir().expect("a directory");
     let bed = Bed::new(scratch.path());

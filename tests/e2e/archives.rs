@@ -1,4 +1,5 @@
-//! An archive from outside takes little memory and little time, whatever is in it, and is refused by name where it asks for more.
+//! An archive from outside takes little memory and little time, whatever is in it, and is refused
+//! by name where it asks for more.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -65,7 +66,7 @@ fn record(key: &str, value: &str) -> Vec<u8> {
     format!("{length} {key}={value}\n").into_bytes()
 }
 
-/// What becomes of the import of an archive, by hypeman with little memory.
+/// Returns the result of the import of an archive, by hypeman with little memory.
 fn import(bed: &Bed, scratch: &Path, fill: impl FnOnce(&mut Archive), arguments: &[&str]) -> Outcome {
     let path = scratch.join("archive.tgz");
     let file = BufWriter::new(File::create(&path).expect("a file"));

@@ -122,7 +122,7 @@ fn keys_reach_the_guest_also_through_another_shim() {
     let shim = vm.pid("shim");
     vm.kill("shim");
     until("another shim is there", || vm.pid("shim") != shim);
-    // What is typed while there is no shim may be lost.
+    // Input that comes while there is no shim may be lost.
     let is_heard = (0..100).any(|_| {
         person.terminal.types(b"after");
         let is_shown = || String::from_utf8_lossy(&person.terminal.shown()).contains("after");
@@ -168,7 +168,8 @@ fn a_program_has_a_terminal_of_its_own() {
     terminal.shows("/ # ");
     terminal.types(b"tty; echo $TERM; id -u\r");
     terminal.shows("/dev/ttyS0\r\nxterm\r\n");
-    // Interrupts are the program's. The shell itself takes none while it edits a line, so it is another program that says when.
+    // Interrupts are the program's. The shell itself takes none while it edits a line, so it is
+    // another program that says when.
     terminal.types(b"sh -c 'echo asl\"\"eep; exec sleep 1000'\r");
     terminal.shows("asleep\r\n");
     terminal.types(b"\x03");

@@ -140,7 +140,8 @@ fn whole_when_everyone_is_killed() {
     }
 }
 
-/// Five seconds in which no write to the log's disk comes back. The double before v53 is given the time to fill the buffer.
+/// Five seconds in which no write to the log's disk comes back. The double before v53 is given the
+/// time to fill the buffer.
 fn whole_when_the_disk_stalls() {
     for (index, program) in programs().iter().enumerate() {
         let disk = FreezableDisk::new();
@@ -164,8 +165,9 @@ fn whole_when_the_disk_stalls() {
     }
 }
 
-/// Waits until the guest of a VMM is held up by whoever reads its console: its vCPU has been in the same write for a second,
-/// and has not run. On a busy host one that has not run may only have got no CPU.
+/// Waits until the guest of a VMM is held up by whoever reads its console: its vCPU has been in the
+/// same write for a second, and has not run. On a busy host one that has not run may only have got
+/// no CPU.
 fn wait_until_held_up(vmm: u32) {
     let seen = || {
         let threads = std::fs::read_dir(format!("/proc/{vmm}/task")).expect("it lives").flatten();
@@ -202,8 +204,8 @@ fn killed_mid_line() {
     }
 }
 
-/// A Cloud Hypervisor that dies before it binds the line, after that, and while it boots: nothing is left of it, and the
-/// next start works.
+/// A Cloud Hypervisor that dies before it binds the line, after that, and while it boots: nothing
+/// is left of it, and the next start works.
 fn dead_at_each_stage() {
     let die_when = |condition: &str| {
         format!("REAL \"$@\" & while ! {condition}; do :; done; kill -9 $!; wait $! 2>/dev/null; exit 1")
@@ -220,7 +222,7 @@ fn dead_at_each_stage() {
             let name = format!("ch-dies-{stage}");
             let broken = saboteur(scratch.path(), &name, program, text);
             let cmdline = options(0).to_string();
-            // What plays these tricks starts processes, and signals them.
+            // The program that plays these tricks starts processes, and signals them.
             let create =
                 [&["create", "--confine", "off", "--name", &name][..], &arguments(&broken, &cmdline)]
                     .concat();
@@ -281,12 +283,14 @@ fn found(program: &str) -> Program {
     driver.discover(Some(Path::new(program)), &Findings::none()).expect("Cloud Hypervisor")
 }
 
-/// Whether the program is of a release that does not let its guest wait for whoever reads its console.
+/// Whether the program is of a release that does not let its guest wait for whoever reads its
+/// console.
 fn holds_back(program: &str) -> bool {
     found(program).version.split('.').next().and_then(|release| release.parse().ok()) >= Some(53)
 }
 
-/// The shim gets no processor until the guest has ended. Releases that let the guest wait for it lose nothing.
+/// The shim gets no processor until the guest has ended. Releases that let the guest wait for it
+/// lose nothing.
 fn what_is_lost_with_the_vmm_is_told() {
     for program in programs() {
         let holds_back = holds_back(program);
@@ -305,8 +309,8 @@ fn what_is_lost_with_the_vmm_is_told() {
     }
 }
 
-/// A VM whose shim was stopped when at most half of the guest's lines had come; the guest is slowed until that
-/// succeeds, since a fast host prints a thousand lines before a test has found the shim.
+/// A VM whose shim was stopped when at most half of the guest's lines had come; the guest is slowed
+/// until that succeeds, since a fast host prints a thousand lines before a test has found the shim.
 fn stopped_midway(program: &str) -> (Instance<'static>, Pid, Options) {
     for exponent in 2..10 {
         let options = Options { pause: 10_u64.pow(exponent), ..options(1000) };
@@ -356,8 +360,8 @@ fn paused_from_outside() {
     }
 }
 
-/// A VM whose line went to a file is paused, kept and ended; its configuration is rewritten, and it goes on where it was, on
-/// a socket that was connected before it was resumed.
+/// A VM whose line went to a file is paused, kept and ended; its configuration is rewritten, and it
+/// goes on where it was, on a socket that was connected before it was resumed.
 fn an_old_snapshot_comes_back_on_a_socket() {
     for program in programs() {
         let directory = tempfile::tempdir().expect("a directory");

@@ -27,7 +27,7 @@ fn sleep(name: &str, arguments: &[&str]) {
         vm.prints();
         bed.ok(&["standby", "--compress", algorithm, name]);
         let memory = || bed.inspect(name)["snapshot"].clone();
-        // What is too small is left as it is, as the double's memory.
+        // A small memory stays as it is, as the double's.
         until("it is compressed", || memory()["compression_state"] != "compressing");
         if memory()["uncompressed_size_bytes"].as_u64().expect("a size") > 1 << 20 {
             until("it is compressed", || memory()["compression_state"] == "compressed");

@@ -43,7 +43,7 @@ fn a_full_disk_loses_nothing() {
     let bed = Bed::new(&disk.path().join("data"));
     let options = options(40_000);
     let vm = fill(&disk, &bed, "full", &options);
-    // Whoever looks is told, for as long as it is so.
+    // Reported as long as it is so.
     until("it is told", || bed.ok(&["ps"]).contains("what it prints waits: "));
     let reason = bed.inspect("full")["state_reason"].as_str().expect("a reason").to_owned();
     assert!(reason.contains("app.log") && reason.contains("No space left"), "{reason}");
@@ -131,9 +131,9 @@ fn no_hole_after_copytruncate() {
     copytruncate_five_times(&options, &vm.directory().join("logs/app.log"), 64 * 1024);
 }
 
-/// Truncates the log of a VM that prints, each time when so many bytes are in it, by the real logrotate: there is never a
-/// hole, and what comes is whole. Of a line that takes longer than the capture waits, as on a busy host, the beginning may be
-/// cut off.
+/// Truncates the log of a VM that prints, each time when so many bytes are in it, by the real
+/// logrotate: there is never a hole, and what comes is whole. Of a line that takes longer than the
+/// capture waits, as on a busy host, the beginning may be cut off.
 pub(crate) fn copytruncate_five_times(options: &Options, app_log: &Path, bytes: u64) {
     let old = tempfile::tempdir().expect("a directory");
     let logrotate = Logrotate::new(app_log, &format!("rotate 1\nolddir {}", old.path().display()));

@@ -148,7 +148,7 @@ fn a_tar_stream_goes_in_and_out() {
     tar.stdout.take().expect("piped").read_to_string(&mut text).expect("read");
     assert!(tar.wait().expect("its end").success());
     assert_eq!(text, "from a stream");
-    // What is no archive is told.
+    // A file that is no archive is reported.
     let mut child = bed()
         .command(&["cp", "-", "cp-stream:/tmp"])
         .stdin(Stdio::piped())
@@ -208,7 +208,8 @@ fn a_hostile_guest_writes_nothing_that_was_not_asked_for() {
     let _vm = Instance::idle(bed(), "cp-hostile", &[]);
     let scratch = tempfile::tempdir().expect("a directory");
     fs::write(scratch.path().join("precious"), "mine").expect("write");
-    // What the agent sends is what it finds: a link where a directory was asked for, and a file that claims to be in it.
+    // The agent sends the files as it finds them: a link where a directory was asked for, and a
+    // file that claims to be in it.
     bed().shell(
         "cp-hostile",
         "mkdir -p /tmp/x/sub; ln -s / /tmp/x/sub/root; ln -s ../../.. /tmp/x/up; mkfifo /tmp/x/fifo; mknod /tmp/x/null c 1 3",

@@ -241,7 +241,8 @@ fn a_shell_is_offered_names() {
         bed.ok(&["create", "--name", name, "--kernel", testguest()]);
     }
     let script = bed.ok(&["completion", "bash"]);
-    // As bash does it: the script is read, and its function asked for what may follow `hypeman stop we`.
+    // As bash does it: the script is read, and its function asked for what may follow `hypeman stop
+    // we`.
     let directory = bed.hypeman.parent().expect("a directory").display().to_string();
     let ask = format!(
         "PATH={directory}:$PATH; {script}\nCOMP_WORDS=(hypeman stop we); COMP_CWORD=2; COMP_TYPE=9; \

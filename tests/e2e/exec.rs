@@ -1,5 +1,5 @@
-//! exec: commands in a VM that runs, as docker runs them in a container (docs.docker.com/reference/cli/docker/container/exec), and what
-//! docker leaves behind is gone.
+//! exec: commands in a VM that runs, as docker runs them in a container
+//! (docs.docker.com/reference/cli/docker/container/exec), and what docker leaves behind is gone.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
@@ -104,7 +104,7 @@ fn runs_as_docker(name: &str, arguments: &[&str]) {
     assert_eq!((outcome.code, outcome.stdout.as_str()), (0, ""));
     until("it has run", || exec(name, &[], &["test", "-e", "/made"]).code == 0);
     assert_eq!(running(name, "sleep 4321"), 1);
-    // What a command leaves running does not keep it.
+    // A process that a command leaves running does not delay it.
     assert_eq!(bed().shell(name, "sleep 1234 & echo left"), "left");
     assert_eq!(running(name, "sleep 1234"), 1);
 }
@@ -341,13 +341,15 @@ fn what_cannot_be_run_is_told() {
     assert_eq!(bed().shell("exec-paused", "echo goes on"), "goes on");
 }
 
-/// A VM of an image on Cloud Hypervisor, whose kernel is the test guest: no Linux runs under the KVM of such hosts as these tests have.
+/// A VM of an image on Cloud Hypervisor, whose kernel is the test guest: no Linux runs under the
+/// KVM of such hosts as these tests have.
 fn on_cloud_hypervisor<'a>(name: &str, arguments: &[&str]) -> Instance<'a> {
     let kernel = ["--kernel", testguest(), "--memory", "64m", "--accel", "kvm", "--confine", "off"];
     Instance::run(bed(), name, &[arguments, &kernel, &[busybox()]].concat())
 }
 
-/// The double's guest has no Linux either: its agent runs on the host, behind the double's vsock socket, as nobody.
+/// The double's guest has no Linux either: its agent runs on the host, behind the double's vsock
+/// socket, as nobody.
 fn on_cloud_hypervisor_the_channel_is_vsock() {
     if is_real() {
         return; // no guest with an agent runs there

@@ -1,4 +1,5 @@
-//! What hangs, fills up or dies in the middle keeps nobody from ending a VM, and nobody else from their work.
+//! A part that hangs, fills up or dies keeps nobody from ending a VM, and nobody else from their
+//! work.
 
 use std::process::{Child, Stdio};
 use std::time::Duration;
@@ -156,8 +157,8 @@ fn a_shim_that_does_not_answer_hangs_nobody() {
     assert_eq!(bed().inspect(&well.name)["state"], "Running");
 }
 
-/// At moments from before the shim has begun to after the guest runs: half of them counted from the shim's start, half from its
-/// VMM's.
+/// At moments from before the shim has begun to after the guest runs: half of them counted from the
+/// shim's start, half from its VMM's.
 fn sixty_shims_killed_while_they_start_leave_no_vmm_unknown() {
     let scratch = tempfile::tempdir().expect("a directory");
     let bed = Bed::new(scratch.path());
@@ -178,7 +179,7 @@ fn sixty_shims_killed_while_they_start_leave_no_vmm_unknown() {
         let vmms = processes::inside(&directory);
         let seen = bed.inspect("killed");
         let is_known = !matches!(seen["state"].as_str(), Some("Created" | "Stopped"));
-        // Whoever is being forked or dying may be in one list and not in the other.
+        // A process that is being forked or is dying may be in one list and not in the other.
         assert!(
             vmms.is_empty() || is_known || processes::inside(&directory).is_empty(),
             "{vmms:?} and {seen}"
@@ -209,7 +210,8 @@ fn wait_for_child(pid: u32) -> Option<Pid> {
     })
 }
 
-/// The directory of the instances is a small disk of its own; kernels and images are the other tests'.
+/// The directory of the instances is a small disk of its own; kernels and images are the other
+/// tests'.
 fn a_vm_whose_disk_has_no_room_says_so_and_goes_on_when_there_is() {
     let image = busybox();
     let scratch = tempfile::tempdir().expect("a directory");

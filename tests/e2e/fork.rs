@@ -101,7 +101,7 @@ fn a_fork_of_a_sparse_disk_is_sparse() {
 const COUNTER: &str = "exec 3>/open; i=0; while :; do i=$((i+1)); echo $i >&3; \
                        echo \"tick $i $(wc -l < /open) $(date +%s) $(hostname) end\"; sleep 0.1; done";
 
-/// What the last whole line of it said: number, lines in the file, time and host name.
+/// Returns the last whole line: number, lines in the file, time and host name.
 fn last(log: &Path) -> Option<(u64, u64, u64, String)> {
     let text = String::from_utf8_lossy(&whole(log)).into_owned();
     let line = text.lines().rev().find(|line| line.ends_with(" end"))?.to_owned();
@@ -185,7 +185,8 @@ fn ten_forks_at_once_are_ten_machines() {
 const WITNESS: &str = "test -e /etc/machine-id || printf '%032d\\n' 7 > /etc/machine-id; while :; do \
                        echo \"who $(date +%s) $(hostname) $(cat /etc/machine-id) $(head -c 8 /dev/urandom | od -An -tx1 | tr -d ' ') end\"; done";
 
-/// What it said: times, names, machine-ids and lots. Of what was under way when it was put to sleep the first line tells.
+/// Returns its lines: times, names, machine-ids and lots. The first line is from before the
+/// standby.
 fn witnessed(log: &Path) -> Vec<(u64, String, String, String)> {
     let text = String::from_utf8_lossy(&whole(log)).into_owned();
     let line = |line: &str| {

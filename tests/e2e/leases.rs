@@ -336,7 +336,7 @@ fn vms_on_a_network_of_their_own_know_each_other_by_name() {
     for (vm, whom) in [(&one, &address_of_stranger), (&stranger, &address(&one))] {
         assert_ne!(bed.run(&["exec", &vm.name, "/probe", "ask", "tcp", &format!("{whom}:7"), "x"]).code, 0);
     }
-    // Whoever answers is there as long as somebody may ask, and again after it was killed.
+    // The DNS server is there as long as somebody may ask, and again after it was killed.
     let answerers = || {
         let found = std::process::Command::new("pgrep")
             .args(["-f", &format!("names {}", bed.data_dir.display())])

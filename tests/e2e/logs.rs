@@ -111,7 +111,7 @@ fn a_directory_that_goes_while_the_guest_prints() {
     let logs = vm.directory().join("logs");
     std::fs::remove_dir_all(&logs).expect("remove the logs");
     wait_for_growth(&logs.join("app.log"), 100_000);
-    // What the follower shows comes to what was written after that.
+    // The follower reaches the bytes that were written after that.
     let lines: Vec<String> =
         std::fs::read_to_string(logs.join("app.log")).expect("read").lines().map(str::to_owned).collect();
     while line.trim_end() != lines[lines.len() - 2] {

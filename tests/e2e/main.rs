@@ -1,4 +1,5 @@
-//! The promises of hypeman, each kept on real VMs. Run one with `cargo test -p hypeman-tests -- NAME`.
+//! The promises of hypeman, each kept on real VMs. Run one with `cargo test -p hypeman-tests --
+//! NAME`.
 
 mod accelerator;
 mod actions;
@@ -44,14 +45,14 @@ use libtest_mimic::{Arguments, Trial};
 pub(crate) struct Test {
     /// Its module and function.
     name: &'static str,
-    /// What a machine has to have for it.
+    /// Its requirements on the machine.
     needs: &'static [Need],
-    /// What it does.
+    /// Its function.
     run: fn(),
 }
 
-/// Registers the tests of a module: what they need, and their functions. Each is written once, and one that is not registered is
-/// dead code to the compiler.
+/// Registers the tests of a module: what they need, and their functions. Each is written once, and
+/// one that is not registered is dead code to the compiler.
 macro_rules! promises {
     ($([$($need:expr),*] $($name:ident),+ $(,)?;)+) => {
         pub(crate) fn tests() -> Vec<$crate::Test> {

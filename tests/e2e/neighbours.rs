@@ -92,7 +92,8 @@ fn a_flow_goes_to_whoever_has_the_port_now() {
     until("the second answers the same client", || hears("second"));
 }
 
-/// A fork has another address: a program that waits for an answer on a connection from the source's would wait for ever.
+/// A fork has another address: a program that waits for an answer on a connection from the source's
+/// would wait for ever.
 fn connections_of_the_source_end_in_its_fork() {
     let host = Host::new();
     let server = host.command_outside(&probe(), &["echo", "tcp", &format!("{OUTSIDE}:7")]);

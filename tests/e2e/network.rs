@@ -1,4 +1,5 @@
-//! VMs on bridges reach out, and reach nothing that they are not to. Each test has a host of its own, in network namespaces.
+//! VMs on bridges reach out, and reach nothing that they are not to. Each test has a host of its
+//! own, in network namespaces.
 
 use hypeman_tests::fixtures::{busybox, debian, directory};
 use hypeman_tests::needs::{BUSYBOX, MMDEBSTRAP, Need, QEMU};
@@ -171,7 +172,8 @@ fn flushed_rules_are_put_back() {
     let lost = bed.run(&["exec", "first", "ping", "-c", "1", "-W", "2", "10.100.0.1"]);
     assert_ne!(lost.code, 0, "{lost:?}");
     bed.ok(&["network", "repair", "default"]);
-    // The kernel lets a bridge answer up to a second after it has its first port (net/core/link_watch.c).
+    // The kernel lets a bridge answer up to a second after it has its first port
+    // (net/core/link_watch.c).
     until("it answers", || bed.run(&["exec", "first", "ping", "-c", "1", "-W", "2", "10.100.0.1"]).code == 0);
     bed.ok(&["rm", "-f", "first"]);
     bed.fails(&["network", "rm", "none-such"], &["none-such"]);

@@ -1,4 +1,4 @@
-//! What a guest serves can be reached on the host, and from outside, where it was asked for.
+//! A guest's published ports can be reached on the host, and from outside, where it was asked for.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ use testguest::Finish;
 use crate::network::idle;
 use crate::promises;
 
-/// What connects VMs without privileges.
+/// Network of VMs without privileges.
 const PASST: Need = Need::Tool { name: "passt", package: "passt" };
 
 promises! {
@@ -33,7 +33,7 @@ promises! {
 /// The words by which a web server in a guest is started.
 const SERVER: [&str; 7] = ["httpd", "-f", "-p", "80", "-h", "/", "-vv"];
 
-/// What a page of the guest's says, to somebody on the host or outside.
+/// Returns a page of the guest's, as seen on the host or outside.
 fn page(host: &Host, from_outside: bool, authority: &str) -> Option<String> {
     let arguments = ["get", authority, "/etc/hostname"];
     let mut command = match from_outside {
@@ -241,13 +241,14 @@ fn user_mode_does_the_same_without_privileges() {
     a_passt_that_was_killed_is_told(&bed, USER);
 }
 
-/// The host's first DNS server, named with `--dns`, answers by UDP and by TCP; then its passt is killed.
+/// The host's first DNS server, named with `--dns`, answers by UDP and by TCP; then its passt is
+/// killed.
 fn a_passt_that_was_killed_is_told(bed: &Bed, user: u32) {
     let _vm = Instance::run(bed, "bereft", &["--dns", OUTSIDE, busybox(), "sleep", "100000"]);
     assert_eq!(bed.ok(&["exec", "bereft", "cat", "/etc/resolv.conf"]), format!("nameserver {OUTSIDE}"));
     assert_eq!(bed.ok(&["exec", "bereft", "wget", "-q", "-O", "-", "http://files.test/file"]), "downloaded");
-    // The question for the address of files.test (RFC 1035 4.2.2: its length before it). Debian 12's passt
-    // does not always tell the guest that the server has closed: nc is not waited for.
+    // The question for the address of files.test (RFC 1035 4.2.2: its length before it). Debian
+    // 12's passt does not always tell the guest that the server has closed: nc is not waited for.
     let question =
         r"\000\034\022\064\001\000\000\001\000\000\000\000\000\000\005files\004test\000\000\001\000\001";
     let by_tcp = format!("printf '{question}' | timeout 10 nc {OUTSIDE} 53 | grep -c files");

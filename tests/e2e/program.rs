@@ -1,4 +1,4 @@
-//! What a program in a VM does reaches the user as docker would give it.
+//! Effects of a program in a VM, as docker's user would see them.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;

@@ -1,4 +1,5 @@
-//! Nothing that a VMM leaves undone ends a shim or hangs a command; what waits does so for all at once.
+//! Nothing that a VMM leaves undone ends a shim or hangs a command; what waits does so for all at
+//! once.
 
 use std::process::Stdio;
 
@@ -42,7 +43,7 @@ fn a_silent_vmm_is_asked_and_ended() {
     }
     signal(&vm, Signal::CONT);
     assert_eq!((vm.pid("shim"), bed().inspect("silent")["state"].as_str()), (shim, Some("Running")));
-    // What it was asked while it was silent has been answered, each by its own answer.
+    // Requests from while it was silent have been answered, each by its own answer.
     signal(&vm, Signal::STOP);
     bed().ok(&["stop", "-t", "0", "silent"]);
     let end = &bed().inspect("silent")["end"];
@@ -95,7 +96,8 @@ fn a_restart_and_a_start_at_once() {
         let [restart, start] = both.map(|child| child.wait_with_output().expect("its end"));
         assert!(restart.status.success(), "{restart:?}");
         let words = String::from_utf8_lossy(&start.stderr).into_owned();
-        // The restart's stop may come while the start is under way, and ends it as it would end what runs.
+        // The restart's stop may come while the start is under way, and ends it as it would end
+        // what runs.
         assert!(start.status.success() || words.contains("ended while it was being started"), "{start:?}");
         assert_eq!(bed().inspect("raced")["state"], "Running");
     }

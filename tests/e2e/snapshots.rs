@@ -1,4 +1,5 @@
-//! Named snapshots: what they keep outlives the instance, and can be had again, in place or as another.
+//! Named snapshots: what they keep outlives the instance, and can be had again, in place or as
+//! another.
 
 use hypeman_tests::bed::Bed;
 use hypeman_tests::ch::{ByHand, on_each, programs};
@@ -26,7 +27,8 @@ promises! {
     [QEMU, BUSYBOX] an_instance_is_put_back_to_what_it_was;
 }
 
-/// Fields that this release does not know, beside its own and within a part, in all that comes of an instance.
+/// Fields that this release does not know, beside its own and within a part, in all that comes of
+/// an instance.
 fn what_a_newer_release_has_added_stays() {
     let scratch = tempfile::tempdir().expect("a directory");
     let bed = Bed::new(scratch.path());
@@ -108,7 +110,8 @@ fn a_snapshot_on_cloud_hypervisor_outlives_its_instance() {
     on_each(|arguments| outlive("kept-ch", arguments));
 }
 
-/// As hypeman of old and others have made them: the serial line ends in a file, and all paths are absolute.
+/// As hypeman of old and others have made them: the serial line ends in a file, and all paths are
+/// absolute.
 fn a_legacy_snapshot_comes_back_and_forks_on_a_socket() {
     for program in programs() {
         let scratch = tempfile::tempdir().expect("a directory");

@@ -1,4 +1,5 @@
-//! A VM that is put to standby goes on where it was, and its console reads on as if nothing had happened.
+//! A VM that is put to standby goes on where it was, and its console reads on as if nothing had
+//! happened.
 
 use std::process::Stdio;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What a program finds around it, as docker and podman have it.
+//! Environment of a program, as docker and podman have it.
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -86,7 +86,7 @@ fn live(bed: &Bed, host: &Host, name: &str) {
     host.standby(id, None).expect("standby");
     let new = format!("{name}-renamed");
     bed.ok(&["rename", name, &new]);
-    // What was read before the change of the record is not believed.
+    // A record that was read before the change is not believed.
     drop(host.restore(id).expect("restore"));
     let launch = std::fs::read_to_string(instance.directory.join("launch.json")).expect("an order");
     assert!(launch.contains(&new), "{launch}");

@@ -1,5 +1,5 @@
-//! What a guest could run that has taken its VMM over: it stands in QEMU's place, tries to get at what is not its own, and writes down what it
-//! got. Its victims stand where the kernel's command line would (`-append`).
+//! A hostile VMM: it runs in QEMU's place, tries to reach what is not its own, and reports its
+//! success. Its victims are in the argument of the kernel's command line (`-append`).
 #![allow(unsafe_code)] // raw system calls, which is how an intruder makes them
 
 use std::fs::{File, OpenOptions};
@@ -130,7 +130,7 @@ fn change_the_host() {
     tell("write its own kernel", OpenOptions::new().write(true).open("/proc/self/fd/32"));
 }
 
-/// What it has to have.
+/// Uses what it must have.
 fn use_what_is_its_own() {
     let own = |what: &str, result: Result<()>| match result {
         Ok(()) => println!("has {what}"),

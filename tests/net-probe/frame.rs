@@ -80,7 +80,8 @@ fn transmit(frame: &[u8]) -> Result<()> {
     let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
     address.sll_family = libc::AF_PACKET as u16; // 17
     address.sll_ifindex = index;
-    // SAFETY: both the frame and the address live until the call returns, and have the sizes that are told.
+    // SAFETY: both the frame and the address live until the call returns, and have the sizes that
+    // are told.
     let sent = unsafe {
         libc::sendto(
             socket.as_raw_fd(),

@@ -1,17 +1,21 @@
-//! What busybox has not: talks to a network in the ways that tests need, in a guest or on a host.
+//! Network client and server with the features that busybox lacks, for tests in a guest or on a
+//! host.
 //!
 //! - `echo tcp|udp ADDRESS:PORT`: answers each message with itself
 //! - `ask tcp|udp ADDRESS:PORT WORD`: sends a word, prints the answer
 //! - `get ADDRESS:PORT PATH`: prints a page, by HTTP
-//! - `hold ADDRESS:PORT`: keeps one connection, over which numbers go back and forth, and prints each that has come back
+//! - `hold ADDRESS:PORT`: keeps one connection, over which numbers go back and forth, and prints
+//!   each that has come back
 //! - `sink ADDRESS:PORT`: takes all that comes over each connection, and says so
 //! - `pour ADDRESS:PORT BYTES`: sends so many there, and prints the seconds until all were taken
 //! - `bounce ADDRESS:PORT COUNT`: sends a byte to and fro, and prints the seconds for one
 //! - `listen ADDRESS:PORT`: prints each datagram
 //! - `say ADDRESS:PORT WORD`: answers each datagram with the word
-//! - `steady ADDRESS:PORT`: sends datagrams there from one port, again and again, and prints each answer
+//! - `steady ADDRESS:PORT`: sends datagrams there from one port, again and again, and prints each
+//!   answer
 //! - `send ADDRESS:PORT WORD`: sends a datagram and waits for nothing
-//! - `forge MAC IP WORD PORT`: as `send` to the gateway's network, from another MAC or IP ("-" for its own), as a frame of its own making
+//! - `forge MAC IP WORD PORT`: as `send` to the gateway's network, from another MAC or IP ("-" for
+//!   its own), as a frame of its own making
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};

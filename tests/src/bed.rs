@@ -14,13 +14,13 @@ pub struct Bed {
     pub data_dir: PathBuf,
     /// Set for each command.
     environment: Vec<(String, OsString)>,
-    /// Who runs each command, if it is not us.
+    /// User that runs each command, if it is not us.
     user: Option<u32>,
     /// Where each command runs, if it is not here.
     namespace: Option<String>,
 }
 
-/// What a command did.
+/// Result of a command.
 #[derive(Debug)]
 pub struct Outcome {
     /// Exit code; 128 + signal for one that was killed.
@@ -117,7 +117,7 @@ impl Bed {
         outcome.stdout.trim().to_owned()
     }
 
-    /// What a shell script prints that is run in a guest by `exec`, trimmed.
+    /// Returns the trimmed output of a shell script that is run in a guest by `exec`.
     ///
     /// # Panics
     /// When it fails.

@@ -11,8 +11,8 @@ use crate::bed::Bed;
 use crate::needs::Need;
 use crate::wait::until;
 
-/// The programs to test with: the real Cloud Hypervisor that `HYPEMAN_TEST_CLOUD_HYPERVISOR` names, or else the double with
-/// the manners of v53 and with those of the releases before.
+/// The programs to test with: the real Cloud Hypervisor that `HYPEMAN_TEST_CLOUD_HYPERVISOR` names,
+/// or else the double with the manners of v53 and with those of the releases before.
 #[must_use]
 pub fn programs() -> &'static [String] {
     static PROGRAMS: OnceLock<Vec<String>> = OnceLock::new();
@@ -66,8 +66,8 @@ pub fn double(release: u32) -> String {
     link.to_str().expect("UTF-8").to_owned()
 }
 
-/// A program that begins as Cloud Hypervisor `real` does and then does what `text` says, in the instance's directory; `$1`
-/// and so on are its arguments.
+/// A program that begins as Cloud Hypervisor `real` does and then does what `text` says, in the
+/// instance's directory; `$1` and so on are its arguments.
 #[must_use]
 pub fn saboteur(directory: &Path, name: &str, real: &str, text: &str) -> String {
     let version = format!("[ \"$1\" != --version ] || exec {real} --version");

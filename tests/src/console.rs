@@ -1,4 +1,4 @@
-//! What lies on disk of a console.
+//! Files of a console on disk.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};

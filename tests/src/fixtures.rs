@@ -24,7 +24,7 @@ pub fn bed() -> &'static Bed {
         let data_dir = directory().join("data");
         std::fs::create_dir_all(&data_dir).expect("make it");
         let bed = Bed::new(&data_dir);
-        // What tests have left that were killed themselves.
+        // Files that killed tests have left.
         for id in bed.ok(&["ps", "-aq"]).lines() {
             bed.ok(&["rm", "-f", id]);
         }
@@ -110,7 +110,8 @@ pub fn busybox_tar() -> PathBuf {
     tar
 }
 
-/// The image of a Debian 12 with systemd, whose service `traffic` prints numbered lines through /dev/kmsg; its name.
+/// The image of a Debian 12 with systemd, whose service `traffic` prints numbered lines through
+/// /dev/kmsg; its name.
 #[must_use]
 pub fn debian() -> &'static str {
     static ONCE: OnceLock<()> = OnceLock::new();

@@ -44,7 +44,7 @@ impl<'a> Guest<'a> {
         self
     }
 
-    /// What it does when it has printed its lines.
+    /// Its end after it has printed its lines.
     #[must_use]
     pub fn finish(mut self, finish: Finish) -> Guest<'a> {
         self.options.finish = finish;
@@ -58,7 +58,7 @@ impl<'a> Guest<'a> {
         self
     }
 
-    /// What it was told.
+    /// Its parameters.
     #[must_use]
     pub fn options(&self) -> Options {
         self.options

@@ -1,7 +1,8 @@
 //! End-to-end tests on real VMs: the bed they lie in.
 //!
-//! A test works as a user does, through the `hypeman` binary, on a data directory that the tests share: the kernel and the
-//! images are made once. What a machine lacks skips the tests that need it, aloud.
+//! A test works as a user does, through the `hypeman` binary, on a data directory that the tests
+//! share: the kernel and the images are made once. What a machine lacks skips the tests that need
+//! it, aloud.
 
 pub mod bed;
 pub mod ch;

@@ -1,4 +1,4 @@
-//! What benchmarks have in common.
+//! Functions that benchmarks share.
 
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! What tests need of a machine, and how to get it.
+//! Requirements of tests on the machine, and how to get them.
 
 use std::path::Path;
 use std::sync::OnceLock;

@@ -32,7 +32,8 @@ pub struct Host {
 }
 
 impl Host {
-    /// Makes one, with an empty data directory that has the shared images and kernels. Packets on the wire have at most 1400 bytes.
+    /// Makes one, with an empty data directory that has the shared images and kernels. Packets on
+    /// the wire have at most 1400 bytes.
     ///
     /// # Panics
     /// When the kernel refuses.
@@ -152,7 +153,7 @@ impl Drop for Host {
     }
 }
 
-/// What stands in place of /etc for those in a namespace (ip-netns(8)).
+/// Directory that replaces /etc for those in a namespace (ip-netns(8)).
 fn etc(name: &str) -> PathBuf {
     Path::new("/etc/netns").join(name)
 }

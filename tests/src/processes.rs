@@ -5,14 +5,14 @@ use std::process::Child;
 
 use rustix::process::Pid;
 
-/// Names of the processes whose working directory is that of an instance: its VMM, and whatever that has started. The shim,
-/// which works there too, is not among them.
+/// Names of the processes whose working directory is that of an instance: its VMM, and whatever
+/// that has started. The shim, which works there too, is not among them.
 #[must_use]
 pub fn inside(directory: &Path) -> Vec<String> {
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let inside = processes.filter(|process| {
         let cwd = std::fs::read_link(process.path().join("cwd")).unwrap_or_default();
-        // That of a process whose directory was removed ends so (proc_pid_cwd(5)).
+        // The link of a process whose directory was removed ends so (proc_pid_cwd(5)).
         let home = directory.join("vmm"); // where VMMs are at home
         let cwd = if cwd == home { directory.to_owned() } else { cwd };
         cwd == directory || cwd.to_string_lossy() == format!("{} (deleted)", directory.display())

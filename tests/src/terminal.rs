@@ -10,7 +10,8 @@ use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 
 use crate::wait::until;
 
-/// A pseudo-terminal: what a program shows on it is gathered, and what is typed comes to the program.
+/// A pseudo-terminal: what a program shows on it is gathered, and what is typed comes to the
+/// program.
 #[derive(Debug)]
 pub struct Terminal {
     keyboard: File,
@@ -70,7 +71,7 @@ impl Terminal {
         tcsetwinsize(&self.keyboard, size).expect("another size");
     }
 
-    /// What was shown so far.
+    /// Returns the output so far.
     pub fn shown(&self) -> MutexGuard<'_, Vec<u8>> {
         self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -87,7 +87,8 @@ impl<'a> Instance<'a> {
         String::from_utf8_lossy(&output).trim().parse().expect("an exit code")
     }
 
-    /// Tells the test guest that prints until it is told to come to its end, by typing. Whoever types stays until dropped.
+    /// Tells the test guest that prints until it is told to come to its end, by typing. Whoever
+    /// types stays until dropped.
     ///
     /// # Panics
     /// When nobody can type.

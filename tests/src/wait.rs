@@ -1,8 +1,10 @@
-//! Waiting for what can only be looked at: with a deadline, so that what never comes fails a test instead of hanging it.
+//! Waiting for what can only be looked at: with a deadline, so that what never comes fails a test
+//! instead of hanging it.
 
 use std::time::{Duration, Instant};
 
-/// Longest time that anything may take that a test waits for. No test measures by it: what takes so long has broken.
+/// Longest time that anything may take that a test waits for. No test measures by it: what takes so
+/// long has broken.
 pub const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Pause between two looks.

@@ -1,5 +1,5 @@
-//! Shows in a guest with an ordinary kernel that all walls around a VMM can be had there, and that the cgroup's limits hold: what the
-//! machine that tests run on may lack.
+//! Shows in a guest with an ordinary kernel that all walls around a VMM can be had there, and that
+//! the cgroup's limits hold: what the machine that tests run on may lack.
 
 use std::path::Path;
 use std::process::Command;
@@ -44,7 +44,7 @@ fn probe(program: &str) {
     println!("strict-probe is done");
 }
 
-/// What becomes of a task that is confined strictly.
+/// Runs a task in the strict sandbox and returns its end.
 async fn confined(program: &str, task: &str) -> VmmExit {
     let home = Path::new("/tmp/home");
     let _ = std::fs::remove_dir_all(home);

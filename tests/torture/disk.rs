@@ -17,7 +17,7 @@ pub(crate) fn fill_for_a_while(disk: &Path, rng: &mut Rng) {
     let path = disk.join("filling");
     let file = File::create(&path).expect("a file");
     let mut size = 0;
-    // What others give back meanwhile is taken too.
+    // Room that others free meanwhile is taken too.
     for _ in 0..3 {
         let free = rustix::fs::statvfs(disk).map_or(0, |disk| disk.f_bavail * disk.f_frsize);
         if rustix::fs::fallocate(&file, FallocateFlags::empty(), size, free).is_ok() {

@@ -1,9 +1,10 @@
-//! Ten guests that print as fast as they can, and all that may befall a console, at random and at once: processes that are killed,
-//! logs that are rotated, renamed and truncated, full disks, sleep. In the end each byte that each guest has printed must be accounted
-//! for.
+//! Ten guests that print as fast as they can, and all that may befall a console, at random and at
+//! once: processes that are killed, logs that are rotated, renamed and truncated, full disks,
+//! sleep. In the end each byte that each guest has printed must be accounted for.
 //!
-//! `make torture` does so for ten minutes, `make test` for half a minute. `HYPEMAN_TORTURE_SECONDS` is for how long, and
-//! `HYPEMAN_TORTURE_SEED` makes everyone decide as they did in the run that printed that seed; the moments differ.
+//! `make torture` does so for ten minutes, `make test` for half a minute. `HYPEMAN_TORTURE_SECONDS`
+//! is for how long, and `HYPEMAN_TORTURE_SEED` makes everyone decide as they did in the run that
+//! printed that seed; the moments differ.
 
 mod disk;
 mod pains;
@@ -27,7 +28,7 @@ use victim::Victim;
 /// How many guests.
 const GUESTS: usize = 10;
 
-/// What they may fill.
+/// Size of their disk.
 const ROOM: &str = "8g";
 
 fn main() {

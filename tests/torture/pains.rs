@@ -1,5 +1,5 @@
-//! What may befall a console. Commands may fail here: the disk may be full, and somebody else may have been quicker. Only the bytes
-//! count.
+//! Faults of a console. Commands may fail here: the disk may be full, and somebody else may have
+//! been quicker. Only the bytes count.
 
 use std::io::Write;
 use std::process::Stdio;

@@ -33,7 +33,7 @@ pub(crate) fn gather(log: &Path, copies: &Path, sequence: &Sequence) -> Result<V
             match sequence.first_whole_line(&bytes) {
                 Some((_, first)) => files.push(File { bytes, is_copy, first }),
                 None if bytes.is_empty() => {}
-                // What was printed last has no whole line, if the log was cut just before.
+                // The last output has no whole line, if the log was cut just before.
                 None if name == "app.log" => files.push(File { bytes, is_copy, first: u64::MAX }),
                 None => return Err(format!("{name} has no whole line")),
             }

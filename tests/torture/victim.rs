@@ -60,8 +60,8 @@ impl Victim<'_> {
         processes::shim(&self.directory)
     }
 
-    /// Whether its log's current file has some lines, and will not be rotated in the next moment: so that whoever takes it away takes
-    /// what tells its place.
+    /// Whether its log's current file has some lines, and will not be rotated in the next moment:
+    /// so that whoever takes it away takes what tells its place.
     pub(crate) fn log_is_amid(&self) -> bool {
         self.log.metadata().is_ok_and(|file| (MAX_SIZE / 64..MAX_SIZE * 3 / 4).contains(&file.len()))
     }
@@ -80,7 +80,8 @@ impl Victim<'_> {
         let pieces = pieces::gather(&self.log, self.copies.path(), &self.sequence)?;
         let journal = self.vm.bed.run(&["logs", "--source", "hypeman", &self.vm.name]).stdout;
         let account = self.sequence.account(&pieces).and_then(|account| {
-            // What Cloud Hypervisor holds back goes with it, when no shim gets a processor while the guest ends (docs/limits.md).
+            // Cloud Hypervisor's unsent output is lost with it, when no shim gets a processor while
+            // the guest ends (docs/limits.md).
             let is_whole = account.has_ended || journal.contains("holding output back");
             if is_whole { Ok(account) } else { Err("its last line is missing".to_owned()) }
         });

@@ -10,14 +10,14 @@ use crate::frames::{self, HEAD, Kind, MAX_DATA};
 /// Most pieces on their way between the two.
 const MOST_WAITING: usize = 8;
 
-/// What a thread writes, to be sent.
+/// Writer of a thread, whose data is sent.
 #[derive(Debug)]
 pub struct Sink {
     piece: Vec<u8>,
     pieces: mpsc::Sender<Vec<u8>>,
 }
 
-/// What a thread reads, as it is received; [`ErrorKind::UnexpectedEof`] when that breaks off.
+/// Reader of a thread, from received data; [`ErrorKind::UnexpectedEof`] when that breaks off.
 #[derive(Debug)]
 pub struct Source {
     piece: Vec<u8>,
@@ -95,7 +95,7 @@ pub async fn send(mut pieces: mpsc::Receiver<Vec<u8>>, stream: &mut (impl AsyncW
     frames::write_end(stream).await
 }
 
-/// Receives to the end of the data. Whoever reads may have had enough of it before.
+/// Receives to the end of the data. The reader may stop before.
 ///
 /// # Errors
 /// When the stream breaks, or something else comes.
@@ -124,7 +124,7 @@ pub async fn receive(
     }
 }
 
-/// Ends an exchange after the last word: closes our side, so that it arrives.
+/// Ends an exchange after its last message: closes our side, so that it arrives.
 ///
 /// # Errors
 /// When the stream breaks.

@@ -1,4 +1,5 @@
-//! Frames on a stream: a message of the protocol, or bytes of one of an exchange's inputs and outputs.
+//! Frames on a stream: a message of the protocol, or bytes of one of an exchange's inputs and
+//! outputs.
 
 use std::io::{Error, ErrorKind, Result};
 
@@ -6,7 +7,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// Most bytes of data in a frame: with its head, and that of the stream's frame, it goes into one of the link's.
+/// Most bytes of data in a frame: with its head, and that of the stream's frame, it goes into one
+/// of the link's.
 pub const MAX_DATA: usize = 63 * 1024;
 
 /// Most bytes of a message: a command's arguments and environment may have 2 MiB (`ARG_MAX`).
@@ -15,7 +17,7 @@ pub const MAX_MESSAGE: usize = 4 << 20;
 /// Bytes before a frame's body: its kind, and its length in 24 bits.
 pub const HEAD: usize = 4;
 
-/// What a frame carries.
+/// Kind of a frame's content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A message of the protocol, as JSON.
@@ -54,9 +56,9 @@ impl Kind {
 /// A frame that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
-    /// What it carries.
+    /// Kind of its content.
     pub kind: Kind,
-    /// That.
+    /// Its content.
     pub body: Vec<u8>,
 }
 

@@ -1,5 +1,5 @@
-//! Both ends of the channel with any bytes from the other one, for the fuzzer. Everything that is read is read here, by the code that reads
-//! it in a VM.
+//! Both ends of the channel with any bytes from the other one, for the fuzzer. Everything that is
+//! read is read here, by the code that reads it in a VM.
 
 use std::io::Result;
 use std::pin::Pin;
@@ -51,7 +51,8 @@ fn block_on(work: impl Future<Output = ()>) {
     }
 }
 
-/// The host's end, which a hostile guest says these bytes to: as they are, as the frames of a session, and as what is on a stream of it.
+/// The host's end, which a hostile guest says these bytes to: as they are, as the frames of a
+/// session, and as what is on a stream of it.
 pub fn from_guest(bytes: &[u8]) {
     block_on(async {
         let _ = Link::new(Channel(bytes)).begin().await;

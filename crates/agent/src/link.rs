@@ -2,7 +2,7 @@
 //!
 //! A virtio-serial port has no beginning and no end: when a shim is replaced, a guest restored or an agent started anew, what was on its
 //! way for the one arrives at the other. So each frame carries the session's number before and behind its payload, and is passed on
-//! only when it is whole. Whoever meets something else looks for the beginning of the next session:
+//! only when it is whole. A side that meets something else skips to the beginning of the next session:
 //!
 //! ```text
 //! host:   filler, BEGIN, nonce          the filler completes whatever frame the agent was waiting for, and is none itself
@@ -32,7 +32,8 @@ const NONCE: usize = 16;
 /// No length of a frame, and no session's number.
 const FILLER: u8 = 0xff;
 
-/// Most bytes that may come before an answer: what a port, a socket and two buffers hold of a session that was, several times over.
+/// Most bytes that may come before an answer: what a port, a socket and two buffers hold of a
+/// session that was, several times over.
 const MAX_NOISE: usize = 4 << 20;
 
 type Nonce = [u8; NONCE];
@@ -91,7 +92,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Link<T> {
             writer.write_all(&hello).await?;
             writer.flush().await
         };
-        // Both at once: whoever is at the other end may have to be read before it reads.
+        // Both at once: the other end may have to be read before it reads.
         let hear = async {
             let mut noise = 0;
             while !inbox.skip_past(&answer, &mut noise) {
@@ -206,13 +207,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> futures_io::AsyncWrite for Link<T> {
     }
 }
 
-/// What has come in.
+/// Receiving half of the link.
 #[derive(Debug)]
 struct Inbox {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
-    /// How much of what is unread is payload of a frame that was found whole; behind it comes the frame's tail.
+    /// How much of what is unread is payload of a frame that was found whole; behind it comes the
+    /// frame's tail.
     payload: usize,
 }
 
@@ -254,8 +256,8 @@ impl Inbox {
         Ok(true)
     }
 
-    /// Passes over everything up to and with `words`; whether they were there. Of what is left without them only their beginning could be
-    /// of use.
+    /// Passes over everything up to and with `words`; whether they were there. Of what is left
+    /// without them only their beginning could be of use.
     fn skip_past(&mut self, words: &[u8], noise: &mut usize) -> bool {
         let found = self.unread().windows(words.len()).position(|window| window == words);
         let skipped = match found {
@@ -308,7 +310,7 @@ impl Inbox {
     }
 }
 
-/// What goes out: a frame that is being filled, or sealed and on its way.
+/// Sending half of the link: a frame that is being filled, or sealed and on its way.
 #[derive(Debug, Default)]
 struct Outbox {
     bytes: Vec<u8>,

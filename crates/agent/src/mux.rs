@@ -1,4 +1,5 @@
-//! Many streams over one session, with flow control each: yamux. The host opens them, the agent accepts them.
+//! Many streams over one session, with flow control each: yamux. The host opens them, the agent
+//! accepts them.
 
 use std::future::poll_fn;
 use std::io::{Error, Result};
@@ -12,14 +13,16 @@ use yamux::{Config, Connection, Mode};
 /// One of the streams.
 pub type Stream = Compat<yamux::Stream>;
 
-/// Most streams at once, which whoever asks for them has to count: one too many ends the session. Each may have 256 KiB of what has come
-/// and was not read, so this bounds what the other end makes us keep.
+/// Maximum number of streams, which the caller has to count: one too many ends the session.
+/// Each may have 256 KiB of what has come and was not read, so this bounds what the other end makes
+/// us keep.
 pub const MAX_STREAMS: usize = 128;
 
 /// As many again may be on their way out.
 const WITH_CLOSING: usize = 2 * MAX_STREAMS;
 
-/// How much more the windows of all streams may have together than they begin with, for those that bring much.
+/// How much more the windows of all streams may have together than they begin with, for those that
+/// bring much.
 const WIDER_WINDOWS: usize = 4 << 20;
 
 /// As large as what our frames have, so that one is sent as one.
@@ -38,8 +41,8 @@ fn config() -> Config {
     config
 }
 
-/// The host's end of a session: opens a stream for each who asks. Ends with the session, and then whoever waits for a stream is not
-/// answered; never when nobody asks any more.
+/// The host's end of a session: opens a stream for each who asks. Ends with the session, and then
+/// requests for streams get no answer; never when there are no more requests.
 ///
 /// # Errors
 /// When the session breaks.
@@ -60,7 +63,7 @@ pub async fn open(
                 && let Poll::Ready(stream) = connection.poll_new_outbound(cx)
             {
                 match (stream, waiting.take()) {
-                    // Whoever asked may have gone: then the stream closes.
+                    // The requester may have gone; then the stream closes.
                     (Ok(stream), Some(asker)) => drop(asker.send(stream.compat())),
                     (Err(error), _) => return Poll::Ready(Err(Error::other(error))),
                     (Ok(_), None) => {}

@@ -1,4 +1,5 @@
-//! What is asked of the agent, and what it answers. Everything is JSON in frames; a stream carries one exchange, which begins with a
+//! Requests to the agent and its answers. Everything is JSON in frames; a stream carries one
+//! exchange, which begins with a
 //! [`Request`]. Paths and arguments are as [`crate::names`] tells them.
 
 use std::collections::BTreeMap;
@@ -16,9 +17,10 @@ pub const INPUT_WINDOW: u32 = 256 * 1024;
 pub enum Request {
     /// The shim's own stream: it sends [`Order`]s, and is sent [`Report`]s.
     Control,
-    /// Run a command. The agent answers with [`Ran`]; `Data` to it is the command's input, `Data` and `Error` from it its output.
+    /// Run a command. The agent answers with [`Ran`]; `Data` to it is the command's input, `Data`
+    /// and `Error` from it its output.
     Exec(Exec),
-    /// What is at a path? Answered with [`Found`].
+    /// Look at a path. Answered with [`Found`].
     Stat {
         /// Absolute, or relative to the root.
         path: String,
@@ -33,10 +35,11 @@ pub enum Request {
         path: String,
         /// Whether a link is followed that the path itself is.
         follow: bool,
-        /// What the archive calls it.
+        /// Its name in the archive.
         name: String,
     },
-    /// Take a tar stream apart below a directory: [`Copied`], then `Data` and `End` to it, and [`Copied`] again.
+    /// Take a tar stream apart below a directory: [`Copied`], then `Data` and `End` to it, and
+    /// [`Copied`] again.
     Write {
         /// As for `Stat`.
         path: String,
@@ -95,7 +98,7 @@ pub enum Say {
     },
 }
 
-/// What becomes of a command.
+/// Events of a command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ran", rename_all = "kebab-case")]
 pub enum Ran {
@@ -111,7 +114,7 @@ pub enum Ran {
         /// Added to what it has been.
         bytes: u32,
     },
-    /// It has ended, and this is the last word.
+    /// It has ended, and this is the last message.
     Exited {
         /// Its exit code, or 128 and the number of the signal that has ended it.
         code: i32,
@@ -124,13 +127,14 @@ pub enum Ran {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{}", crate::brief(message))]
 pub struct Failure {
-    /// Docker's number: 127 when something was not found, 126 when it cannot be executed, 125 otherwise.
+    /// Docker's number: 127 when something was not found, 126 when it cannot be executed, 125
+    /// otherwise.
     pub code: i32,
     /// One line for the user.
     pub message: String,
 }
 
-/// What is at a path.
+/// File at a path.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Found {
     /// Whether there is something. What a link leads to that is broken is not there.
@@ -167,7 +171,7 @@ pub struct Found {
     pub error: Option<String>,
 }
 
-/// What runs in the guest.
+/// Process in the guest.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Processes {
     /// Each of them, but for the kernel's own threads.
@@ -183,7 +187,7 @@ pub struct ProcessInfo {
     pub ppid: i32,
     /// The user it runs as.
     pub uid: u32,
-    /// That user's name, where the guest has one.
+    /// The user's name, where the guest has one.
     #[serde(default)]
     pub user: Option<String>,
     /// One letter, as ps(1) has it.
@@ -202,11 +206,11 @@ pub struct ProcessInfo {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "copied", rename_all = "kebab-case")]
 pub enum Copied {
-    /// What is needed for it is there: it begins.
+    /// Everything for it is there: it begins.
     Begins,
     /// It is complete.
     Done {
-        /// What was left out of it, in a sentence.
+        /// Files left out of it, in a sentence.
         #[serde(default)]
         note: Option<String>,
     },
@@ -218,24 +222,26 @@ pub enum Copied {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "order", rename_all = "kebab-case")]
 pub enum Order {
-    /// Send the program a signal; where an init system of the image's own runs, that is the program.
+    /// Send the program a signal; where an init system of the image's own runs, that is the
+    /// program.
     Signal {
         /// Its number.
         signal: i32,
     },
     /// Ask the program to end.
     Stop,
-    /// Let nothing run but the agent, for the guest's memory is about to be saved. Without a word after it this is over in a moment.
+    /// Let nothing run but the agent, for the guest's memory is about to be saved. Without a word
+    /// after it this is over in a moment.
     Freeze,
     /// Let everything run. When the guest has slept, that is told first.
     Thaw {
-        /// What it has missed.
+        /// Report of the standby.
         #[serde(default)]
         slept: Option<Box<Slept>>,
     },
 }
 
-/// What a guest that has slept has to know before it goes on.
+/// Report of a standby, for the guest before it thaws.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Slept {
     /// The host's time, in nanoseconds since 1970.

@@ -8,7 +8,8 @@ pub(crate) struct DetachKeys {
 }
 
 impl DetachKeys {
-    /// The sequence that `ctrl-p,ctrl-q` and the like name: `ctrl-` with a letter or one of `@[\]^_`, or one character, between commas.
+    /// The sequence that `ctrl-p,ctrl-q` and the like name: `ctrl-` with a letter or one of
+    /// `@[\]^_`, or one character, between commas.
     pub(crate) fn parse(text: &str) -> Result<DetachKeys, String> {
         let keys = text.split(',').map(key).collect::<Option<Vec<u8>>>();
         let keys = keys.ok_or_else(|| "give keys like ctrl-p,ctrl-q or ctrl-]".to_owned())?;
@@ -25,8 +26,8 @@ impl DetachKeys {
         self.keys.iter().map(name).collect::<Vec<_>>().join(",")
     }
 
-    /// Takes the sequence out of what was typed, with all that comes after it; whether it was there. A beginning of it is kept back
-    /// until it is known to be none.
+    /// Takes the sequence out of what was typed, with all that comes after it; whether it was
+    /// there. A beginning of it is kept back until it is known to be none.
     pub(crate) fn take_out(&mut self, typed: &mut Vec<u8>) -> bool {
         let mut passed = Vec::with_capacity(typed.len());
         for key in std::mem::take(typed) {

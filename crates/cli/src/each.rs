@@ -6,7 +6,8 @@ use anyhow::Result;
 
 use crate::output;
 
-/// Does something to each of several things; one that fails is told and does not keep the others from it.
+/// Does something to each of several things; one that fails is told and does not keep the others
+/// from it.
 pub(crate) fn each(names: &[String], mut action: impl FnMut(&str) -> Result<()>) -> ExitCode {
     let mut code = ExitCode::SUCCESS;
     for name in names {
@@ -18,7 +19,8 @@ pub(crate) fn each(names: &[String], mut action: impl FnMut(&str) -> Result<()>)
     code
 }
 
-/// Does something to each of several things at once, since it means waiting, and prints their names.
+/// Does something to each of several things at once, since it means waiting, and prints their
+/// names.
 pub(crate) fn each_at_once(names: &[String], action: impl Fn(&str) -> Result<()> + Sync) -> ExitCode {
     let action = &action;
     std::thread::scope(|scope| {

@@ -17,8 +17,9 @@ pub(crate) fn collect(files: &[PathBuf], given: &[String]) -> Result<BTreeMap<St
     Ok(env)
 }
 
-/// Lines of NAME=VALUE; empty ones and those that begin with `#` are skipped. Quotes are part of the value, as docker
-/// has it (docker run --env-file), which is why no crate for dotenv files will do.
+/// Lines of NAME=VALUE; empty ones and those that begin with `#` are skipped. Quotes are part of
+/// the value, as docker has it (docker run --env-file), which is why no crate for dotenv files will
+/// do.
 fn read(file: &Path, env: &mut BTreeMap<String, String>) -> Result<()> {
     let text = std::fs::read_to_string(file)?;
     // Editors on Windows begin a file with a byte order mark.

@@ -1,8 +1,8 @@
-//! What comes from outside, made safe for a terminal: text passes, of what a guest prints colours too, and what else a terminal would
-//! obey is shown instead.
+//! Escapes untrusted text for a terminal: text passes, and colours in a guest's output; other
+//! sequences that a terminal would obey are shown.
 //!
-//! What is not passed is shown byte by byte, the control characters as `^[` and the like, and the text after it as the text that
-//! it is: a guest cannot hide what follows in a sequence that it never ends.
+//! An escaped sequence is shown byte by byte, control characters as `^[` and the like, and the text
+//! after it as text: a guest cannot hide what follows in a sequence that it never ends.
 
 use std::borrow::Cow;
 use std::io::Write;
@@ -20,12 +20,13 @@ pub(crate) struct Escaper {
     parser: Parser<Utf8Parser>,
     /// Bytes whose meaning depends on what comes.
     sequence: Vec<u8>,
-    /// A carriage return has come, which is one if it ends a line and else goes back over what it hides.
+    /// A carriage return has come, which is one if it ends a line and else goes back over what it
+    /// hides.
     has_return: bool,
     has_colour: bool,
 }
 
-/// What a parser makes of a byte.
+/// Class of a byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Meaning {
     /// More has to come.
@@ -96,7 +97,8 @@ impl Escaper {
         }
     }
 
-    /// Whether the sequence is this character, and not something that the parser has replaced by it.
+    /// Whether the sequence is this character, and not something that the parser has replaced by
+    /// it.
     fn is_just(&self, character: char) -> bool {
         self.sequence == character.encode_utf8(&mut [0; 4]).as_bytes()
     }
@@ -160,7 +162,8 @@ fn show(character: char, out: &mut Vec<u8>) {
     }
 }
 
-/// Whether it makes text read in another order than it is written (Unicode Standard Annex 9, explicit formatting characters).
+/// Whether it makes text read in another order than it is written (Unicode Standard Annex 9,
+/// explicit formatting characters).
 fn is_reordering(character: char) -> bool {
     matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

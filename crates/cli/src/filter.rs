@@ -1,4 +1,4 @@
-//! What has to hold of instances that are listed.
+//! Filters of listings.
 
 use std::str::FromStr;
 

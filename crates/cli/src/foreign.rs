@@ -76,7 +76,7 @@ const FLAGS: &[(&str, &[&str], &str)] = &[
     ("logs", &["--details"], "leave it out"),
 ];
 
-/// What is not there, and docker's flags for it.
+/// Features that hypeman lacks, with docker's flags for them.
 const ABSENT: [(&str, &[&str]); 7] = [
     ("volumes and mounts", &["-v", "--volume", "--mount", "--tmpfs", "--volumes-from"]),
     ("that setting of a network", &["--expose", "--network-alias", "--ip", "--link", "--mac-address"]),

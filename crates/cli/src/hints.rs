@@ -1,4 +1,4 @@
-//! What to type instead: the words that the command line adds to the errors of the libraries.
+//! Hints that the command line adds to the libraries' errors: the command to type instead.
 
 use hypeman_host::doctor::how_to_get;
 use hypeman_host::{Error, Field, Needs};
@@ -94,7 +94,7 @@ fn snapshot(name: &str, problem: &hypeman_snapshot::Error) -> String {
     }
 }
 
-/// The way out where a record cannot be read.
+/// Hint for a record that cannot be read.
 const UNREADABLE: &str = "use the release that wrote the record, restore the record, or remove its directory";
 
 fn network(error: &hypeman_network::Error) -> Option<String> {
@@ -123,7 +123,7 @@ fn needs_kvm(hypervisor: HypervisorKind) -> bool {
     !hypeman_vmm::hypervisor(hypervisor).abilities().runs_on(Accelerator::Tcg)
 }
 
-/// The way out of an error of the VMM drivers.
+/// Returns a hint for an error of the VMM drivers.
 fn vmm(error: &hypeman_vmm::Error) -> Option<String> {
     Some(match error {
         hypeman_vmm::Error::NotInstalled { .. } => how_to_get(error)?,

@@ -4,8 +4,9 @@
 /// The first one that is not a standard stream.
 const FIRST: i32 = 3;
 
-/// Keeps them from those whom we start, who may live as long as a VM: an open secret, a lock, or a pipe whose end somebody waits for.
-/// What is handed over on purpose is opened to its receiver later.
+/// Keeps them from those whom we start, who may live as long as a VM: an open secret, a lock, or a
+/// pipe whose end somebody waits for. Descriptors that are passed on purpose are opened to their
+/// receiver later.
 pub(crate) fn keep_to_ourselves() {
     let Ok(open) = std::fs::read_dir("/proc/self/fd") else { return };
     let numbers = open.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());

@@ -49,11 +49,12 @@ use crate::args::{Arguments, Command};
 const ERROR_FORMAT: &str = "HYPEMAN_ERROR_FORMAT";
 
 fn main() -> ExitCode {
-    // What we make is ours alone, and also what those make whom we start: disks, logs and sockets, with guests' secrets in them.
+    // Files that we and our children make are for this user only: disks, logs and sockets hold
+    // guests' secrets.
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
     inherited::keep_to_ourselves();
-    // Before the command line is parsed as people's are: a shim lives long, and what it never runs it need not keep in
-    // memory.
+    // Before the command line is parsed as people's are: a shim lives long, and what it never runs
+    // it need not keep in memory.
     if let Some((directory, mode)) = shim() {
         return match hypeman_shim::run(&directory, mode) {
             Ok(()) => ExitCode::SUCCESS,
@@ -89,7 +90,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Outlives the service or session of whoever has started this process. Where that cannot be it
+/// Outlives the service or session of this process's starter. Where that cannot be it
 /// lives as long as they let it.
 fn live_on() {
     let _ = hypeman_confine::cgroup::leave_starter();
@@ -115,7 +116,7 @@ fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// What stands after `hypeman shim` and its like, which only hypeman itself calls.
+/// Returns the arguments of `hypeman shim` and its like, which only hypeman itself calls.
 fn shim() -> Option<(PathBuf, hypeman_shim::Mode)> {
     let mut arguments = std::env::args_os().skip(1);
     let mode = match arguments.next()?.to_str()? {
@@ -128,14 +129,14 @@ fn shim() -> Option<(PathBuf, hypeman_shim::Mode)> {
     Some((PathBuf::from(arguments.next()?), mode))
 }
 
-/// What stands after the word for who answers questions for names, which only hypeman itself says.
+/// Returns the arguments of the DNS server, which only hypeman itself calls.
 fn names() -> Option<(PathBuf, String)> {
     let mut arguments = std::env::args_os().skip(1);
     (arguments.next()? == hypeman_network::dns::TASK).then_some(())?;
     Some((PathBuf::from(arguments.next()?), arguments.next()?.into_string().ok()?))
 }
 
-/// Answers them. Whoever has started us reads one line.
+/// Runs the DNS server. Its starter reads one line.
 fn answer_names(data_dir: &Path, network: &str) -> ExitCode {
     let ready = || {
         println!("{}", hypeman_network::dns::READY);
@@ -150,7 +151,7 @@ fn answer_names(data_dir: &Path, network: &str) -> ExitCode {
     }
 }
 
-/// What stands after the word for a compression, which only hypeman itself says.
+/// Returns the arguments of a compression, which only hypeman itself calls.
 fn compression() -> Option<(PathBuf, Algorithm)> {
     let mut arguments = std::env::args_os().skip(1);
     (arguments.next()? == COMPRESSION_TASK).then_some(())?;

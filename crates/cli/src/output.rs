@@ -152,7 +152,8 @@ pub(crate) fn fail(error: &anyhow::Error) {
     let _ = writeln!(std::io::stderr().lock(), "{}", escape::json(&document));
 }
 
-/// Tells when whoever reads our standard output has gone: the other end of a pipe, or a terminal that was hung up.
+/// Waits until the reader of our standard output has gone: the other end of a pipe, or a terminal
+/// that was hung up.
 pub(crate) fn reader_gone() -> oneshot::Receiver<()> {
     in_background(|| {
         // Asked for nothing, poll(2) tells of errors alone; a file never has one.
@@ -161,7 +162,7 @@ pub(crate) fn reader_gone() -> oneshot::Receiver<()> {
     })
 }
 
-/// An error with its causes, each once, and with the way out.
+/// An error with its causes, each once, and with a hint.
 pub(crate) fn explain(error: &anyhow::Error) -> String {
     let causes = hypeman_files::with_causes(error.as_ref());
     match hints::way_out(error) {

@@ -1,4 +1,5 @@
-//! Times as docker reads them: spans, and points: how long ago, a date, a date and time, or seconds since 1970.
+//! Times as docker reads them: spans, and points: how long ago, a date, a date and time, or seconds
+//! since 1970.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -6,7 +7,8 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
-/// The time that `10m`, `2026-11-25T10:00:00Z`, `2026-11-25 10:00`, `2026-11-25` or `1764064800.5` tell.
+/// The time that `10m`, `2026-11-25T10:00:00Z`, `2026-11-25 10:00`, `2026-11-25` or `1764064800.5`
+/// tell.
 pub(crate) fn parse(text: &str) -> Result<SystemTime, String> {
     let seconds = || text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     let ago = || humantime::parse_duration(text).ok();

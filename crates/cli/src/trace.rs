@@ -1,4 +1,4 @@
-//! What the libraries report while a command runs, on standard error.
+//! Traces of the libraries on standard error, for `HYPEMAN_LOG`.
 
 use std::fmt::{Debug, Write};
 

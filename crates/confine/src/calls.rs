@@ -1,7 +1,8 @@
-//! Which system calls a VMM may make. It starts no process, signals and traces none, connects to nobody, and changes nothing of the
-//! host.
+//! Which system calls a VMM may make. It starts no process, signals and traces none, connects to
+//! nobody, and changes nothing of the host.
 //!
-//! QEMU's `-sandbox` and Cloud Hypervisor's filters come on top; ours holds from the program's first instruction, and for all programs.
+//! QEMU's `-sandbox` and Cloud Hypervisor's filters come on top; ours holds from the program's
+//! first instruction, and for all programs.
 
 use std::collections::BTreeMap;
 use std::io::{Error, Result};
@@ -12,14 +13,15 @@ use seccompiler::{
     TargetArch, sock_filter,
 };
 
-/// What it is, in words.
+/// Description of the filter.
 pub(crate) const DESCRIPTION: &str =
     "no new process, no signal and no connection to another, nothing of the host's to change";
 
 /// Stands in a filter for the pid of the process that it is for, which its forked child puts there.
 const ITS_PID: u32 = 0x7e57_91d0;
 
-/// Bit of the numbers of the x32 ABI's system calls, by which a filter by number could be passed (seccomp(2)).
+/// Bit of the numbers of the x32 ABI's system calls, by which a filter by number could be passed
+/// (seccomp(2)).
 const X32: u32 = 0x4000_0000;
 
 /// Refused whatever the arguments.
@@ -93,7 +95,8 @@ const NEVER: &[c_long] = &[
 pub(crate) fn filters(io_uring: bool) -> std::result::Result<Vec<BpfProgram>, String> {
     let built = || -> std::result::Result<Vec<BpfProgram>, seccompiler::BackendError> {
         let refused = rules(io_uring)?;
-        // To glibc clone3(2), whose flags no filter can see, is then one that the kernel does not have yet.
+        // To glibc clone3(2), whose flags no filter can see, is then one that the kernel does not
+        // have yet.
         let unknown = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
         Ok(vec![program(refused, libc::EPERM)?, program(unknown, libc::ENOSYS)?])
     };
@@ -140,7 +143,8 @@ fn program(
     let refuse = SeccompAction::Errno(flag(error));
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse, TargetArch::x86_64)?;
     let filter: BpfProgram = filter.try_into()?;
-    // Load the number of the system call; refuse it if it is one of x32's (linux/bpf_common.h, linux/seccomp.h).
+    // Load the number of the system call; refuse it if it is one of x32's (linux/bpf_common.h,
+    // linux/seccomp.h).
     let load = sock_filter { code: 0x20, jt: 0, jf: 0, k: 0 };
     let is_x32 = sock_filter { code: 0x35, jt: 0, jf: 1, k: X32 };
     let refuse = sock_filter { code: 0x06, jt: 0, jf: 0, k: 0x0005_0000 | flag(libc::EPERM) };

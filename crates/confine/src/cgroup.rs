@@ -15,7 +15,7 @@ const OURS: &str = "ours";
 /// File into which a process is written to be moved.
 const MEMBERS: &str = "cgroup.procs";
 
-/// What a VMM's is limited by.
+/// Controllers of a VMM's cgroup.
 const CONTROLLERS: [&str; 2] = ["memory", "pids"];
 
 /// A cgroup without members.
@@ -60,7 +60,7 @@ pub fn remove(path: &Path) {
 }
 
 /// Moves this process, and those of its children that are in the same cgroup, out of its starter's
-/// cgroup into one of ours: whoever ends all of a service, as systemd does with
+/// cgroup into one of ours: a manager that ends all of a service, as systemd does with
 /// `KillMode=control-group` (systemd.kill(5)), does not end VMs, their networks and their logs with
 /// it. Takes a grace period of RCU, some 10 ms, in which nobody on this host can fork. Returns the
 /// cgroup; that at the top, which nobody ends, is as good.
@@ -190,7 +190,8 @@ fn mount_point(mounts: &str) -> Option<PathBuf> {
 mod tests {
     use super::*;
 
-    /// A directory as the kernel shows a cgroup; the kernel makes the files in those that are made in it.
+    /// A directory as the kernel shows a cgroup; the kernel makes the files in those that are made
+    /// in it.
     fn group(path: &Path, controllers: &str, enabled: &str) {
         std::fs::create_dir_all(path).unwrap();
         std::fs::write(path.join("cgroup.controllers"), controllers).unwrap();

@@ -1,5 +1,5 @@
-//! What a VMM's process does between fork(2) and execve(2). It may make system calls, and nothing that needs memory or a lock
-//! (signal-safety(7)).
+//! Steps of a VMM's process between fork(2) and execve(2). They may make system calls, but use no
+//! memory allocator and no lock (signal-safety(7)).
 #![allow(unsafe_code)] // descriptors that are handed over by their numbers, and a system call
 
 use std::io::{Error, Result};
@@ -14,7 +14,7 @@ use seccompiler::BpfProgram;
 use crate::calls;
 use crate::user::User;
 
-/// The walls that it walks into.
+/// The sandbox that it enters.
 #[derive(Debug)]
 pub struct Child {
     pub(crate) cgroup: bool,
@@ -22,7 +22,7 @@ pub struct Child {
     pub(crate) rules: bool,
     /// Only root can become another.
     pub(crate) user: Option<User>,
-    /// What it keeps of root's powers.
+    /// Capabilities that it keeps of root's.
     pub(crate) capabilities: CapabilitySet,
     pub(crate) filters: Vec<BpfProgram>,
 }
@@ -31,10 +31,11 @@ impl Child {
     /// Confines the calling process, for good.
     ///
     /// # Errors
-    /// When one of the walls that were prepared does not stand; the program is not to be run then.
+    /// When it cannot enter a part of the sandbox; the program must not run then.
     ///
     /// # Safety
-    /// To be called once, in a child that was just forked, in which the descriptors of the confinement lie at their numbers.
+    /// To be called once, in a child that was just forked, in which the descriptors of the
+    /// confinement lie at their numbers.
     pub unsafe fn enter(&mut self) -> Result<()> {
         // SAFETY: the caller promises that it lies there and that nobody else has taken it.
         let take = |number| unsafe { OwnedFd::from_raw_fd(number) };
@@ -60,12 +61,14 @@ impl Child {
     }
 }
 
-/// A view of the host without its network, its queues and its devices, but for those that lie in `devices`.
+/// A view of the host without its network, its queues and its devices, but for those that lie in
+/// `devices`.
 fn enter_namespaces(devices: &OwnedFd) -> Result<()> {
     let flags = UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS | UnshareFlags::NEWNET;
-    // SAFETY: it has the side effects of unshare(2) on a process of one thread that shares nothing with another one by its flags.
+    // SAFETY: it has the side effects of unshare(2) on a process of one thread that shares nothing
+    // with another one by its flags.
     unsafe { rustix::thread::unshare_unsafe(flags) }?;
-    // What is mounted here is nobody else's to see.
+    // Mounts here are invisible to others.
     rustix::mount::mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
     Ok(rustix::mount::move_mount(devices.as_fd(), c"", rustix::fs::CWD, c"/dev", flags)?)

@@ -7,11 +7,12 @@ use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Result;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 
-/// What it and the namespaces around it are.
+/// Description of /dev and of the namespaces around it.
 pub(crate) const DESCRIPTION: &str =
     "mounts, network, IPC and host name of its own; null, zero, random, urandom and kvm for devices";
 
-/// Devices that do nothing to a host, by major and minor (Linux, Documentation/admin-guide/devices.txt).
+/// Devices that do nothing to a host, by major and minor (Linux,
+/// Documentation/admin-guide/devices.txt).
 const HARMLESS: [(&str, u32, u32); 4] = [("null", 1, 3), ("zero", 1, 5), ("random", 1, 8), ("urandom", 1, 9)];
 
 /// A file system with devices, which is mounted nowhere yet.

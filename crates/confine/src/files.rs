@@ -1,4 +1,5 @@
-//! Landlock: which files a VMM may open, whoever it runs as, and that it signals nobody outside.
+//! Landlock: which files a VMM may open, whatever user it runs as, and that it signals nobody
+//! outside.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ const NEWEST: ABI = ABI::V6;
 const SYSTEM: [&str; 8] =
     ["/usr", "/lib", "/lib64", "/bin", "/sbin", "/etc/ld.so.cache", "/nix/store", "/gnu/store"];
 
-/// What a program may want to know of the host's processors and memory.
+/// Files about the host's processors and memory that a program may read.
 const HOST: [&str; 4] = ["/proc/cpuinfo", "/proc/meminfo", "/proc/sys/vm", "/sys/devices/system"];
 
 /// The devices of the host, where there are none of a VMM's own.
@@ -37,7 +38,8 @@ impl Rules {
     }
 }
 
-/// The version of Landlock that the kernel has, as far as we know them: the newest whose rules it takes.
+/// The version of Landlock that the kernel has, as far as we know them: the newest whose rules it
+/// takes.
 pub(crate) fn version() -> Result<i32, String> {
     let is_taken = |version: &ABI| {
         let all = || {
@@ -118,13 +120,13 @@ fn beneath(
     access: BitFlags<AccessFs>,
 ) -> Result<RulesetCreated, landlock::RulesetError> {
     let Ok(opened) = PathFd::new(path) else { return Ok(rules) };
-    // What is no directory has fewer rights.
+    // Files have fewer rights than directories.
     let access = if path.is_dir() { access } else { access & AccessFs::from_file(NEWEST) };
     rules.add_rule(PathBeneath::new(opened, access))
 }
 
-/// A program and what belongs to it, when it is not where the system's programs are: its libraries and data beside `bin`, or those of
-/// the tree in which QEMU was built.
+/// A program and what belongs to it, when it is not where the system's programs are: its libraries
+/// and data beside `bin`, or those of the tree in which QEMU was built.
 fn of_program(program: &Path) -> Vec<PathBuf> {
     let real = program.canonicalize().unwrap_or_else(|_| program.to_owned());
     let mut paths = vec![program.to_owned(), real.clone()];

@@ -14,12 +14,13 @@ pub struct Given {
     pub writable: bool,
 }
 
-/// What a VMM needs; it gets nothing else.
+/// Needs of a VMM; the sandbox gives it nothing else.
 #[derive(Debug)]
 pub struct Needs<'a> {
     /// Its program.
     pub program: &'a Path,
-    /// Its own directory, below which it may do what it likes; `None` for one that has to find its files by name.
+    /// Its own directory, below which it may do what it likes; `None` for one that has to find its
+    /// files by name.
     pub home: Option<&'a Path>,
     /// The files of its VM.
     pub files: &'a [Given],
@@ -27,7 +28,7 @@ pub struct Needs<'a> {
     pub kvm: bool,
     /// Whether it has a filter of its own that is stricter about io_uring than ours can be.
     pub io_uring: bool,
-    /// What its cgroup is called.
+    /// Name of its cgroup.
     pub name: &'a str,
     /// The most memory for guest and VMM together, in bytes.
     pub memory: u64,

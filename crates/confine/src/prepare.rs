@@ -25,14 +25,15 @@ fn measure<T>(measure: &str, built: &Result<T, String>, confined_to: impl FnOnce
     Measure { measure: measure.to_owned(), confined_to, missing }
 }
 
-/// What was built for a VMM.
+/// Sandbox built for a VMM.
 #[derive(Debug)]
 pub struct Confinement {
-    /// What its process does before its program runs.
+    /// Steps of its process before its program runs.
     pub child: Child,
-    /// Descriptors for it, by the numbers where it expects them. They replace files that it is given by the same numbers.
+    /// Descriptors for it, by the numbers where it expects them. They replace files that it is
+    /// given by the same numbers.
     pub descriptors: Vec<(OwnedFd, i32)>,
-    /// What stands, and what could not be had.
+    /// Parts of the sandbox, also those that the host lacks.
     pub measures: Vec<Measure>,
     /// Its cgroup, to be removed when it has ended ([`cgroup::remove`]).
     pub cgroup: Option<PathBuf>,
@@ -41,7 +42,7 @@ pub struct Confinement {
 /// The errors of this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// What was asked for with [`Strictness::Strict`] cannot be had.
+    /// [`Strictness::Strict`] was asked for, and the host lacks a part.
     #[error("strict confinement is not possible: {0}")]
     NotStrict(String),
 }
@@ -63,14 +64,14 @@ pub fn prepare(needs: &Needs<'_>, strictness: Strictness) -> Result<Confinement,
     Ok(built.into_confinement(measures))
 }
 
-/// What of some measures could not be had, and why; empty when all could.
+/// Returns the missing parts, with reasons; empty when there are none.
 #[must_use]
 pub fn missing(measures: &[Measure]) -> String {
     let missing = |measure: &Measure| Some(format!("{}: {}", measure.measure, measure.missing.as_ref()?));
     measures.iter().filter_map(missing).collect::<Vec<_>>().join("; ")
 }
 
-/// The walls, each built or with the reason why not.
+/// Builds the parts of the sandbox, each or the reason why not.
 struct Built {
     devices: Result<Devices, String>,
     user: Result<User, String>,
@@ -93,7 +94,8 @@ impl Built {
         Built { devices, user, rules, views, filters, group }
     }
 
-    /// What is left of root's powers. The VM's files may be the user's already, also for a root who cannot become that user now.
+    /// Returns the capabilities that are left. The VM's files may be the user's already, also for a
+    /// root who cannot become that user now.
     fn capabilities(&self) -> CapabilitySet {
         if rustix::process::geteuid().is_root() && self.user.is_err() {
             CapabilitySet::DAC_OVERRIDE
@@ -136,7 +138,7 @@ impl Built {
     }
 }
 
-/// What this host could give a VMM, for people.
+/// Describes the sandbox that this host supports, for people.
 #[must_use]
 pub fn survey() -> Vec<Measure> {
     let devices = devices::prepare(true);

@@ -1,4 +1,5 @@
-//! Whom a VMM runs as, when root starts it: an unprivileged user who owns nothing but what VMs are given.
+//! Whom a VMM runs as, when root starts it: an unprivileged user who owns nothing but what VMs are
+//! given.
 
 use std::fmt;
 use std::io::Result;
@@ -12,7 +13,8 @@ use crate::needs::Needs;
 /// The name of a user of the system's that is taken if there is one.
 const NAME: &str = "hypeman";
 
-/// The number of the user and group if there is none: of a range that nobody gives to users (systemd, docs/UIDS-GIDS.md).
+/// The number of the user and group if there is none: of a range that nobody gives to users
+/// (systemd, docs/UIDS-GIDS.md).
 const NUMBER: u32 = 60_950;
 
 /// Why a VMM that finds its files by name runs as root and goes where root goes.
@@ -111,7 +113,7 @@ fn own_all(path: &Path, user: User) -> Result<()> {
     std::os::unix::fs::lchown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
 }
 
-/// What on the way to a program keeps a stranger from running it.
+/// Returns the part of a program's path that keeps another user from running it.
 fn closed_to(program: &Path, user: User) -> Option<String> {
     let real = program.canonicalize().unwrap_or_else(|_| program.to_owned());
     let is_closed = |path: &&Path| {

@@ -1,7 +1,9 @@
-//! Files that not even their owner can write: seen through a mount of their own, which is read-only and nowhere to be found.
+//! Files that not even their owner can write: seen through a mount of their own, which is read-only
+//! and nowhere to be found.
 //!
-//! An image is shared by many VMs, whose user owns it, since only an owner can open a file that is nobody else's to read. Landlock keeps
-//! them from writing it; so does this, where there is no Landlock.
+//! An image is shared by many VMs, whose user owns it, since only an owner can open a file that is
+//! nobody else's to read. Landlock keeps them from writing it; so does this, where there is no
+//! Landlock.
 #![allow(unsafe_code)] // mount_setattr(2), which has no function elsewhere
 
 use std::io::{Error, Result};
@@ -11,7 +13,8 @@ use rustix::mount::OpenTreeFlags;
 
 use crate::needs::Needs;
 
-/// Read-only views of the files that are to be read only, with the numbers where the VMM expects them.
+/// Read-only views of the files that are to be read only, with the numbers where the VMM expects
+/// them.
 pub(crate) fn prepare(needs: &Needs<'_>) -> std::result::Result<Vec<(OwnedFd, i32)>, String> {
     if !rustix::process::geteuid().is_root() {
         return Err("mounts are root's to make".to_owned());
@@ -27,7 +30,8 @@ fn view(file: impl AsFd) -> Result<OwnedFd> {
     let view = rustix::mount::open_tree(file, "", flags)?;
     let attributes =
         libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
-    // SAFETY: the path is an empty string with its end mark, and the structure is valid for as many bytes as is said.
+    // SAFETY: the path is an empty string with its end mark, and the structure is valid for as many
+    // bytes as is said.
     let set = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,

@@ -1,17 +1,22 @@
-//! Bytes on their way from a console to its log, in memory that outlives the process that has read them.
+//! Bytes on their way from a console to its log, in memory that outlives the process that has read
+//! them.
 //!
-//! The memory is a memfd that the VMM holds open as well. When whoever captures a console is killed, the next one finds in it
-//! what was read and is not in the log yet, and goes on where the other was stopped: no byte is lost, and none is written twice.
+//! The memory is a memfd that the VMM holds open as well. When the process that captures a console
+//! is killed, the next one finds in it what was read and is not in the log yet, and goes on where
+//! the other was stopped: no byte is lost, and none is written twice.
 //!
-//! It is a ring. Positions count all bytes that ever came; those from `head` to `tail` are in it. Each of the two system calls
-//! that move a byte is announced before and recorded after it, so there is only one question left about a process that was killed
-//! in between, and each has its answer:
-//! - Has read(2) taken the bytes out of the console? As many were asked for as were there, so it has taken all or none. Where the
-//!   first of them was to go, a random number had been put, which is there still if none was taken.
+//! It is a ring. Positions count all bytes that ever came; those from `head` to `tail` are in it.
+//! Each of the two system calls that move a byte is announced before and recorded after it, so
+//! there is only one question left about a process that was killed in between, and each has its
+//! answer:
+//! - Has read(2) taken the bytes out of the console? As many were asked for as were there, so it
+//!   has taken all or none. Where the first of them was to go, a random number had been put, which
+//!   is there still if none was taken.
 //! - Has write(2) put them into the log? The log's size tells, which was noted before (`settle`).
 //!
-//! The VMM can write to this memory, and its guest is hostile. So what is in it is read only when a `Buffer` is opened, checked,
-//! and kept apart from then on; what a bad VMM can spoil is its own guest's output. The memory's size is sealed.
+//! The VMM can write to this memory, and its guest is hostile. So what is in it is read only when a
+//! `Buffer` is opened, checked, and kept apart from then on; what a bad VMM can spoil is its own
+//! guest's output. The memory's size is sealed.
 
 #![allow(unsafe_code)] // slices of memory to write to, to which others may write too
 
@@ -38,7 +43,8 @@ const MAX_POSITION: u64 = 1 << 62;
 /// Maximum size in bytes of what is copied out of the memory at once, to be written.
 const PIECE: usize = 256 * 1024;
 
-/// The number that stands where a read is to put its first bytes, or as much of it as there is room for.
+/// The number that stands where a read is to put its first bytes, or as much of it as there is room
+/// for.
 #[derive(Debug, Clone, Copy)]
 struct Guard([u8; 8]);
 
@@ -63,7 +69,7 @@ impl Guard {
     }
 }
 
-/// What was read from a console and is not known to be in its log.
+/// Bytes that were read from a console and may not be in its log yet.
 #[derive(Debug)]
 pub struct Buffer {
     inner: Arc<Inner>,
@@ -71,7 +77,7 @@ pub struct Buffer {
     tail: u64,
     /// Position before which no batch is read from any more, so that it may be overwritten.
     released: u64,
-    /// What was read since and kept by nobody.
+    /// Bytes dropped since.
     loss: Option<Loss>,
     /// Whether the source may have been full when something came from it last.
     source_was_full: bool,
@@ -112,8 +118,8 @@ impl Buffer {
         Ok(Buffer { inner: Arc::new(inner), tail: 0, released: 0, loss: None, source_was_full: false })
     }
 
-    /// That of a process that was killed, and the write in which it was; the next thing to do with the buffer is
-    /// [`Buffer::is_in_log`].
+    /// Returns the buffer of a process that was killed, and the write that was cut short. Call
+    /// [`Buffer::is_in_log`] next.
     ///
     /// # Errors
     /// When it is no such memory, or what stands in it cannot be.
@@ -167,19 +173,21 @@ impl Buffer {
         self.inner.memory.descriptor()
     }
 
-    /// So many bytes of a write that was cut short were found to be in the log. Whoever is killed after this finds the same.
+    /// So many bytes of a write that was cut short were found to be in the log. A process that is
+    /// killed after this finds the same.
     pub fn is_in_log(&mut self, write: &CutShort, length: usize) {
         let to = write.from + length.min(write.length) as u64;
         self.inner.move_head(to.clamp(self.inner.head(), self.tail));
         self.released = self.inner.head();
     }
 
-    /// Whether the source may have been full when something came from it last, whoever has read that.
+    /// Whether the source may have been full when something came from it last, whichever process
+    /// has read that.
     pub(crate) fn source_may_have_been_full(&self) -> bool {
         self.source_was_full
     }
 
-    /// Notes that, also for whoever comes after a kill.
+    /// Notes that, also for a successor.
     pub(crate) fn note_source(&mut self, was_full: bool) {
         self.source_was_full = was_full;
         self.inner.memory.set(Field::SourceFull, was_full.into());
@@ -221,7 +229,8 @@ impl Buffer {
         0
     }
 
-    /// Takes what `read` puts into the memory it is given, which is of `length` bytes or less. It must fill all of it, or nothing.
+    /// Takes what `read` puts into the memory it is given, which is of `length` bytes or less. It
+    /// must fill all of it, or nothing.
     pub(crate) fn receive(
         &mut self,
         length: usize,
@@ -233,7 +242,8 @@ impl Buffer {
         // SAFETY: this lies beyond `tail` and within the room, so nobody in this process reads it,
         // and `&mut self` is the only one who writes; here and in `read` it is only written to.
         let free = unsafe { memory.bytes_mut(inner.offset(self.tail), length) };
-        // Each page is there before the read. One that had to be brought in would cut the read short in the moment of a kill.
+        // Each page is there before the read. One that had to be brought in would cut the read
+        // short in the moment of a kill.
         free.iter_mut().step_by(PAGE).for_each(|byte| *byte = 0);
         free.last_mut().into_iter().for_each(|byte| *byte = 0);
         inner.guard.put(free);
@@ -254,13 +264,13 @@ impl Buffer {
         }
     }
 
-    /// Lends the bytes up to a position, to be written to the log, until they come back by [`Buffer::release`]; one batch at a
-    /// time.
+    /// Lends the bytes up to a position, to be written to the log, until they come back by
+    /// [`Buffer::release`]; one batch at a time.
     pub(crate) fn lend(&self, to: u64) -> Batch {
         Batch { inner: self.inner.clone(), from: self.inner.head(), to: to.min(self.tail) }
     }
 
-    /// What was lent is back: what is in the log of it may be overwritten.
+    /// Takes a batch back: the part that is in the log may be overwritten.
     pub(crate) fn release(&mut self, batch: Batch) {
         drop(batch);
         if Arc::strong_count(&self.inner) == 1 {

@@ -11,15 +11,16 @@ use crate::pace::{Kind, NextRead, Pace};
 use crate::source::Source;
 use crate::writer::{BULK, Writer};
 
-/// Pause between two reads from a socket: at 1 us a byte its buffer does not fill in that time. Linux may let a sleep take
-/// 50 us longer (prctl(2), PR_SET_TIMERSLACK).
+/// Pause between two reads from a socket: at 1 us a byte its buffer does not fill in that time.
+/// Linux may let a sleep take 50 us longer (prctl(2), PR_SET_TIMERSLACK).
 const SOCKET_PAUSE: Duration = Duration::from_micros(100);
 
 /// Shortest time between two notes of pauses.
 const NOTE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Brings what comes from `source` to `writer`'s log, until the other end closes, or until `stop` and all that had come
-/// by then is written. On a full disk it waits for room, or loses what does not fit ([`Writer::losing_beyond`]). Tells how it ended.
+/// Brings what comes from `source` to `writer`'s log, until the other end closes, or until `stop`
+/// and all that had come by then is written. On a full disk it waits for room, or loses what does
+/// not fit ([`Writer::losing_beyond`]). Tells how it ended.
 ///
 /// # Errors
 /// When the source is no FIFO or socket, or cannot be read. All that was read before is in the log.
@@ -94,11 +95,12 @@ impl Capture {
 
     /// Whether what comes now is kept.
     fn keeps(&self, writer: &Writer) -> bool {
-        // Who loses what is not kept, has said how much is.
+        // In non-blocking mode the buffer reports its own losses.
         (writer.loses() || self.pace.has_room(writer.held())) && writer.room() > 0
     }
 
-    /// Reads what is there, as far as there is room, or as much as one look should. Tells whether the other end has closed.
+    /// Reads what is there, as far as there is room, or as much as one look should. Tells whether
+    /// the other end has closed.
     fn take(&mut self, writer: &mut Writer, stopping: bool) -> std::io::Result<bool> {
         let once = !stopping && self.pace.reads_once();
         let loses = !stopping && writer.loses(); // a guest that has stopped waits for nothing
@@ -133,7 +135,8 @@ impl Capture {
         Ok(closed)
     }
 
-    /// Waits for whatever comes first: something to read, the time to read or write, or progress of the disk.
+    /// Waits for whatever comes first: something to read, the time to read or write, or progress of
+    /// the disk.
     async fn wait(
         &mut self,
         writer: &mut Writer,
@@ -156,7 +159,8 @@ impl Capture {
             if next == NextRead::Soon {
                 std::thread::sleep(SOCKET_PAUSE); // the runtime's clock ticks in milliseconds
             }
-            // A write that has come to its end is followed by the next, also while there is always something to read.
+            // A write that has come to its end is followed by the next, also while there is always
+            // something to read.
             tokio::select! {
                 biased;
                 () = writer.progress(on_event) => {}

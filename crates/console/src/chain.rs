@@ -1,4 +1,5 @@
-//! The files of one log: `app.log`, and before it `app.log.1`, `.2` and so on, the higher the older.
+//! The files of one log: `app.log`, and before it `app.log.1`, `.2` and so on, the higher the
+//! older.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
@@ -7,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-/// What tells a file from every other, however it is renamed, and from one that got its inode later.
+/// Identity of a file, whatever its name, also against a later file with the same inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Identity {
     device: u64,
@@ -52,7 +53,8 @@ pub fn rotated(path: &Path, number: u32) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// The numbers of the rotated files that are there, the oldest first. A rotation that was killed leaves a gap in them.
+/// The numbers of the rotated files that are there, the oldest first. A rotation that was killed
+/// leaves a gap in them.
 ///
 /// # Errors
 /// When the directory cannot be read.

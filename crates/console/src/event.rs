@@ -1,4 +1,4 @@
-//! What happens to a capture that its owner may want to note.
+//! Events of a capture for its owner.
 
 use std::time::Duration;
 
@@ -8,7 +8,8 @@ use crate::log::Error;
 /// Something that the owner of a log may want to note.
 #[derive(Debug)]
 pub enum Event {
-    /// The log cannot be written. What was read is kept. When there is no room for more the guest waits.
+    /// The log cannot be written. What was read is kept. When there is no room for more the guest
+    /// waits.
     Stalled {
         /// Why.
         error: Error,
@@ -21,7 +22,8 @@ pub enum Event {
     Losing,
     /// So much was lost. The log tells it too.
     Lost(Loss),
-    /// The disk was too slow for all that came: nothing was read for so long, in all, since this was last noted.
+    /// The disk was too slow for all that came: nothing was read for so long, in all, since this
+    /// was last noted.
     Paused(Duration),
     /// The other end had closed the line, and now it is connected again.
     Reconnected {
@@ -30,11 +32,11 @@ pub enum Event {
         /// How the old connection failed, if it did not just end.
         error: Option<std::io::Error>,
     },
-    /// The line was closed for good, and its socket may have been full when something came last. An end that does not wait for its reader
-    /// has perhaps not sent all.
+    /// The line was closed for good, and its socket may have been full when something came last. An
+    /// end that does not wait for its reader has perhaps not sent all.
     EndedFull,
-    /// Whoever wrote the log was killed while it wrote so many bytes, and someone has moved or cut the file since: they were taken
-    /// for written.
+    /// The writer of the log was killed while it wrote so many bytes, and someone has moved or cut
+    /// the file since: they are assumed written.
     Uncertain(usize),
 }
 

@@ -1,7 +1,8 @@
-//! What people type, on its way to a guest.
+//! Keyboard input on its way to a guest.
 //!
-//! A serial line has no more room than its UART's FIFO of 16 bytes, and a guest that takes them late has little more. So what is
-//! typed waits here, and goes on as quickly as a guest is sure to take it.
+//! A serial line has no more room than its UART's FIFO of 16 bytes, and a guest that takes them
+//! late has little more. So what is typed waits here, and goes on as quickly as a guest is sure to
+//! take it.
 
 use std::future::pending;
 use std::os::fd::OwnedFd;
@@ -15,7 +16,8 @@ use tokio::time::sleep;
 /// Given at once, in bytes: what a 16550's FIFO holds.
 const FIFO: usize = 16;
 
-/// Pause after that. It makes a line of 16 KB/s at most, a little more than the 115,200 baud that guests are used to.
+/// Pause after that. It makes a line of 16 KB/s at most, a little more than the 115,200 baud that
+/// guests are used to.
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// Longest pause, for a guest that takes nothing.
@@ -31,7 +33,7 @@ pub struct Keyboard {
     waiting: Mutex<Waiting>,
 }
 
-/// What has not come to the guest.
+/// Input that the guest has not taken.
 #[derive(Debug)]
 struct Waiting {
     pressed: mpsc::Receiver<Vec<u8>>,
@@ -54,7 +56,8 @@ impl Keyboard {
         let _ = self.pressed.send(keys).await; // the receiver lives as long as this
     }
 
-    /// Gives what is typed to the guest, for as long as this is waited for. What it has not taken by then is kept.
+    /// Gives what is typed to the guest, for as long as this is waited for. What it has not taken
+    /// by then is kept.
     pub(crate) async fn give(&self, input: &OwnedFd) {
         let mut waiting = self.waiting.lock().await;
         let mut pause = PAUSE;
@@ -75,7 +78,8 @@ impl Waiting {
                 None => return pending().await,
             }
         }
-        // A pipe has room for much more, which a guest would get at once. Of a socket it is not known.
+        // A pipe has room for much more, which a guest would get at once. Of a socket it is not
+        // known.
         let mode = rustix::fs::fstat(input)?.st_mode;
         let is_pipe = FileType::from_raw_mode(mode) == FileType::Fifo;
         if is_pipe && rustix::io::ioctl_fionread(input)? > 0 {

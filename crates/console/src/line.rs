@@ -1,7 +1,8 @@
-//! A serial line from its first connection to the VM's end, however often its other end closes in between.
+//! A serial line from its first connection to the VM's end, however often its other end closes in
+//! between.
 //!
-//! Whoever wants the line closed cancels `stop`, at any moment. The future here owns both halves of every connection: they are
-//! closed together, with the connection or with the future.
+//! To close the line cancel `stop`, at any moment. The future here owns both halves of every
+//! connection: they are closed together, with the connection or with the future.
 
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -18,21 +19,23 @@ use crate::writer::Writer;
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// After a connection that lasted this long the next is made without a pause. One that was shorter was perhaps taken over by
-/// another client, and two clients that take the line from each other at once would do nothing else.
+/// After a connection that lasted this long the next is made without a pause. One that was shorter
+/// was perhaps taken over by another client, and two clients that take the line from each other at
+/// once would do nothing else.
 const STABLE_CONNECTION: Duration = Duration::from_secs(1);
 
 /// A connection to the line.
 #[derive(Debug)]
 pub struct Line {
-    /// What the guest prints.
+    /// The guest's output.
     pub output: OwnedFd,
-    /// What the guest reads as typed input; another descriptor of the same socket, where it is one.
+    /// The guest's input; another descriptor of the same socket, where it is one.
     pub input: OwnedFd,
 }
 
-/// Brings all that comes from the line to `writer`'s log until `stop` is cancelled and all that had come by then is
-/// written, and what is typed to the guest. When the other end closes before, `connect` is asked for the line again.
+/// Brings all that comes from the line to `writer`'s log until `stop` is cancelled and all that had
+/// come by then is written, and what is typed to the guest. When the other end closes before,
+/// `connect` is asked for the line again.
 pub async fn capture_line(
     first: Line,
     mut connect: impl AsyncFnMut() -> std::io::Result<Line>,

@@ -1,4 +1,5 @@
-//! Bytes in pieces that are lines, or parts of one: a line may be of any length, and its end may be still to come.
+//! Bytes in pieces that are lines, or parts of one: a line may be of any length, and its end may be
+//! still to come.
 
 /// A part of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,7 +14,8 @@ pub struct Piece<'a> {
     pub ends: bool,
 }
 
-/// Cuts what comes after each newline. Remembers from one call to the next whether it is within a line.
+/// Cuts what comes after each newline. Remembers from one call to the next whether it is within a
+/// line.
 #[derive(Debug, Default)]
 pub struct Lines {
     is_within: bool,

@@ -1,8 +1,8 @@
 //! The append-only log that rotates itself.
 //!
-//! Every write goes through an O_APPEND descriptor, so a file that someone truncates goes on at its new end and never
-//! gets a hole. The file's size and identity are asked of the system before each write and never remembered, so what
-//! others do to the files is noticed by itself.
+//! Every write goes through an O_APPEND descriptor, so a file that someone truncates goes on at its
+//! new end and never gets a hole. The file's size and identity are asked of the system before each
+//! write and never remembered, so what others do to the files is noticed by itself.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::Write;
@@ -30,14 +30,14 @@ pub struct Error {
     pub path: PathBuf,
     /// How many bytes of the write are in the log; the others are not.
     pub written: usize,
-    /// What the system said.
+    /// The system's error.
     pub source: std::io::Error,
 }
 
 /// Result of the log.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Keeps account of what is written, for whoever comes after a process that was killed.
+/// Keeps account of what is written, for the successor of a killed process.
 pub trait Account {
     /// So many bytes are about to be written to the end of this file.
     fn about_to_write(&self, file: FileState, length: usize);
@@ -105,11 +105,12 @@ impl Log {
         self.times.begin_line();
     }
 
-    /// Adds bytes, rotating as often as the limits ask for. A line is not split between two files unless it is larger
-    /// than a file may be.
+    /// Adds bytes, rotating as often as the limits ask for. A line is not split between two files
+    /// unless it is larger than a file may be.
     ///
     /// # Errors
-    /// When the disk is full or fails. The error tells how much was written: try again with the rest.
+    /// When the disk is full or fails. The error tells how much was written: try again with the
+    /// rest.
     pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
         self.append_with(bytes, &())
     }
@@ -176,13 +177,15 @@ impl Log {
         Ok(())
     }
 
-    /// Moves each file to the next number, the oldest out, and begins a new one. Every step leaves all bytes in files
-    /// whose order is right, so a rotation that is killed is simply gone on with by the next.
+    /// Moves each file to the next number, the oldest out, and begins a new one. Every step leaves
+    /// all bytes in files whose order is right, so a rotation that is killed is simply gone on with
+    /// by the next.
     fn rotate(&mut self) -> std::io::Result<()> {
         for number in
             chain::numbers(&self.path)?.into_iter().filter(|&number| number >= self.limits.max_files)
         {
-            // The last one would move beyond the limit. Those that are beyond it already come from larger limits.
+            // The last one would move beyond the limit. Those that are beyond it already come from
+            // larger limits.
             if number > self.limits.max_files || self.is_full()? {
                 std::fs::remove_file(chain::rotated(&self.path, number))?;
             }
@@ -209,7 +212,8 @@ impl Log {
     }
 }
 
-/// How many of `bytes` to write to a file of `size`: whole lines as far as they fit, and 0 to begin a new file first.
+/// How many of `bytes` to write to a file of `size`: whole lines as far as they fit, and 0 to begin
+/// a new file first.
 fn fitting(bytes: &[u8], max_size: u64, size: u64) -> usize {
     let max_size = usize::try_from(max_size).unwrap_or(usize::MAX).max(1);
     let size = usize::try_from(size).unwrap_or(usize::MAX);
@@ -221,7 +225,8 @@ fn fitting(bytes: &[u8], max_size: u64, size: u64) -> usize {
     let line = bytes.iter().position(newline).map_or(bytes.len(), |end| end + 1);
     match bytes[..room].iter().rposition(newline) {
         Some(last) => last + 1,
-        // The line does not fit here. If it does in a file of its own, it gets one; else it is split.
+        // The line does not fit here. If it does in a file of its own, it gets one; else it is
+        // split.
         None if size > 0 && line <= max_size => 0,
         None => room,
     }

@@ -1,10 +1,12 @@
-//! When to read next, and how much: decided from what the last reads have found, and from nothing else. Pure, so that it can
-//! be checked without a clock or a console.
+//! When to read next, and how much: decided from what the last reads have found, and from nothing
+//! else. Pure, so that it can be checked without a clock or a console.
 //!
-//! A VMM hands its UART on byte by byte. A pipe merges the bytes, and waking up for each of them would cost the CPU that the
-//! guest could use: so from a pipe the capture sleeps for a tick after each read, and then reads all that has come. After a
-//! silence it sleeps for less than that, long enough for a line: somebody waits for the first word. A socket has room for some 280 single bytes (unix(7): SO_SNDBUF counts the overhead of each); then its sender waits, or drops
-//! them. So from a socket they are read at once.
+//! A VMM hands its UART on byte by byte. A pipe merges the bytes, and waking up for each of them
+//! would cost the CPU that the guest could use: so from a pipe the capture sleeps for a tick after
+//! each read, and then reads all that has come. After a silence it sleeps for less than that, long
+//! enough for a line: somebody waits for the first word. A socket has room for some 280 single
+//! bytes (unix(7): SO_SNDBUF counts the overhead of each); then its sender waits, or drops them. So
+//! from a socket they are read at once.
 
 use std::time::Duration;
 
@@ -24,11 +26,12 @@ const SOCKET_CAPACITY: usize = 4 * 1024 * 1024;
 /// Largest size of one read in bytes.
 const LARGEST_READ: usize = 256 * 1024;
 
-/// Smallest size of one read in bytes, with which a socket begins. Reading from a socket that is filled byte by byte takes
-/// 1 us a byte, so a large read would last longer than a tick.
+/// Smallest size of one read in bytes, with which a socket begins. Reading from a socket that is
+/// filled byte by byte takes 1 us a byte, so a large read would last longer than a tick.
 const SMALLEST_READ: usize = 4 * 1024;
 
-/// Stop reading ahead when more than this is held, in bytes, and the write that is under way has taken longer than a tick.
+/// Stop reading ahead when more than this is held, in bytes, and the write that is under way has
+/// taken longer than a tick.
 const READ_AHEAD_MAX: usize = 1024 * 1024;
 
 /// A read of fewer bytes than this is no part of a flood.
@@ -37,14 +40,14 @@ const SMALL_READ: usize = 4 * 1024;
 /// A flood ends after this many small reads.
 const FLOOD_END_READS: u32 = 3;
 
-/// A read from a socket this large means that more has come while it lasted, in bytes: read again at once. A read takes no more
-/// than what was there when it began.
+/// A read from a socket this large means that more has come while it lasted, in bytes: read again
+/// at once. A read takes no more than what was there when it began.
 const LATE_READ: usize = 64;
 
 /// A socket is idle after this many reads that found nothing: wait until it is readable.
 const IDLE_READS: u32 = 3;
 
-/// What is read from.
+/// Kind of source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Keeps what is not read.
@@ -80,7 +83,7 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// That of a source from which nothing has come yet.
+    /// Returns the pace for a source from which nothing has come yet.
     pub(crate) fn new(kind: Kind) -> Pace {
         Pace {
             kind,
@@ -122,7 +125,8 @@ impl Pace {
         self.read_size
     }
 
-    /// Whether a look is a single read: during a flood more has come by the time that one is written.
+    /// Whether a look is a single read: during a flood more has come by the time that one is
+    /// written.
     pub(crate) fn reads_once(&self) -> bool {
         self.flood_reads_left > 0 || self.kind == Kind::Socket
     }
@@ -132,12 +136,14 @@ impl Pace {
         self.flood_reads_left > 0
     }
 
-    /// Since when what is read now counts as waiting. It is a tick for all that a pipe has gathered, so that it is written now.
+    /// Since when what is read now counts as waiting. It is a tick for all that a pipe has
+    /// gathered, so that it is written now.
     pub(crate) fn waited_since(&self, now: Instant) -> Instant {
         if let NextRead::At(time) = self.next { time - TICK } else { now }
     }
 
-    /// After a read: makes the next one larger if this one was filled quickly, and smaller if it took long.
+    /// After a read: makes the next one larger if this one was filled quickly, and smaller if it
+    /// took long.
     pub(crate) fn after_read(&mut self, read: Option<usize>, took: Duration) {
         if took > TICK / 2 {
             self.read_size = (self.read_size / 2).max(SMALLEST_READ);
@@ -177,8 +183,8 @@ impl Pace {
         self.next = NextRead::Now;
     }
 
-    /// Until when nothing is read though there is room: during a flood there is no need to hold more while the disk is still
-    /// writing what it was given at `writing_since`.
+    /// Until when nothing is read though there is room: during a flood there is no need to hold
+    /// more while the disk is still writing what it was given at `writing_since`.
     pub(crate) fn held_back_until(&self, held: usize, writing_since: Option<Instant>) -> Option<Instant> {
         writing_since.filter(|_| held > READ_AHEAD_MAX).map(|since| since + TICK)
     }
@@ -188,7 +194,7 @@ impl Pace {
 mod tests {
     use super::*;
 
-    /// What each of these looks makes of the next, in words.
+    /// Describes what follows each of these reads.
     fn looks(kind: Kind, taken: &[usize]) -> Vec<&'static str> {
         let now = Instant::now();
         let mut pace = Pace::new(kind);

@@ -1,5 +1,6 @@
-//! Where a file of the log begins in all that was ever written to it: a number that the writer leaves as an extended
-//! attribute of the file, by which a reader that rotation has overtaken learns how much it has missed.
+//! Where a file of the log begins in all that was ever written to it: a number that the writer
+//! leaves as an extended attribute of the file, by which a reader that rotation has overtaken
+//! learns how much it has missed.
 
 use std::fs::File;
 
@@ -7,7 +8,8 @@ use rustix::fs::{XattrFlags, fgetxattr, fsetxattr};
 
 const NAME: &str = "user.hypeman.start";
 
-/// Leaves the number of bytes before the file's first one. A file system without such attributes does without.
+/// Leaves the number of bytes before the file's first one. A file system without such attributes
+/// does without.
 pub(crate) fn leave(file: &File, start: u64) {
     let _ = fsetxattr(file, NAME, start.to_string().as_bytes(), XattrFlags::empty());
 }

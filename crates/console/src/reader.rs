@@ -1,9 +1,10 @@
 //! Reading a log while it is written and rotated: each byte once, in order.
 //!
-//! A reader is pulled: it gives as much as is asked for, and where it is can be saved and gone on with later. It keeps the file
-//! that it reads open and so finds it again under whatever name. What it looks at after each read tells it whether someone has
-//! truncated that file meanwhile, as logrotate's copytruncate does; then it goes on with the copy, where it was, and with the
-//! file's new beginning after that.
+//! A reader is pulled: it gives as much as is asked for, and where it is can be saved and gone on
+//! with later. It keeps the file that it reads open and so finds it again under whatever name. What
+//! it looks at after each read tells it whether someone has truncated that file meanwhile, as
+//! logrotate's copytruncate does; then it goes on with the copy, where it was, and with the file's
+//! new beginning after that.
 
 use std::fs::File;
 use std::io::Write;
@@ -29,7 +30,8 @@ pub struct Start {
     pub since: Option<SystemTime>,
 }
 
-/// A place in a log, to go on from later: it holds over rotations, and restarts of reader and writer.
+/// A place in a log, to go on from later: it holds over rotations, and restarts of reader and
+/// writer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
     file: Identity,
@@ -74,7 +76,7 @@ struct Current {
     start: Option<u64>,
 }
 
-/// What a look at the current file has come to.
+/// Result of a look at the current file.
 enum Look {
     /// So many bytes were read, at least one.
     Read(usize),
@@ -100,8 +102,8 @@ impl Reader {
         Ok(reader)
     }
 
-    /// A reader that goes on where another was. If that is not kept any more, it goes on with the oldest that is, and tells how
-    /// much it has missed.
+    /// A reader that goes on where another was. If that is not kept any more, it goes on with the
+    /// oldest that is, and tells how much it has missed.
     ///
     /// # Errors
     /// As [`Reader::open`].
@@ -140,7 +142,8 @@ impl Reader {
                 }
                 Look::Truncated => self.go_on_with_copy()?,
                 Look::AtEnd if Identity::at(&self.path) == Some(current.identity) => return Ok(0),
-                // It was rotated. Nothing is added to it any more, but something may have been since we last read.
+                // It was rotated. Nothing is added to it any more, but something may have been
+                // since we last read.
                 Look::AtEnd => {
                     if !current.has_more()? && !self.go_on()? {
                         return Ok(0);
@@ -186,13 +189,14 @@ impl Reader {
         Some(Cursor { file: current.identity, offset: current.offset, start: current.start })
     }
 
-    /// How many bytes were gone before they could be read, since this was asked last. Not known on file systems without extended
-    /// attributes.
+    /// How many bytes were gone before they could be read, since this was asked last. Not known on
+    /// file systems without extended attributes.
     pub fn take_missed(&mut self) -> u64 {
         std::mem::take(&mut self.missed)
     }
 
-    /// Passes over `count` bytes that were read, and notes what lies between them and the last ones.
+    /// Passes over `count` bytes that were read, and notes what lies between them and the last
+    /// ones.
     fn account_for(&mut self, count: usize) {
         let Some(current) = &mut self.current else { return };
         let position = current.start.map(|start| start.saturating_add(current.offset));
@@ -213,8 +217,9 @@ impl Reader {
         Ok(found)
     }
 
-    /// Goes on with the copy that was made of the current file before that was truncated, if there is one: it is a file of the log
-    /// that was not there before, and has all that was read. Then comes the file itself, from its new beginning.
+    /// Goes on with the copy that was made of the current file before that was truncated, if there
+    /// is one: it is a file of the log that was not there before, and has all that was read. Then
+    /// comes the file itself, from its new beginning.
     fn go_on_with_copy(&mut self) -> std::io::Result<()> {
         let Some(mut current) = self.current.take() else { return Ok(()) };
         self.times = Times::none();
@@ -244,7 +249,8 @@ impl Reader {
 
     /// The oldest file that is not among `done`.
     fn next_file(&self, done: &[Identity]) -> std::io::Result<Option<Current>> {
-        // A rotation between the listing and the opening shifts the names: then the listing is made again.
+        // A rotation between the listing and the opening shifts the names: then the listing is made
+        // again.
         'again: loop {
             let mut older = Vec::new();
             for path in chain::files(&self.path)? {
@@ -276,8 +282,9 @@ impl Current {
             self.start = place::find(&self.file);
         }
         let count = self.file.read_at(buffer, self.offset)?;
-        // Asked after the read: the writer leaves another start before it writes to a file that was truncated, so what was read is
-        // of the old content if the start still holds, also when the new content has grown beyond where we were.
+        // Asked after the read: the writer leaves another start before it writes to a file that was
+        // truncated, so what was read is of the old content if the start still holds, also when the
+        // new content has grown beyond where we were.
         let start = place::find(&self.file);
         if self.start.is_some() && start.is_some() && start != self.start {
             return Ok(Look::Truncated);

@@ -1,7 +1,8 @@
 //! How much of a write is in the log whose process was killed in it.
 //!
-//! The file's size was noted before the write, and nobody else writes to it, so its size now tells. If someone has truncated it
-//! since, as logrotate's copytruncate does, the copy that was taken before tells.
+//! The file's size was noted before the write, and nobody else writes to it, so its size now tells.
+//! If someone has truncated it since, as logrotate's copytruncate does, the copy that was taken
+//! before tells.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -12,8 +13,8 @@ use crate::event::Event;
 use crate::log::{FileState, Limits, Log};
 use crate::writer::Writer;
 
-/// Goes on with the log of a process that was killed, and with what it had read and not written. Tells it if it is not sure that
-/// nothing is missing.
+/// Goes on with the log of a process that was killed, and with what it had read and not written.
+/// Tells it if it is not sure that nothing is missing.
 ///
 /// # Errors
 /// When the log cannot be opened, or the memory is none of a [`Buffer`].
@@ -29,7 +30,7 @@ pub fn resume(path: &Path, limits: Limits, memory: OwnedFd) -> std::io::Result<(
     Ok((Writer::new(log, buffer), doubt))
 }
 
-/// What became of a write that was cut short.
+/// Fate of a write that was cut short.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Settled {
     /// How many of its bytes are in the log.

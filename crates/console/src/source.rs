@@ -10,15 +10,16 @@ use tokio::net::unix::pipe;
 use crate::buffer::Buffer;
 use crate::pace::Kind;
 
-/// A socket in which this many bytes are found may have been full: one of single bytes has room for some 280, and one that was full
-/// while it was being read shows half of that at least, in that look or the next.
+/// A socket in which this many bytes are found may have been full: one of single bytes has room for
+/// some 280, and one that was full while it was being read shows half of that at least, in that
+/// look or the next.
 const MAY_HAVE_BEEN_FULL: u64 = 128;
 
 /// A non-blocking source of bytes.
 ///
-/// While bytes are being gathered it must not be registered with the runtime's epoll. A pipe wakes an epoll that watches
-/// it on every single write (Linux, fs/pipe.c, `poll_usage`), and a socket does so anyway: that would cost a wakeup for
-/// each byte.
+/// While bytes are being gathered it must not be registered with the runtime's epoll. A pipe wakes
+/// an epoll that watches it on every single write (Linux, fs/pipe.c, `poll_usage`), and a socket
+/// does so anyway: that would cost a wakeup for each byte.
 pub(crate) struct Source {
     fd: OwnedFd,
     kind: Kind,
@@ -48,7 +49,8 @@ impl Source {
         Ok(Source { fd, kind, registered: None, was_empty: false })
     }
 
-    /// Waits until there is something to read, or the other end has closed; registers with the runtime to do so.
+    /// Waits until there is something to read, or the other end has closed; registers with the
+    /// runtime to do so.
     pub(crate) async fn readable(&mut self) -> std::io::Result<()> {
         let registered = match self.registered.take() {
             Some(registered) => registered,
@@ -65,13 +67,14 @@ impl Source {
         self.registered = None;
     }
 
-    /// What it is.
+    /// Returns its kind.
     pub(crate) fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// Appends up to `most` bytes of what is there to `buffer`: `None` when there is nothing now, and 0 bytes when the other end
-    /// has closed. While it is registered, the runtime may say that there is nothing although something has just come.
+    /// Appends up to `most` bytes of what is there to `buffer`: `None` when there is nothing now,
+    /// and 0 bytes when the other end has closed. While it is registered, the runtime may say that
+    /// there is nothing although something has just come.
     pub(crate) fn read(&mut self, buffer: &mut Buffer, most: usize) -> std::io::Result<Option<usize>> {
         let there = self.there(buffer, most)?;
         unless_it_would_block(buffer.receive(there, |free| self.read_into(free)))
@@ -83,8 +86,9 @@ impl Source {
         unless_it_would_block(buffer.lose(there, |scratch| self.read_into(scratch)))
     }
 
-    /// How much to ask for: no more than there is, so that the read is all or nothing (see `crate::buffer`); and of an end that was
-    /// closed, nothing. Notes in the buffer whether a socket may have been full.
+    /// How much to ask for: no more than there is, so that the read is all or nothing (see
+    /// `crate::buffer`); and of an end that was closed, nothing. Notes in the buffer whether a
+    /// socket may have been full.
     fn there(&mut self, buffer: &mut Buffer, most: usize) -> std::io::Result<usize> {
         let there = rustix::io::ioctl_fionread(&self.fd)?;
         if there > 0 && self.kind == Kind::Socket {

@@ -1,5 +1,6 @@
-//! When what is in a log was written. The log itself is nothing but the bytes that came, so the times are aside, in `.times` beside
-//! it: one file for each file of the log, found by that one's identity, which no rotation changes.
+//! When what is in a log was written. The log itself is nothing but the bytes that came, so the
+//! times are aside, in `.times` beside it: one file for each file of the log, found by that one's
+//! identity, which no rotation changes.
 //!
 //! A record is the offset of bytes that are about to be written, and the time. A reader that finds
 //! bytes finds their record too. Two records of one offset say that a line begins there, though the
@@ -26,7 +27,7 @@ const FORMAT: &[u8; 16] = b"hypeman times 1\n";
 /// Largest number of records of one file, which then has 1 MiB.
 const RECORDS: usize = 1 << 16;
 
-/// What is written so soon after a record has its time; later if the file is of a long time.
+/// Minimum distance of two entries in time; larger for a file of a long time.
 pub(crate) const SPACING: Duration = Duration::from_millis(10);
 
 /// Bytes from `offset` on, to the next record's, were written at `time`.
@@ -73,7 +74,8 @@ fn header(identity: Identity) -> [u8; HEADER] {
     header
 }
 
-/// Writes the times of a log's current file. What goes wrong with it goes wrong with the times alone.
+/// Writes the times of a log's current file. What goes wrong with it goes wrong with the times
+/// alone.
 #[derive(Debug)]
 pub(crate) struct TimesWriter {
     file: Option<File>,
@@ -85,7 +87,8 @@ pub(crate) struct TimesWriter {
 }
 
 impl TimesWriter {
-    /// Goes on with the times of the file of that identity, or begins them, and removes those of files that are gone.
+    /// Goes on with the times of the file of that identity, or begins them, and removes those of
+    /// files that are gone.
     pub(crate) fn open(path: &Path, identity: Identity) -> TimesWriter {
         let _ = std::fs::create_dir(directory(path));
         sweep(path, identity);
@@ -242,7 +245,8 @@ impl Times {
         times
     }
 
-    /// When the byte at `offset` of that file was written. It was read after its record was written.
+    /// When the byte at `offset` of that file was written. It was read after its record was
+    /// written.
     pub(crate) fn at(&mut self, path: &Path, identity: Identity, offset: u64) -> Option<SystemTime> {
         let covers = |times: &Times| times.records.last().is_some_and(|last| last.offset > offset);
         if self.identity != Some(identity) || !covers(self) && !self.refresh() {
@@ -270,7 +274,8 @@ impl Times {
         !self.records.is_empty()
     }
 
-    /// Takes the records that have come; `false` when those that it has are not those of the file any more.
+    /// Takes the records that have come; `false` when those that it has are not those of the file
+    /// any more.
     fn refresh(&mut self) -> bool {
         let Some(file) = &self.file else { return false };
         let known = (HEADER + self.records.len() * RECORD) as u64;

@@ -10,7 +10,8 @@ use inotify::{EventMask, EventStream, Inotify, WatchMask};
 pub struct Watch {
     path: PathBuf,
     events: EventStream<[u8; 4096]>,
-    /// Someone has removed the log, and its directory perhaps, of which nothing is told while we have a file of it open.
+    /// Someone has removed the log, and its directory perhaps, of which nothing is told while we
+    /// have a file of it open.
     is_gone: bool,
 }
 
@@ -18,10 +19,12 @@ pub struct Watch {
 const LOOK: Duration = Duration::from_millis(100);
 
 impl Watch {
-    /// Watches the log at `path`, which need not exist yet. Watch first and read then: what comes in between is told.
+    /// Watches the log at `path`, which need not exist yet. Watch first and read then: what comes
+    /// in between is told.
     ///
     /// # Errors
-    /// When its directory is not there, or this user watches too much already (`/proc/sys/fs/inotify`).
+    /// When its directory is not there, or this user watches too much already
+    /// (`/proc/sys/fs/inotify`).
     pub fn on(path: &Path) -> std::io::Result<Watch> {
         let inotify = Inotify::init()?;
         inotify.watches().add(directory(path), mask())?;
@@ -35,7 +38,7 @@ impl Watch {
     /// When the system stops telling.
     pub async fn changed(&mut self) -> std::io::Result<()> {
         if self.is_gone {
-            // Whoever writes it makes it again.
+            // Its writer makes it again.
             while self.is_gone {
                 tokio::time::sleep(LOOK).await;
                 self.watch_again()?;
@@ -54,7 +57,8 @@ impl Watch {
         }
     }
 
-    /// Watches the directory in which the log is now, if it is there: another perhaps, and of the same one this changes nothing.
+    /// Watches the directory in which the log is now, if it is there: another perhaps, and of the
+    /// same one this changes nothing.
     fn watch_again(&mut self) -> std::io::Result<()> {
         self.is_gone = !self.path.exists();
         if !self.is_gone {

@@ -1,8 +1,10 @@
-//! A log that is written on a thread of its own, so that whoever reads a console never waits for the disk.
+//! A log that is written on a thread of its own, so that the reader of a console never waits for
+//! the disk.
 //!
-//! Between the reader and the disk is a bounded buffer (`crate::buffer`). One part of it is being written, the other gathers what
-//! comes meanwhile. It is written as whole lines, so that whoever copies and truncates the log cuts between two of them; a line
-//! without its end waits one more tick, then it is written as it is, because it may be a prompt.
+//! Between the reader and the disk is a bounded buffer (`crate::buffer`). One part of it is being
+//! written, the other gathers what comes meanwhile. It is written as whole lines, so that whoever
+//! copies and truncates the log cuts between two of them; a line without its end waits one more
+//! tick, then it is written as it is, because it may be a prompt.
 
 use std::future::pending;
 use std::time::Duration;
@@ -16,8 +18,8 @@ use crate::buffer::{Batch, Buffer, Loss};
 use crate::event::Event;
 use crate::log::{Error, Log};
 
-/// How long bytes are gathered before they are written, unless there are many. On a quick disk a byte is written after two
-/// ticks at the latest.
+/// How long bytes are gathered before they are written, unless there are many. On a quick disk a
+/// byte is written after two ticks at the latest.
 pub(crate) const TICK: Duration = Duration::from_millis(4);
 
 /// This many bytes are written without waiting for the tick.
@@ -57,11 +59,11 @@ enum State {
     Changing,
 }
 
-/// What a write came to.
+/// Result of a write.
 #[derive(Debug)]
 struct Outcome {
     log: Log,
-    /// What was to be written; some of it is not if it was refused.
+    /// The data; part of it is unwritten if the write was refused.
     batch: Batch,
     refused: Option<Error>,
 }
@@ -81,7 +83,8 @@ impl Writer {
         }
     }
 
-    /// Never lets a console wait: what does not fit into so many bytes of memory is lost, counted, and told in the log.
+    /// Never lets a console wait: what does not fit into so many bytes of memory is lost, counted,
+    /// and told in the log.
     #[must_use]
     pub fn losing_beyond(mut self, bytes: usize) -> Writer {
         self.loses_beyond = Some(bytes);
@@ -127,8 +130,8 @@ impl Writer {
         self.loses_beyond.is_some()
     }
 
-    /// Tells in the log what was lost, when that is written again and half of the memory is free: what is lost from then on has a
-    /// line of its own.
+    /// Tells in the log what was lost, when that is written again and half of the memory is free:
+    /// what is lost from then on has a line of its own.
     pub(crate) fn tell_loss(&mut self, on_event: &mut dyn FnMut(Event)) {
         let has_room = self.loses_beyond.is_none_or(|limit| self.held() <= limit / 2);
         if !self.has_lost() || self.is_refused() || !has_room {
@@ -186,7 +189,8 @@ impl Writer {
         }
     }
 
-    /// Does the next write if it is due, on this thread: for a source that keeps what waits it is quicker.
+    /// Does the next write if it is due, on this thread: for a source that keeps what waits it is
+    /// quicker.
     pub(crate) fn write_here(&mut self, on_event: &mut dyn FnMut(Event)) {
         if let Some((log, batch)) = self.batch(false) {
             self.finish(append(log, batch), TICK, on_event);
@@ -216,7 +220,8 @@ impl Writer {
         }
     }
 
-    /// Waits for the disk: until it has taken or refused what it was given, or it is time to try again.
+    /// Waits for the disk: until it has taken or refused what it was given, or it is time to try
+    /// again.
     pub(crate) async fn progress(&mut self, on_event: &mut dyn FnMut(Event)) {
         match &mut self.state {
             State::Idle(..) | State::Changing => pending().await,
@@ -229,7 +234,8 @@ impl Writer {
                 if let State::Refused { outcome, pause, .. } =
                     std::mem::replace(&mut self.state, State::Changing)
                 {
-                    // Tried right here, where the length of the pause is known: a full disk answers at once.
+                    // Tried right here, where the length of the pause is known: a full disk answers
+                    // at once.
                     self.finish(append(outcome.log, outcome.batch), (pause * 2).min(LONGEST_PAUSE), on_event);
                 }
             }
@@ -264,7 +270,7 @@ impl Writer {
     }
 }
 
-/// What the log says in the place of what is missing.
+/// Returns the log's line at the place of a loss.
 fn line(loss: Loss) -> String {
     let time = |time| Timestamp::try_from(time).map(|time| format!("{time:.3}")).unwrap_or_default();
     let (since, until) = (time(loss.since), time(loss.until));

@@ -1,5 +1,5 @@
-//! The promise of `hypeman_console::capture`: all that comes is in the log, soon; on a disk that is full or fails it waits, or, where it
-//! must not, is lost and told.
+//! The promise of `hypeman_console::capture`: all that comes is in the log, soon; on a disk that is
+//! full or fails it waits, or, where it must not, is lost and told.
 
 #![allow(clippy::unwrap_used)] // in helpers of tests
 
@@ -197,7 +197,7 @@ fn a_guest_that_must_not_wait_prints_on_and_what_is_lost_is_told_where_it_is_mis
     );
 }
 
-/// What is kept is bounded by memory, of which a refused write holds all until it is done.
+/// Memory bounds the buffer, of which a refused write holds all until it is done.
 #[test]
 fn a_full_disk_and_a_full_memory_lose_nothing_from_a_socket() {
     let Some(disk) = SmallDisk::new("100k") else { return };
@@ -259,7 +259,8 @@ fn as_much_is_kept_as_was_asked_for() {
     assert!(!lost && std::fs::read(&path).unwrap() == input);
 }
 
-/// What nobody can write to says EIO: the first page of our own memory (`mem_rw` in Linux' fs/proc/base.c).
+/// A file that fails each write with EIO: the first page of our own memory (`mem_rw` in Linux'
+/// fs/proc/base.c).
 #[test]
 fn a_failing_disk_is_waited_for_like_a_full_one() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! The promise of `hypeman_console::buffer`: whoever captures a console may be killed at any moment, and the next one loses nothing
-//! and writes nothing twice.
+//! The promise of `hypeman_console::buffer`: the process that captures a console may be killed at
+//! any moment, and the next one loses nothing and writes nothing twice.
 
 #![allow(clippy::unwrap_used)] // in helpers of tests
 
@@ -64,7 +64,8 @@ fn victim_of(log: &Path, memory: &OwnedFd, source: &OwnedFd) -> Command {
     command
 }
 
-/// Kills it again and again, at moments spread over all that it does: while it starts, reads, writes and rotates.
+/// Kills it again and again, at moments spread over all that it does: while it starts, reads,
+/// writes and rotates.
 fn kill_again_and_again(mut victim: Command) {
     for kill in 0..KILLS {
         let mut victim = victim.spawn().unwrap();
@@ -75,7 +76,8 @@ fn kill_again_and_again(mut victim: Command) {
     }
 }
 
-/// Writes numbered lines to a console as fast as it takes them, until told to end; gives all that was written.
+/// Writes numbered lines to a console as fast as it takes them, until told to end; gives all that
+/// was written.
 fn flood(mut console: impl Write + Send + 'static, burst: usize) -> impl FnOnce() -> Vec<u8> {
     let end = CancellationToken::new();
     let ended = end.clone();

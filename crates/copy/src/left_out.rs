@@ -1,4 +1,4 @@
-//! What a copy leaves out, and errors by path.
+//! Files that a copy leaves out, and errors by path.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ pub(crate) fn named(path: &Path, error: &std::io::Error) -> std::io::Error {
     std::io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
-/// What was left out of a copy, for people.
+/// Files left out of a copy, for people.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LeftOut {
     /// How many.

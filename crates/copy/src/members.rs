@@ -151,7 +151,7 @@ impl<R: Read> Members<R> {
         if kind.is_file() && path.ends_with(b"/") {
             kind = EntryType::Directory;
         }
-        // Sizes of these are noise: nothing follows.
+        // Sizes of these mean nothing: no content follows.
         let is_empty = kind.is_dir() || kind.is_symlink() || kind.is_hard_link() || kind.is_fifo();
         if is_empty || kind.is_block_special() || kind.is_character_special() {
             self.expect(0)?;

@@ -24,8 +24,8 @@ const MOST_UNTOLD: u64 = 64 << 20;
 /// of the kernel's below `path` are sent as empty directories.
 ///
 /// # Errors
-/// When something cannot be read, or `stream` takes no more. A file that is not whole in the stream, which goes on after it, is told at
-/// the end.
+/// When something cannot be read, or `stream` takes no more. A file that is not whole in the
+/// stream, which goes on after it, is told at the end.
 pub fn pack(path: &Path, name: &Path, follow: bool, stream: impl Write) -> Result<LeftOut> {
     let metadata = if follow { path.metadata() } else { path.symlink_metadata() };
     let metadata = metadata.map_err(|error| named(path, &error))?;
@@ -54,7 +54,7 @@ pub fn pack(path: &Path, name: &Path, follow: bool, stream: impl Write) -> Resul
 
 struct Packer<W: Write> {
     archive: Builder<W>,
-    /// What files with several names were called first, by device and number.
+    /// First name of files with several names, by device and number.
     links: HashMap<(u64, u64), PathBuf>,
     kernel_files: KernelFiles,
     /// Device of what is copied.
@@ -224,8 +224,8 @@ fn header(metadata: &Metadata) -> Header {
     header
 }
 
-/// As many bytes of a file as were announced, also of one that is written to: a log has grown meanwhile. One that has shrunk ends with NULs, as
-/// with tar(1).
+/// As many bytes of a file as were announced, also of one that is written to: a log has grown
+/// meanwhile. One that has shrunk ends with NULs, as with tar(1).
 struct Exactly {
     file: BufReader<File>,
     left: u64,

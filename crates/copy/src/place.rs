@@ -15,7 +15,7 @@ use rustix::io::Errno;
 pub enum Links {
     /// It is an error: who has made the names, and maybe the links, is not trusted.
     Refused,
-    /// It is followed, as whoever uses the file system follows it.
+    /// It is followed, as by other users of the file system.
     Followed,
 }
 

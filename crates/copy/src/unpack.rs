@@ -41,11 +41,13 @@ const MOST_NAMES: usize = 128 << 20;
 /// tar(1) fills up its last record.
 const MOST_AFTER_END: u64 = 1 << 20;
 
-/// Writes what is in `stream` below `directory`, all of it at or below `name`, or anywhere if that is empty. What is there is replaced by a
-/// file of its name, but no directory by a file or a file by a directory.
+/// Writes what is in `stream` below `directory`, all of it at or below `name`, or anywhere if that
+/// is empty. What is there is replaced by a file of its name, but no directory by a file or a file
+/// by a directory.
 ///
 /// # Errors
-/// When a name or link would lead outside, the stream is no archive, or something cannot be written. What was written until then stays.
+/// When a name or link would lead outside, the stream is no archive, or something cannot be
+/// written. What was written until then stays.
 pub fn unpack(stream: impl Read, directory: &Path, name: &Path, trust: Trust) -> Result<LeftOut> {
     let place = Place::open(directory, trust.links).map_err(|error| named(directory, &error))?;
     let mut unpacker = Unpacker::new(place, trust);

@@ -1,4 +1,5 @@
-//! Copies that take no more room than they must: of shared extents where the file system has them, else of data without its holes.
+//! Copies that take no more room than they must: of shared extents where the file system has them,
+//! else of data without its holes.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Error, ErrorKind};
@@ -14,8 +15,8 @@ use crate::error::{AtPath, Result};
 /// Most that one call copies, in bytes: so it can be interrupted.
 const PIECE: u64 = 256 << 20;
 
-/// Copies a file to one that does not exist, with its holes and the time of its last change. The copy is its owner's alone, and survives a
-/// power cut.
+/// Copies a file to one that does not exist, with its holes and the time of its last change. The
+/// copy is its owner's alone, and survives a power cut.
 ///
 /// # Errors
 /// When the disk is full, or the target exists.
@@ -26,7 +27,7 @@ pub fn copy_sparse(source: &Path, target: &Path) -> Result<()> {
 /// Opens a plain file, by a path that its user has chosen.
 ///
 /// # Errors
-/// When it is not there, or no plain file: whoever opens a FIFO may wait for ever.
+/// When it is not there, or no plain file: opening a FIFO may block for ever.
 pub fn open_plain(path: &Path) -> Result<File> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     plain(rustix::fs::open(path, flags, Mode::empty()), path)

@@ -1,7 +1,8 @@
-//! Directories in which something is made before it gets its name, and the end of what killed processes leave of them.
+//! Directories in which something is made before it gets its name, and the end of what killed
+//! processes leave of them.
 //!
-//! A store is a directory with a lock (`.lock`) and hidden entries beside those that have names: `.new-*` is being made by
-//! whoever holds the lock in it, `.removed-*` is on its way out.
+//! A store is a directory with a lock (`.lock`) and hidden entries beside those that have names:
+//! `.new-*` is being made by the process that holds the lock in it, `.removed-*` is on its way out.
 
 use std::path::Path;
 
@@ -9,10 +10,12 @@ use crate::error::{AtPath, Result};
 use crate::lock::{Existing, Lock};
 use crate::records::sync_directory;
 
-/// The lock in a draft. What is made lies beside it and gets its name without it, or is the whole directory.
+/// The lock in a draft. What is made lies beside it and gets its name without it, or is the whole
+/// directory.
 const LOCK: &str = "lock";
 
-/// A hidden directory in a store. It goes away with this, or with the next draft when its process is killed.
+/// A hidden directory in a store. It goes away with this, or with the next draft when its process
+/// is killed.
 #[derive(Debug)]
 pub struct Draft {
     directory: tempfile::TempDir,
@@ -88,7 +91,8 @@ pub fn remove_entry(store: &Path, entry: &Path, held: &Lock) -> Result<()> {
     remove_directory(entry, held)
 }
 
-/// Renames a directory out of sight, and removes it. `_held` is the lock under which nobody uses it meanwhile.
+/// Renames a directory out of sight, and removes it. `_held` is the lock under which nobody uses it
+/// meanwhile.
 ///
 /// # Errors
 /// When it cannot be renamed or removed.
@@ -109,7 +113,7 @@ fn sweep(store: &Path, _held: &Lock) -> Result<()> {
         let entry = entry.at(store)?;
         let name = entry.file_name();
         let is = |prefix: &[u8]| name.as_encoded_bytes().starts_with(prefix);
-        // Whoever makes something holds the lock of its draft from before we could see it.
+        // The maker of something holds the lock of its draft from before it is visible.
         let abandoned = || {
             let lock = Lock::try_acquire_existing(&entry.path().join(LOCK));
             matches!(lock, Ok(Existing::Taken(_) | Existing::Missing))

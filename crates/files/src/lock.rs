@@ -8,8 +8,8 @@ use scopeguard::ScopeGuard;
 
 use crate::error::{AtPath, Result};
 
-/// A held lock; dropping it lets go, also while a child that another thread has just forked has a copy
-/// of its descriptor.
+/// A held lock; dropping it lets go, also while a child that another thread has just forked has a
+/// copy of its descriptor.
 #[derive(Debug)]
 pub struct Lock {
     file: ScopeGuard<File, fn(File)>,
@@ -58,7 +58,7 @@ impl Lock {
         Ok(if taken { Existing::Taken(Lock::held(file)) } else { Existing::Held })
     }
 
-    /// Takes the lock of a file that was handed to us, as whoever handed it over holds it.
+    /// Takes the lock of a file that another process holds and has passed to us.
     ///
     /// # Errors
     /// When someone else holds it.
@@ -81,7 +81,7 @@ impl From<Lock> for std::os::fd::OwnedFd {
     }
 }
 
-/// What became of taking a lock whose file may be missing.
+/// Result of taking a lock whose file may be missing.
 #[derive(Debug)]
 pub enum Existing {
     /// We hold it.
@@ -92,7 +92,7 @@ pub enum Existing {
     Missing,
 }
 
-/// Who holds a lock.
+/// Holder of a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Holding {
     /// Nobody ever has: there is no such file.
@@ -121,7 +121,8 @@ pub fn holding(path: &Path) -> Result<Holding> {
     Ok(if free { Holding::Free } else { Holding::Held })
 }
 
-/// Takes the lock, unless someone holds it. Whoever only looks (`holding`) has it, shared, for an instant and is no holder.
+/// Takes the lock, unless someone holds it. A process that only looks (`holding`) has it, shared,
+/// for an instant and is no holder.
 fn try_exclusively(file: &File) -> std::io::Result<bool> {
     loop {
         if succeeded(file.try_lock())? {

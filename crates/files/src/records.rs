@@ -18,7 +18,8 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     replace(path, &text(path, value)?)
 }
 
-/// As [`write_json`], without the sync: a reader never sees it half-written, but a power cut may leave less than that.
+/// As [`write_json`], without the sync: a reader never sees it half-written, but a power cut may
+/// leave less than that.
 ///
 /// # Errors
 /// As [`write_json`].

@@ -8,13 +8,13 @@ use hypeman_vmm::kvm::{KvmState, probe_kvm};
 
 use crate::error::{Error, Result};
 
-/// What was decided for one start.
+/// Accelerator of one start.
 #[derive(Debug)]
 pub(crate) struct Decision {
     pub(crate) accelerator: Accelerator,
     /// CPU features that the guest does not get.
     pub(crate) cpu_left_out: Vec<String>,
-    /// What the user should know of it.
+    /// Note for the user.
     pub(crate) note: Option<String>,
 }
 

@@ -1,4 +1,5 @@
-//! Adoption: a VM whose shim was killed gets another, which goes on with its console, its logs and its end.
+//! Adoption: a VM whose shim was killed gets another, which goes on with its console, its logs and
+//! its end.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -18,8 +19,8 @@ use crate::spawn::{Shim, listen};
 /// How long a process that was killed may take to be gone, once it does not run any more.
 const DYING: Duration = Duration::from_secs(10);
 
-/// Has a VM that runs without a shim taken over by a new one, of the program `hypeman`. Whether it did so: of several who try
-/// at once one does, and the others find a shim when this returns.
+/// Has a VM that runs without a shim taken over by a new one, of the program `hypeman`. Whether it
+/// did so: of several who try at once one does, and the others find a shim when this returns.
 ///
 /// # Errors
 /// When it cannot be taken over; it runs on as it is then.
@@ -34,11 +35,12 @@ pub(crate) fn adopt(instance: &Instance, hypeman: &Path) -> Result<bool> {
     take_over(instance, hypeman, "shim-adopt", changed)
 }
 
-/// Has the shim of a VM hand it over to a new one, of the program `hypeman`. Whoever asks the VM for something meanwhile asks
-/// the new one.
+/// Has the shim of a VM hand it over to a new one, of the program `hypeman`. A process that asks
+/// the VM for something meanwhile asks the new one.
 ///
 /// # Errors
-/// When it does not run, its shim is of a release that cannot do so, or it is being ended; it has the shim then that it had.
+/// When it does not run, its shim is of a release that cannot do so, or it is being ended; it has
+/// the shim then that it had.
 pub(crate) fn upgrade(instance: &Instance, hypeman: &Path) -> Result<()> {
     adopt(instance, hypeman)?;
     let changed = instance.lock()?; // others who would take it over wait here
@@ -50,7 +52,8 @@ pub(crate) fn upgrade(instance: &Instance, hypeman: &Path) -> Result<()> {
     take_over(instance, hypeman, "shim-upgrade", changed).map(drop)
 }
 
-/// Whether the shim of a VM that runs is of another program than `hypeman`, or of one that was replaced since.
+/// Whether the shim of a VM that runs is of another program than `hypeman`, or of one that was
+/// replaced since.
 #[must_use]
 pub(crate) fn is_of_another_program(instance: &Instance, hypeman: &Path) -> bool {
     let identity = |path: &Path| path.metadata().ok().map(|file| (file.dev(), file.ino()));
@@ -59,7 +62,8 @@ pub(crate) fn is_of_another_program(instance: &Instance, hypeman: &Path) -> bool
     shim.and_then(|shim| identity(&shim)).is_some_and(|program| Some(program) != identity(hypeman))
 }
 
-/// Ends the VMM of an instance whose snapshot is whole: it has not run since, whether it has written that or read it.
+/// Ends the VMM of an instance whose snapshot is whole: it has not run since, whether it has
+/// written that or read it.
 fn end_unused(instance: &Instance) -> Result<()> {
     if !standby::is_whole(&instance.directory) {
         return Ok(());
@@ -74,7 +78,7 @@ fn take_over(instance: &Instance, hypeman: &Path, task: &str, changed: Lock) -> 
     if !is_orphaned(instance)? {
         return Ok(false);
     }
-    // The socket comes first: whoever sees that the shim's lock is held can connect.
+    // The socket comes first: a process that sees the shim's lock held can connect.
     let listener = listen(&instance.directory)?;
     let Some(alive) = Lock::try_acquire(&instance.directory.join(names::SHIM_PID))? else {
         return Ok(false); // someone starts it, for its VM has just ended

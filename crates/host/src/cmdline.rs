@@ -3,13 +3,15 @@
 use hypeman_record::record::Record;
 use hypeman_record::spec::{Accelerator, HypervisorKind};
 
-/// For our init: the console on the serial line, a panic that resets (which ends the VM), and silence unless asked
-/// otherwise. Below 0 not even emergencies are shown, as each power off is one to Linux; but a kernel that dies is, for then
-/// it raises the level unless that is 0 (`console_verbose` in include/linux/printk.h).
+/// For our init: the console on the serial line, a panic that resets (which ends the VM), and
+/// silence unless asked otherwise. Below 0 not even emergencies are shown, as each power off is one
+/// to Linux; but a kernel that dies is, for then it raises the level unless that is 0
+/// (`console_verbose` in include/linux/printk.h).
 const QUIET: &str = "console=ttyS0 rdinit=/init panic=-1 quiet loglevel=-1";
 const LOUD: &str = "console=ttyS0 rdinit=/init panic=-1 loglevel=7";
 
-/// The command line for a record: ours and then the user's for an image, the user's alone for a bare kernel.
+/// The command line for a record: ours and then the user's for an image, the user's alone for a
+/// bare kernel.
 pub(crate) fn of(record: &Record, accelerator: Accelerator) -> String {
     let settings = &record.settings;
     if record.image.is_none() {

@@ -1,4 +1,5 @@
-//! What runs in the guest: the image's configuration and the user's options joined by docker's rules.
+//! Command that runs in the guest: the image's configuration and the user's options, merged by
+//! docker's rules.
 
 use std::collections::BTreeMap;
 
@@ -22,8 +23,8 @@ const INITS: [&str; 6] = [
     "/bin/systemd",
 ];
 
-/// What containers with several services call their supervisor (s6-overlay and its like): it wants to be process 1 too, but
-/// is no system: it ends with the program, whose exit code is its own.
+/// Supervisors of containers with several services (s6-overlay and its like). They want to be
+/// process 1, but are no system: they end with the program, and exit with its code.
 const SUPERVISOR: &str = "/init";
 
 /// Longest argument or variable in bytes, its end mark included (`MAX_ARG_STRLEN`, execve(2)).
@@ -84,13 +85,14 @@ pub(crate) fn resolve(options: &CreateOptions, image: &Config) -> Result<Command
     })
 }
 
-/// The limits that are given for, and docker's of open files unless that is among them. The last one of a name counts.
+/// The limits that are given for, and docker's of open files unless that is among them. The last
+/// one of a name counts.
 fn ulimits(given: &[Ulimit]) -> Vec<Ulimit> {
     let limits = [Ulimit::open_files()].into_iter().chain(given.iter().cloned());
     limits.map(|limit| (limit.name.clone(), limit)).collect::<BTreeMap<_, _>>().into_values().collect()
 }
 
-/// What a user should know of an image that can be run all the same.
+/// Returns warnings about an image that can be run all the same.
 #[must_use]
 pub(crate) fn warnings(image: &Config) -> Vec<String> {
     let unknown = image.stop_signal.as_deref().filter(|name| signal_number(name).is_err());

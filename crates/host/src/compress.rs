@@ -1,4 +1,4 @@
-//! Compression aside: a process of its own, which outlives whoever has asked for it.
+//! Compression in the background: a process of its own, which outlives its starter.
 
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -12,8 +12,8 @@ use crate::error::Result;
 /// The word by which `hypeman` calls itself for this.
 pub const TASK: &str = "compress-snapshot";
 
-/// Has the program `hypeman` compress the snapshot in `directory`, and does not wait for it. What becomes of it can be read from the
-/// snapshot's summary ([`hypeman_snapshot::summary::Summary`]).
+/// Has the program `hypeman` compress the snapshot in `directory`, and does not wait for it. What
+/// becomes of it can be read from the snapshot's summary ([`hypeman_snapshot::summary::Summary`]).
 ///
 /// # Errors
 /// When it cannot be started.

@@ -80,7 +80,8 @@ fn write_files(directory: &Path, options: &CreateOptions, record: &Record) -> Re
     Ok(format::write(&directory.join(names::RECORD), record)?)
 }
 
-/// Gives the directory its name, when the instance's name is free, or can be made up, and its image is still there.
+/// Gives the directory its name, when the instance's name is free, or can be made up, and its image
+/// is still there.
 pub(crate) fn publish(store: &Store, draft: Draft, mut record: Record, has_name: bool) -> Result<Instance> {
     let _held = store.lock()?;
     let (others, damaged) = store.list()?;

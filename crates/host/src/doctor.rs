@@ -1,4 +1,4 @@
-//! What this host has and lacks, and how to mend it. Everything is tried, not looked at.
+//! Checks this host's requirements by trial, with advice.
 
 use std::path::Path;
 
@@ -27,16 +27,16 @@ pub enum Verdict {
     Broken,
 }
 
-/// What was found of one thing that this host may have.
+/// Result of one check.
 #[derive(Debug, Serialize)]
 pub struct Check {
-    /// What was looked for.
+    /// Name of the requirement.
     pub name: String,
     /// Whether it is here.
     pub verdict: Verdict,
-    /// What was found.
+    /// The finding.
     pub detail: String,
-    /// What to do, when something is to be done.
+    /// Advice, if something is to be done.
     pub advice: Option<String>,
     /// Whether VMs can do without.
     pub optional: bool,
@@ -152,7 +152,7 @@ fn host_kernel() -> Check {
     check("host kernel", Verdict::Ok, detail)
 }
 
-/// What can keep a VMM from this host.
+/// Checks the parts of the sandbox.
 fn confinement() -> impl Iterator<Item = Check> {
     hypeman_confine::survey().into_iter().map(|Measure { measure, confined_to, missing }| {
         let name = format!("confine {measure}");

@@ -1,4 +1,5 @@
-//! Errors: what is wrong, in kinds that a program can tell apart. What to type instead is the command line's to say.
+//! Errors: what is wrong, in kinds that a program can tell apart. What to type instead is the
+//! command line's to say.
 
 use std::path::PathBuf;
 
@@ -6,7 +7,7 @@ use hypeman_record::kind::Kind;
 use hypeman_record::spec::HypervisorKind;
 use hypeman_record::state::State;
 
-/// What of a request cannot be used.
+/// Field of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Field {
     /// The instance's name.
@@ -45,7 +46,7 @@ pub enum Field {
     Signal,
     /// The data directory.
     DataDirectory,
-    /// What to do when the guest reboots.
+    /// Action when the guest reboots.
     OnReboot,
     /// The name of a snapshot.
     SnapshotName,
@@ -53,9 +54,9 @@ pub enum Field {
     HealthCheck,
     /// The network.
     Network,
-    /// What is published of it.
+    /// Published ports.
     Publish,
-    /// Who answers questions for names.
+    /// DNS servers.
     Dns,
     /// How fast it is.
     NetworkRate,
@@ -99,7 +100,7 @@ impl std::fmt::Display for Field {
     }
 }
 
-/// What has to be true of an instance for a request.
+/// Condition on an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Needs {
     /// It runs.
@@ -116,7 +117,7 @@ pub enum Needs {
     StoppedOrForce,
 }
 
-/// What can go wrong with an instance.
+/// Error of an operation on instances.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The data directory was named, and is not there.
@@ -147,7 +148,7 @@ pub enum Error {
     /// The beginning of several ids.
     #[error("ambiguous id prefix {query:?}: {ids}")]
     Ambiguous {
-        /// What the user gave.
+        /// The user's name, id or prefix.
         query: String,
         /// The ids that begin with it.
         ids: String,
@@ -157,15 +158,15 @@ pub enum Error {
     NameTaken {
         /// The name.
         name: String,
-        /// Who has it.
+        /// Id of the instance that has the name.
         id: String,
     },
     /// A value that cannot be used.
     #[error("invalid {field} {value:?}: {reason}")]
     Invalid {
-        /// What of the request.
+        /// The field.
         field: Field,
-        /// What was given.
+        /// The given value.
         value: String,
         /// Why not, and what would do.
         reason: String,
@@ -177,7 +178,7 @@ pub enum Error {
         name: String,
         /// Its state.
         state: State,
-        /// What the request needs.
+        /// The condition that the request needs.
         needs: Needs,
     },
     /// The VM needs a KVM, and there is none that would do.
@@ -185,9 +186,9 @@ pub enum Error {
     NoKvm {
         /// The instance's name.
         name: String,
-        /// What its VM is to run on.
+        /// The VM's hypervisor.
         hypervisor: HypervisorKind,
-        /// What KVM lacks here.
+        /// The feature that KVM lacks here.
         why: String,
     },
     /// Its VMM is to be confined strictly, and this host cannot give all of it.
@@ -195,7 +196,7 @@ pub enum Error {
     NotConfined {
         /// The instance's name.
         name: String,
-        /// What cannot be had, and why.
+        /// The missing part, and the reason.
         missing: String,
     },
     /// A file or directory could not be used.
@@ -274,7 +275,7 @@ pub enum Error {
     Vmm(#[from] hypeman_vmm::Error),
 }
 
-/// An error of whoever dials is one of ours again.
+/// An error of the dialer is one of ours again.
 impl From<hypeman_session::Error> for Error {
     fn from(error: hypeman_session::Error) -> Error {
         match error {

@@ -1,5 +1,6 @@
-//! Snapshots that Cloud Hypervisor has written for somebody else: whose serial line may end in a file, and whose paths are those of
-//! another place. They become named snapshots as our own are: on a socket, and with all that belongs to them.
+//! Snapshots that Cloud Hypervisor has written for somebody else: whose serial line may end in a
+//! file, and whose paths are those of another place. They become named snapshots as our own are: on
+//! a socket, and with all that belongs to them.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -35,7 +36,8 @@ const VSOCK: &str = "vsock.sock";
 /// otherwise.
 ///
 /// # Errors
-/// When it is no snapshot of Cloud Hypervisor's, or a disk of it is not there or not allowed; nothing is left then.
+/// When it is no snapshot of Cloud Hypervisor's, or a disk of it is not there or not allowed;
+/// nothing is left then.
 pub(crate) fn import(
     snapshots: &Snapshots,
     directory: &Path,
@@ -109,7 +111,8 @@ fn unfit(name: &str) -> impl Fn(hypeman_snapshot::Error) -> Error {
     move |problem| Error::Snapshot { name: name.clone(), problem }
 }
 
-/// Copies the disks into the draft, and has the configuration find them there. The serial line comes to a socket on the way.
+/// Copies the disks into the draft, and has the configuration find them there. The serial line
+/// comes to a socket on the way.
 fn move_disks(found: &Description, files: &Files<'_>, draft: &Draft, config: &Path) -> Result<Vec<Disk>> {
     let directory = draft.path().join(names::DISKS);
     std::fs::create_dir(&directory).at(&directory)?;

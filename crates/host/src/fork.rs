@@ -1,7 +1,8 @@
-//! Forks: another machine with the disks, and perhaps the memory, of one that there is, or of a named snapshot.
+//! Forks: another machine with the disks, and perhaps the memory, of one that there is, or of a
+//! named snapshot.
 //!
-//! All paths in the directory of an instance are relative to it, so what belongs to the machine is copied as it is. Logs, sockets
-//! and what was recorded of its runs are the source's own.
+//! All paths in the directory of an instance are relative to it, so what belongs to the machine is
+//! copied as it is. Logs, sockets and what was recorded of its runs are the source's own.
 
 use std::path::Path;
 
@@ -25,7 +26,7 @@ use crate::spawn::Programs;
 use crate::store::Store;
 use crate::{delete, name, network, standby as sleep, start};
 
-/// What becomes of a fork.
+/// State of a fork after it was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
     /// It runs: it goes on, or boots when there is no memory to go on from.
@@ -36,12 +37,12 @@ pub enum Target {
     Stopped,
 }
 
-/// Makes an instance `name` of `source`, in the state that was asked for, or else in that of its source. A source that runs is put to
-/// standby, copied, and let go on.
+/// Makes an instance `name` of `source`, in the state that was asked for, or else in that of its
+/// source. A source that runs is put to standby, copied, and let go on.
 ///
 /// # Errors
-/// When the source has no memory to go on from and one was asked for, the name is taken, or the disk is full. Nothing of the fork is left
-/// then, and the source is as it was.
+/// When the source has no memory to go on from and one was asked for, the name is taken, or the
+/// disk is full. Nothing of the fork is left then, and the source is as it was.
 pub fn fork(
     store: &Store,
     source: &Instance,
@@ -100,7 +101,7 @@ pub fn fork_snapshot(
     begin_or_remove(store, fork, target, programs)
 }
 
-/// What becomes of a snapshot, if that can be.
+/// Returns the state of a fork after it is made, if the snapshot allows it.
 pub(crate) fn check_target(snapshot: &Snapshot, target: Option<Target>) -> Result<Target> {
     let usual = if snapshot.has_memory() { Target::Running } else { Target::Stopped };
     match target.unwrap_or(usual) {
@@ -109,7 +110,8 @@ pub(crate) fn check_target(snapshot: &Snapshot, target: Option<Target>) -> Resul
     }
 }
 
-/// The settings of what comes of a snapshot. Memory and devices are understood only by the hypervisor that has written them.
+/// The settings of what comes of a snapshot. Memory and devices are understood only by the
+/// hypervisor that has written them.
 pub(crate) fn settings(snapshot: &Snapshot, hypervisor: Option<HypervisorKind>) -> Result<Settings> {
     let settings = snapshot.record.source.settings.clone();
     match hypervisor {

@@ -1,4 +1,5 @@
-//! Health checks: the image's and the user's options joined by docker's rules (docs.docker.com/reference/cli/docker/container/run).
+//! Health checks: the image's and the user's options joined by docker's rules
+//! (docs.docker.com/reference/cli/docker/container/run).
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ const RETRIES: u32 = 3;
 /// Docker takes no shorter times.
 const SHORTEST: Duration = Duration::from_millis(1);
 
-/// What a user sets of it; what is `None` is the image's.
+/// Health check settings of a user; `None` takes the image's.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HealthOptions {
     /// There is to be none.

@@ -90,7 +90,7 @@ impl Host {
         Ok(instance)
     }
 
-    /// What is true of an instance. Its VM has a shim then, if it can have one.
+    /// Returns the state of an instance, and adopts its VM if it has no shim.
     ///
     /// # Errors
     /// When its directory cannot be read. A shim that does not answer is no error but the state

@@ -14,14 +14,14 @@ use crate::error::{Error, Needs, Result};
 /// An instance on disk.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Instance {
-    /// What the user asked for.
+    /// The user's settings.
     pub record: Record,
     /// Absolute path of its directory.
     pub directory: PathBuf,
 }
 
 impl Instance {
-    /// That it is in a state which forbids what was asked for.
+    /// Makes the error that its state forbids a request.
     #[must_use]
     pub fn refused(&self, state: State, needs: Needs) -> Error {
         Error::State { name: self.record.name.clone(), state, needs }
@@ -62,7 +62,7 @@ impl Instance {
             Err(error) if error.is_not_found() => return Err(gone()),
             other => other?,
         };
-        // Whoever held it before us may have removed the instance.
+        // The holder of the lock before us may have removed the instance.
         if self.directory.join(names::RECORD).exists() { Ok(lock) } else { Err(gone()) }
     }
 }

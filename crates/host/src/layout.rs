@@ -22,7 +22,8 @@ pub(crate) fn variable(name: &str) -> Option<OsString> {
 /// `$XDG_DATA_HOME/hypeman` (`~/.local/share/hypeman`) for everyone else. Always absolute.
 ///
 /// # Errors
-/// When neither `XDG_DATA_HOME` nor `HOME` is set for a user who needs one, or the current directory is gone.
+/// When neither `XDG_DATA_HOME` nor `HOME` is set for a user who needs one, or the current
+/// directory is gone.
 pub(crate) fn data_dir(given: Option<PathBuf>) -> Result<PathBuf> {
     let from_env = || variable(DATA_DIR).map(PathBuf::from);
     let path = match given.filter(|path| !path.as_os_str().is_empty()).or_else(from_env) {
@@ -44,8 +45,8 @@ fn user_data_home() -> Result<PathBuf> {
     })
 }
 
-/// Takes from others what releases before had left open to them: below the data directory lie guests' secrets. The data directory
-/// itself is left as its user has made it.
+/// Takes from others what releases before had left open to them: below the data directory lie
+/// guests' secrets. The data directory itself is left as its user has made it.
 ///
 /// # Errors
 /// When the mode of a directory of ours cannot be changed.

@@ -1,5 +1,5 @@
-//! The machine of an instance, its disks and memory: kept still while something is done with it, and
-//! copied.
+//! The machine of an instance, its disks and memory: kept still while something is done with it,
+//! and copied.
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
@@ -21,7 +21,7 @@ use crate::store::Store;
 
 /// Does something with an instance, as its record is then, that does not run and does not begin to
 /// meanwhile. One that runs is put to standby for it, and goes on
-/// afterwards, whatever became of it; one that someone had paused stands still again then.
+/// afterwards, whatever became of it; one that someone had paused is paused again then.
 pub(crate) fn while_asleep<T>(
     store: &Store,
     source: &Instance,
@@ -53,7 +53,8 @@ pub(crate) fn locked<T>(source: &Instance, work: impl FnOnce(&Instance) -> Resul
     Err(source.refused(source.observe()?.state, Needs::Stopped))
 }
 
-/// Copies what belongs to the machine: its disks, a kernel of its own, and its memory if that is wanted.
+/// Copies what belongs to the machine: its disks, a kernel of its own, and its memory if that is
+/// wanted.
 pub(crate) fn copy_machine(from: &Path, to: &Path, with_memory: bool) -> Result<()> {
     for file in [names::KERNEL, names::INITRD] {
         if from.join(file).exists() {

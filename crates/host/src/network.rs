@@ -1,4 +1,5 @@
-//! The networks of instances: which one, with which address, and what is left of those that have ended.
+//! The networks of instances: which one, with which address, and what is left of those that have
+//! ended.
 
 use std::collections::{BTreeSet, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -26,16 +27,17 @@ const HOST_NAMES: [&str; 2] = ["host.docker.internal", "host.hypeman.internal"];
 /// Smallest limit of a network, in bytes a second.
 const MIN_RATE: u64 = 1024;
 
-/// A way out that was chosen, and why it is not a better one.
+/// A chosen connection, and why it is not a better one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choice {
-    /// The way out.
+    /// The connection.
     pub connection: Connection,
     /// Why it is none at all, where one would be usual.
     pub why_none: Option<String>,
 }
 
-/// The way out by its name; without one a VM of an image has the best that this host can give, and a kernel alone none.
+/// Chooses a connection by its name; without one a VM of an image has the best that this host can
+/// give, and a kernel alone none.
 ///
 /// # Errors
 /// When this host cannot give what was asked for.
@@ -129,8 +131,8 @@ pub fn check(settings: &NetworkSettings) -> Result<()> {
     Ok(())
 }
 
-/// Gives an instance that is about to be published an address, if it is on a network. The caller holds the lock of the store, so that two
-/// hundred at once get two hundred addresses.
+/// Gives an instance that is about to be published an address, if it is on a network. The caller
+/// holds the lock of the store, so that two hundred at once get two hundred addresses.
 pub(crate) fn give_lease(store: &Store, directory: &Path, record: &Record) -> Result<()> {
     let Connection::Bridge(name) = &record.settings.network.connection else { return Ok(()) };
     let (network, _) = Networks::new(store.data_dir()).get_or_create(name)?;
@@ -267,7 +269,8 @@ pub(crate) fn as_before(wiring: Wiring, instance: &Instance) -> Wiring {
     if fits { Wiring { published, ..wiring } } else { wiring }
 }
 
-/// The network of a fork: the same, and the same ports of the guest, which others of the host stand for.
+/// The network of a fork: the same, and the same ports of the guest, which others of the host stand
+/// for.
 pub(crate) fn of_fork(settings: &NetworkSettings) -> NetworkSettings {
     let free = |published: &Published| Published { host: None, host_to: None, ..*published };
     NetworkSettings { published: settings.published.iter().map(free).collect(), ..settings.clone() }

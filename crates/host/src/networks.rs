@@ -12,7 +12,7 @@ use crate::instance::Instance;
 use crate::network::{lease, look_after};
 use crate::usage::unreadable;
 
-/// What is known of a network.
+/// Description of a network.
 #[derive(Debug, Clone, Serialize)]
 pub struct NetworkView {
     /// Its record.
@@ -38,7 +38,7 @@ pub struct Member {
 }
 
 impl Host {
-    /// Looks after the networks: removes what stopped instances have left, and starts DNS servers
+    /// Cleans up the networks: removes what stopped instances have left, and starts DNS servers
     /// that were killed.
     pub fn look_after_networks(&self) {
         look_after(&self.instances, self.hypeman());

@@ -1,4 +1,4 @@
-//! What is true of an instance, told from the shim, the VMM and the disk; never from a word in a record.
+//! Observed state of an instance: from the shim, the VMM and the disk, never from a record.
 
 use std::path::Path;
 use std::time::Duration;
@@ -28,14 +28,14 @@ const DYING: Duration = Duration::from_secs(1);
 /// How often a shim is asked that has come in the place of one that hung up.
 const ASKS_AGAIN: u32 = 2;
 
-/// What is true of an instance now.
+/// Observed state of an instance.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Observation {
     /// The state.
     pub state: State,
-    /// What there is to say of it: why it is paused, or why it is unknown.
+    /// Explanation of the state: why it is paused, or why it is unknown.
     pub reason: Option<String>,
-    /// What the health checks of its program have shown, if there are any.
+    /// Result of its program's health checks, if there are any.
     pub health: Option<Health>,
     /// Whether a VMM runs without a shim.
     pub orphaned: bool,
@@ -52,14 +52,15 @@ pub struct Observation {
 /// Observes an instance.
 ///
 /// # Errors
-/// When its directory cannot be read. A shim that does not answer is no error but [`State::Unknown`].
+/// When its directory cannot be read. A shim that does not answer is no error but
+/// [`State::Unknown`].
 pub fn observe(instance: &Instance) -> Result<Observation> {
     let (holder, run) = look(&instance.directory)?;
     complete(instance, holder, run, ASKS_AGAIN)
 }
 
 impl Instance {
-    /// What is true of it now.
+    /// Returns its state now.
     ///
     /// # Errors
     /// As [`observe()`].
@@ -68,7 +69,8 @@ impl Instance {
     }
 }
 
-/// Observes several instances, all at once: one that does not answer keeps nobody waiting for the others.
+/// Observes several instances, all at once: one that does not answer keeps nobody waiting for the
+/// others.
 pub fn observe_all(instances: &[Instance]) -> Vec<Result<Observation>> {
     let looked = in_parallel(instances, processors(), |instance| look(&instance.directory));
     // Those that have a shim are asked; there is nobody to wait for in the others.
@@ -107,7 +109,8 @@ fn complete(instance: &Instance, holder: Holder, run: Option<Run>, asks_left: u3
                     run.map_or_else(|| format::read(&directory.join(names::RUN)), |run| Ok(Some(run)))?;
                 Ok(Observation { run, ..told })
             }
-            // It may have ended since we looked, or was killed. Then nobody could answer, and its record tells.
+            // It may have ended since we looked, or was killed. Then nobody could answer, and its
+            // record tells.
             Err(error) => match look_past_dead_shim(instance, error.has_hung_up())? {
                 // It was replaced since we looked.
                 (Holder::Shim, run) if error.has_hung_up() && asks_left > 0 => {
@@ -123,7 +126,7 @@ fn complete(instance: &Instance, holder: Holder, run: Option<Run>, asks_left: u3
     }
 }
 
-/// What the shim tells.
+/// Asks the shim.
 fn ask_shim(instance: &Instance) -> Result<Observation> {
     let mut client = instance.client()?;
     match client.ask(&Request::State)? {

@@ -1,4 +1,4 @@
-//! What a user asks for of a new instance, and whether it can be had at all.
+//! Resolves a user's request for a new instance, or refuses it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -46,9 +46,9 @@ pub struct CreateRequest {
     pub user: Option<String>,
     /// Resource limits of the program.
     pub ulimits: Vec<Ulimit>,
-    /// What the program has as its input and output.
+    /// Input and output of the program.
     pub stdio: Stdio,
-    /// What replaces the image's health check.
+    /// Replacement of the image's health check.
     pub health: HealthOptions,
     /// Version of a kernel that is here, or file of one of the user's own; the newest when absent.
     pub kernel: Option<PathBuf>,

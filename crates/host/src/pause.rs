@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::instance::Instance;
 use crate::stop;
 
-/// Stops the vCPUs of a VM that runs; of one whose vCPUs stand still already nothing is asked.
+/// Stops the vCPUs of a VM that runs; a paused one is left alone.
 ///
 /// # Errors
 /// When it does not run, or its shim or VMM does not answer.

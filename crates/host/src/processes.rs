@@ -1,4 +1,5 @@
-//! The processes of an instance: its shim and its VMM, found by the locks that they hold, and ended.
+//! The processes of an instance: its shim and its VMM, found by the locks that they hold, and
+//! ended.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -13,7 +14,8 @@ use rustix::process::Signal;
 use crate::error::{Error, Result};
 use crate::instance::Instance;
 
-/// How long a VMM that was just forked may take to write its pid, which it does before anything else.
+/// How long a VMM that was just forked may take to write its pid, which it does before anything
+/// else.
 const FORKED: Duration = Duration::from_secs(1);
 
 /// Time a VMM without a shim is given to end after SIGTERM.
@@ -22,7 +24,7 @@ const TERM_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time a killed process may take to be gone: it may be writing to a slow disk.
 pub(crate) const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Who has the VM of an instance.
+/// Process that holds the VM of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Holder {
     /// Its shim.
@@ -33,7 +35,8 @@ pub(crate) enum Holder {
     Nobody,
 }
 
-/// Who has the VM, and what the shim has recorded of it. Nobody is asked, so nobody who is silent is waited for.
+/// Returns the process that holds the VM, and the shim's record. It sends no request, so a silent
+/// shim delays nothing.
 pub(crate) fn look(directory: &Path) -> Result<(Holder, Option<Run>)> {
     let shim_pid = directory.join(names::SHIM_PID);
     let shim = hypeman_files::holding(&shim_pid)?;
@@ -80,7 +83,8 @@ pub(crate) fn wait_for_shim(instance: &Instance, limit: Duration) -> Result<bool
     Ok(!hypeman_files::is_held(&instance.directory.join(names::SHIM_PID))?)
 }
 
-/// A shim that was killed holds its lock until the last of its threads is gone, which may be writing to a slow disk.
+/// A shim that was killed holds its lock until the last of its threads is gone, which may be
+/// writing to a slow disk.
 pub(crate) fn let_go_of_dead_shim(instance: &Instance, limit: Duration) -> Result<()> {
     let path = instance.directory.join(names::SHIM_PID);
     let deadline = Instant::now() + limit;
@@ -98,7 +102,8 @@ fn is_dead(pid: &Path) -> bool {
 /// The shim's process, while there is one.
 pub(crate) fn shim(instance: &Instance) -> Option<Process> {
     let path = instance.directory.join(names::SHIM_PID);
-    // Looked for before it is asked whether the lock is held: then it is this process that holds it, or none.
+    // Looked for before it is asked whether the lock is held: then it is this process that holds
+    // it, or none.
     let process = Process::find(pid_in(&path)?)?;
     hypeman_files::is_held(&path).is_ok_and(|held| held).then_some(process)
 }

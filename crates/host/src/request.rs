@@ -28,12 +28,12 @@ pub struct Prepared {
 pub struct Created {
     /// The instance.
     pub instance: Instance,
-    /// What its user may want to know, each in a sentence.
+    /// Notes for its user, each in a sentence.
     pub notes: Vec<String>,
 }
 
 impl Prepared {
-    /// What the user may want to know, each in a sentence.
+    /// Notes for the user, each in a sentence.
     #[must_use]
     pub fn notes(&self) -> &[String] {
         &self.notes

@@ -16,11 +16,12 @@ use crate::snapshots::Snapshot;
 use crate::spawn::Programs;
 use crate::store::Store;
 
-/// Puts an instance that does not run back to a snapshot of it; on another hypervisor, if one is given. Its logs go on.
+/// Puts an instance that does not run back to a snapshot of it; on another hypervisor, if one is
+/// given. Its logs go on.
 ///
 /// # Errors
-/// When it runs, the snapshot cannot become what was asked for, or the disk is full; it is as it was then. When only its start fails,
-/// it is put back.
+/// When it runs, the snapshot cannot become what was asked for, or the disk is full; it is as it
+/// was then. When only its start fails, it is put back.
 pub(crate) fn rewind(
     store: &Store,
     instance: &Instance,
@@ -47,7 +48,8 @@ fn replace(store: &Store, instance: &Instance, snapshot: &Snapshot, target: Targ
     let draft = Draft::begin(&store.directory())?;
     let with_memory = target != Target::Stopped && snapshot.has_memory();
     copy_machine(&snapshot.directory, draft.path(), with_memory)?;
-    // The memory that it has fits the disks that it has, and goes first. What the snapshot has comes last.
+    // The memory that it has fits the disks that it has, and goes first. What the snapshot has
+    // comes last.
     let failed = |problem| Error::Snapshot { name: instance.record.name.clone(), problem };
     standby::withdraw(&instance.directory).map_err(failed)?;
     let (old, new) = (instance.directory.join(names::DISKS), draft.path().join(names::DISKS));

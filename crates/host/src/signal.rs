@@ -1,4 +1,5 @@
-//! Signals by name and number: the guest's, those of Linux on x86-64 (signal(7)); the host's could be others one day.
+//! Signals by name and number: the guest's, those of Linux on x86-64 (signal(7)); the host's could
+//! be others one day.
 
 use crate::error::{Error, Field, Result};
 

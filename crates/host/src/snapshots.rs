@@ -1,4 +1,5 @@
-//! Named snapshots: copies of an instance's machine, in a store of their own, which outlive their instance.
+//! Named snapshots: copies of an instance's machine, in a store of their own, which outlive their
+//! instance.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -30,7 +31,7 @@ const SOURCE: &str = "source";
 /// A named snapshot on disk.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Snapshot {
-    /// What it says of itself.
+    /// Its record.
     pub record: NamedSnapshot,
     /// Absolute path of its directory.
     pub directory: PathBuf,
@@ -93,12 +94,12 @@ impl Snapshots {
         }
     }
 
-    /// Makes a snapshot of an instance, of the kind that was asked for, or else of what the instance has. One that runs is put to standby,
-    /// copied, and let go on.
+    /// Makes a snapshot of an instance, of the kind that was asked for, or else of what the
+    /// instance has. One that runs is put to standby, copied, and let go on.
     ///
     /// # Errors
-    /// When the instance has no memory and some was asked for, or runs and only its disks were asked for, or the name is taken, or the
-    /// disk is full; nothing is left then.
+    /// When the instance has no memory and some was asked for, or runs and only its disks were
+    /// asked for, or the name is taken, or the disk is full; nothing is left then.
     pub fn create(
         &self,
         store: &Store,
@@ -175,7 +176,7 @@ impl Snapshots {
 }
 
 impl Snapshot {
-    /// What a newer release has added to the parts of the record of its instance.
+    /// Returns fields that a newer release has added to parts of the instance's record.
     ///
     /// # Errors
     /// When the record cannot be read.

@@ -38,11 +38,11 @@ pub struct Programs {
     pub init: PathBuf,
 }
 
-/// What became of a start.
+/// Result of a start.
 #[derive(Debug)]
 pub(crate) enum Started {
-    /// The guest runs now. The client was connected before it did: an instance that removes itself stays as long as the client
-    /// does, so no end is missed.
+    /// The guest runs now. The client was connected before it did: an instance that removes itself
+    /// stays as long as the client does, so no end is missed.
     Now(Client),
     /// It runs already.
     Already,
@@ -84,7 +84,7 @@ pub(crate) fn start_shim(
 }
 
 impl Begin {
-    /// What has to be true of an instance that does not run.
+    /// Returns the condition on an instance that does not run.
     fn needs(self) -> Needs {
         match self {
             Begin::Boot => Needs::NoSnapshot,
@@ -93,7 +93,8 @@ impl Begin {
     }
 }
 
-/// Takes the lock that the shim will hold: whoever has it is the only one who starts this instance. `None` when it runs.
+/// Takes the lock that the shim will hold: its holder is the only one that starts this instance.
+/// `None` when it runs.
 pub(crate) fn become_starter(instance: &Instance, begin: Begin) -> Result<Option<Lock>> {
     let path = instance.directory.join(names::SHIM_PID);
     let mut has_waited = false;
@@ -125,14 +126,15 @@ pub(crate) fn become_starter(instance: &Instance, begin: Begin) -> Result<Option
 /// A shim that was just started.
 pub(crate) struct Shim {
     process: Child,
-    /// Where it says its word.
+    /// Pipe for its first message.
     word: PipeReader,
     client: Client,
 }
 
 impl Shim {
-    /// Starts the shim. Its socket is made here and handed over as standard input, so that from the shim's first moment a
-    /// request waits in the backlog instead of being refused; and with it the lock that says that there is a shim.
+    /// Starts the shim. Its socket is made here and handed over as standard input, so that from the
+    /// shim's first moment a request waits in the backlog instead of being refused; and with it the
+    /// lock that says that there is a shim.
     pub(crate) fn start(
         instance: &Instance,
         hypeman: &Path,
@@ -152,7 +154,7 @@ impl Shim {
         Ok(Shim { process: command.spawn().at(hypeman)?, word, client })
     }
 
-    /// Waits for its word.
+    /// Waits for its first message.
     pub(crate) fn wait_until_ready(mut self, instance: &Instance) -> Result<Client> {
         let mut line = String::new();
         // Ends with the line, or with the shim.

@@ -18,8 +18,9 @@ use crate::spawn::{Begin, Programs, Started, become_starter, start_shim};
 use crate::store::Store;
 use crate::{adopt, network};
 
-/// Writes a VM's memory into the directory of its instance, and ends its VMM; returns when that is done. One that sleeps already is left
-/// as it is. A VM whose shim was killed gets another first, of the program `hypeman`.
+/// Writes a VM's memory into the directory of its instance, and ends its VMM; returns when that is
+/// done. One that sleeps already is left as it is. A VM whose shim was killed gets another first,
+/// of the program `hypeman`.
 ///
 /// # Errors
 /// When it does not run, or its snapshot cannot be written; then it runs on.
@@ -36,10 +37,12 @@ pub(crate) fn standby(instance: &Instance, hypeman: &Path) -> Result<()> {
     wait_for_shim(instance, KILL_TIMEOUT).map(drop)
 }
 
-/// Lets an instance go on from its snapshot; returns when its guest runs and its console is being kept.
+/// Lets an instance go on from its snapshot; returns when its guest runs and its console is being
+/// kept.
 ///
 /// # Errors
-/// When it has no snapshot, or one that does not fit this host, or is damaged; it is in standby then as before.
+/// When it has no snapshot, or one that does not fit this host, or is damaged; it is in standby
+/// then as before.
 pub(crate) fn restore(store: &Store, instance: &Instance, programs: &Programs) -> Result<Started> {
     adopt::adopt(instance, &programs.hypeman)?; // what is left of a VMM that never ran is ended
     let Some(alive) = become_starter(instance, Begin::Restore)? else { return Ok(Started::Already) };
@@ -55,7 +58,7 @@ fn launch(store: &Store, instance: &Instance) -> Result<Launch> {
     let findings = &Findings::in_directory(store.data_dir());
     let record = &instance.record;
     let unfit = |problem| Error::Snapshot { name: record.name.clone(), problem };
-    // Whoever compresses it is not waited for.
+    // Nobody waits for a compression.
     let _still = compression::stop(&instance.directory).map_err(unfit)?;
     let manifest = standby::manifest(&instance.directory).map_err(unfit)?;
     standby::look(&instance.directory, &manifest).map_err(unfit)?;
@@ -91,7 +94,8 @@ pub(crate) fn hindrance(store: &Store, instance: &Instance) -> Option<String> {
     }
 }
 
-/// Memory and devices are understood by the release that has written them, and a guest on KVM by the CPU that it has seen.
+/// Memory and devices are understood by the release that has written them, and a guest on KVM by
+/// the CPU that it has seen.
 fn check_host(manifest: &Manifest, program: &Program) -> hypeman_snapshot::Result<()> {
     if let Some(saved) = manifest.launch.found.as_ref().filter(|saved| saved.version != program.version) {
         let told = |program: &Program| format!("{} {}", program.path.display(), program.version);

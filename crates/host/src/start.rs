@@ -1,4 +1,5 @@
-//! Starting: the record is resolved to a launch order, and a shim of its own is started to carry it out.
+//! Starting: the record is resolved to a launch order, and a shim of its own is started to carry it
+//! out.
 
 use std::path::{Path, PathBuf};
 
@@ -92,7 +93,8 @@ fn prepare(store: &Store, instance: &Instance, programs: &Programs) -> Result<La
     })
 }
 
-/// Refuses a VM that is to be confined as this host cannot. What only its start can show the shim refuses.
+/// Refuses a VM that is to be confined as this host cannot. What only its start can show the shim
+/// refuses.
 fn check_confinement(record: &Record) -> Result<()> {
     if record.settings.confine != Strictness::Strict {
         return Ok(());
@@ -103,14 +105,15 @@ fn check_confinement(record: &Record) -> Result<()> {
     }
 }
 
-/// What to do when the guest reboots. A system is booted again, as everywhere; of anything else a reboot is the end.
+/// Chooses the action when the guest reboots. A system boots again, as everywhere; for other guests
+/// a reboot is the end.
 fn on_reboot(record: &Record) -> OnReboot {
     let is_system = record.command.as_ref().is_some_and(|command| command.mode == Mode::Systemd);
     let usual = if is_system { OnReboot::Restart } else { OnReboot::Stop };
     record.settings.on_reboot.unwrap_or(usual)
 }
 
-/// What a VM boots from, as seen from the instance's directory.
+/// Files that a VM boots from, as seen from the instance's directory.
 struct BootFiles {
     kernel: PathBuf,
     initramfs: Option<PathBuf>,
@@ -123,8 +126,9 @@ fn boot_files(store: &Store, record: &Record, programs: &Programs) -> Result<Boo
     let kernels = Kernels::new(store.data_dir());
     match &record.kernel {
         KernelUse::Own { .. } => {
-            // An image needs our init; with a kernel of the user's own, the modules of the newest known kernel would
-            // not fit, so its drivers must be built in or come with the user's initramfs.
+            // An image needs our init; with a kernel of the user's own, the modules of the newest
+            // known kernel would not fit, so its drivers must be built in or come with the user's
+            // initramfs.
             let initramfs = match (&own_initrd, &record.image) {
                 (Some(path), _) => Some(path.clone()),
                 (None, Some(_)) => Some(relative(store, &kernels.initramfs_without_modules(&programs.init)?)),
@@ -174,7 +178,8 @@ fn relative(store: &Store, path: &Path) -> PathBuf {
     DataDir::new(store.data_dir()).seen_from_instance(path)
 }
 
-/// Refuses at creation what could never be started: a command and an environment that do not fit on their disk.
+/// Refuses at creation what could never be started: a command and an environment that do not fit on
+/// their disk.
 pub(crate) fn check_config(record: &Record) -> Result<()> {
     let Some(command) = &record.command else { return Ok(()) };
     let length = guest_config(record, command, true, None)?.len() as u64;
@@ -188,7 +193,7 @@ pub(crate) fn check_config(record: &Record) -> Result<()> {
     })
 }
 
-/// What init is told, as it stands on its disk.
+/// Returns init's configuration, as it is on its disk.
 fn guest_config(
     record: &Record,
     command: &CommandSpec,

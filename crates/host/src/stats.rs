@@ -1,4 +1,4 @@
-//! What instances use of the host.
+//! Resources of the host that instances use.
 
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
@@ -15,7 +15,7 @@ use crate::error::{Needs, Result};
 use crate::host::Host;
 use crate::instance::Instance;
 
-/// What an instance uses; names as upstream has them, where it has them.
+/// Resources that an instance uses; names are upstream's where it has them.
 #[derive(Debug, Clone, Serialize)]
 pub struct Usage {
     /// Its id.
@@ -104,7 +104,7 @@ fn moved(process: &Path) -> Option<(u64, u64)> {
     Some((count("read_bytes:")?, count("write_bytes:")?))
 }
 
-/// What those use that were sampled `now`; `before` tells how fast.
+/// Returns the usage of instances sampled `now`; with `before` also rates.
 ///
 /// # Errors
 /// When the traffic of networks cannot be counted.

@@ -1,6 +1,8 @@
-//! Ending: by the shim where there is one that answers, and by the VMM's process where there is none.
+//! Ending: by the shim where there is one that answers, and by the VMM's process where there is
+//! none.
 //!
-//! Nobody holds the instance's lock here, because everybody waits here: a kill is not to wait for a stop.
+//! Nobody holds the instance's lock here, because everybody waits here: a kill is not to wait for a
+//! stop.
 
 use std::path::Path;
 use std::time::Duration;
@@ -23,9 +25,10 @@ use crate::instance::Instance;
 use crate::processes::{Holder, KILL_TIMEOUT, end_process, end_vmm, look, shim, wait_for_shim};
 use crate::{adopt, delete};
 
-/// Presses the power button, and ends the VM by force when it has not ended within `timeout`. Returns when it has ended, and
-/// how, if there was a shim to tell. An instance that does not run is left as it is. A VM that loses its shim meanwhile is taken
-/// over by another, of the program `hypeman`, and asked again.
+/// Presses the power button, and ends the VM by force when it has not ended within `timeout`.
+/// Returns when it has ended, and how, if there was a shim to tell. An instance that does not run
+/// is left as it is. A VM that loses its shim meanwhile is taken over by another, of the program
+/// `hypeman`, and asked again.
 ///
 /// # Errors
 /// When the shim does not answer, or breaks off.
@@ -49,7 +52,8 @@ pub(crate) fn stop(instance: &Instance, timeout: Duration, hypeman: &Path) -> Re
     }
 }
 
-/// Ends the VM at once. A shim that does not answer is not waited for. Of an instance in standby the memory is given up.
+/// Ends the VM at once. A shim that does not answer is not waited for. Of an instance in standby
+/// the memory is given up.
 ///
 /// # Errors
 /// When it does not run, or cannot be ended.
@@ -58,7 +62,8 @@ pub(crate) fn kill(instance: &Instance) -> Result<Option<Outcome>> {
         Holder::Shim => match end_by_shim(instance, &Request::Kill) {
             Err(Error::Session(silent @ Silent { hung_up, .. })) => {
                 end_vmm(instance)?;
-                // The VM has ended. What became of its log nobody can tell whose shim is there and silent.
+                // The VM has ended. What became of its log nobody can tell whose shim is there and
+                // silent.
                 if hung_up && look(&instance.directory)?.0 != Holder::Shim {
                     Ok(None)
                 } else {
@@ -79,7 +84,8 @@ pub(crate) fn kill(instance: &Instance) -> Result<Option<Outcome>> {
     }
 }
 
-/// As [`kill`], for one whom the shim waits for: whoever has asked it for the end of an instance that removes itself.
+/// As [`kill`], for a caller for which the shim waits: the one that asked it for the end of an
+/// instance that removes itself.
 ///
 /// # Errors
 /// As [`kill`].
@@ -135,7 +141,8 @@ pub(crate) fn require_active(instance: &Instance) -> Result<()> {
     Err(instance.refused(instance.observe()?.state, Needs::Running))
 }
 
-/// Has the shim end its VM, and waits until the shim is gone too, unless it still has something to write.
+/// Has the shim end its VM, and waits until the shim is gone too, unless it still has something to
+/// write.
 fn end_by_shim(instance: &Instance, request: &Request) -> Result<Option<Outcome>> {
     let outcome = ask_for_end(instance, request)?;
     if !outcome.unwritten {
@@ -144,8 +151,8 @@ fn end_by_shim(instance: &Instance, request: &Request) -> Result<Option<Outcome>
     Ok(Some(outcome))
 }
 
-/// Asks the shim for the end. One that hangs up instead is on its way out, as when its start is ended, or was killed: it is let go
-/// first, so that whoever looks next sees what is left.
+/// Asks the shim for the end. One that hangs up instead is on its way out, as when its start is
+/// ended, or was killed: it is let go first, so that the next look sees what is left.
 fn ask_for_end(instance: &Instance, request: &Request) -> Result<Outcome> {
     let asked_one = shim(instance);
     let asked = instance.ask_for_end(request);
@@ -158,7 +165,8 @@ fn ask_for_end(instance: &Instance, request: &Request) -> Result<Outcome> {
     }
 }
 
-/// Waits until an instance that removes itself has done so, after the last of those who had asked for its end is gone.
+/// Waits until an instance that removes itself has done so, after the last of those who had asked
+/// for its end is gone.
 ///
 /// # Errors
 /// When its directory is there and cannot be read.

@@ -19,7 +19,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// The instances below `data_dir`, which need not exist yet.
+    /// Returns the instances of a data directory, which need not exist yet.
     #[must_use]
     pub fn new(data_dir: &Path) -> Store {
         Store { data_dir: data_dir.to_owned() }
@@ -71,7 +71,8 @@ impl Store {
     /// whose id begins with `query`.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Ambiguous`], or the error of its file when the only candidate cannot be read.
+    /// [`Error::NotFound`], [`Error::Ambiguous`], or the error of its file when the only candidate
+    /// cannot be read.
     pub fn find(&self, query: &str) -> Result<Instance> {
         if name::is_id(query) {
             let directory = self.directory().join(query);
@@ -100,7 +101,8 @@ impl Store {
     }
 }
 
-/// Whether a record that could not be read may be that of `query`: it has its id, or nobody can tell its name.
+/// Whether a record that could not be read may be that of `query`: it has its id, or nobody can
+/// tell its name.
 fn is_reason_for(error: &Error, query: &str) -> bool {
     match error {
         Error::Record(format::Error::Newer { .. }) => true,

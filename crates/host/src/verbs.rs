@@ -1,4 +1,4 @@
-//! What can be done to an instance that is there: one function each.
+//! Verbs on an existing instance, a function each.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What is known of instances and snapshots, as documents.
+//! Documents that describe instances and snapshots.
 
 use std::path::PathBuf;
 
@@ -24,14 +24,14 @@ use crate::snapshots::Snapshot;
 /// All that is known of an instance.
 #[derive(Debug, Serialize)]
 pub struct InstanceView {
-    /// What the user asked for.
+    /// The user's settings.
     #[serde(flatten)]
     pub record: Record,
     /// Its state.
     pub state: State,
-    /// What there is to say of it, if it is not as it should be.
+    /// Explanation of an unusual state.
     pub state_reason: Option<String>,
-    /// What the health checks of its program have shown, if there are any and it runs.
+    /// Result of its program's health checks, if there are any and it runs.
     pub health: Option<Health>,
     /// Whether a shim keeps its console.
     pub supervised: bool,
@@ -54,15 +54,15 @@ pub struct InstanceView {
 /// Paths of the logs of an instance.
 #[derive(Debug, Serialize)]
 pub struct Logs {
-    /// What its guest prints.
+    /// Log of its guest's console.
     pub app: PathBuf,
-    /// What its VMM prints.
+    /// Log of its VMM's output.
     pub vmm: PathBuf,
-    /// What became of it.
+    /// Log of hypeman's own actions.
     pub hypeman: PathBuf,
 }
 
-/// What is known of a snapshot, in upstream's words.
+/// Description of a snapshot, in upstream's words.
 #[derive(Debug, Serialize)]
 pub struct SnapshotView {
     /// Its id.
@@ -130,7 +130,7 @@ impl Host {
 }
 
 impl Snapshot {
-    /// What is known of it.
+    /// Returns its description.
     ///
     /// # Errors
     /// When its files cannot be looked at.

@@ -32,7 +32,7 @@ pub(crate) fn visit<T>(
 ) -> Result<T> {
     let started = start::start_as(store, instance, programs, idle)?;
     let Started::Now(client) = started else { return Ok(work(instance)) };
-    // What was started by this record removes nothing at its end.
+    // The instance of this record is not removed at its end.
     let visited = Instance { record: idle(&instance.record), directory: instance.directory.clone() };
     let done = work(&visited);
     drop(client);

@@ -14,7 +14,8 @@ use crate::source::Source;
 use crate::spool::spool;
 use crate::tree::Tree;
 
-/// Makes the disk in `directory`; large files on the way go to `scratch`, and may take `most` bytes.
+/// Makes the disk in `directory`; large files on the way go to `scratch`, and may take `most`
+/// bytes.
 pub(crate) fn assemble(
     source: &Source,
     directory: &Path,

@@ -1,4 +1,4 @@
-//! What an image says of how to run it.
+//! Configuration of an image: how to run it.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +34,8 @@ pub struct Config {
 }
 
 /// The HEALTHCHECK of an image (docker's addition to the configuration,
-/// <https://github.com/moby/docker-image-spec/blob/v1.3.1/specs-go/v1/image.go>). Times are in nanoseconds, and 0 is the usual.
+/// <https://github.com/moby/docker-image-spec/blob/v1.3.1/specs-go/v1/image.go>). Times are in
+/// nanoseconds, and 0 is the usual.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct Health {
@@ -52,7 +53,7 @@ pub struct Health {
     pub retries: u32,
 }
 
-/// What to say of how to run an image that is made from a root filesystem, as `docker import --change` does.
+/// Configuration for an image made from a root filesystem, as by `docker import --change`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
     /// The command, split as a shell does; `/bin/sh` when absent.

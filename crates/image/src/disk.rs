@@ -1,8 +1,9 @@
 //! From a tree to a read-only disk: one tar stream into `tar2sqfs`.
 //!
-//! Of Debian 12's tools it is the one that makes a file system from a tar stream with ownership, devices, hard links and
-//! extended attributes and without privileges: mkfs.erofs 1.5 and mke2fs 1.47.0 want a directory. (`mksquashfs -tar` of
-//! squashfs-tools 4.5.1 would do too; tar2sqfs reads PAX records that it stumbles over.)
+//! Of Debian 12's tools it is the one that makes a file system from a tar stream with ownership,
+//! devices, hard links and extended attributes and without privileges: mkfs.erofs 1.5 and mke2fs
+//! 1.47.0 want a directory. (`mksquashfs -tar` of squashfs-tools 4.5.1 would do too; tar2sqfs reads
+//! PAX records that it stumbles over.)
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -24,8 +25,8 @@ use crate::tree::{NodeId, Tree};
 
 const TOOL: &str = "tar2sqfs";
 
-/// The extended attributes that a squashfs can hold (Linux, fs/squashfs/squashfs_fs.h). Others are POSIX ACLs, which a
-/// Debian has on its journal's directory only.
+/// The extended attributes that a squashfs can hold (Linux, fs/squashfs/squashfs_fs.h). Others are
+/// POSIX ACLs, which a Debian has on its journal's directory only.
 const XATTR_PREFIXES: [&str; 3] = ["user.", "trusted.", "security."];
 
 /// Writes the tree to a squashfs at `path`.
@@ -40,8 +41,8 @@ pub(crate) fn write(tree: &Tree, layers: &[Spooled], path: &Path, progress: &dyn
         None => Err(std::io::Error::other("no pipe")),
     };
     let output = child.wait_with_output().map_err(|error| tool::failed(TOOL, error))?;
-    // When the tool gave up, its words tell more than our broken pipe; but a full disk is just an "I/O error" to it, and
-    // by then it has removed what filled the disk.
+    // When the tool gave up, its words tell more than our broken pipe; but a full disk is just an
+    // "I/O error" to it, and by then it has removed what filled the disk.
     if output.stderr.windows(9).any(|words| words == b"I/O error") && free(path) < total {
         return Ok(Err(rustix::io::Errno::NOSPC).at(path)?);
     }

@@ -20,7 +20,7 @@ pub(crate) struct Entry {
     pub(crate) xattrs: Option<Rc<Xattrs>>,
 }
 
-/// What a file is.
+/// Kind of a file, with its content.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Kind {
     Directory,

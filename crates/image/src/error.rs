@@ -1,11 +1,11 @@
-//! Errors, each naming the thing, the reason and the way out.
+//! Errors, each naming the thing, the reason and a hint.
 
 use hypeman_record::kind::Kind;
 
-/// What can go wrong with images and kernels.
+/// Error of an operation on images and kernels.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Whoever had asked for it has cancelled it.
+    /// Its caller has cancelled it.
     #[error("cancelled")]
     Cancelled,
     /// Neither the name of an image nor the beginning of a digest.
@@ -25,7 +25,7 @@ pub enum Error {
     /// A reference that cannot be one.
     #[error("invalid image reference {reference:?}: {reason}")]
     Reference {
-        /// What was given.
+        /// The given reference.
         reference: String,
         /// The parser's words.
         reason: String,
@@ -35,7 +35,7 @@ pub enum Error {
     Pull {
         /// The image.
         reference: String,
-        /// What happened, and what to do.
+        /// The failure, with a hint.
         reason: String,
     },
     /// The image itself is not right.
@@ -43,7 +43,7 @@ pub enum Error {
     Content {
         /// The file, layer or entry.
         what: String,
-        /// What is wrong with it.
+        /// The fault.
         reason: String,
     },
     /// Bytes are not those that were promised.
@@ -51,9 +51,9 @@ pub enum Error {
     Digest {
         /// The layer or document.
         what: String,
-        /// What was promised.
+        /// The expected value.
         expected: String,
-        /// What is there.
+        /// The value found.
         found: String,
     },
     /// A program of the system failed.
@@ -61,7 +61,7 @@ pub enum Error {
     Tool {
         /// The program.
         tool: String,
-        /// What it said.
+        /// The registry's message.
         reason: String,
     },
     /// No kernel.
@@ -116,7 +116,8 @@ impl From<hypeman_record::format::Error> for Error {
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Longest reason that is told, in characters: an archive may have any bytes where a reason quotes it.
+/// Longest reason that is told, in characters: an archive may have any bytes where a reason quotes
+/// it.
 const MAX_REASON: usize = 1000;
 
 /// A [`Error::Content`].

@@ -10,10 +10,11 @@ use crate::spool::{Blob, Span};
 use crate::tree::Tree;
 use crate::{disk, import};
 
-/// Reads `tar` as an archive with images in it, and as two layers, one over the other. Tells how many names there are then.
+/// Reads `tar` as an archive with images in it, and as two layers, one over the other. Tells how
+/// many names there are then.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The fault of the archive.
 pub fn read(tar: &File) -> crate::Result<usize> {
     let copy = || tar.try_clone().map_err(|error| crate::error::content("the input", error));
     let _ = import::members("the input", Path::new("input"), Rc::new(copy()?));

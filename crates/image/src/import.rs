@@ -48,7 +48,7 @@ pub(crate) fn import(
     if members.contains_key("index.json") { layout(&what, &files) } else { docker_archive(&what, &files) }
 }
 
-/// What a tar can be.
+/// Kind of a tar archive.
 enum Kind {
     /// An OCI or docker archive.
     Archive,
@@ -58,7 +58,8 @@ enum Kind {
     RootFs,
 }
 
-/// Tells what a tar is: archives of images have a document in their root that no root filesystem has.
+/// Tells what a tar is: archives of images have a document in their root that no root filesystem
+/// has.
 fn kind(what: &str, tar: &File) -> Result<Kind> {
     let broken = |error: std::io::Error| content(what, error);
     let (mut has_layers, mut has_repositories) = (false, false);

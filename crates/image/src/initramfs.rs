@@ -15,8 +15,8 @@ const DIRECTORY: u32 = 0o040_755;
 const PROGRAM: u32 = 0o100_755;
 const FILE: u32 = 0o100_644;
 
-/// Writes an initramfs to `path`, for a kernel whose modules lie in `modules`; without them the kernel has to have all
-/// it needs built in.
+/// Writes an initramfs to `path`, for a kernel whose modules lie in `modules`; without them the
+/// kernel has to have all it needs built in.
 ///
 /// # Errors
 /// When a module that no VM can do without is missing, or the disk is full.

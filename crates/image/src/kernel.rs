@@ -45,11 +45,12 @@ impl Kernels {
         Kernels { kernels: DataDir::new(data_dir).kernels() }
     }
 
-    /// Takes the distribution's cloud kernel: its package is fetched and verified by apt and unpacked into the store. It
-    /// is not installed, and needs no root.
+    /// Takes the distribution's cloud kernel: its package is fetched and verified by apt and
+    /// unpacked into the store. It is not installed, and needs no root.
     ///
     /// # Errors
-    /// When apt is missing, knows no such package or cannot fetch it, or the disk is full; nothing is left then.
+    /// When apt is missing, knows no such package or cannot fetch it, or the disk is full; nothing
+    /// is left then.
     pub fn pull(&self, progress: &dyn Progress) -> Result<Kernel> {
         let package = newest_package()?;
         let scratch = Draft::begin(&self.kernels)?;
@@ -136,8 +137,8 @@ impl Kernels {
         self.made_once(&kernel.directory, modules.as_deref(), init)
     }
 
-    /// The disk with all modules of a kernel of the store, a squashfs; made when it is not there yet. `None` for a kernel
-    /// without modules.
+    /// The disk with all modules of a kernel of the store, a squashfs; made when it is not there
+    /// yet. `None` for a kernel without modules.
     ///
     /// # Errors
     /// When gensquashfs is missing or fails, or the disk is full.
@@ -198,7 +199,8 @@ impl Kernels {
     }
 }
 
-/// Copies modules, and makes their indexes when they have none, as in a package that was not installed.
+/// Copies modules, and makes their indexes when they have none, as in a package that was not
+/// installed.
 fn copy_modules(modules: &Path, kernel: &Path, version: &str) -> Result<()> {
     // depmod wants the directory where an installed kernel has it.
     let root = kernel.join("root");
@@ -252,7 +254,7 @@ fn version_key(version: &str) -> Vec<(u64, String)> {
     parts.map(|part| (part.parse().unwrap_or(0), part.to_owned())).collect()
 }
 
-/// What a VMM can boot.
+/// Kinds of kernel images that a VMM can boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KernelKind {
     /// A Linux bzImage.
@@ -267,7 +269,8 @@ pub enum KernelKind {
 /// [`Error::NotAKernel`] for any other file.
 pub fn kernel_kind(path: &Path) -> Result<KernelKind> {
     let bytes = std::fs::read(path).at(path)?;
-    // The header of Documentation/arch/x86/boot.rst: "HdrS" at 0x202, behind the boot sector's signature.
+    // The header of Documentation/arch/x86/boot.rst: "HdrS" at 0x202, behind the boot sector's
+    // signature.
     if bytes.get(0x1fe..0x200) == Some(&[0x55, 0xaa]) && bytes.get(0x202..0x206) == Some(b"HdrS") {
         return Ok(KernelKind::BzImage);
     }

@@ -12,11 +12,13 @@ use crate::progress::Progress;
 use crate::spool::Blob;
 use crate::tree::{Tree, show};
 
-/// Devices that do nothing to a host, by major and minor: null, zero, full, random, urandom, tty, console, ptmx
-/// (Linux, Documentation/admin-guide/devices.txt). They are in every root filesystem; any other is a trick.
+/// Devices that do nothing to a host, by major and minor: null, zero, full, random, urandom, tty,
+/// console, ptmx (Linux, Documentation/admin-guide/devices.txt). They are in every root filesystem;
+/// any other is a trick.
 const HARMLESS_DEVICES: [(u32, u32); 8] = [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2)];
 
-/// Largest number of a user or group: file systems have 32 bits for it, and the last of them means nobody (chown(2)).
+/// Largest number of a user or group: file systems have 32 bits for it, and the last of them means
+/// nobody (chown(2)).
 const MAX_OWNER: u32 = u32::MAX - 1;
 
 /// Most device nodes that a warning names.
@@ -58,7 +60,8 @@ pub(crate) fn read_layer(
     Ok(())
 }
 
-/// Whether it is a device below /dev, where the guest's own devices cover it, that is not in every root filesystem.
+/// Whether it is a device below /dev, where the guest's own devices cover it, that is not in every
+/// root filesystem.
 fn is_foreign_device(member: &Member) -> bool {
     let is_device = matches!(member.kind, EntryType::Char | EntryType::Block);
     let is_harmless = member.kind == EntryType::Char && HARMLESS_DEVICES.contains(&member.device);

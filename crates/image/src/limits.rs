@@ -1,4 +1,5 @@
-//! What an image may ask of this host. Each limit is far above any image that was made to be run; docs/limits.md lists them.
+//! Limits on images. Each is far above any image that was made to be run; docs/limits.md lists
+//! them.
 
 use std::path::{Path, PathBuf};
 
@@ -7,17 +8,19 @@ use rustix::io::Errno;
 
 use crate::error::{Result, content};
 
-/// Most entries that an image may have after its layers were joined, directories without an entry of their own included.
+/// Most entries that an image may have after its layers were joined, directories without an entry
+/// of their own included.
 pub(crate) const MOST_ENTRIES: usize = 2_000_000;
 
-/// Most bytes of names, link targets and extended attributes in an image; attributes that many files share count once.
+/// Most bytes of names, link targets and extended attributes in an image; attributes that many
+/// files share count once.
 pub(crate) const MOST_METADATA: usize = 128 << 20;
 
 /// Most directories above an entry.
 pub(crate) const MOST_DEPTH: usize = 256;
 
-/// Most entries of one directory: the time of the tool that makes the disk grows with the square of that (`child_by_name` in
-/// squashfs-tools-ng's lib/fstree), to some 10 s here.
+/// Most entries of one directory: the time of the tool that makes the disk grows with the square of
+/// that (`child_by_name` in squashfs-tools-ng's lib/fstree), to some 10 s here.
 pub(crate) const MOST_IN_DIRECTORY: usize = 50_000;
 
 /// Most of these squares together.
@@ -62,7 +65,7 @@ pub(crate) const DECOMPRESSOR: u64 = 130 << 20;
 /// log2 of the largest window of zstd in bytes.
 pub(crate) const ZSTD_WINDOW: u32 = 27;
 
-/// What an image may take when it is decompressed, in bytes, if nobody says otherwise.
+/// Default limit on the decompressed size of an image, in bytes.
 pub const DEFAULT_SIZE: u64 = 64 << 30;
 
 /// This part of a disk is left free, for the logs and disks of what runs.

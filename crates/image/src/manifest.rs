@@ -9,12 +9,12 @@ use crate::platform;
 /// An index or a manifest (<https://github.com/opencontainers/image-spec/blob/v1.1.0/manifest.md>).
 #[derive(Debug, Deserialize)]
 pub(crate) struct Manifest {
-    /// Of an index.
+    /// In an index.
     #[serde(default)]
     pub(crate) manifests: Vec<Descriptor>,
-    /// Of a manifest.
+    /// In a manifest.
     pub(crate) config: Option<Descriptor>,
-    /// Of a manifest.
+    /// In a manifest.
     #[serde(default)]
     pub(crate) layers: Vec<Descriptor>,
 }

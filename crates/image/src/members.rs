@@ -1,7 +1,7 @@
 //! The members of a tar archive that lies in a file: names, metadata, and where their content is.
 //!
-//! Headers are decoded by the crate `tar`. Its reader is not used, because it splits PAX records at newlines
-//! and so refuses xattrs with a newline byte in them, as file capabilities may have.
+//! Headers are decoded by the crate `tar`. Its reader is not used, because it splits PAX records at
+//! newlines and so refuses xattrs with a newline byte in them, as file capabilities may have.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
@@ -46,7 +46,7 @@ pub(crate) struct Members {
     file: BufReader<File>,
     len: u64,
     next: u64,
-    /// What holds for all following members.
+    /// Global records, for all following members.
     global: Pax,
     done: bool,
     /// Whether a digest tells that the file is whole, so that it may lack the end mark.
@@ -173,7 +173,7 @@ impl Members {
             member.kind = EntryType::Directory;
         }
         if !matches!(member.kind, EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse) {
-            // Sizes of links and directories are noise: they have no content.
+            // Sizes of links and directories mean nothing: they have no content.
             member.size = 0;
         }
         self.skip(member.size)?;

@@ -10,8 +10,9 @@ use crate::error::{Result, content};
 /// Modules without which no image can be run, unless they are built into the kernel.
 const NEEDED: [&str; 4] = ["virtio_blk", "squashfs", "overlay", "ext4"];
 
-/// Modules that are taken when they are there: either bus of virtio, what the control port and the power button need,
-/// a word to the host when the kernel panics, randomness, network, sockets to the host, and the other file system that an image may have.
+/// Modules that are taken when they are there: either bus of virtio, what the control port and the
+/// power button need, a word to the host when the kernel panics, randomness, network, sockets to
+/// the host, and the other file system that an image may have.
 const WELCOME: [&str; 12] = [
     "virtio_pci",
     "virtio_mmio",

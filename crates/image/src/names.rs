@@ -55,7 +55,8 @@ pub(crate) fn full(reference: &str) -> Result<String> {
     Reference::parse(reference).map(|reference| reference.whole())
 }
 
-/// The whole name, when the digest in it, if there is one, is that of the image which shall have it.
+/// The whole name, when the digest in it, if there is one, is that of the image which shall have
+/// it.
 pub(crate) fn check_digest(name: &Reference, digest: &str) -> Result<String> {
     match name.digest() {
         Some(named) if named != digest => {

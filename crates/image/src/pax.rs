@@ -5,7 +5,7 @@ use std::io;
 use crate::entry::Xattrs;
 use crate::limits::{LONGEST_XATTR, MOST_XATTR_NAMES};
 
-/// What PAX records say of a member.
+/// PAX records of a member.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Pax {
     pub(crate) path: Option<Vec<u8>>,
@@ -58,7 +58,8 @@ impl Pax {
         }
     }
 
-    /// What holds for a member where its own records say nothing. Extended attributes for all members are refused when they are read.
+    /// Fills in the global records where a member's own are silent. Extended attributes for all
+    /// members are refused when they are read.
     pub(crate) fn or(self, global: &Pax) -> Pax {
         Pax {
             path: self.path.or_else(|| global.path.clone()),

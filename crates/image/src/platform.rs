@@ -1,9 +1,11 @@
-//! Which images a VM here can run: linux/amd64, by whatever name (as containerd's platforms package normalises them).
+//! Which images a VM here can run: linux/amd64, by whatever name (as containerd's platforms package
+//! normalises them).
 
 use std::arch::is_x86_feature_detected as has;
 
-/// How well a platform fits, the lower the better; `None` when no VM here can run it. Plain amd64 comes first; a variant of it
-/// for newer CPUs is taken only where there is nothing else and this CPU is one (x86-64 psABI, 3.1.1).
+/// How well a platform fits, the lower the better; `None` when no VM here can run it. Plain amd64
+/// comes first; a variant of it for newer CPUs is taken only where there is nothing else and this
+/// CPU is one (x86-64 psABI, 3.1.1).
 pub(crate) fn rank(os: &str, architecture: &str, variant: Option<&str>) -> Option<u8> {
     let is_amd64 = ["amd64", "x86_64", "x86-64"].iter().any(|name| architecture.eq_ignore_ascii_case(name));
     if !os.eq_ignore_ascii_case("linux") || !is_amd64 {

@@ -1,4 +1,4 @@
-//! Progress of long work, for whoever wants to show or cancel it.
+//! Progress of long work, to show or cancel it.
 
 /// Is told what is being done and how far it is.
 pub trait Progress: Send + Sync {

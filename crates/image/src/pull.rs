@@ -27,8 +27,8 @@ const LOOK: Duration = Duration::from_millis(50);
 /// Most indexes that lead to a manifest: a hostile one may lead in a circle.
 const MOST_INDEXES: usize = 4;
 
-/// Fetches the manifest, the configuration and the layers into `scratch`, where they may take `most` bytes. The layers are verified
-/// when they are read.
+/// Fetches the manifest, the configuration and the layers into `scratch`, where they may take
+/// `most` bytes. The layers are verified when they are read.
 pub(crate) fn pull(
     reference: &Reference,
     scratch: &Path,
@@ -93,8 +93,8 @@ impl Pull<'_> {
         source::describe(Some(digest), vec![what], &config, layers).map_err(Failed::Own)
     }
 
-    /// Does something that may fail by chance, as docker: five times more, and longer apart each time, or as long as the registry
-    /// says. One that limits its rate is out of sight by then.
+    /// Does something that may fail by chance, as docker: five times more, and longer apart each
+    /// time, or as long as the registry says. One that limits its rate is out of sight by then.
     async fn again<T, F: Future<Output = std::result::Result<T, Failed>>>(
         &self,
         work: impl FnMut() -> F,
@@ -144,7 +144,8 @@ impl Pull<'_> {
         Ok(text)
     }
 
-    /// Fetches a layer into a file; goes on where an earlier try has left off, if the registry can. It ends where its descriptor says.
+    /// Fetches a layer into a file; goes on where an earlier try has left off, if the registry can.
+    /// It ends where its descriptor says.
     async fn layer(&self, layer: &Descriptor, path: &Path) -> std::result::Result<(), Failed> {
         let disk = |source| Failed::Own(hypeman_files::Error::Io { path: path.to_owned(), source }.into());
         let mut options = tokio::fs::OpenOptions::new();

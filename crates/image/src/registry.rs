@@ -1,5 +1,7 @@
-//! A registry over HTTP (<https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md>), of which nothing is believed: what
-//! it sends is read up to a limit, in time, and credentials go to nobody but it and whom it names for that.
+//! A registry over HTTP
+//! (<https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md>), of which nothing is
+//! believed: what it sends is read up to a limit, in time, and credentials go to nobody but it and
+//! whom it names for that.
 //!
 //! Not by the crate `oci-client`: that reads documents, tokens and errors without any limit.
 
@@ -57,8 +59,8 @@ pub(crate) enum Failed {
 }
 
 impl Failed {
-    /// Whether it may be gone the next time: a registry that is busy or limits its rate, or a connection that broke. One that cannot be
-    /// made at all is most often a wrong address.
+    /// Whether it may be gone the next time: a registry that is busy or limits its rate, or a
+    /// connection that broke. One that cannot be made at all is most often a wrong address.
     pub(crate) fn is_passing(&self) -> bool {
         match self {
             Failed::Answer { code, .. } => matches!(code, 408 | 429 | 500 | 502 | 503 | 504),
@@ -240,7 +242,7 @@ impl Registry {
                 let wait =
                     response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
                 let wait = wait.map(|seconds| Duration::from_secs(seconds).min(LONGEST_WAIT));
-                // What it says besides is not worth an error of its own.
+                // The rest of its answer is not worth an error.
                 let body = self.read(response, "its answer", MOST_ANSWER).await.unwrap_or_default();
                 let message = String::from_utf8_lossy(&body).trim().chars().take(200).collect();
                 Err(Failed::Answer { code: status.as_u16(), message, wait })

@@ -5,7 +5,7 @@ use crate::digest;
 use crate::error::{Result, content};
 use crate::spool::Blob;
 
-/// What an image is made of.
+/// Source of an image.
 #[derive(Debug)]
 pub(crate) struct Source {
     /// Digest of the image.

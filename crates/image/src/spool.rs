@@ -16,7 +16,7 @@ use crate::progress::Progress;
 /// A layer as it came, and what was promised of it.
 #[derive(Debug, Clone)]
 pub(crate) struct Blob {
-    /// What to call it in errors.
+    /// Its name in errors.
     pub(crate) what: String,
     /// Where it lies.
     pub(crate) at: Span,
@@ -80,7 +80,8 @@ pub(crate) struct Spooled {
     pub(crate) diff_id: String,
 }
 
-/// Decompresses a layer into a nameless file in `directory`, where it takes some of the `room`, and verifies what was promised of it.
+/// Decompresses a layer into a nameless file in `directory`, where it takes some of the `room`, and
+/// verifies what was promised of it.
 pub(crate) fn spool(
     blob: &Blob,
     directory: &Path,
@@ -105,7 +106,7 @@ pub(crate) fn spool(
         spooled.write_all(&buffer[..length]).at(directory)?;
     }
     drop(reader);
-    // What follows the end of a compressed stream belongs to the digest too.
+    // The digest includes the bytes after the end of a compressed stream.
     std::io::copy(&mut compressed, &mut std::io::sink()).at(&blob.at.path)?;
     if let Some(expected) = &blob.digest {
         digest::verify(&blob.what, expected, &compressed.finish())?;

@@ -41,7 +41,8 @@ impl Store {
     /// Fetches an image from its registry; one that is here already is only given the name.
     ///
     /// # Errors
-    /// When the registry refuses, breaks off or sends something else, or the disk is full; nothing is left then.
+    /// When the registry refuses, breaks off or sends something else, or the disk is full; nothing
+    /// is left then.
     pub fn pull(&self, reference: &str, progress: &dyn Progress) -> Result<Image> {
         let full = Reference::parse(reference)?;
         let staging = Draft::begin(&self.images)?;
@@ -49,8 +50,8 @@ impl Store {
         self.adopt(&source, &[full.whole()], staging, progress)
     }
 
-    /// Takes an image from an OCI layout, an OCI or docker archive, or a root filesystem in a tar file; told by what is
-    /// in it. Without a name it gets those that the source has.
+    /// Takes an image from an OCI layout, an OCI or docker archive, or a root filesystem in a tar
+    /// file; told by what is in it. Without a name it gets those that the source has.
     ///
     /// # Errors
     /// When the source is damaged or tries to escape, or the disk is full; nothing is left then.
@@ -80,7 +81,7 @@ impl Store {
         let names = Names::read(&self.images)?;
         let mut images = Vec::new();
         for directory in hypeman_files::entries(&self.images)? {
-            // What is no directory has no record.
+            // Files beside the directories have no record.
             if directory.is_dir()
                 && let Some(image) = self.read(&directory, &names)?
             {
@@ -115,8 +116,8 @@ impl Store {
         }
     }
 
-    /// Takes a name from an image, and removes the image when that was its last one. `user` tells an instance that uses
-    /// an image of this digest.
+    /// Takes a name from an image, and removes the image when that was its last one. `user` tells
+    /// an instance that uses an image of this digest.
     ///
     /// # Errors
     /// When there is no such image, or an instance uses it.
@@ -134,7 +135,8 @@ impl Store {
         if let Some(user) = user(&image.digest) {
             return Err(Error::InUse { what: format!("image {query}"), user });
         }
-        // First what takes room: a full disk has none for a new list of names. A name without its image is none.
+        // First what takes room: a full disk has none for a new list of names. A name without its
+        // image is none.
         remove_entry(&self.images, &image.directory, &held)?;
         names.digests.retain(|_, digest| *digest != image.digest);
         names.write(&self.images)

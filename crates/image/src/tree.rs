@@ -1,7 +1,9 @@
-//! The file system that an image's layers make, as metadata in memory: where the contents lie, not what they are.
+//! The file system that an image's layers make, as metadata in memory: where the contents lie, not
+//! what they are.
 //!
-//! Names are joined to their directories, not written out, so that a deep name takes no more room than a long one; and what a layer
-//! hides is looked at once for each layer, however often it says so.
+//! Names are joined to their directories, not written out, so that a deep name takes no more room
+//! than a long one; and what a layer hides is looked at once for each layer, however often it says
+//! so.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -64,7 +66,7 @@ struct Node {
 struct Place {
     /// The deepest directory on the way that is there.
     node: NodeId,
-    /// What is missing below it.
+    /// Missing components below it.
     missing: Vec<Vec<u8>>,
 }
 
@@ -214,7 +216,7 @@ impl Tree {
         }
         let parent = self.make_parents(raw, place)?;
         self.inodes.link(inode);
-        // What was there may have been a directory with the target in it.
+        // The old entry may have been a directory with the target in it.
         self.detach(parent, &name);
         self.attach(parent, &name, inode)
     }
@@ -227,7 +229,8 @@ impl Tree {
         Ok(())
     }
 
-    /// Remembers a file that aufs keeps for those in the layer that are hard links to it; it has no other name.
+    /// Remembers a file that aufs keeps for those in the layer that are hard links to it; it has no
+    /// other name.
     fn keep_aufs_link(&mut self, raw: &[u8], entry: Entry) -> Result<()> {
         let is_file = matches!(entry.kind, Kind::File(_));
         if is_file && raw.starts_with(b".wh..wh.plnk/") && raw.len() <= LONGEST_PATH {
@@ -244,7 +247,8 @@ impl Tree {
         Ok(())
     }
 
-    /// Puts a file in its place. A directory over a directory keeps what is in it; anything else replaces all.
+    /// Puts a file in its place. A directory over a directory keeps what is in it; anything else
+    /// replaces all.
     fn insert(&mut self, parent: NodeId, name: &[u8], entry: Entry) -> Result<()> {
         let inode = self.new_inode(entry)?;
         let is_directory = |tree: &Tree, inode: usize| matches!(tree.inodes.get(inode).kind, Kind::Directory);
@@ -376,8 +380,8 @@ impl Tree {
         }
     }
 
-    /// Removes what lies below a directory and comes from lower layers. A directory that this layer has put something into stays.
-    /// Tells whether anything is left.
+    /// Removes what lies below a directory and comes from lower layers. A directory that this layer
+    /// has put something into stays. Tells whether anything is left.
     fn hide_below(&mut self, directory: NodeId) -> bool {
         let is_done = self.upwards(directory).any(|node| self.nodes[node].hidden_by == self.layer);
         if is_done || self.nodes[ROOT].hidden_by == self.layer {

@@ -10,7 +10,7 @@ use crate::passt::PROGRAM;
 /// Whether VMs can be put on bridges.
 ///
 /// # Errors
-/// What is missing.
+/// The missing part.
 pub fn can_bridge() -> Result<(), String> {
     let capabilities = rustix::thread::capabilities(None).map(|sets| sets.effective);
     if !capabilities.is_ok_and(|effective| effective.contains(CapabilitySet::NET_ADMIN)) {
@@ -25,7 +25,7 @@ pub fn can_bridge() -> Result<(), String> {
 /// Whether VMs can be connected without privileges.
 ///
 /// # Errors
-/// What is missing.
+/// The missing part.
 pub fn can_user() -> Result<(), String> {
     which::which(PROGRAM).map(drop).map_err(|_| format!("{PROGRAM} is not installed"))
 }

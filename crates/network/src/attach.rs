@@ -15,9 +15,10 @@ use crate::network::Networks;
 use crate::owner::Owner;
 use crate::{batch, flows, link, nft, rules, shape, tap};
 
-/// Makes a VM's end on its network, and the network where it is not there. `give` gets the TAP, which is there as long as it is open, as soon as it
-/// is made; the guest is not to run before this returns, for only then do the rules hold. `all` tells what other ends there are: their rules
-/// are put back, should somebody have flushed them.
+/// Makes a VM's end on its network, and the network where it is not there. `give` gets the TAP,
+/// which is there as long as it is open, as soon as it is made; the guest is not to run before this
+/// returns, for only then do the rules hold. `all` tells what other ends there are: their rules are
+/// put back, should somebody have flushed them.
 ///
 /// # Errors
 /// When the kernel refuses; what was made is removed then.
@@ -159,7 +160,7 @@ pub fn remove(networks: &Networks, network: &Network) -> Result<()> {
         let _held = networks.lock(&network.name)?;
         let is_ours = !link::is_foreign(network, &networks.owner(&network.name)?)?;
         let has_bridge = netlink(async |handle| Ok(link::find(&handle, &network.bridge).await.is_some()))?;
-        // One that never had a bridge has no rules either, and whoever made it may not be allowed
+        // One that never had a bridge has no rules either, and its owner may not be allowed
         // to ask for any.
         if is_ours && (has_bridge || can_bridge().is_ok()) {
             nft::run(&rules::remove(network))?;

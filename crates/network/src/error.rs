@@ -1,4 +1,4 @@
-//! What can go wrong.
+//! Errors.
 
 use std::io::ErrorKind;
 use std::net::IpAddr;
@@ -20,15 +20,15 @@ pub enum Error {
     InUse {
         /// The network.
         name: String,
-        /// Who uses it.
+        /// The user of it.
         user: String,
     },
     /// A value that cannot be used.
     #[error("invalid {what} {value:?}: {reason}")]
     Invalid {
-        /// What of the request.
+        /// The field.
         what: &'static str,
-        /// What was given.
+        /// The given value.
         value: String,
         /// Why not.
         reason: String,
@@ -74,7 +74,7 @@ pub enum Error {
     /// The kernel refused.
     #[error("{doing}: {source}")]
     Kernel {
-        /// What was being done.
+        /// The operation.
         doing: String,
         /// Why not.
         source: rtnetlink::Error,
@@ -93,7 +93,7 @@ pub enum Error {
     Record(#[from] hypeman_record::format::Error),
 }
 
-/// Why a port cannot be had, with the way out: it is told by a shim, whose errors come to the
+/// Why a port cannot be had, with a hint: it is reported by a shim, whose errors come to the
 /// command line as words.
 fn why(error: &std::io::Error, port: u16) -> String {
     match error.kind() {

@@ -1,7 +1,7 @@
 //! Flows that the kernel tracks (nf_conntrack). One is led where it was led first, whatever rules
 //! say by now: a client that keeps sending would reach the VM that had a port or an address before,
-//! or whoever has its address now. So they are forgotten when a port or an address becomes somebody
-//! else's.
+//! or the VM that has its address now. So they are forgotten when a port or an address becomes
+//! somebody else's.
 
 use std::net::{IpAddr, Ipv4Addr};
 

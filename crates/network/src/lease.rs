@@ -9,7 +9,8 @@ use ipnet::Ipv4Net;
 
 use crate::error::{Error, Result};
 
-/// A lease for one more instance, while others have these addresses. Whoever calls this keeps others from it until the lease is written.
+/// A lease for one more instance, while others have these addresses. The caller keeps
+/// others from it until the lease is written.
 ///
 /// # Errors
 /// [`Error::Full`].
@@ -18,7 +19,8 @@ pub fn lease(network: &Network, taken: &HashSet<Ipv4Addr>) -> Result<Lease> {
     Ok(Lease { network: network.name.clone(), address, mac: mac(address), envelope: Envelope::of::<Lease>() })
 }
 
-/// The first address from the `from`th on that nobody has. Neither the network's own, nor the gateway's, nor the one for all.
+/// The first address from the `from`th on that nobody has. Neither the network's own, nor the
+/// gateway's, nor the one for all.
 fn free(subnet: Ipv4Net, taken: &HashSet<Ipv4Addr>, from: u32) -> Option<Ipv4Addr> {
     let first = u32::from(subnet.network()) + 2;
     let count = u32::from(subnet.broadcast()).checked_sub(first).filter(|count| *count > 0)?;
@@ -26,7 +28,8 @@ fn free(subnet: Ipv4Net, taken: &HashSet<Ipv4Addr>, from: u32) -> Option<Ipv4Add
     (0..count).map(address).find(|address| !taken.contains(address))
 }
 
-/// A MAC of those that anybody may use (the second bit of the first byte, IEEE 802), which no other address on the network has.
+/// A MAC of those that anybody may use (the second bit of the first byte, IEEE 802), which no other
+/// address on the network has.
 fn mac(address: Ipv4Addr) -> String {
     let [a, b, c, d] = address.octets();
     format!("02:00:{a:02x}:{b:02x}:{c:02x}:{d:02x}")

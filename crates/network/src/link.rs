@@ -1,4 +1,4 @@
-//! What the kernel's network has, by rtnetlink(7): bridges, their ports, addresses, routes.
+//! Network devices of the kernel, by rtnetlink(7): bridges, their ports, addresses, routes.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
@@ -22,10 +22,10 @@ pub(crate) const GROUP: u32 = 0x6879;
 /// Where the kernel's parameters of this network namespace are.
 const PARAMETERS: &str = "/proc/sys/net";
 
-/// MTU where there is no way out whose MTU would be ours.
+/// MTU for networks when no interface leads outside.
 const USUAL_MTU: u32 = 1500;
 
-/// What a host has that a new network has to keep clear of.
+/// Addresses and names of a host that a new network must avoid.
 #[derive(Debug)]
 pub(crate) struct Host {
     pub(crate) interfaces: Vec<String>,
@@ -136,7 +136,8 @@ pub(crate) async fn ensure_bridge(handle: &Handle, network: &Network, owner: &Ow
     let gateway = IpAddr::V4(network.gateway());
     let address = handle.address().add(index, gateway, network.subnet.prefix_len()).replace();
     address.execute().await.doing(|| format!("give {name} the address {gateway}"))?;
-    // Nothing of ours is IPv6, and a link-local address of the host's would be one more that guests could try.
+    // Nothing of ours is IPv6, and a link-local address of the host's would be one more that guests
+    // could try.
     let _ = set_parameter(&format!("ipv6/conf/{name}/disable_ipv6"), "1");
     set_parameter("ipv4/ip_forward", "1")?;
     Ok(index)
@@ -251,7 +252,7 @@ fn set_parameter(name: &str, value: &str) -> Result<()> {
     Ok(())
 }
 
-/// What has gone over an interface.
+/// Traffic over an interface.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// Bytes to the guest.
@@ -260,7 +261,7 @@ pub struct Traffic {
     pub outbound: u64,
 }
 
-/// What has gone over each of these TAPs since it was made; `None` where there is none.
+/// Returns the traffic over each of these TAPs since it was made; `None` where there is none.
 ///
 /// # Errors
 /// When the kernel does not tell.
@@ -276,7 +277,7 @@ pub fn traffic(taps: &[String]) -> Result<Vec<Option<Traffic>>> {
 
 fn traffic_of(link: &LinkMessage) -> Option<Traffic> {
     link.attributes.iter().find_map(|attribute| match attribute {
-        // What the host has received the guest has sent.
+        // The host receives what the guest sends.
         LinkAttribute::Stats64(stats) => Some(Traffic { inbound: stats.tx_bytes, outbound: stats.rx_bytes }),
         _ => None,
     })

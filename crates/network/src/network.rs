@@ -20,7 +20,7 @@ const RECORD: &str = "network.json";
 /// Held while the rules of the network are being changed.
 const LOCK: &str = "lock";
 
-/// What bridges are called, with a number.
+/// Prefix of a bridge's name, before a number.
 pub(crate) const BRIDGE: &str = "hypeman";
 
 /// Longest name of an interface (`IFNAMSIZ` of linux/if.h, without the NUL).
@@ -47,7 +47,7 @@ const SPECIAL: [(&str, &str); 5] = [
     ("240.0.0.0/4", "reserved"),
 ];
 
-/// What a user asks for of a network; what is `None` is chosen.
+/// Request for a network; `None` is chosen.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Options {
     /// Its addresses.
@@ -69,7 +69,7 @@ pub struct Networks {
 }
 
 impl Networks {
-    /// The networks below `data_dir`.
+    /// Returns the networks of a data directory.
     #[must_use]
     pub fn new(data_dir: &Path) -> Networks {
         Networks { directory: DataDir::new(data_dir).networks() }

@@ -1,4 +1,5 @@
-//! The program `nft` (nftables' own syntax, as its users read and write it): what is handed to it is carried out whole or not at all.
+//! The program `nft` (nftables' own syntax, as its users read and write it): what is handed to it
+//! is carried out whole or not at all.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,7 +11,8 @@ use crate::error::{Error, Result};
 /// Where it is when it is not in `PATH`, which of users has no directories of the administrator's.
 const USUAL: [&str; 2] = ["/usr/sbin/nft", "/sbin/nft"];
 
-/// Timeout for a ruleset: the kernel takes them one after the other, also those of 200 starts at once.
+/// Timeout for a ruleset: the kernel takes them one after the other, also those of 200 starts at
+/// once.
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// The program, if it is there.
@@ -36,7 +38,7 @@ pub(crate) fn check_name(name: &str) -> std::result::Result<(), String> {
     }
 }
 
-/// What the kernel has, as JSON (libnftables-json(5)).
+/// Lists the kernel's rules, as JSON (libnftables-json(5)).
 pub(crate) fn list(what: &[&str]) -> Result<serde_json::Value> {
     let text = command(&[&["-j", "list"], what].concat(), "")?;
     serde_json::from_str(&text).map_err(|error| Error::Rules(error.to_string()))

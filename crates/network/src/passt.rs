@@ -1,5 +1,5 @@
-//! passt (<https://passt.top>): a process that speaks Ethernet with the VMM on one side, and has sockets as any program has on the other. It
-//! ends when the VMM hangs up.
+//! passt (<https://passt.top>): a process that speaks Ethernet with the VMM on one side, and has
+//! sockets as any program has on the other. It ends when the VMM hangs up.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
@@ -30,7 +30,7 @@ pub struct UserNetwork {
     mtu: u32,
 }
 
-/// What a guest behind passt has.
+/// Network configuration of a guest behind passt.
 pub const USER_NETWORK: UserNetwork = UserNetwork {
     address: Ipv4Addr::new(10, 0, 2, 15),
     prefix: 24,
@@ -76,8 +76,8 @@ pub struct Passt {
 }
 
 impl Passt {
-    /// Starts one that publishes these ports, and returns the VMM's end of its socket. What it has to say goes to `output`. Needs a tokio
-    /// runtime.
+    /// Starts one that publishes these ports, and returns the VMM's end of its socket. What it has
+    /// to say goes to `output`. Needs a tokio runtime.
     ///
     /// # Errors
     /// When it is not installed or cannot be run.
@@ -124,7 +124,8 @@ fn arguments(published: &[Published], guest: &GuestNetwork) -> Vec<String> {
         let host = published.host.unwrap_or(published.guest);
         pair(option, format!("{address}{host}:{}", published.guest));
     }
-    // Else the gateway's address would stand for the host's own loopback address, and all that listens there.
+    // Else the gateway's address would stand for the host's own loopback address, and all that
+    // listens there.
     arguments.push("--no-map-gw".to_owned());
     arguments
 }

@@ -1,5 +1,6 @@
-//! The host's own ports that stand for a guest's: taken, so that nobody else has them, and relayed to the guest where the kernel does not do that
-//! by rules ([`crate::rules`]): what comes over the loopback interface, and over IPv6.
+//! The host's own ports that stand for a guest's: taken, so that nobody else has them, and relayed
+//! to the guest where the kernel does not do that by rules ([`crate::rules`]): what comes over the
+//! loopback interface, and over IPv6.
 
 mod udp;
 
@@ -166,7 +167,8 @@ fn most(descriptors: u64) -> usize {
     (descriptors.saturating_sub(KEPT) / EACH).clamp(1, MAX_CLIENTS)
 }
 
-/// Relays what comes to these ports to the guest, for as long as it is not dropped. Needs a tokio `LocalSet`.
+/// Relays what comes to these ports to the guest, for as long as it is not dropped. Needs a tokio
+/// `LocalSet`.
 pub async fn serve(listeners: Listeners, guest: Ipv4Addr, report: Report) {
     let most = most(hypeman_files::raise_descriptor_limit());
     let (clients, report) = (Arc::new(Semaphore::new(most)), Rc::new(report));

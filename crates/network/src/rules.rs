@@ -1,7 +1,9 @@
-//! The rules of a network, in tables of its own that are called as its bridge. Other people's tables are neither read nor changed.
+//! The rules of a network, in tables of its own that are called as its bridge. Other people's
+//! tables are neither read nor changed.
 //!
-//! A packet of a guest's has to pass, in this order: its own chain at its TAP (`netdev`), which lets through what has its MAC and its address; the bridge,
-//! on which isolated ports do not see each other; and `forward` or `input`, which tell what it may reach.
+//! A packet of a guest's has to pass, in this order: its own chain at its TAP (`netdev`), which
+//! lets through what has its MAC and its address; the bridge, on which isolated ports do not see
+//! each other; and `forward` or `input`, which tell what it may reach.
 
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -105,8 +107,9 @@ fn allowed(network: &Network) -> String {
     })
 }
 
-/// The own rules of a VM, whose TAP is there. They do not fit in where there are such already: to remove a chain of a device's takes the kernel a
-/// grace period of RCU, some 15 ms, which is not spent here for what is there hardly ever.
+/// The own rules of a VM, whose TAP is there. They do not fit in where there are such already: to
+/// remove a chain of a device's takes the kernel a grace period of RCU, some 15 ms, which is not
+/// spent here for what is there hardly ever.
 pub(crate) fn add(network: &Network, attached: &Attached) -> String {
     let bridge = &network.bridge;
     let Attached { port, address, mac, published, .. } = attached;
@@ -153,7 +156,8 @@ fn remove_chain(network: &Network, tap: &str) -> String {
     format!("add {chain}\nflush {chain}\ndelete {chain}\n")
 }
 
-/// Where a published port stands; `None` for one of IPv6, whose packets cannot be given an address of IPv4.
+/// Where a published port stands; `None` for one of IPv6, whose packets cannot be given an address
+/// of IPv4.
 fn key(published: &Published) -> Option<(&'static str, String)> {
     let host = published.host?;
     match published.address {

@@ -1,5 +1,6 @@
-//! Limits of a VM's traffic: a token bucket (tc-tbf(8)) at the TAP for what goes to the guest, and at an interface of its own (ifb) for what comes
-//! from it, since a queue is only where packets leave.
+//! Limits of a VM's traffic: a token bucket (tc-tbf(8)) at the TAP for what goes to the guest, and
+//! at an interface of its own (ifb) for what comes from it, since a queue is only where packets
+//! leave.
 
 use futures_util::StreamExt;
 use rtnetlink::Handle;
@@ -51,7 +52,8 @@ fn options(rate: u64) -> Vec<TcOption> {
     ]
 }
 
-/// `struct tc_tbf_qopt`: rate and peak rate (`struct tc_ratespec`), the length of the queue, and two that others stand for.
+/// `struct tc_tbf_qopt`: rate and peak rate (`struct tc_ratespec`), the length of the queue, and
+/// two that others stand for.
 fn parameters(rate: u64, queue: u32) -> Vec<u8> {
     const ETHERNET: u8 = 1; // TC_LINKLAYER_ETHERNET
     let rate = u32::try_from(rate).unwrap_or(u32::MAX);

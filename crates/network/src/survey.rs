@@ -1,4 +1,4 @@
-//! What this host can do for networks, for whoever has to choose one, and for people.
+//! Network abilities of this host, for choosing a network, and for people.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -15,9 +15,9 @@ use crate::{link, nft};
 /// Something that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// What.
+    /// The ability.
     pub what: &'static str,
-    /// What is so, or what is in the way.
+    /// The finding, or the obstacle.
     pub found: Result<String, String>,
     /// What to do about it.
     pub way_out: Option<String>,

@@ -1,5 +1,5 @@
-//! TAPs: interfaces whose other end is a descriptor (Documentation/networking/tuntap.rst). Ours are not persistent: one is there as long as
-//! somebody has it open.
+//! TAPs: interfaces whose other end is a descriptor (Documentation/networking/tuntap.rst). Ours are
+//! not persistent: one is there as long as somebody has it open.
 #![allow(unsafe_code)] // ioctl
 
 use std::fs::File;
@@ -14,7 +14,8 @@ use crate::error::Result;
 
 const DEVICE: &str = "/dev/net/tun";
 
-/// How long one of that name may still be there: a VMM that was killed lets go of its TAP after its lock, by which it was known to be there.
+/// How long one of that name may still be there: a VMM that was killed lets go of its TAP after its
+/// lock, by which it was known to be there.
 const LEAVING: Duration = Duration::from_secs(2);
 
 /// Between two attempts.
@@ -33,7 +34,8 @@ pub(crate) fn make(name: &str) -> Result<OwnedFd> {
     }
 }
 
-/// Makes one. Each packet has a header in front by which guest and host leave sums and segments to each other (`virtio_net_hdr`).
+/// Makes one. Each packet has a header in front by which guest and host leave sums and segments to
+/// each other (`virtio_net_hdr`).
 fn try_make(name: &str) -> std::io::Result<OwnedFd> {
     let file = File::options().read(true).write(true).open(DEVICE)?;
     // SAFETY: all its fields are numbers or arrays of such, for which zero is a value.

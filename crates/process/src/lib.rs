@@ -1,4 +1,5 @@
-//! Starts programs: with a clean environment, a timeout, and somebody who reaps them.
+//! Starts programs: with a clean environment, a timeout, their descriptors, and somebody who
+//! reaps them.
 //!
 //! Owns the one way in which hypeman starts processes. One that lives as long as a VM (a shim, a
 //! DNS server, a compression) outlives the function that started it; in a starter that lives on,

@@ -16,8 +16,8 @@ struct Reaper {
     wake: std::io::PipeWriter,
 }
 
-/// Reaps a child when it ends, from a thread of its own for all of them. Without it a child that ends
-/// before its parent stays a zombie.
+/// Reaps a child when it ends, from a thread of its own for all of them. Without it a child that
+/// ends before its parent stays a zombie.
 pub fn reap(child: Child) {
     let mut reaper = REAPER.lock().unwrap_or_else(PoisonError::into_inner);
     if reaper.is_none() {

@@ -6,24 +6,25 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Strictness {
-    /// What this host can give.
+    /// The parts that this host supports.
     #[default]
     Auto,
-    /// All, or it does not start.
+    /// All parts, or the VMM does not start.
     Strict,
     /// None.
     Off,
 }
 
-/// One wall, and whether it stands.
+/// One part of the sandbox, and whether the VMM has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Measure {
-    /// Its name: `user`, `landlock`, `seccomp`, `namespaces`, `cgroup`, `read-only-files` or `no-new-privileges`.
+    /// Its name: `user`, `landlock`, `seccomp`, `namespaces`, `cgroup`, `read-only-files` or
+    /// `no-new-privileges`.
     pub measure: String,
-    /// What it is; absent when it could not be had.
+    /// Content of the part; absent when the host lacks it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confined_to: Option<String>,
-    /// Why it could not be had.
+    /// Reason why the host lacks it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing: Option<String>,
 }

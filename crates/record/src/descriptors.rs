@@ -1,5 +1,5 @@
-//! Numbers of the descriptors that a VMM inherits, in one table. A shim of another release finds them by
-//! these numbers in a VMM that runs, so a number keeps its meaning.
+//! Numbers of the descriptors that a VMM inherits, in one table. A shim of another release finds
+//! them by these numbers in a VMM that runs, so a number keeps its meaning.
 
 /// QEMU: its QMP socket. Cloud Hypervisor: its API socket (`--api-socket fd=`, since v20.0).
 pub const API: i32 = 3;

@@ -10,8 +10,8 @@ use crate::launch::Guest;
 pub struct End {
     /// Why.
     pub reason: Reason,
-    /// Exit code in docker's sense: the program's, 128 + signal, 125 to 127 for a program that could not be started, 137
-    /// for a VM that was killed.
+    /// Exit code in docker's sense: the program's, 128 + signal, 125 to 127 for a program that
+    /// could not be started, 137 for a VM that was killed.
     pub exit_code: i32,
     /// One sentence for people.
     pub message: String,
@@ -56,14 +56,14 @@ pub enum Force {
     TimedOut,
 }
 
-/// What is known of an end, and from whom.
+/// Evidence of how a VM ended, by source.
 #[derive(Debug, Clone, Copy)]
 pub struct Evidence<'a> {
-    /// What kind of guest it was.
+    /// Kind of the guest.
     pub guest: Guest,
     /// The status disk.
     pub status: Option<&'a Status>,
-    /// What the VMM said.
+    /// Reason that the VMM gave.
     pub shutdown: Option<ShutdownReason>,
     /// How the VMM's process ended.
     pub vmm: VmmExit,
@@ -71,7 +71,8 @@ pub struct Evidence<'a> {
     pub force: Option<Force>,
 }
 
-/// Decides how a run ended: a final report of init counts most, then what we did ourselves, then what the VMM said.
+/// Decides how a run ended: a final report of init counts most, then what we did ourselves, then
+/// what the VMM said.
 #[must_use]
 pub fn judge(evidence: Evidence<'_>) -> End {
     if evidence.guest == Guest::Exec
@@ -95,8 +96,9 @@ pub fn judge(evidence: Evidence<'_>) -> End {
         }
         None => {}
     }
-    // A VMM that ends well and says no more was powered off by its guest: Cloud Hypervisor does not wait until its last
-    // event is written (event_monitor/src/lib.rs: a channel to a thread that nobody joins).
+    // A VMM that ends well and says no more was powered off by its guest: Cloud Hypervisor does not
+    // wait until its last event is written (event_monitor/src/lib.rs: a channel to a thread that
+    // nobody joins).
     let ended_well = (evidence.vmm == VmmExit::Code(0)).then_some(ShutdownReason::GuestShutdown);
     match (evidence.shutdown.or(ended_well), evidence.vmm) {
         // Also when the VMM was killed for it: Cloud Hypervisor would boot the guest again.
@@ -158,7 +160,7 @@ pub fn reported(status: &Status) -> Option<End> {
             let signal = signal & 0x7f;
             Some(end(Reason::Signaled, 128 + signal, format!("the program was ended by signal {signal}")))
         }
-        // What has failed is no success, whatever the guest says.
+        // A failure is no success, whatever the guest reports.
         Status::Failed { code, message } => {
             let code = Some(code & 0xff).filter(|code| *code != 0).unwrap_or(125);
             Some(end(Reason::Failed, code, printable(message)))
@@ -166,7 +168,8 @@ pub fn reported(status: &Status) -> Option<End> {
     }
 }
 
-/// Whoever wrote the message may be hostile, and it goes to a terminal: no control characters, and not without end.
+/// Escapes control characters and cuts the message: a hostile guest may have written it, and it
+/// goes to a terminal.
 fn printable(message: &str) -> String {
     message.chars().filter(|c| !c.is_control()).take(500).collect()
 }

@@ -1,9 +1,9 @@
-//! What a record says of itself, so that releases older and newer than its writer know what to make of it.
+//! Format and release of a record, by which older and newer releases know how to read it.
 //!
-//! The rules: a field that comes later has a default, so that older records can be read. A field that
-//! this release does not know is kept when the record is written again, also within its parts
-//! ([`rewrite`]). A change of a record's meaning raises its format, and a record of a higher format than
-//! a release knows is refused and left as it is.
+//! The rules: a field that comes later has a default, so that older records can be read. A field
+//! that this release does not know is kept when the record is written again, also within its parts
+//! ([`rewrite`]). A change of a record's meaning raises its format, and a record of a higher format
+//! than a release knows is refused and left as it is.
 
 use std::path::Path;
 
@@ -26,12 +26,12 @@ pub trait Versioned: DeserializeOwned {
     /// The format that this release writes, and the highest that it reads.
     const FORMAT: u32;
 
-    /// What it says of itself.
+    /// Its format, release and unknown fields.
     fn envelope(&self) -> &Envelope;
 }
 
-/// What stands in a record beside what it is about. The last field of its struct, flattened, so that it takes what no other
-/// field has taken.
+/// Format, release and unknown fields of a record. It is the last field of its struct, flattened,
+/// so that it takes what no other field has taken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Envelope {
     /// The record's format.
@@ -50,14 +50,14 @@ fn first() -> u32 {
 }
 
 impl Envelope {
-    /// That of a record which this release writes.
+    /// Returns the envelope of a record that this release writes.
     #[must_use]
     pub fn of<T: Versioned>() -> Envelope {
         Envelope { format: T::FORMAT, release: Some(RELEASE.to_owned()), unknown: Map::new() }
     }
 
-    /// That of a record which this release writes and which comes of others: their unknown fields are
-    /// its own; the first of two that have the same field counts.
+    /// Returns the envelope of a record that this release makes from others. Their unknown fields
+    /// are kept; of two with the same name the first counts.
     #[must_use]
     pub fn from<T: Versioned>(others: &[&Envelope]) -> Envelope {
         let mut unknown = Map::new();
@@ -136,8 +136,8 @@ pub fn read<T: Versioned>(path: &Path) -> Result<Option<T>, Error> {
     Ok(Some(record.map_err(damaged)?))
 }
 
-/// Writes a record again that is another now, with what a newer release has added to its parts; an old
-/// one that cannot be read any more has nothing to keep.
+/// Writes a record again that is another now, with what a newer release has added to its parts; an
+/// old one that cannot be read any more has nothing to keep.
 ///
 /// # Errors
 /// As [`write()`].

@@ -1,7 +1,9 @@
-//! What a VM's init and the host tell each other: the configuration disk, the status disk and the names of the devices.
+//! Data that a VM's init and the host exchange: the configuration disk, the status disk and the
+//! names of the devices.
 //!
-//! Both disks are raw block devices whose first bytes are one JSON document, padded with NULs. The guest is hostile: the
-//! host parses what it finds on the status disk with a size limit and believes no word of it beyond this module's types.
+//! Both disks are raw block devices whose first bytes are one JSON document, padded with NULs. The
+//! guest is hostile: the host parses what it finds on the status disk with a size limit and
+//! believes no word of it beyond this module's types.
 
 pub mod config;
 pub mod control;
@@ -23,5 +25,6 @@ pub mod disk {
     pub const STATUS: &str = "status";
 }
 
-/// Name of the virtio-serial port on which inits of before there was an agent take [`control::Request`]s, one JSON object a line.
+/// Name of the virtio-serial port on which inits of before there was an agent take
+/// [`control::Request`]s, one JSON object a line.
 pub const CONTROL_PORT: &str = "hypeman.control";

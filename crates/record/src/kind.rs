@@ -4,13 +4,13 @@ use std::io::ErrorKind;
 
 use serde::{Deserialize, Serialize};
 
-/// What kind of error something is: what a program may do about it.
+/// Kind of an error: what a program may do about it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// What was named is not there.
+    /// The named thing does not exist.
     NotFound,
-    /// What was given may mean several things.
+    /// The argument is ambiguous.
     Ambiguous,
     /// The name is taken.
     Taken,

@@ -1,4 +1,4 @@
-//! What a record came to for one start: all that the shim needs, and nothing it would have to look up.
+//! Resolved launch of a record for one start: all that the shim needs, so that it looks up nothing.
 
 use serde::{Deserialize, Serialize};
 
@@ -20,9 +20,9 @@ pub struct Launch {
     pub found: Option<Program>,
     /// The VM.
     pub spec: VmSpec,
-    /// Who is PID 1 in the guest.
+    /// Kind of the guest's process 1.
     pub guest: Guest,
-    /// What the user should know about this start, for hypeman.log.
+    /// Note for the user about this start, for hypeman.log.
     pub note: Option<String>,
     /// How much the VMM is to be confined.
     #[serde(default)]
@@ -34,7 +34,7 @@ pub struct Launch {
     pub log: LogLimits,
     /// Remove the instance when its VM has ended.
     pub auto_remove: bool,
-    /// What to do when the guest reboots.
+    /// Action when the guest reboots.
     #[serde(default)]
     pub on_reboot: OnReboot,
     /// Format and release, and what a newer one has added.
@@ -70,7 +70,7 @@ impl Versioned for Launch {
     }
 }
 
-/// What the host may expect of the guest.
+/// Kind of guest, by which the host knows what to expect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Guest {

@@ -1,4 +1,4 @@
-//! What a named snapshot says of itself.
+//! Record of a named snapshot.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -11,9 +11,9 @@ use crate::record::Record;
 pub struct NamedSnapshot {
     /// 24 hexadecimal digits; also the name of the directory.
     pub id: String,
-    /// What the user calls it; unique among the snapshots of an instance.
+    /// The user's name for it; unique among the snapshots of an instance.
     pub name: Option<String>,
-    /// What is in it.
+    /// Its content.
     pub kind: Kind,
     /// When it was made.
     pub created: Timestamp,
@@ -32,7 +32,7 @@ impl Versioned for NamedSnapshot {
     }
 }
 
-/// What is in a snapshot, in upstream's words.
+/// Content of a snapshot, in upstream's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
     /// Disks and memory.

@@ -1,14 +1,14 @@
 //! Names inside the directory of an instance. The VMM and the shim use them relative to it.
 
-/// What the user asked for.
+/// Record of the user's settings.
 pub const RECORD: &str = "instance.json";
-/// What it came to at the last start.
+/// Resolved launch of the last start.
 pub const LAUNCH: &str = "launch.json";
 /// Pids, times and end of the last run.
 pub const RUN: &str = "run.json";
 /// The address of the instance on a network.
 pub const LEASE: &str = "lease.json";
-/// What it has on its network, while it has it.
+/// Record of a TAP and its rules, while they exist.
 pub const ATTACHED: &str = "attached.json";
 /// Held (flock) while the instance is changed.
 pub const LOCK: &str = "lock";
@@ -40,5 +40,5 @@ pub const LOGS: &str = "logs";
 pub const APP_LOG: &str = "logs/app.log";
 /// The VMM's own output.
 pub const VMM_LOG: &str = "logs/vmm.log";
-/// What we did, and why.
+/// Log of hypeman's own actions, with reasons.
 pub const HYPEMAN_LOG: &str = "logs/hypeman.log";

@@ -1,4 +1,5 @@
-//! How a VM is connected: what a user asks for, the lease of an address, and what both came to for one start.
+//! How a VM is connected: what a user asks for, the lease of an address, and what both came to for
+//! one start.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -116,10 +117,10 @@ pub struct Rates {
     pub outbound: Option<u64>,
 }
 
-/// What a user asks for of a VM's network.
+/// Network settings of a VM, as the user gave them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkSettings {
-    /// The way out.
+    /// Connection to the outside.
     pub connection: Connection,
     /// Ports that can be reached on the host.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -171,7 +172,8 @@ impl FromStr for HostName {
     }
 }
 
-/// The address of an instance on a network, `lease.json`. It has it as long as there is the instance.
+/// The address of an instance on a network, `lease.json`. It has it as long as there is the
+/// instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
     /// The network.
@@ -193,18 +195,18 @@ impl Versioned for Lease {
     }
 }
 
-/// What the network of a VM came to for one start.
+/// Resolved network configuration of a VM for one start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wiring {
     /// What the guest is told.
     pub guest: GuestNetwork,
-    /// The VM's end on a bridge; `None` where passt is at it.
+    /// The VM's TAP on a bridge; `None` with passt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<BridgePort>,
     /// Ports that can be reached on the host.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub published: Vec<Published>,
-    /// Who answers the questions for names that the host passes on; the guest may be told the host itself.
+    /// DNS servers to which the host forwards; the guest may have the host itself as its server.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dns: Vec<IpAddr>,
 }
@@ -241,8 +243,8 @@ impl BridgePort {
     }
 }
 
-/// That an instance has, or is about to have, an end on a bridge and rules of its own, `attached.json`: whoever finds it without a VM
-/// has them to remove.
+/// A TAP and its rules, `attached.json`. Written before they are made, so that a later command can
+/// remove them when there is no VM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attached {
     /// The end.
@@ -251,11 +253,11 @@ pub struct Attached {
     pub address: Ipv4Addr,
     /// The guest's MAC.
     pub mac: String,
-    /// What is published, with the ports that were found.
+    /// Published ports, each with the host port that was found.
     pub published: Vec<Published>,
-    /// The instance's name, by which others on the network know it.
+    /// The instance's name, by which other VMs of the network know it.
     pub name: String,
-    /// Who answers its questions for names that nobody on the network has; empty is who answers the host's.
+    /// DNS servers for names outside of the network; empty means the host's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dns: Vec<IpAddr>,
     /// Format and release, and what a newer one has added.

@@ -27,7 +27,8 @@ impl Process {
         Process::find(self.pid) == Some(self)
     }
 
-    /// CPU time that it has used, in clock ticks (`/proc/PID/stat`, fields 14 and 15; proc(5)); 0 when it is gone.
+    /// CPU time that it has used, in clock ticks (`/proc/PID/stat`, fields 14 and 15; proc(5)); 0
+    /// when it is gone.
     #[must_use]
     pub fn cpu_ticks(self) -> u64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
@@ -35,7 +36,8 @@ impl Process {
         fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum()
     }
 
-    /// Sends a signal to this very process, never to one that got its pid later. A process that is gone is no error.
+    /// Sends a signal to this very process, never to one that got its pid later. A process that is
+    /// gone is no error.
     ///
     /// # Errors
     /// When we may not signal it.
@@ -79,8 +81,8 @@ impl Process {
     }
 }
 
-/// Field 22 of a stat line. The command in field 2 may hold spaces and parentheses, so the line is read from its last
-/// `)`. A zombie (`Z`) has ended and gives `None`.
+/// Field 22 of a stat line. The command in field 2 may hold spaces and parentheses, so the line is
+/// read from its last `)`. A zombie (`Z`) has ended and gives `None`.
 fn start_ticks(stat: &str) -> Option<u64> {
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
     match fields.next()? {

@@ -1,4 +1,4 @@
-//! What is said on the shim's socket: one JSON object a line, a response for each request, in order.
+//! Protocol of the shim's socket: one JSON object a line, a response for each request, in order.
 
 use serde::{Deserialize, Serialize};
 
@@ -21,15 +21,16 @@ pub fn line(message: &impl Serialize) -> serde_json::Result<Vec<u8>> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "kebab-case")]
 pub enum Request {
-    /// Who are you? The first thing that is asked on a connection. Shims of before there was such a question answer it with an
-    /// error and go on.
+    /// Hello, the first request on a connection. Shims of before there was such a request answer it
+    /// with an error and go on.
     Hello {
         /// The release that asks.
         release: String,
     },
     /// In which state is the VM?
     State,
-    /// Press the power button, and end the VM by force when it has not ended in time. Answered when its VMM has ended.
+    /// Press the power button, and end the VM by force when it has not ended in time. Answered when
+    /// its VMM has ended.
     Stop {
         /// Time in milliseconds the guest is given.
         timeout_ms: u64,
@@ -38,7 +39,8 @@ pub enum Request {
     PowerButton,
     /// End the VM at once. Answered when its VMM has ended.
     Kill,
-    /// As `kill`, for an instance that is about to be removed: on a full disk, what cannot be written is given up.
+    /// As `kill`, for an instance that is about to be removed: on a full disk, what cannot be
+    /// written is given up.
     Discard,
     /// Send the program in the guest a signal.
     Signal {
@@ -49,17 +51,20 @@ pub enum Request {
     Pause,
     /// Let them go on.
     Resume,
-    /// Write a snapshot of the VM, and end its VMM. Answered when that is done, or has failed and the VM runs on.
+    /// Write a snapshot of the VM, and end its VMM. Answered when that is done, or has failed and
+    /// the VM runs on.
     Standby,
-    /// Leave the VM as it runs, for another shim to take over. Answered when it is decided; it is done when the shim has ended.
+    /// Leave the VM as it runs, for another shim to take over. Answered when it is decided; it is
+    /// done when the shim has ended.
     HandOver,
-    /// Type to the guest: what follows the answer on this connection are no more requests but keys, to its end. What the guest says
-    /// is in its log.
+    /// Type to the guest: what follows the answer on this connection are no more requests but keys,
+    /// to its end. What the guest says is in its log.
     Attach,
-    /// Speak with the guest's agent: what follows the answer on this connection, both ways, is one exchange with it. Answered when the
-    /// agent is there.
+    /// Speak with the guest's agent: what follows the answer on this connection, both ways, is one
+    /// exchange with it. Answered when the agent is there.
     Agent,
-    /// Answered when the VM has ended and all that it printed is written. An instance that removes itself waits until the asker has hung up.
+    /// Answered when the VM has ended and all that it printed is written. An instance that removes
+    /// itself waits until the asker has hung up.
     Wait,
     /// Tell the state of the VM, and each that follows, until it has ended: a [`Response::Seen`]
     /// each. The last one has its end, and then all that it printed is written. An instance that
@@ -113,10 +118,10 @@ pub enum Response {
     State {
         /// The state.
         state: State,
-        /// What there is to say of it.
+        /// Explanation of the state.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
-        /// What the health checks have shown, if there are any.
+        /// Result of the health checks, if there are any.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         health: Option<Health>,
     },
@@ -128,8 +133,8 @@ pub enum Response {
     Ended {
         /// How.
         end: End,
-        /// Whether what it printed still waits to be written: the disk is full, or slow. Only those who have asked for the end are
-        /// answered before it is.
+        /// Whether what it printed still waits to be written: the disk is full, or slow. Only those
+        /// who have asked for the end are answered before it is.
         #[serde(default)]
         unwritten: bool,
     },
@@ -146,7 +151,7 @@ pub enum Response {
     },
 }
 
-/// What a shim sees of its VM.
+/// State of a VM as its shim sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
     /// Grows with each change of the VM, also from one shim to the next, until the host is booted
@@ -154,10 +159,10 @@ pub struct Seen {
     pub generation: u64,
     /// The state.
     pub state: State,
-    /// What there is to say of it.
+    /// Explanation of the state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// What the health checks have shown, if there are any.
+    /// Result of the health checks, if there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
     /// How it ended, when it has and all that it printed is written.
@@ -216,7 +221,7 @@ impl Refusal {
     }
 }
 
-/// The shim's first word to whoever started it, one line of JSON on its standard output.
+/// The shim's first message to its starter, one line of JSON on its standard output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "start", rename_all = "kebab-case")]
 pub enum Started {
@@ -244,7 +249,7 @@ mod tests {
         }
     }
 
-    /// What was said to a shim of commit 553522b, and what it answered: `testdata/README.md`.
+    /// A recorded conversation with a shim of commit 553522b: `testdata/README.md`.
     #[test]
     fn the_words_of_553522b_s_shims_are_understood() {
         let text = include_str!("../testdata/553522b/conversation.jsonl");
@@ -267,7 +272,7 @@ mod tests {
         }
     }
 
-    /// What was said to a shim of before there was a hello, and what it answered: `testdata/README.md`.
+    /// A recorded conversation with a shim of before there was a hello: `testdata/README.md`.
     #[test]
     fn the_words_of_older_shims_are_still_understood() {
         let text = include_str!("../testdata/before-formats/conversation.jsonl");

@@ -1,4 +1,4 @@
-//! What the user asked for.
+//! Record of an instance: the user's settings.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ pub struct Record {
     pub created: Timestamp,
     /// The image, unless only a kernel is booted.
     pub image: Option<ImageUse>,
-    /// What runs in the image; present exactly when `image` is.
+    /// Command to run in the image; present exactly when `image` is.
     pub command: Option<CommandSpec>,
     /// The kernel.
     pub kernel: KernelUse,
@@ -39,7 +39,8 @@ pub struct Record {
 }
 
 impl Record {
-    /// The machine-id of a copy of another machine: the 128 bits of one (machine-id(5)) from our 96, and a mark that it is ours.
+    /// The machine-id of a copy of another machine: the 128 bits of one (machine-id(5)) from our
+    /// 96, and a mark that it is ours.
     #[must_use]
     pub fn machine_id(id: &str) -> String {
         format!("{id}68797065")
@@ -54,7 +55,7 @@ impl Versioned for Record {
     }
 }
 
-/// What a user sets of a VM, and what a record keeps as it was set.
+/// Settings of a VM as the user gave them, kept in its record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     /// Added to the kernel's command line; all of it when there is no image.
@@ -81,7 +82,7 @@ pub struct Settings {
     pub log: LogLimits,
     /// Remove the instance when its VM has ended.
     pub auto_remove: bool,
-    /// What to do when the guest reboots; `None` is what suits the kind of guest.
+    /// Action when the guest reboots; `None` chooses by the kind of guest.
     #[serde(default)]
     pub on_reboot: Option<OnReboot>,
     /// How much its VMM is confined.
@@ -125,7 +126,7 @@ pub struct ImageUse {
     pub digest: String,
 }
 
-/// What init starts in the guest.
+/// Command that init starts in the guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommandSpec {
     /// Exec or systemd mode.
@@ -146,10 +147,10 @@ pub struct CommandSpec {
     /// Whether it gets a PID namespace of its own, to be process 1 there.
     #[serde(default)]
     pub pid_namespace: bool,
-    /// What it has as its input and output.
+    /// Its input and output.
     #[serde(default)]
     pub stdio: Stdio,
-    /// How it is found out how it is.
+    /// Its health check.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthCheck>,
 }
@@ -178,10 +179,10 @@ pub struct LogLimits {
     pub max_size: u64,
     /// Number of rotated files beside the current one.
     pub max_files: u32,
-    /// What becomes of output that the disk does not take.
+    /// Handling of output that the disk does not take.
     #[serde(default)]
     pub mode: LogMode,
-    /// How many bytes of it wait before more is lost, if it does not block; `None` is docker's 1 MiB.
+    /// Maximum number of bytes to buffer in non-blocking mode; `None` is docker's 1 MiB.
     #[serde(default)]
     pub max_buffer_size: Option<u64>,
 }
@@ -201,7 +202,7 @@ impl LogLimits {
     }
 }
 
-/// What becomes of output that the disk does not take: docker's two modes.
+/// Handling of output that the disk does not take: docker's two modes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LogMode {
@@ -212,7 +213,7 @@ pub enum LogMode {
     NonBlocking,
 }
 
-/// What becomes of a VM whose guest reboots.
+/// Action when the guest reboots.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnReboot {

@@ -30,10 +30,11 @@ pub struct Run {
     /// How often its guest has rebooted since.
     #[serde(default)]
     pub reboots: u32,
-    /// What the VMM holds for the next shim; absent in runs of before VMMs did so.
+    /// Descriptors that the VMM holds for the next shim; absent in runs of before VMMs did so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<Held>,
-    /// What confines the VMM, and what could not be had of it; empty in runs of before VMMs were confined.
+    /// Parts of the VMM's sandbox, also those that the host lacks; empty in runs of before VMMs had
+    /// one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub confinement: Vec<Measure>,
     /// The VMM's cgroup, to be removed when it has ended.
@@ -53,7 +54,8 @@ pub struct Run {
 }
 
 impl Run {
-    /// The format of a run that has not ended in standby: releases of before there was such a thing understand it.
+    /// The format of a run that has not ended in standby: releases of before there was such a thing
+    /// understand it.
     pub const WITHOUT_STANDBY: u32 = 1;
 }
 

@@ -53,7 +53,7 @@ pub struct Disk {
 pub struct Nic {
     /// As `02:00:00:12:34:56`.
     pub mac: String,
-    /// What the descriptor is of.
+    /// Kind of the file behind the descriptor.
     pub backend: Backend,
 }
 
@@ -63,7 +63,8 @@ pub struct Nic {
 pub enum Backend {
     /// A TAP.
     Tap,
-    /// A socket of the local kind, over which packets go with their length in front (qemu(1), `-netdev stream`); QEMU only.
+    /// A socket of the local kind, over which packets go with their length in front (qemu(1),
+    /// `-netdev stream`); QEMU only.
     Stream,
 }
 
@@ -91,15 +92,15 @@ pub struct VmSpec {
     /// CPU features that QEMU's KVM refuses here, and that the guest does not get.
     #[serde(default)]
     pub cpu_left_out: Vec<String>,
-    /// Whether the VMM gets its files as descriptors, and has a directory of its own. Not so in snapshots of releases before that, in
-    /// which their paths stand.
+    /// Whether the VMM gets its files as descriptors, and has a directory of its own. Not so in
+    /// snapshots of releases before that, in which their paths stand.
     #[serde(default)]
     pub by_descriptor: bool,
     /// Its interface, if it has one.
     #[serde(default)]
     pub nic: Option<Nic>,
-    /// Name of the channel between the host and someone in the guest: a virtio-serial port of that name, served on the host as
-    /// `control.sock`; on Cloud Hypervisor vsock.
+    /// Name of the channel between the host and someone in the guest: a virtio-serial port of that
+    /// name, served on the host as `control.sock`; on Cloud Hypervisor vsock.
     pub control_port: Option<String>,
 }
 
@@ -126,7 +127,7 @@ impl VmSpec {
     }
 }
 
-/// What a trial has shown.
+/// Result of a trial.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CpuFeatures {
     /// Features that guests do not get, as QEMU names them.

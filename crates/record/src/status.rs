@@ -6,8 +6,8 @@ use std::path::Path;
 
 use crate::guest::status::{DISK_SIZE, Status};
 
-/// What init has reported last; `None` when it has not, or when the disk holds no report. The guest may have written
-/// anything there, so nothing on it is an error of ours.
+/// Reads init's last report; `None` if there is none, or the disk holds no report. The guest may
+/// have written anything there, so nothing on it is an error of ours.
 #[must_use]
 pub fn read(path: &Path) -> Option<Status> {
     let mut bytes = Vec::new();

@@ -1,15 +1,15 @@
 //! Fields of a record that this release does not know, wherever in it they stand. Those beside the
-//! record's own fields its envelope takes ([`crate::format::Envelope`]); of those within its parts only
-//! the file tells.
+//! record's own fields its envelope takes ([`crate::format::Envelope`]); of those within its parts
+//! only the file tells.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-/// What of one value is unknown.
+/// Unknown fields of one value.
 #[derive(Debug, Clone, PartialEq)]
 enum Tree {
-    /// All of it.
+    /// The whole value.
     Whole(Value),
     /// Something in these fields of an object.
     Fields(BTreeMap<String, Tree>),
@@ -50,7 +50,7 @@ impl Unknown {
     }
 }
 
-/// What `was` has and `known` has not.
+/// The part of `was` that `known` lacks.
 fn unknown(was: &Value, known: &Value) -> Option<Tree> {
     match (was, known) {
         (Value::Object(was), Value::Object(known)) => {

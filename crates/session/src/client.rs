@@ -23,10 +23,12 @@ pub(crate) const MAX_ANSWER: u64 = 64 * 1024;
 /// How long a shim may take to answer what needs no waiting for.
 const ANSWER: Duration = Duration::from_secs(3);
 
-/// How long it may take to pass a word on to a guest, which may have to boot first; longer than shims wait themselves.
+/// How long it may take to pass a word on to a guest, which may have to boot first; longer than
+/// shims wait themselves.
 const GUEST: Duration = Duration::from_secs(25);
 
-/// How long it may take to end a VM, beyond the time that the guest is given: a VMM may be writing to a slow disk.
+/// How long it may take to end a VM, beyond the time that the guest is given: a VMM may be writing
+/// to a slow disk.
 const ENDING: Duration = Duration::from_secs(10);
 
 /// A connection to the shim of one instance.
@@ -34,7 +36,7 @@ const ENDING: Duration = Duration::from_secs(10);
 pub struct Client {
     name: String,
     stream: BufReader<UnixStream>,
-    /// Who answers; known from the first question on.
+    /// The shim's release and abilities; known from the first request on.
     peer: Option<Peer>,
 }
 
@@ -43,7 +45,7 @@ pub struct Client {
 pub struct Peer {
     /// Its release; `None` for one of before shims told.
     pub release: Option<String>,
-    /// What it can be asked for.
+    /// The requests that it knows.
     abilities: Vec<String>,
 }
 
@@ -71,7 +73,7 @@ impl Client {
         self.ask_peer(request)
     }
 
-    /// Who answers.
+    /// Returns the shim's release and abilities.
     ///
     /// # Errors
     /// When the shim goes away.
@@ -220,8 +222,9 @@ fn limit(request: &Request) -> Option<Duration> {
     }
 }
 
-/// Connects to the socket in `directory`, whose path may be longer than the 108 bytes that a socket's has (unix(7)). A shim that
-/// does not run lets its backlog fill; then it is not waited for either.
+/// Connects to the socket in `directory`, whose path may be longer than the 108 bytes that a
+/// socket's has (unix(7)). A shim that does not run lets its backlog fill; then it is not waited
+/// for either.
 fn connect(directory: &Path) -> std::io::Result<UnixStream> {
     let socket =
         rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;

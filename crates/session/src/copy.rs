@@ -153,7 +153,7 @@ impl Guest {
         let shown = here.display().to_string();
         let found = if follow || source.ends_with('/') { here.metadata() } else { here.symlink_metadata() };
         let source_is_dir = found.what(&shown)?.is_dir();
-        // What is called `..` has a name all the same.
+        // A source called `..` has a name all the same.
         let source = match plan::base(&source) {
             ".." => to_text(std::fs::canonicalize(here).what(&shown)?.as_os_str()),
             _ => source,
@@ -198,7 +198,7 @@ async fn begin(stream: &mut UnixStream, request: &Request) -> Result<()> {
     }
 }
 
-/// The guest's last word.
+/// The guest's last message.
 fn outcome(word: Copied) -> Result<Option<String>> {
     match word {
         Copied::Done { note } => Ok(note.map(|note| brief(&note))),

@@ -1,11 +1,11 @@
-//! What can go wrong between us and a VM.
+//! Errors between hypeman and a VM.
 
 use std::io::ErrorKind;
 
 use hypeman_agent::protocol::Failure;
 use hypeman_record::kind::Kind;
 
-/// What can go wrong between us and a VM.
+/// Error between hypeman and a VM.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The shim does not answer.
@@ -13,9 +13,9 @@ pub enum Error {
     Silent {
         /// The instance's name.
         name: String,
-        /// What it did instead.
+        /// Its behaviour instead.
         reason: String,
-        /// Whether that was to hang up, as one that goes.
+        /// Whether it hung up, as a shim that ends does.
         hung_up: bool,
     },
     /// The shim refused a request.
@@ -34,7 +34,7 @@ pub enum Error {
         /// The instance's name.
         name: String,
     },
-    /// No connection to the guest could be had; from whoever dials.
+    /// No connection to the guest could be made; from the dialer.
     #[error(transparent)]
     Dial(Box<dyn std::error::Error + Send + Sync>),
     /// The guest could not do it, and says why.
@@ -60,9 +60,9 @@ pub enum Error {
     /// As [`Error::Io`], and what for.
     #[error("{what}")]
     At {
-        /// What was being done, or where.
+        /// The operation, or its place.
         what: String,
-        /// Why it was not.
+        /// The system's error.
         source: std::io::Error,
     },
 }
@@ -84,7 +84,7 @@ impl Error {
         matches!(self, Error::Io(error) if [BrokenPipe, ConnectionReset, UnexpectedEof].contains(&error.kind()))
     }
 
-    /// Its kind; that of an error of whoever dials only they can tell.
+    /// Its kind; only the dialer knows that of its own error.
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {

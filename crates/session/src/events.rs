@@ -78,7 +78,7 @@ impl Events {
 
     async fn read(&mut self) -> std::io::Result<Option<Response>> {
         let most = MAX_ANSWER.saturating_sub(self.line.len() as u64);
-        // What was read stays in the line when this is dropped.
+        // Bytes that were read stay in the line when this future is dropped.
         let count = (&mut self.stream).take(most).read_until(b'\n', &mut self.line).await?;
         if count == 0 || !self.line.ends_with(b"\n") {
             return Ok(None);

@@ -121,10 +121,10 @@ impl Input {
     }
 }
 
-/// What is typed, cut into frames.
+/// Keyboard input, cut into frames.
 struct Typed {
     pieces: Option<mpsc::Receiver<Vec<u8>>>,
-    /// Of a piece that did not go into one frame.
+    /// The rest of a piece that did not fit into one frame.
     rest: Vec<u8>,
 }
 

@@ -26,7 +26,7 @@ impl<T> Follower<T> {
         start: Start,
         ended: impl Future<Output = T> + 'static,
     ) -> std::io::Result<Follower<T>> {
-        // Someone may have removed its directory: whoever writes the log makes it again.
+        // Someone may have removed its directory: the log's writer makes it again.
         if let Some(directory) = path.parent() {
             let _ = std::fs::create_dir(directory);
         }

@@ -72,7 +72,7 @@ impl std::fmt::Debug for Guest {
 }
 
 impl Error {
-    /// An error of whoever dials.
+    /// Error of the dialer.
     pub fn dial(error: impl std::error::Error + Send + Sync + 'static) -> Error {
         Error::Dial(Box::new(error))
     }

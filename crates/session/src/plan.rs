@@ -36,11 +36,11 @@ impl<'a> Side<'a> {
 pub(crate) struct Plan {
     /// The directory into which it goes.
     pub(crate) directory: String,
-    /// What it is called there; empty when only what is in the source is copied.
+    /// Its name there; empty when only the content of the source is copied.
     pub(crate) name: String,
 }
 
-/// What is known of the two.
+/// Facts about source and destination.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Known<'a> {
     pub(crate) source: &'a str,
@@ -89,7 +89,7 @@ pub(crate) fn base(path: &str) -> &str {
     path.trim_end_matches('/').rsplit('/').next().unwrap_or_default()
 }
 
-/// What comes before it.
+/// Returns the path's parent.
 pub(crate) fn parent(path: &str) -> &str {
     let path = path.trim_end_matches('/');
     match path.rsplit_once('/') {

@@ -1,8 +1,8 @@
-//! The guest's agent, as the rest of the shim knows it: whether there is a session with it, streams to
-//! it for clients, and orders of the shim's own ([`crate::session`] keeps the session).
+//! The guest's agent, as the rest of the shim knows it: whether there is a session with it, streams
+//! to it for clients, and orders of the shim's own ([`crate::session`] keeps the session).
 //!
-//! The guest is hostile. What it says is bounded ([`hypeman_agent`]); an agent that is silent or lies is
-//! waited for with limits, and costs those who want something of it.
+//! The guest is hostile. What it says is bounded ([`hypeman_agent`]); an agent that is silent or
+//! lies is waited for with limits, and costs those who want something of it.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -27,12 +27,12 @@ pub(crate) enum Failure {
     Refused(String),
 }
 
-/// What is known of the agent, and the way to it.
+/// State of the agent, and the connection to it.
 #[derive(Debug)]
 pub(crate) struct Agent {
     session: watch::Sender<Option<Session>>,
     streams: Arc<Semaphore>,
-    /// What the guest has missed, until it was told.
+    /// Report of a standby for the guest, until it is delivered.
     slept: RefCell<Option<Slept>>,
 }
 
@@ -57,7 +57,7 @@ impl Agent {
         *self.slept.borrow_mut() = Some(slept);
     }
 
-    /// What the guest has missed and was not told yet.
+    /// Returns the report of a standby that is not delivered yet.
     pub(crate) fn slept(&self) -> Option<Slept> {
         self.slept.borrow().clone()
     }
@@ -87,7 +87,8 @@ impl Agent {
         let _ = self.session.subscribe().wait_for(Option::is_some).await; // we have the sender
     }
 
-    /// A stream of its own, as long as the permit is kept; `None` when the session breaks, or all are taken.
+    /// A stream of its own, as long as the permit is kept; `None` when the session breaks, or all
+    /// are taken.
     pub(crate) async fn open(&self) -> Option<(Stream, OwnedSemaphorePermit)> {
         let permit = self.streams.clone().try_acquire_owned().ok()?;
         let askers = self.session.borrow().as_ref()?.askers.clone();

@@ -1,5 +1,5 @@
-//! Whoever types to the guest. What it answers is not sent here: it is in the log, which everyone reads for themselves, so nobody
-//! who is slow is waited for.
+//! Keyboard of attached clients. The guest's echo is not sent here: each client reads it from the
+//! log, so nobody waits for a slow one.
 
 use std::time::Duration;
 
@@ -23,7 +23,8 @@ pub(crate) fn answer(shared: &Shared) -> Response {
     Response::Error { kind: Refusal::WrongState, cause: None, message: "the VM is ending".to_owned() }
 }
 
-/// Types what comes from a client until that has gone. Keys that come before the guest listens wait.
+/// Types what comes from a client until that has gone. Keys that come before the guest listens
+/// wait.
 pub(crate) async fn take_keys(client: &mut (impl AsyncRead + Unpin), shared: &Shared) -> std::io::Result<()> {
     loop {
         let mut keys = vec![0; KEYS];

@@ -1,4 +1,5 @@
-//! How a guest comes to run: it boots, it goes on from its snapshot, or it goes on as the last shim has left it.
+//! How a guest comes to run: it boots, it goes on from its snapshot, or it goes on as the last shim
+//! has left it.
 
 use std::path::Path;
 use std::rc::Rc;
@@ -9,8 +10,8 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::error::{Result, told};
 
-/// Lets it run its first instruction; or, when it was restored, go on, once its snapshot is known to be what was written. From then on
-/// the snapshot cannot be used again.
+/// Lets it run its first instruction; or, when it was restored, go on, once its snapshot is known
+/// to be what was written. From then on the snapshot cannot be used again.
 pub(crate) async fn begin(
     vm: Rc<dyn Vm>,
     verified: Option<JoinHandle<hypeman_snapshot::Result<()>>>,
@@ -19,13 +20,14 @@ pub(crate) async fn begin(
     verified.await.map_err(told)?.map_err(told)?;
     standby::consume(Path::new(".")).map_err(told)?;
     vm.boot().await.map_err(told)?;
-    // Aside, for large files take their time. What stays is removed before the next snapshot is made.
+    // Aside, for large files take their time. What stays is removed before the next snapshot is
+    // made.
     drop(spawn_blocking(|| standby::forget(Path::new("."))));
     Ok(())
 }
 
-/// Goes on with a VM that was taken over, whose instance lies in `directory`. One whose shim was killed while it was being put to
-/// standby, or let go on, goes on.
+/// Goes on with a VM that was taken over, whose instance lies in `directory`. One whose shim was
+/// killed while it was being put to standby, or let go on, goes on.
 pub(crate) async fn go_on_again(vm: Rc<dyn Vm>, directory: &Path) -> Result<()> {
     let status = vm.status().borrow().clone();
     if !status.booted {
@@ -37,8 +39,8 @@ pub(crate) async fn go_on_again(vm: Rc<dyn Vm>, directory: &Path) -> Result<()> 
     if standby::is_begun(directory) || standby::is_used(directory) {
         vm.abandon_snapshot().await.map_err(told)?;
         vm.resume().await.map_err(told)?;
-        // Last, for if this shim is killed too, it tells the next one why the VM stands still. What stays is removed before the next
-        // snapshot is made.
+        // Last, for if this shim is killed too, it tells the next one why the VM is paused. What
+        // stays is removed before the next snapshot is made.
         let _ = standby::withdraw(directory);
     }
     Ok(())

@@ -30,9 +30,9 @@ pub(crate) struct Care {
     pub(crate) attempts: room::Attempts,
     /// When to let a VM go on that waits for room on the disk.
     pub(crate) resume_at: Option<Instant>,
-    /// Whether it is to stand still until someone asks for the contrary.
+    /// Whether it is paused until someone resumes it.
     pub(crate) is_held: bool,
-    /// Those who wait until it stands still or goes on.
+    /// Callers that wait until it is paused or resumed.
     pub(crate) switchers: Vec<oneshot::Sender<Result<()>>>,
 }
 
@@ -56,7 +56,7 @@ impl Care {
         }
     }
 
-    /// Lets the VM stand still, and answers when it does.
+    /// Pauses the VM, and answers when it is paused.
     pub(crate) fn hold(&mut self, reply: oneshot::Sender<Result<()>>) {
         self.resume_at = None;
         if self.is_held && !self.is_switching() {

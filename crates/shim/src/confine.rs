@@ -1,4 +1,4 @@
-//! What the VMM of an instance may have, and nothing else.
+//! Sandbox of an instance's VMM.
 
 use std::path::Path;
 
@@ -12,16 +12,20 @@ use hypeman_vmm::process::Start;
 
 use crate::error::{Result, StartContext};
 
-/// Memory that a VMM takes beside its guest's, in bytes: some 100 MiB of its own, and disks' pages that the kernel keeps for it.
+/// Memory that a VMM takes beside its guest's, in bytes: some 100 MiB of its own, and disks' pages
+/// that the kernel keeps for it.
 const OVERHEAD: u64 = 512 << 20;
 
-/// What QEMU's translator takes at most for translated code, in bytes (accel/tcg/region.c, `DEFAULT_CODE_GEN_BUFFER_SIZE`).
+/// Maximum size of QEMU's translated code in bytes (accel/tcg/region.c,
+/// `DEFAULT_CODE_GEN_BUFFER_SIZE`).
 const TRANSLATED: u64 = 1 << 30;
 
-/// Threads beside those of the vCPUs. QEMU has 64 at most for the disks (util/thread-pool.c), Cloud Hypervisor one for each queue.
+/// Threads beside those of the vCPUs. QEMU has 64 at most for the disks (util/thread-pool.c), Cloud
+/// Hypervisor one for each queue.
 const THREADS: u64 = 256;
 
-/// Builds what this host can give the VMM that is about to be started in the current directory; `None` when it is to have none.
+/// Builds what this host can give the VMM that is about to be started in the current directory;
+/// `None` when it is to have none.
 pub(crate) fn prepare(launch: &Launch, program: &Program, start: &Start) -> Result<Option<Confinement>> {
     if launch.confine == Strictness::Off {
         return Ok(None);

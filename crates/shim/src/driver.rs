@@ -1,7 +1,9 @@
-//! The one task that owns a VM: it takes orders from a queue, hears what the VMM tells, and publishes the state.
+//! The one task that owns a VM: it takes orders from a queue, hears what the VMM tells, and
+//! publishes the state.
 //!
-//! It never waits for one thing alone. What is asked of the VMM is a piece of work with a limit, which is dropped when
-//! something more important comes: an order to end the VM goes before all others ([`crate::policy`]).
+//! It never waits for one thing alone. What is asked of the VMM is a piece of work with a limit,
+//! which is dropped when something more important comes: an order to end the VM goes before all
+//! others ([`crate::policy`]).
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -28,7 +30,8 @@ use crate::{guest, room};
 /// How often a guest that boots is looked at, whether it can hear the power button by now.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// How often an init system of the guest's own is pressed, of which we do not know when it begins to listen.
+/// How often an init system of the guest's own is pressed, of which we do not know when it begins
+/// to listen.
 const PRESS_AGAIN: Duration = Duration::from_secs(2);
 
 /// Note about a pause that is not ours.
@@ -52,7 +55,7 @@ pub(crate) struct Driver {
     unrunnable: bool,
     /// Whether the guest is to be told that it has slept.
     wakes: bool,
-    /// For what the VM is left, by whoever waits for an answer.
+    /// Why the driver is to return.
     leaves: Option<Left>,
     /// When a guest that was asked to end is ended by force.
     deadline: Option<Instant>,
@@ -104,7 +107,8 @@ impl Driver {
         self.unrunnable
     }
 
-    /// Takes orders while something else is done for which no running VM is needed; `None` when that is to be given up.
+    /// Takes orders while something else is done for which no running VM is needed; `None` when
+    /// that is to be given up.
     pub(crate) async fn meanwhile<T>(&mut self, doing: impl Future<Output = T>) -> Option<T> {
         let mut doing = std::pin::pin!(doing);
         loop {
@@ -124,8 +128,8 @@ impl Driver {
         }
     }
 
-    /// Owns a VM whose guest runs, until its VMM has ended, or the VM is to be left. Whatever goes wrong in here, the VMM is waited for
-    /// and can be ended.
+    /// Owns a VM whose guest runs, until its VMM has ended, or the VM is to be left. Whatever goes
+    /// wrong in here, the VMM is waited for and can be ended.
     pub(crate) async fn watch_over(&mut self, vm: Rc<dyn Vm>, process: &VmmProcess) -> Left {
         // One that was asked to end while its snapshot was being written is Stopping already.
         if self.shared.phase() <= Phase::Suspending {
@@ -258,7 +262,8 @@ impl Driver {
             if before == Phase::Booting {
                 return self.end(None, Some(Force::Asked), "asked to stop the VM, whose guest does not run");
             }
-            // It hears of it when it has been taken over, or when it goes on because its snapshot is given up.
+            // It hears of it when it has been taken over, or when it goes on because its snapshot
+            // is given up.
             self.deadline = Some(deadline);
             return;
         };
@@ -340,7 +345,7 @@ impl Driver {
         care.was_up = is_up;
         care.waits_for_guest = false;
         care.press_at = None;
-        // Whoever wants the button has it pressed; for an end the agent has a better word.
+        // `stop --power-button` presses the button; else the agent ends the guest better.
         let asks = care.pressers.is_empty() && self.shared.agent.is_there();
         let how = if asks { "asking the guest, by its agent, to end" } else { "pressing the power button" };
         self.shared.journal.note(how);
@@ -385,7 +390,8 @@ impl Driver {
         }
     }
 
-    /// Answers those who wanted the power button pressed, and decides when it is pressed again for those who want an end.
+    /// Answers those who wanted the power button pressed, and decides when it is pressed again for
+    /// those who want an end.
     fn pressed(&self, care: &mut Care, done: Result<()>) {
         answer(&mut care.pressers, done);
         if self.shared.phase() != Phase::Stopping {

@@ -4,13 +4,13 @@ use std::fmt::Display;
 
 use hypeman_record::kind::Kind;
 
-/// What ends a shim before its VM's time: the VM could not be started.
+/// Error that ends a shim before its VM runs.
 #[derive(Debug, thiserror::Error)]
 #[error("{reason}")]
 pub struct Error {
     /// Its kind.
     pub kind: Kind,
-    /// What was being done, and why it failed.
+    /// The failed operation and its reason.
     pub reason: String,
 }
 

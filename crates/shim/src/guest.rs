@@ -1,5 +1,5 @@
-//! What the shim itself has to say to a guest: signals, and what it has missed in its sleep. By its agent, or by the init of a release before there
-//! was one.
+//! Messages of the shim itself to its guest: signals, and the report of a standby. They go to the
+//! agent, or to the init of a release before there was one.
 
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -17,7 +17,8 @@ use crate::order::{Error, Result};
 use crate::shared::Shared;
 use crate::{old_init, relay};
 
-/// How long a guest may take to do something that is no more than a word: one that has still to boot needs some time.
+/// How long a guest may take to do something that is no more than a word: one that has still to
+/// boot needs some time.
 const WORD: Duration = Duration::from_secs(20);
 
 /// Time in which a VM ends whose program has died.
@@ -76,7 +77,7 @@ pub(crate) fn unix_nanoseconds() -> u64 {
     u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// What a guest that goes on from its snapshot has to know.
+/// Makes the report of a standby for a restored guest.
 fn slept(launch: &Launch) -> Slept {
     let mut seed = [0; SEED];
     let _ = rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty()); // never too much at once (getrandom(2))

@@ -1,4 +1,5 @@
-//! A guest that has halted its CPUs (`systemctl halt`) would leave its VM running for ever on nothing.
+//! A guest that has halted its CPUs (`systemctl halt`) would leave its VM running for ever on
+//! nothing.
 
 use std::time::Duration;
 

@@ -19,8 +19,8 @@ const MOST_OF_GUEST: u32 = 20;
 /// Time after which one more is taken.
 const ONE_MORE: Duration = Duration::from_secs(60);
 
-/// The log of our own deeds, bounded like the guest's. It has a thread of its own, so that nobody who reads a console waits
-/// for a slow disk to take a note.
+/// The log of our own deeds, bounded like the guest's. It has a thread of its own, so that nobody
+/// who reads a console waits for a slow disk to take a note.
 #[derive(Debug)]
 pub(crate) struct Journal {
     lines: Option<Sender<String>>,

@@ -1,6 +1,7 @@
-//! A console's connection that outlives its shim. A socket's unread bytes are gone when its last reader is; so the connection lies
-//! as well in a message that nobody has taken out (SCM_RIGHTS, unix(7)), in a socket that the VMM holds open. The next shim
-//! borrows that socket from the VMM (pidfd_getfd(2)) and looks at the message.
+//! A console's connection that outlives its shim. A socket's unread bytes are gone when its last
+//! reader is; so the connection lies as well in a message that nobody has taken out (SCM_RIGHTS,
+//! unix(7)), in a socket that the VMM holds open. The next shim borrows that socket from the VMM
+//! (pidfd_getfd(2)) and looks at the message.
 
 use std::io::{Error, ErrorKind, IoSlice, IoSliceMut, Result};
 use std::mem::MaybeUninit;
@@ -13,7 +14,8 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg,
 };
 
-/// Most connections that are looked at: there are two while a shim makes a new one. The VMM could put in as many as it likes.
+/// Most connections that are looked at: there are two while a shim makes a new one. The VMM could
+/// put in as many as it likes.
 const MOST_KEPT: usize = 4;
 
 /// So many single bytes all but fill a connection, which has room for some 280 (unix(7)).
@@ -40,7 +42,7 @@ impl Keep {
         self.store.as_fd()
     }
 
-    /// What a VMM holds, and the connection in it: the newest one, if any is still open.
+    /// Opens a VMM's store, and returns the newest connection in it that is still open.
     pub(crate) fn open(store: OwnedFd) -> Result<(Keep, Console)> {
         for _ in 0..MOST_KEPT {
             let [output, sender] = look(&store, RecvFlags::PEEK)?;
@@ -62,8 +64,8 @@ impl Keep {
         Ok(Console { input: output.try_clone()?, output })
     }
 
-    /// Keeps this connection instead of those before, if it is one that needs to be kept. Of a shim that is
-    /// killed in here two stay, the newer one of which is the same or was never connected.
+    /// Keeps this connection instead of those before, if it is one that needs to be kept. Of a shim
+    /// that is killed in here two stay, the newer one of which is the same or was never connected.
     pub(crate) fn put(&self, console: &Console) -> Result<()> {
         if !is_socket(console) {
             return Ok(());

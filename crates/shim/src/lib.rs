@@ -44,11 +44,13 @@ use hypeman_record::protocol::Started;
 pub use error::{Error, Result};
 pub use mode::Mode;
 
-/// Supervises the VM that the launch order in `directory` describes until it has ended. Standard input is the listening
-/// socket on which to answer; standard output takes one line, [`Started`], as soon as it is known.
+/// Supervises the VM that the launch order in `directory` describes until it has ended. Standard
+/// input is the listening socket on which to answer; standard output takes one line, [`Started`],
+/// as soon as it is known.
 ///
 /// # Errors
-/// When the VM could not be started or taken over; whoever reads standard output has been told then.
+/// When the VM could not be started or taken over; the reader of standard output has been told
+/// then.
 pub fn run(directory: &Path, mode: Mode) -> Result<()> {
     let result = process::become_shim(directory).and_then(|identity| supervisor::supervise(identity, mode));
     if let Err(error) = &result {

@@ -45,8 +45,8 @@ fn as_ordered(launch: &Launch, writer: Writer) -> Writer {
     if let Some(bytes) = loses_beyond { writer.losing_beyond(bytes) } else { writer }
 }
 
-/// Goes on with the console's log where another shim was stopped, and with the memory of what that had read. Without it, or when
-/// it cannot be used, only with the log, and says so.
+/// Goes on with the console's log where another shim was stopped, and with the memory of what that
+/// had read. Without it, or when it cannot be used, only with the log, and says so.
 pub(crate) fn take_over(
     launch: &Launch,
     memory: Option<Result<OwnedFd>>,
@@ -95,7 +95,8 @@ impl Keeper {
         self.gone.cancel();
     }
 
-    /// Waits until all is written that had come when it was stopped, and gives the log back, once, unless a fault of ours has lost it.
+    /// Waits until all is written that had come when it was stopped, and gives the log back, once,
+    /// unless a fault of ours has lost it.
     pub(crate) async fn finish(&mut self) -> Option<Writer> {
         let log = self.task.as_mut()?.await;
         self.task = None; // only now: whoever waits may give up, and wait again
@@ -191,7 +192,8 @@ pub(crate) fn keep_output(shared: &Rc<Shared>, output: OwnedFd, log: Writer) -> 
     })
 }
 
-/// Reads a console that is connected already, for as long as this is waited for. Without one it waits for ever.
+/// Reads a console that is connected already, for as long as this is waited for. Without one it
+/// waits for ever.
 pub(crate) fn keep_reading<'a>(
     shared: &Rc<Shared>,
     console: Option<&Console>,
@@ -202,21 +204,22 @@ pub(crate) fn keep_reading<'a>(
     let mut on_event = noter(shared, names::APP_LOG);
     Ok(async move {
         if let Some(output) = output {
-            // Whatever ends it, the keeper that comes next meets it too.
+            // Whatever ends it, the next capture task meets it too.
             let _ = capture(output, log, &CancellationToken::new(), &mut on_event).await;
         }
         std::future::pending().await
     })
 }
 
-/// Brings into the log what a VMM has held back that keeps its paused guest's output from a slow reader.
+/// Brings into the log what a VMM has held back that keeps its paused guest's output from a slow
+/// reader.
 pub(crate) async fn take_rest(shared: &Rc<Shared>, vm: &dyn Vm, kept: &Keep, log: &mut Writer) -> Result<()> {
     let stopped = CancellationToken::new();
     stopped.cancel();
     let mut keep = |console: &Console| kept.put(console);
     loop {
-        // Cloud Hypervisor sleeps for half a second when a client hangs up before it has another (`thread::sleep` in
-        // `vmm/src/serial_manager.rs`, v53.0), and serves nobody in that time.
+        // Cloud Hypervisor sleeps for half a second when a client hangs up before it has another
+        // (`thread::sleep` in `vmm/src/serial_manager.rs`, v53.0), and serves nobody in that time.
         let _before = kept.connection();
         let rest = vm.rest_of_console(&mut keep).await.start("read the rest of the console")?;
         let Some(console) = rest else { return Ok(()) };
@@ -247,8 +250,8 @@ fn noter(shared: &Rc<Shared>, name: &'static str) -> impl FnMut(Event) + use<> {
     }
 }
 
-/// Captures, and begins anew with what can be had anew when a fault of ours has ended it: what was in memory is lost then, and
-/// the rest is not.
+/// Captures, and begins anew with what can be had anew when a fault of ours has ended it: what was
+/// in memory is lost then, and the rest is not.
 async fn keep<S>(
     shared: &Shared,
     name: &str,

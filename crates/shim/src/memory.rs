@@ -1,10 +1,11 @@
-//! A shim lives as long as its VM, and does one thing: the code that started it need not stay in memory.
+//! A shim lives as long as its VM, and does one thing: the code that started it need not stay in
+//! memory.
 #![allow(unsafe_code)] // madvise
 
 use rustix::mm::{Advice, madvise};
 
-/// Gives back the pages of our own program. Those that are still needed come back by themselves, from the page cache,
-/// when they are next run.
+/// Gives back the pages of our own program. Those that are still needed come back by themselves,
+/// from the page cache, when they are next run.
 pub(crate) fn give_back_startup_code() {
     let Ok(program) = std::fs::read_link("/proc/self/exe") else { return };
     let program = program.to_string_lossy();
@@ -24,8 +25,9 @@ pub(crate) fn give_back_startup_code() {
     }
 }
 
-/// Start and length of a mapping in a line of proc_pid_maps(5), if it can only hold what the file has: code, and the
-/// constants at the file's beginning. Read-only data further on was written once, when the program was relocated.
+/// Start and length of a mapping in a line of proc_pid_maps(5), if it can only hold what the file
+/// has: code, and the constants at the file's beginning. Read-only data further on was written
+/// once, when the program was relocated.
 fn unwritten(line: &str) -> Option<(usize, usize)> {
     let mut fields = line.split_ascii_whitespace();
     let (start, end) = fields.next()?.split_once('-')?;

@@ -21,7 +21,7 @@ use crate::journal::Journal;
 /// Our own program.
 const OURSELVES: &str = "/proc/self/exe";
 
-/// What a VM has of a network.
+/// A VM's network while it runs.
 #[derive(Debug, Default)]
 pub(crate) struct Network {
     wiring: Option<Wiring>,
@@ -40,7 +40,7 @@ struct End {
     tap: OwnedFd,
     /// By which others know that the network is used.
     in_use: Option<OwnedFd>,
-    /// Whoever makes its rules.
+    /// Thread that makes its rules.
     rules: Option<JoinHandle<hypeman_network::Result<()>>>,
 }
 
@@ -60,7 +60,8 @@ impl Network {
         Ok(network)
     }
 
-    /// Goes on with that of a VM that runs. A port that someone else has taken meanwhile is told, and done without.
+    /// Goes on with that of a VM that runs. A port that someone else has taken meanwhile is told,
+    /// and done without.
     pub(crate) fn take_over(
         launch: &Launch,
         published: &[Published],
@@ -91,13 +92,13 @@ impl Network {
         self.end.as_ref().map(|end| end.tap.as_fd())
     }
 
-    /// What a VMM is to hold that uses the network.
+    /// Returns the lock on the network that the VMM has to hold.
     pub(crate) fn in_use(&self) -> std::io::Result<Option<OwnedFd>> {
         self.end.as_ref().and_then(|end| end.in_use.as_ref()).map(OwnedFd::try_clone).transpose()
     }
 
-    /// The other end of the VM's interface, for a VMM that is about to be started; without a bridge it is a passt of its own, whose words go to
-    /// `output`. Needs a tokio `LocalSet`.
+    /// The other end of the VM's interface, for a VMM that is about to be started; without a bridge
+    /// it is a passt of its own, whose words go to `output`. Needs a tokio `LocalSet`.
     pub(crate) fn for_vmm(&self, output: &OwnedFd) -> Result<(Option<OwnedFd>, Option<Passt>)> {
         if let Some(end) = &self.end {
             return Ok((Some(end.tap.try_clone().start("hand over the network")?), None));
@@ -116,7 +117,8 @@ impl Network {
         }
     }
 
-    /// Serves the ports, from when the guest is there that they stand for. Needs a tokio `LocalSet`.
+    /// Serves the ports, from when the guest is there that they stand for. Needs a tokio
+    /// `LocalSet`.
     pub(crate) fn serve(&mut self, journal: &Rc<Journal>) {
         if let (Some(listeners), Some(wiring)) = (self.listeners.take(), &self.wiring) {
             let journal = journal.clone();
@@ -146,7 +148,7 @@ fn attach(wiring: &Wiring, published: &[Published], name: &str, journal: &Journa
         dns: wiring.dns.clone(),
         envelope: Envelope::of::<Attached>(),
     };
-    // First, so that whoever comes after a shim that was killed knows what there may be to remove.
+    // First, so that the successor of a killed shim knows what there may be to remove.
     format::write_unsynced(Path::new(names::ATTACHED), &attached).start("record the network")?;
     // While the VMM starts.
     let (give, given) = std::sync::mpsc::channel();

@@ -1,4 +1,5 @@
-//! The control port of inits of releases before there was an agent: a VM that such a release has started is taken over, or restored.
+//! The control port of inits of releases before there was an agent: a VM that such a release has
+//! started is taken over, or restored.
 
 use std::rc::Rc;
 
@@ -17,7 +18,8 @@ pub(crate) fn is_in(launch: &Launch) -> bool {
     launch.spec.control_port.as_deref() == Some(CONTROL_PORT)
 }
 
-/// The host's end of the port, from its first use on: what a guest has not taken yet is gone when it is closed.
+/// The host's end of the port, from its first use on: what a guest has not taken yet is gone when
+/// it is closed.
 pub(crate) type Port = Mutex<Option<UnixStream>>;
 
 /// Hands a request to it. It goes into the socket's buffer; init takes it when it listens.

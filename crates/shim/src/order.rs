@@ -7,7 +7,8 @@ use tokio::sync::oneshot;
 
 use crate::policy::{Denial, Order};
 
-/// An order, and where its answer goes: at once for one that leads to the VM's end, and else when it was carried out, or has failed.
+/// An order, and where its answer goes: at once for one that leads to the VM's end, and else when
+/// it was carried out, or has failed.
 #[derive(Debug)]
 pub(crate) struct Asked {
     pub(crate) order: Order,
@@ -45,7 +46,7 @@ pub(crate) enum Error {
 pub(crate) type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// What whoever asked is told of it.
+    /// Returns the refusal for the client.
     pub(crate) fn refusal(&self) -> Refusal {
         match self {
             Error::Silent => Refusal::VmmSilent,

@@ -31,7 +31,7 @@ pub(crate) enum Phase {
     Booting,
     /// The guest runs.
     Running,
-    /// It stands still, and its snapshot is being written.
+    /// It is paused, and its snapshot is being written.
     Suspending,
     /// It was asked to end, and has some time for it.
     Stopping,
@@ -100,7 +100,7 @@ pub(crate) fn admit(phase: Phase, order: Order) -> Verdict {
         ) => Admit,
         (Phase::Adopting, _) => Later,
         (Phase::Booting, _) => Denied(Denial::NotYet),
-        // Whoever has asked for the end waits for this shim's word, and for a guest that runs.
+        // The client that asked for the end waits for this shim's answer, and for a running guest.
         (Phase::Stopping, Order::HandOver | Order::Pause | Order::Standby) => Denied(Denial::TooLate),
         (Phase::Suspending, _) => Denied(Denial::Suspending),
         (Phase::Running | Phase::Stopping, _) => Admit,

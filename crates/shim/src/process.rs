@@ -15,7 +15,7 @@ use rustix::io::FdFlags;
 
 use crate::error::{Result, StartContext};
 
-/// What makes this process the shim of an instance.
+/// Socket and lock that make this process the shim of an instance.
 #[derive(Debug)]
 pub(crate) struct Identity {
     /// Where to answer.
@@ -26,13 +26,14 @@ pub(crate) struct Identity {
 
 /// Leaves the starter's session, makes `directory` the current one and takes the shim's lock.
 pub(crate) fn become_shim(directory: &Path) -> Result<Identity> {
-    // Fails only for a leader of a process group, which a freshly started child is not; then the session is ours anyway.
+    // Fails only for a leader of a process group, which a freshly started child is not; then the
+    // session is ours anyway.
     let _ = rustix::process::setsid();
     hypeman_files::raise_descriptor_limit(); // not the console's, when strangers connect to published ports
     std::env::set_current_dir(directory).start(&format!("enter {}", directory.display()))?;
     let listener = take_listener()?;
     let alive = inherited_lock().start("take the lock of shim.pid")?;
-    // Its first line at once: whoever reads it finds the old one or the new one.
+    // Its first line at once: a reader finds the old one or the new one.
     let pid = format!("{}\n", std::process::id());
     let written =
         alive.file().write_all_at(pid.as_bytes(), 0).and_then(|()| alive.file().set_len(pid.len() as u64));
@@ -40,7 +41,8 @@ pub(crate) fn become_shim(directory: &Path) -> Result<Identity> {
     Ok(Identity { listener, alive })
 }
 
-/// Takes the lock of shim.pid, which our starter has handed over: so there was no moment in which nobody held it.
+/// Takes the lock of shim.pid, which our starter has handed over: so there was no moment in which
+/// nobody held it.
 fn inherited_lock() -> std::io::Result<Lock> {
     // Looked at before it is taken: it may be closed, or somebody else's in this process.
     let ours = std::fs::metadata(format!("/proc/self/fd/{}", names::SHIM_LOCK_FD));
@@ -78,7 +80,7 @@ pub(crate) fn close_stdout() {
     }
 }
 
-/// Tells whoever started us, who may be gone: then there is nobody to tell.
+/// Reports to our starter, which may be gone.
 pub(crate) fn say(word: &Started) {
     if let Ok(line) = protocol::line(word) {
         let _ = std::io::stdout().write_all(&line).and_then(|()| std::io::stdout().flush());

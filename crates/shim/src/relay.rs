@@ -1,4 +1,4 @@
-//! Whoever speaks with the guest's agent: bytes from a client go to a stream of its own, and back.
+//! Relay between clients and the guest's agent: each client has a stream of its own.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -26,7 +26,8 @@ const LOOK: Duration = Duration::from_millis(50);
 /// As much as the streams send at once.
 const CHUNK: usize = 64 * 1024;
 
-/// Waits until the agent is there. A guest that boots is waited for; one that has booted has to have it soon.
+/// Waits until the agent is there. A guest that boots is waited for; one that has booted has to
+/// have it soon.
 pub(crate) async fn reach(shared: &Shared) -> Result<()> {
     if shared.launch.guest == Guest::Bare || old_init::is_in(&shared.launch) {
         return Err(Error::NoInit);
@@ -65,8 +66,8 @@ pub(crate) async fn open(shared: &Rc<Shared>) -> Result<(Stream, OwnedSemaphoreP
     shared.agent.open().await.ok_or(Error::Busy)
 }
 
-/// Joins a client to it, until either has nothing more to say: the agent's last word is the end of an exchange, and so is the client's
-/// hanging up.
+/// Joins a client to it, until either has nothing more to say: the agent's last message is the end
+/// of an exchange, and so is the client's hanging up.
 pub(crate) async fn join(
     mut from_client: impl AsyncRead + Unpin,
     mut to_client: impl AsyncWrite + Unpin,

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Room that has to be there, in bytes: with less the guest would fill it at once, and be paused again.
+/// Room that has to be there, in bytes: with less the guest would fill it at once, and be paused
+/// again.
 const ENOUGH: u64 = 4 << 20;
 
 /// Shortest and longest time between two attempts.

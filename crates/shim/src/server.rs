@@ -1,4 +1,5 @@
-//! The shim's socket: requests in, answers out. What is to be done goes to the driver; what is to be told is published.
+//! The shim's socket: requests in, answers out. What is to be done goes to the driver; what is to
+//! be told is published.
 
 use std::convert::Infallible;
 use std::rc::Rc;
@@ -19,8 +20,8 @@ use crate::{attach, relay, watch};
 /// Longest request in bytes.
 const MAX_REQUEST: u64 = 4096;
 
-/// How long whoever has ended the VM waits for what it printed to be written. On a full disk that may take for ever, and the
-/// VM has ended all the same.
+/// Timeout for writing the rest of the log at the VM's end. On a full disk that
+/// may take for ever, and the VM has ended all the same.
 const WRITING: Duration = Duration::from_millis(500);
 
 /// Delay after a connection could not be accepted.
@@ -62,8 +63,8 @@ pub(crate) async fn serve(
     let _ = all_closed.recv().await;
 }
 
-/// One connection. It ends with its peer, or with the VM; one whose instance removes itself waits for its peer, who
-/// may still be reading the logs.
+/// One connection. It ends with its peer, or with the VM; one whose instance removes itself waits
+/// for its peer, who may still be reading the logs.
 async fn converse(
     stream: UnixStream,
     shared: &Rc<Shared>,
@@ -167,7 +168,7 @@ async fn answer(request: &Request, shared: &Rc<Shared>, orders: &mpsc::Sender<As
     }
 }
 
-/// Gives an order to the driver, and waits for its word.
+/// Gives an order to the driver, and waits for its answer.
 async fn give(order: Order, shared: &Shared, orders: &mpsc::Sender<Asked>) -> Result<(), Error> {
     let (reply, word) = oneshot::channel();
     if orders.send(Asked { order, reply }).await.is_ok()

@@ -81,7 +81,7 @@ async fn control(askers: mpsc::Sender<Opener>, shared: &Shared) -> Result<()> {
         return Err(std::io::Error::other("its first word is no hello"));
     };
     let (orders, mut ordered) = mpsc::channel::<(Order, Answer)>(MAX_WAITING);
-    // Before anybody else: a guest that stands still goes on with this.
+    // Before anybody else: a frozen guest thaws with this.
     let slept = shared.agent.slept();
     let slept = slept.map(|slept| Box::new(Slept { unix_nanoseconds: guest::unix_nanoseconds(), ..slept }));
     let (answer, woken) = oneshot::channel();

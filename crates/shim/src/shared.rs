@@ -1,4 +1,5 @@
-//! What the tasks of one shim share: the order, our own log, and the state of the VM as it is published.
+//! State that the tasks of one shim share: the launch, our own log, and the state of the VM as it
+//! is published.
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -21,7 +22,7 @@ use crate::journal::Journal;
 use crate::old_init;
 use crate::policy::Phase;
 
-/// What is known of the VM. Whoever is asked for it reads it here; the VMM is not asked.
+/// Published state of the VM. Requests are answered from it, without asking the VMM.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Published {
     /// Where in its life it is.
@@ -30,9 +31,9 @@ pub(crate) struct Published {
     pub(crate) paused: Option<Paused>,
     /// How it ended, from when the VMM has.
     pub(crate) end: Option<End>,
-    /// What the health checks have shown, if there are any.
+    /// Result of the health checks, if there are any.
     pub(crate) health: Option<Health>,
-    /// What becomes of its output while its log cannot be written, and why.
+    /// Handling of output while its log cannot be written, and the reason.
     pub(crate) stalled: Option<String>,
     /// Reason why it has no network any more.
     pub(crate) cut_off: Option<String>,
@@ -47,9 +48,9 @@ pub(crate) struct Shared {
     pub(crate) journal: Rc<Journal>,
     /// The state of the VM, published by its driver.
     pub(crate) published: watch::Sender<Published>,
-    /// What watchers were told last.
+    /// Message that watchers received last.
     seen: RefCell<Option<Seen>>,
-    /// What is typed to the guest.
+    /// Keyboard input for the guest.
     pub(crate) keyboard: Keyboard,
     /// The guest's agent.
     pub(crate) agent: Agent,
@@ -127,7 +128,7 @@ impl Shared {
 }
 
 impl Shared {
-    /// What watchers are told.
+    /// Returns the message for watchers.
     pub(crate) fn seen(&self) -> Seen {
         let (state, reason) = self.state();
         let (health, end) = {
@@ -143,7 +144,7 @@ impl Shared {
     }
 }
 
-/// What a pause that nobody has asked for is about.
+/// Explains a pause that hypeman did not ask for.
 pub(crate) fn explain(paused: &Paused) -> Option<String> {
     match paused {
         Paused::Requested => None,
@@ -159,7 +160,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// What the tasks of a shim share whose log lies in a directory of a test's.
+    /// Returns the shared state of a shim with its log in a test's directory.
     pub(crate) fn shared(directory: &Path) -> Rc<Shared> {
         let old =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("../record/testdata/before-formats/ended/launch.json");

@@ -1,5 +1,5 @@
-//! From a VM that runs to a snapshot of it, with nothing of its console lost: what the guest has printed is in the log, on disk,
-//! before the VMM that may hold some of it is told to quit.
+//! From a VM that runs to a snapshot of it, with nothing of its console lost: what the guest has
+//! printed is in the log, on disk, before the VMM that may hold some of it is told to quit.
 
 use std::path::Path;
 use std::rc::Rc;
@@ -23,7 +23,7 @@ use crate::logs::{self, Keeper, take_rest};
 use crate::shared::Shared;
 use crate::vm::Vmm;
 
-/// How long a guest may take to have all its programs stand still.
+/// Timeout for a guest to freeze its programs.
 const FREEZING: Duration = Duration::from_secs(1);
 
 /// How long a VMM may take to stop its vCPUs, or to let them go on.
@@ -47,11 +47,12 @@ pub(crate) struct Suspension<'a> {
 }
 
 impl Suspension<'_> {
-    /// Writes a snapshot of the VM, with its console written before. The console's keeper has ended then.
+    /// Writes a snapshot of the VM, with its console written before. The console's capture task has
+    /// ended then.
     ///
     /// # Errors
-    /// When it cannot be written, or is given up for something more important; the VM goes on then, and the console has the
-    /// keeper that comes with the error.
+    /// When it cannot be written, or is given up for something more important; the VM goes on then,
+    /// and the console has the capture task that comes with the error.
     pub(crate) async fn save(
         &self,
         driver: &mut Driver,
@@ -85,17 +86,18 @@ impl Suspension<'_> {
                 }
             }
         }
-        // Until it is told what it has missed, nothing of the guest is to run on. One without an agent has to do without.
+        // Until it is told what it has missed, nothing of the guest is to run on. One without an
+        // agent has to do without.
         if !was_paused && self.shared.agent.is_there() {
             let _ = timeout(FREEZING, self.shared.agent.order(Order::Freeze)).await;
         }
-        // First, so that whoever takes over from a killed shim knows why the VM stands still.
+        // First, so that the successor of a killed shim knows why the VM is paused.
         standby::begin(Path::new(".")).start("make the snapshot")?;
         if !was_paused {
             let paused = timeout(SWITCHING, self.vm.pause()).await;
             paused.start("pause the VM")?.start("pause the VM")?;
         }
-        // Of a VM that was restored a moment ago the connection may be served only now.
+        // Right after a restore the VMM may serve the connection late.
         self.vm.console_is_served().await;
         keeper.stop();
         *log = timeout(WRITING, keeper.finish()).await.start("write what the guest has printed")?;
@@ -126,7 +128,7 @@ impl Suspension<'_> {
         let keeper = match console {
             Ok(console) => {
                 keeper.stop(); // it may not have come to that: the next one waits for its log
-                // On a full disk the last keeper has still something to write.
+                // On a full disk the last capture task still has something to write.
                 let log = async move { if log.is_some() { log } else { keeper.finish().await } };
                 logs::keep_console(self.shared, self.vm.clone(), console, self.kept.clone(), log)
             }

@@ -89,10 +89,11 @@ pub(crate) fn supervise(Identity { listener, alive }: Identity, mode: Mode) -> R
         }
         result
     });
-    // With these the last writers end: from here on nothing of us is written in the directory, which others may remove as
-    // soon as they have our lock.
+    // With these the last writers end: from here on nothing of us is written in the directory,
+    // which others may remove as soon as they have our lock.
     drop((runtime, journal));
-    // Of a VM that has ended it is gone; of one that was not started here, or could not be, it is not.
+    // The file is gone if the VM has ended; it is there if the VM could not be started or was not
+    // started here.
     if matches!(
         (&result, mode),
         (Ok(Lived::ToTheEnd | Lived::ToStandby), _) | (Err(_), Mode::Start | Mode::Restore)
@@ -110,7 +111,7 @@ pub(crate) fn supervise(Identity { listener, alive }: Identity, mode: Mode) -> R
 /// the instance.
 fn remove(alive: &Lock, network: Option<&str>) -> Result<()> {
     let directory = std::env::current_dir().start("find the instance's directory")?;
-    // The instance last: whoever waits for its removal finds neither.
+    // The instance last: a process that waits for its removal finds neither.
     if let (Some(name), Some(networks)) = (network, network::networks()) {
         let _ = hypeman_network::remove_if_unused(&networks, name, &directory); // else it stays, as others do
     }
@@ -160,16 +161,18 @@ async fn live(
     lived
 }
 
-/// The VM is stopped by requests, not by signals to its shim: a closed terminal or a careless `kill` must not end it.
+/// The VM is stopped by requests, not by signals to its shim: a closed terminal or a careless
+/// `kill` must not end it.
 fn outlive_signals() -> Result<()> {
     for kind in [SignalKind::hangup(), SignalKind::interrupt(), SignalKind::quit(), SignalKind::terminate()] {
-        // tokio's handler stays installed for the life of the process, also when nobody listens (tokio::signal).
+        // tokio's handler stays installed for the life of the process, also when nobody listens
+        // (tokio::signal).
         drop(signal(kind).start("set a signal handler")?);
     }
     Ok(())
 }
 
-/// Whoever lets a VM boot, live and end.
+/// Supervisor of a VM's boots and its end.
 struct Supervisor {
     shared: Rc<Shared>,
     driver: Driver,
@@ -188,7 +191,7 @@ struct Logs {
     vmm: Option<Writer>,
 }
 
-/// What became of one boot of the VM.
+/// Result of one boot of the VM.
 enum Boot {
     /// It has ended.
     Ended {
@@ -203,7 +206,7 @@ enum Boot {
     HandedOver,
 }
 
-/// What has ended a shim.
+/// Reason why a shim ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lived {
     ToTheEnd,
@@ -307,8 +310,8 @@ impl Supervisor {
         }
     }
 
-    /// Stays with a VM that was made, until its VMM has ended and all that it left is written; or until it is to be handed over,
-    /// and then there is no end to tell.
+    /// Stays with a VM that was made, until its VMM has ended and all that it left is written; or
+    /// until it is to be handed over, and then there is no end to tell.
     async fn accompany(
         &mut self,
         mut vmm: Vmm,
@@ -389,7 +392,8 @@ impl Supervisor {
         Ok(Boot::Ended { run, end, again })
     }
 
-    /// After the VMM of a VM has quit whose snapshot is whole. One that was to be killed meanwhile is not to go on from it.
+    /// After the VMM of a VM has quit whose snapshot is whole. One that was to be killed meanwhile
+    /// is not to go on from it.
     async fn sleep(
         &mut self,
         vmm: Vmm,
@@ -410,7 +414,8 @@ impl Supervisor {
         Ok(Boot::Asleep(run))
     }
 
-    /// Leaves the VM as it runs. What cannot be written soon is the next shim's, which finds it in the memory that the VMM holds.
+    /// Leaves the VM as it runs. What cannot be written soon is the next shim's, which finds it in
+    /// the memory that the VMM holds.
     async fn hand_over(&self, mut keepers: [Keeper; 2]) {
         keepers.iter().for_each(Keeper::stop);
         let written = async {
@@ -445,7 +450,8 @@ impl Supervisor {
         for keeper in &mut keepers {
             let mut finished = std::pin::pin!(keeper.finish());
             let log = loop {
-                // Whatever is ordered meanwhile, what was captured is waited for; who discards it has told its keepers so.
+                // Whatever is ordered meanwhile, what was captured is waited for; who discards it
+                // has told its keepers so.
                 if let Some(log) = self.driver.meanwhile(&mut finished).await {
                     break log;
                 }
@@ -462,7 +468,8 @@ fn recorded(made: Made) -> Result<Made> {
     Ok(made)
 }
 
-/// What init has reported before a reboot is not true of the next boot. In place, which needs no room on a full disk.
+/// Clears init's report before a reboot, which is not true of the next boot. In place, which needs
+/// no room on a full disk.
 fn forget_status(launch: &Launch) {
     if launch.guest != Guest::Bare
         && let Ok(mut disk) = std::fs::File::options().write(true).open(names::STATUS)

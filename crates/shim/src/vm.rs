@@ -47,7 +47,7 @@ pub(crate) struct Vmm {
     program: Program,
     /// Its process.
     pub(crate) process: Rc<VmmProcess>,
-    /// What it holds for the next shim.
+    /// Descriptors that it holds for the next shim.
     held: Option<Held>,
     /// What confines it.
     walls: Walls,
@@ -55,11 +55,11 @@ pub(crate) struct Vmm {
     pub(crate) output: OwnedFd,
     /// The other end of its VM's interface, until the VM is made.
     network: Option<OwnedFd>,
-    /// Whoever is there, if it is not a bridge.
+    /// passt, if the interface is not on a bridge.
     pub(crate) passt: Option<Passt>,
 }
 
-/// What there is to record of a run before its VMM starts.
+/// Start of a run's record, from before its VMM starts.
 pub(crate) struct Begun {
     pub(crate) started: Timestamp,
     /// How often the guest has rebooted.
@@ -79,7 +79,8 @@ pub(crate) struct Made {
 }
 
 impl Vmm {
-    /// Starts the VMM in the current directory. It holds the memory of the console's buffer, and the console's connection.
+    /// Starts the VMM in the current directory. It holds the memory of the console's buffer, and
+    /// the console's connection.
     pub(crate) fn start(
         launch: &Launch,
         origin: Origin<'_>,
@@ -147,7 +148,8 @@ impl Vmm {
         })
     }
 
-    /// The memory that it holds of the console's buffer; `None` when it is of a release before there was such.
+    /// The memory that it holds of the console's buffer; `None` when it is of a release before
+    /// there was such.
     pub(crate) fn memory(&self) -> Option<Result<OwnedFd>> {
         let memory = self.process.open_held(self.held?.console_memory);
         Some(memory.map(OwnedFd::from).start("open what was read from the console"))
@@ -245,7 +247,7 @@ impl Vmm {
         self.clean_up();
     }
 
-    /// Lets go of the other end of the VM's interface: whoever is there is to hear when the VMM does so.
+    /// Lets go of the other end of the VM's interface: passt has to notice when the VMM does so.
     pub(crate) fn let_go_of_network(&mut self) {
         self.network = None;
     }
@@ -257,7 +259,7 @@ impl Vmm {
     }
 }
 
-/// What confines a VMM.
+/// Sandbox of a VMM.
 #[derive(Debug, Default)]
 struct Walls {
     measures: Vec<Measure>,
@@ -285,7 +287,7 @@ impl Walls {
     }
 }
 
-/// Waits for the end of whoever is at the other end of a VM's interface, which is no news when the VMM has hung up.
+/// Waits for the end of passt, which is no news when the VMM has hung up.
 pub(crate) async fn watch_passt(mut passt: Passt, vmm: Rc<VmmProcess>, shared: Rc<Shared>) {
     let how = passt.ended().await;
     if tokio::time::timeout(DEATH, vmm.ended()).await.is_err() {
@@ -325,7 +327,8 @@ fn died(exit: VmmExit) -> Error {
     Error::new(Kind::Vmm, format_args!("the VMM ended before the VM was made ({how})"))
 }
 
-/// A FIFO for what the VMM prints. Both its ends are the VMM's as well (O_RDWR), so that it outlives us.
+/// A FIFO for what the VMM prints. Both its ends are the VMM's as well (O_RDWR), so that it
+/// outlives us.
 fn output_pipe() -> Result<(OwnedFd, OwnedFd)> {
     hypeman_vmm::fifo::make(Path::new(names::VMM_OUTPUT)).start("make vmm.out")?;
     let vmm_end = rustix::fs::open(names::VMM_OUTPUT, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
@@ -338,7 +341,7 @@ pub(crate) fn open_output() -> std::io::Result<OwnedFd> {
     Ok(rustix::fs::open(names::VMM_OUTPUT, flags, Mode::empty())?)
 }
 
-/// What a VMM that failed has printed: its reason, most often.
+/// Returns the output of a VMM that failed, which mostly is its reason.
 fn last_words(output: &OwnedFd) -> String {
     let mut bytes = vec![0; LAST_WORDS];
     let length = rustix::io::read(output, &mut bytes).unwrap_or(0);

@@ -1,4 +1,4 @@
-//! Tells whoever watches a VM each of its states.
+//! Sends each state of a VM to its watchers.
 
 use std::rc::Rc;
 use std::time::Duration;

@@ -21,7 +21,7 @@ const LOOK: Duration = crate::halt::LOOK;
 /// Time a VMM is given to quit before it is killed.
 const QUIT: Duration = Duration::from_millis(500);
 
-/// What a piece of work is for.
+/// Purpose of a piece of work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// The power button is pressed.
@@ -30,7 +30,7 @@ pub(crate) enum Kind {
     Quit,
     /// The guest goes on, where its disk had no room.
     Resume,
-    /// The guest stands still, because someone has asked for it.
+    /// The guest is paused, because someone has asked for it.
     Hold,
     /// The guest goes on, because someone has asked for it.
     Release,

@@ -1,8 +1,9 @@
-//! Memory that takes less room. A snapshot is compressed when it is whole, beside whatever else is done, and is as usable at each
-//! moment as before: its manifest names the file that is there, and changes at once.
+//! Memory that takes less room. A snapshot is compressed when it is whole, beside whatever else is
+//! done, and is as usable at each moment as before: its manifest names the file that is there, and
+//! changes at once.
 //!
-//! Whoever compresses holds the lock [`LOCK`] of the machine's directory, with its pid and its progress in it. Whoever needs the
-//! snapshot meanwhile ends it, or waits for it.
+//! The process that compresses holds the lock [`LOCK`] of the machine's directory, with its pid and
+//! progress in it. A restore ends it; a copy waits for it.
 
 pub mod process;
 
@@ -23,7 +24,7 @@ use crate::manifest::{Algorithm, Compressed, Manifest, SavedFile};
 use crate::sealed::{BLOCK, Sum};
 use crate::standby::{self, MANIFEST, WHOLE};
 
-/// Held by whoever compresses.
+/// Lock of the process that compresses.
 pub const LOCK: &str = "compression.pid";
 
 /// zstd's level: upstream's, which is quick.
@@ -32,15 +33,15 @@ const LEVEL: i32 = 1;
 /// A file that takes less room than this is left as it is, in bytes.
 const WORTH_IT: u64 = 64 * 1024;
 
-/// What stands there when it has failed, before the reason.
+/// Prefix of the reason when the compression has failed.
 const FAILED: &str = "failed: ";
 
-/// How far a compression is that is under way.
+/// Progress of a compression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Progress {
-    /// Who does it.
+    /// Pid of its process.
     pub pid: u32,
-    /// How much was read, in bytes.
+    /// Number of bytes read so far.
     pub done: u64,
     /// Of how much.
     pub total: u64,
@@ -57,7 +58,8 @@ pub fn progress(directory: &Path) -> Option<Progress> {
     Some(Progress { pid, done: numbers.next()?, total: numbers.next()? })
 }
 
-/// Why the last compression in `directory` has failed, if it has, and that was after `taken`: of this snapshot.
+/// Why the last compression in `directory` has failed, if it has, and that was after `taken`: of
+/// this snapshot.
 pub(crate) fn error(directory: &Path, taken: Timestamp) -> Option<String> {
     let path = directory.join(LOCK);
     let written = std::fs::metadata(&path).ok()?.modified().ok()?;
@@ -66,7 +68,8 @@ pub(crate) fn error(directory: &Path, taken: Timestamp) -> Option<String> {
     text.strip_prefix(FAILED).map(|reason| reason.trim().to_owned())
 }
 
-/// Ends a compression that is under way, and removes what is half-made of it. Nobody compresses as long as the lock is kept.
+/// Ends a compression that is under way, and removes what is half-made of it. Nobody compresses as
+/// long as the lock is kept.
 ///
 /// # Errors
 /// When it cannot be ended.
@@ -90,7 +93,8 @@ pub fn stop(directory: &Path) -> Result<Lock> {
     Ok(lock)
 }
 
-/// Waits for the end of a compression that is under way. Nobody compresses as long as the lock is kept.
+/// Waits for the end of a compression that is under way. Nobody compresses as long as the lock is
+/// kept.
 ///
 /// # Errors
 /// When the directory cannot be written.
@@ -98,7 +102,8 @@ pub fn wait(directory: &Path) -> Result<Lock> {
     Ok(Lock::acquire(&directory.join(LOCK))?)
 }
 
-/// Makes the whole snapshot in `directory` as it was before it was compressed. Nobody compresses it meanwhile.
+/// Makes the whole snapshot in `directory` as it was before it was compressed. Nobody compresses it
+/// meanwhile.
 ///
 /// # Errors
 /// When it is damaged, or the disk is full; it is compressed then as before.
@@ -115,7 +120,8 @@ pub fn expand(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Puts another form of a file in the place of the one that there is: from the manifest's change on it is that one.
+/// Puts another form of a file in the place of the one that there is: from the manifest's change on
+/// it is that one.
 fn replace(whole: &Path, manifest: &mut Manifest, index: usize, new: SavedFile) -> Result<()> {
     let old = std::mem::replace(&mut manifest.files[index], new);
     format::rewrite(&whole.join(MANIFEST), manifest)?;
@@ -155,7 +161,8 @@ fn squeeze(
     Ok(Compressed { algorithm, size: to.metadata().at(&target)?.len() })
 }
 
-/// Writes a file as it was from its compressed form, synced, for that goes next, and makes sure that it is what was saved.
+/// Writes a file as it was from its compressed form, synced, for that goes next, and makes sure
+/// that it is what was saved.
 fn unsqueeze(whole: &Path, saved: &SavedFile, algorithm: Algorithm) -> Result<()> {
     let (path, target) = (whole.join(saved.file()), whole.join(&saved.name));
     let damaged = || Error::Damaged(path.clone());
@@ -205,7 +212,7 @@ fn sync(directory: &Path) -> std::io::Result<()> {
     sync_directory(directory).map_err(std::io::Error::other)
 }
 
-/// One line for whoever asks how far it is.
+/// Progress in one line.
 fn tell(lock: &Lock, done: u64, total: u64) -> Result<()> {
     write(lock, &format!("{}\n{done} {total}\n", std::process::id()))
 }

@@ -1,4 +1,5 @@
-//! The host's CPU: a guest that has run on it under KVM has seen what it can do, and relies on that.
+//! The host's CPU: a guest that has run on it under KVM has seen what it can do, and relies on
+//! that.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub struct Cpu {
     /// Its maker, family and model, and its name.
     pub model: String,
-    /// What it can do, in the kernel's words (`flags` in /proc/cpuinfo).
+    /// Its features, in the kernel's words (`flags` in /proc/cpuinfo).
     pub features: BTreeSet<String>,
 }
 

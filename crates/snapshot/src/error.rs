@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use hypeman_record::kind::Kind;
 
-/// What can be wrong with a snapshot.
+/// Fault of a snapshot.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file of it is not there.
@@ -19,17 +19,17 @@ pub enum Error {
     /// It was taken by another program.
     #[error("the snapshot was taken with {saved}, this host has {found}")]
     OtherVersion {
-        /// Of which.
+        /// The release that took it.
         saved: String,
-        /// What there is.
+        /// The release on this host.
         found: String,
     },
     /// It was taken on another CPU.
     #[error("the snapshot was taken on another CPU: {saved}; this host has {found}")]
     OtherCpu {
-        /// On which.
+        /// The CPU that it was taken on.
         saved: String,
-        /// What there is.
+        /// This host's CPU.
         found: String,
     },
     /// Its manifest cannot be used.

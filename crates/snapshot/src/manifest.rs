@@ -1,4 +1,4 @@
-//! What a snapshot says of itself: of which VM it is, and what has to be as it was.
+//! Manifest of a snapshot: its VM, and the conditions of a restore.
 
 use std::path::PathBuf;
 
@@ -44,7 +44,7 @@ pub struct SavedFile {
     pub size: u64,
     /// XXH3 of 128 bits of what it holds, in hexadecimal digits.
     pub checksum: String,
-    /// What stands in its place, if it was compressed.
+    /// The compressed file in its place, if it was compressed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compressed: Option<Compressed>,
 }
@@ -89,7 +89,7 @@ pub enum Algorithm {
     Lz4,
 }
 
-/// What became of a file by compression.
+/// Compressed form of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Compressed {
     /// How it is compressed.

@@ -52,8 +52,9 @@ pub fn begin(directory: &Path) -> Result<()> {
     Ok(DirBuilder::new().mode(0o700).create(&path).at(&path)?)
 }
 
-/// Makes the new snapshot whole: all that a VMM has written there, and the disks that it writes, survive a power cut from here
-/// on, and the manifest tells what they are. `cpu` is the one that the guest has seen, if it has seen one and that is known.
+/// Makes the new snapshot whole: all that a VMM has written there, and the disks that it writes,
+/// survive a power cut from here on, and the manifest tells what they are. `cpu` is the one that
+/// the guest has seen, if it has seen one and that is known.
 ///
 /// # Errors
 /// When the disk is full or fails.
@@ -115,11 +116,11 @@ fn read(snapshot: &Path) -> Result<Manifest> {
     format::read(&path)?.ok_or(Error::Missing(path))
 }
 
-/// Whether the files and disks are there that the manifest tells of, as large as they were and not changed since. Nothing of them is
-/// read.
+/// Whether the files and disks are there that the manifest tells of, as large as they were and not
+/// changed since. Nothing of them is read.
 ///
 /// # Errors
-/// What is missing or not as it was.
+/// The file that is missing or has changed.
 pub fn look(directory: &Path, manifest: &Manifest) -> Result<()> {
     let whole = directory.join(WHOLE);
     manifest.files.iter().try_for_each(|file| sealed::look(&whole, file))?;
@@ -129,7 +130,7 @@ pub fn look(directory: &Path, manifest: &Manifest) -> Result<()> {
 /// Whether all of the snapshot, which is not compressed, is as it was written; all of it is read.
 ///
 /// # Errors
-/// What is missing or not as it was.
+/// The file that is missing or has changed.
 pub fn verify(directory: &Path) -> Result<()> {
     let whole = directory.join(WHOLE);
     read(&whole)?.files.iter().try_for_each(|file| sealed::verify(&whole, file))
@@ -144,7 +145,8 @@ fn check_disks(directory: &Path, manifest: &Manifest) -> Result<()> {
     Ok(())
 }
 
-/// The guest is about to go on: from here on the snapshot cannot be used again, for the disks change.
+/// The guest is about to go on: from here on the snapshot cannot be used again, for the disks
+/// change.
 ///
 /// # Errors
 /// When it cannot be renamed or synced. It is whole then, or gone.
@@ -155,7 +157,8 @@ pub fn consume(directory: &Path) -> Result<()> {
     Ok(sync_directory(directory)?)
 }
 
-/// After a VMM has failed to let the guest go on: when no disk was changed, the snapshot is whole again. Whether there is one.
+/// After a VMM has failed to let the guest go on: when no disk was changed, the snapshot is whole
+/// again. Whether there is one.
 ///
 /// # Errors
 /// When it cannot be renamed back.

@@ -1,4 +1,4 @@
-//! What there is to tell of a snapshot, in upstream's words.
+//! Summary of a snapshot, in upstream's words.
 
 use std::path::Path;
 

@@ -37,7 +37,7 @@ pub enum Error {
     /// The hypervisor's program cannot be used.
     #[error("{by}{}: {reason}", path.display())]
     Unusable {
-        /// Who has named it, with a colon; empty when it was found in `PATH`.
+        /// Source of its path, with a colon; empty when it was found in `PATH`.
         by: String,
         /// The program.
         path: PathBuf,
@@ -91,7 +91,7 @@ pub enum Error {
     BrokenOff {
         /// The request.
         request: String,
-        /// What the connection said.
+        /// Error of the connection.
         message: String,
     },
     /// The VMM refused a request.

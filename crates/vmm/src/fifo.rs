@@ -7,7 +7,8 @@ use rustix::fs::{CWD, Mode};
 
 use crate::error::Result;
 
-/// Makes a FIFO, or takes the one that is there. What an earlier run left in it went with that run's VMM.
+/// Makes a FIFO, or takes the one that is there. What an earlier run left in it went with that
+/// run's VMM.
 ///
 /// # Errors
 /// When it cannot be made.

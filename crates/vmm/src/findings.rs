@@ -1,7 +1,9 @@
-//! What was found out about this host by trying, remembered so that each start need not try it again.
+//! Facts about this host that were found by trial, remembered so that each start need not try
+//! again.
 //!
-//! It holds until the host is booted again: with another kernel KVM may be another. What was found of a program holds for
-//! that very file. Where nothing can be remembered, everything is tried each time.
+//! It holds until the host is booted again: with another kernel KVM may be another. What was found
+//! of a program holds for that very file. Where nothing can be remembered, everything is tried each
+//! time.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -26,7 +28,7 @@ pub struct Findings {
 struct Remembered {
     /// The boot of the host.
     boot: String,
-    /// What was found, by what was looked for.
+    /// Facts by name.
     found: BTreeMap<String, Value>,
 }
 
@@ -43,7 +45,7 @@ impl Findings {
         Findings { file: None }
     }
 
-    /// What was found by the name of `key`, or else what `find` finds now. An error is not remembered.
+    /// Returns the remembered fact `key`, or finds it now with `find`. An error is not remembered.
     pub(crate) fn find_once<T: Serialize + DeserializeOwned, E>(
         &self,
         key: &str,
@@ -71,7 +73,7 @@ impl Findings {
     }
 }
 
-/// What is remembered of this boot of the host.
+/// Reads the facts of this boot of the host.
 fn read(file: &Path) -> Remembered {
     let boot = boot_id();
     let remembered: Option<Remembered> = read_json(file).ok().flatten();
@@ -79,8 +81,8 @@ fn read(file: &Path) -> Remembered {
     current.unwrap_or(Remembered { boot, ..Remembered::default() })
 }
 
-/// A key for what is found of the program at `path`; `None` for one that may be another without its file having changed, as a
-/// script that calls another program.
+/// A key for what is found of the program at `path`; `None` for one that may be another without its
+/// file having changed, as a script that calls another program.
 pub(crate) fn key_of_program(what: &str, path: &Path) -> Option<String> {
     let mut magic = [0; 4];
     let mut file = File::open(path).ok()?;

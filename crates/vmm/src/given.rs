@@ -1,5 +1,5 @@
-//! The files that a VMM gets as descriptors: its kernel, its initramfs and its disks. It finds them below /proc/self/fd, whatever it may
-//! and may not reach by their names.
+//! The files that a VMM gets as descriptors: its kernel, its initramfs and its disks. It finds them
+//! below /proc/self/fd, whatever it may and may not reach by their names.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
@@ -34,8 +34,8 @@ pub(crate) fn named(spec: &VmSpec) -> VmSpec {
     named
 }
 
-/// Opens the files of a VM in `directory`; its kernel only for a VMM that reads it. An initramfs Cloud Hypervisor opens for a restore too
-/// (`Vm::new`, `vmm/src/vm.rs`).
+/// Opens the files of a VM in `directory`; its kernel only for a VMM that reads it. An initramfs
+/// Cloud Hypervisor opens for a restore too (`Vm::new`, `vmm/src/vm.rs`).
 pub(crate) fn open(spec: &VmSpec, directory: &Path, reads_kernel: bool) -> Result<Vec<Given>> {
     if !spec.by_descriptor {
         return Ok(Vec::new());

@@ -1,7 +1,9 @@
-//! The VMM's own directory, below the instance's: where it works, and all that it opens or makes by name. Everything else that it needs
-//! it gets as descriptors, so that it need not reach, and cannot replace, what is not its own.
+//! The VMM's own directory, below the instance's: where it works, and all that it opens or makes by
+//! name. Everything else that it needs it gets as descriptors, so that it need not reach, and
+//! cannot replace, what is not its own.
 //!
-//! What lies there is its to change, also when a guest has taken it over: whoever opens something there follows no link.
+//! The VMM can change all files there, also when a guest controls it, so they are opened without
+//! following links.
 
 use std::fs::DirBuilder;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -30,12 +32,14 @@ pub(crate) fn own(directory: &Path) -> Option<PathBuf> {
     Some(directory.join(HOME)).filter(|home| home.is_dir())
 }
 
-/// The directory in which the VMM of the instance in `directory` works: without one of its own that directory itself.
+/// The directory in which the VMM of the instance in `directory` works: without one of its own that
+/// directory itself.
 pub(crate) fn of(directory: &Path) -> PathBuf {
     own(directory).unwrap_or_else(|| directory.to_owned())
 }
 
-/// Makes it for a VMM that is to be started, with nothing in it but the files called `names` of the snapshot from which it goes on.
+/// Makes it for a VMM that is to be started, with nothing in it but the files called `names` of the
+/// snapshot from which it goes on.
 pub(crate) fn make(directory: &Path, spec: &VmSpec, origin: Origin<'_>, names: &[&str]) -> Result<PathBuf> {
     let home = directory.join(HOME);
     remove_tree(&home)?;
@@ -49,8 +53,8 @@ pub(crate) fn make(directory: &Path, spec: &VmSpec, origin: Origin<'_>, names: &
     Ok(home)
 }
 
-/// Puts those of the files of a snapshot that the VMM has written where it finds them. The same files: they are not copied. What else lies
-/// there is ours, and not to be another's to change.
+/// Puts those of the files of a snapshot that the VMM has written where it finds them. The same
+/// files: they are not copied. What else lies there is ours, and not to be another's to change.
 fn put_snapshot(home: &Path, snapshot: &Path, names: &[&str]) -> Result<()> {
     let restored = home.join(RESTORED);
     std::fs::create_dir(&restored).at(&restored)?;

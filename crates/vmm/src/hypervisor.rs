@@ -18,7 +18,8 @@ use crate::vm::Vm;
 pub struct Vmm<'a> {
     /// Its program.
     pub program: &'a Program,
-    /// Its directory; the caller's current one too when its path is long (a socket's has at most 107 bytes).
+    /// Its directory; the caller's current one too when its path is long (a socket's has at most
+    /// 107 bytes).
     pub directory: &'a Path,
     /// Its process.
     pub process: &'a Rc<VmmProcess>,
@@ -31,12 +32,13 @@ pub struct Vmm<'a> {
 pub enum Origin<'a> {
     /// It boots.
     Boot,
-    /// It goes on where it was when [`crate::vm::Vm::snapshot`] wrote this directory. Of Cloud Hypervisor's, what the snapshot says of the
-    /// serial line is to be fit for this VMM ([`crate::cloud_hypervisor::snapshot::prepare_restore`]).
+    /// It goes on where it was when [`crate::vm::Vm::snapshot`] wrote this directory. Of Cloud
+    /// Hypervisor's, what the snapshot says of the serial line is to be fit for this VMM
+    /// ([`crate::cloud_hypervisor::snapshot::prepare_restore`]).
     Restore(&'a Path),
 }
 
-/// What a hypervisor can do.
+/// Abilities of a hypervisor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Abilities {
     /// How it can execute a guest's instructions.
@@ -58,7 +60,7 @@ impl Abilities {
 /// A hypervisor: makes VMs of its kind. Stateless.
 #[async_trait(?Send)]
 pub trait Hypervisor {
-    /// What it can do.
+    /// Returns its abilities.
     fn abilities(&self) -> Abilities;
 
     /// Refuses what it cannot do, by kind.
@@ -89,8 +91,8 @@ pub trait Hypervisor {
         Vec::new()
     }
 
-    /// Prepares `directory` (the VMM's home, FIFOs, no stale sockets) and tells how the VMM is started there. It must start with the
-    /// guest stopped.
+    /// Prepares `directory` (the VMM's home, FIFOs, no stale sockets) and tells how the VMM is
+    /// started there. It must start with the guest stopped.
     fn command(
         &self,
         program: &Program,
@@ -99,8 +101,9 @@ pub trait Hypervisor {
         origin: Origin<'_>,
     ) -> Result<Start>;
 
-    /// Connects to the API of the VMM that was just started from [`Hypervisor::command`], and makes the VM there. Its guest
-    /// does not run yet. The caller drops this future when the VMM's process ends. Needs a tokio `LocalSet`.
+    /// Connects to the API of the VMM that was just started from [`Hypervisor::command`], and makes
+    /// the VM there. Its guest does not run yet. The caller drops this future when the VMM's
+    /// process ends. Needs a tokio `LocalSet`.
     async fn create(&self, vmm: Vmm<'_>, spec: &VmSpec, origin: Origin<'_>) -> Result<Box<dyn Vm>>;
 
     /// Connects to a VM that runs, and whose shim is gone. Events of the VMM that nobody has heard
@@ -108,6 +111,7 @@ pub trait Hypervisor {
     /// its state is told.
     async fn adopt(&self, vmm: Vmm<'_>) -> Result<Box<dyn Vm>>;
 
-    /// Removes the sockets of a VMM that has ended, however it did. What cannot be removed is no obstacle to a new start.
+    /// Removes the sockets of a VMM that has ended, however it did. What cannot be removed is no
+    /// obstacle to a new start.
     fn clean_up(&self, directory: &Path);
 }

@@ -1,8 +1,9 @@
 //! Whether KVM works: tried, not looked at.
 //!
-//! On some nested hosts /dev/kvm opens, vCPUs are made and simple payloads run, and yet a Linux kernel dies in its first
-//! second with "KVM internal error. Suberror: 1" on cmpxchg16b, xrstor or int3, because the instruction left hardware
-//! virtualization and KVM's emulator does not know it. So those instructions are run in a vCPU.
+//! On some nested hosts /dev/kvm opens, vCPUs are made and simple payloads run, and yet a Linux
+//! kernel dies in its first second with "KVM internal error. Suberror: 1" on cmpxchg16b, xrstor or
+//! int3, because the instruction left hardware virtualization and KVM's emulator does not know it.
+//! So those instructions are run in a vCPU.
 #![allow(unsafe_code)] // guest memory
 
 use std::path::Path;
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::findings::{Findings, key_of_file};
 
-/// What KVM can do here.
+/// State of KVM on this host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum KvmState {
     /// The instructions that Linux needs run.
@@ -66,7 +67,8 @@ const PAYLOAD: [u8; 44] = [
 /// The handler of int3: `inc %rbp; iretq`.
 const HANDLER_CODE: [u8; 5] = [0x48, 0xff, 0xc5, 0x48, 0xcf];
 
-/// Tries KVM. Takes some milliseconds, at most three seconds where a vCPU hangs; what a vCPU has shown is remembered.
+/// Tries KVM. Takes some milliseconds, at most three seconds where a vCPU hangs; what a vCPU has
+/// shown is remembered.
 #[must_use]
 pub fn probe_kvm(findings: &Findings) -> KvmState {
     let kvm = match Kvm::new() {
@@ -181,7 +183,8 @@ struct Memory {
 impl Memory {
     fn new() -> Result<Memory, kvm_ioctls::Error> {
         let protection = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: a new anonymous mapping at an address of the system's choice touches no memory of ours.
+        // SAFETY: a new anonymous mapping at an address of the system's choice touches no memory of
+        // ours.
         let start = unsafe {
             rustix::mm::mmap_anonymous(std::ptr::null_mut(), MEMORY, protection, MapFlags::PRIVATE)
         };
@@ -192,8 +195,8 @@ impl Memory {
     fn put(&self, address: u64, bytes: &[u8]) {
         let offset = usize::try_from(address).unwrap_or(usize::MAX);
         assert!(offset.saturating_add(bytes.len()) <= MEMORY, "all that is laid out lies in guest memory");
-        // SAFETY: the range was just checked to lie in the mapping, which lives as long as `self`, and no reference to
-        // it is ever made.
+        // SAFETY: the range was just checked to lie in the mapping, which lives as long as `self`,
+        // and no reference to it is ever made.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.start.add(offset), bytes.len()) };
     }
 
@@ -205,7 +208,8 @@ impl Memory {
             memory_size: MEMORY as u64,
             userspace_addr: self.start as u64,
         };
-        // SAFETY: the mapping is `MEMORY` bytes long, and outlives the VM: `run` makes it first, so that it is dropped last.
+        // SAFETY: the mapping is `MEMORY` bytes long, and outlives the VM: `run` makes it first, so
+        // that it is dropped last.
         unsafe { vm.set_user_memory_region(region) }
     }
 }

@@ -1,4 +1,5 @@
-//! A VMM's process, held by a pidfd: one that we have started and one that we have taken over are the same to us.
+//! A VMM's process, held by a pidfd: one that we have started and one that we have taken over are
+//! the same to us.
 #![allow(unsafe_code)] // pre_exec(3)'s rules, and AsyncFd's
 
 use std::collections::BTreeMap;
@@ -31,9 +32,9 @@ pub struct Start {
     pub given: Vec<Given>,
     /// The other end of its VM's interface.
     pub network: Option<OwnedFd>,
-    /// What is to stay open as long as it lives.
+    /// Descriptor that stays open as long as it lives.
     pub kept: Option<OwnedFd>,
-    /// What keeps it from everything else.
+    /// Its sandbox.
     pub confinement: Option<Confinement>,
 }
 
@@ -54,9 +55,11 @@ pub struct VmmProcess {
 }
 
 impl VmmProcess {
-    /// Starts a VMM that holds a lock on the file `pid_file` as long as it lives, and in which its pid stands before its program
-    /// runs. So from its first moment to its last others can tell that there is a VMM and which, whatever becomes of us. What else is
-    /// to live as long as the VMM does it holds as well, by numbers that come back with the process. Needs a tokio runtime.
+    /// Starts a VMM that holds a lock on the file `pid_file` as long as it lives, and in which its
+    /// pid stands before its program runs. So from its first moment to its last others can tell
+    /// that there is a VMM and which, whatever becomes of us. What else is to live as long as the
+    /// VMM does it holds as well, by numbers that come back with the process. Needs a tokio
+    /// runtime.
     ///
     /// # Errors
     /// When a VMM holds the lock, or this one cannot be started.
@@ -70,7 +73,7 @@ impl VmmProcess {
         descriptors.extend(kept.map(|parent_fd| FdMapping { parent_fd, child_fd: descriptors::KEPT }));
         let (mut child, numbered) =
             confinement.map(|confinement| (confinement.child, confinement.descriptors)).unzip();
-        // What the confinement has for a number takes the place of the file.
+        // A descriptor of the sandbox replaces the file of the same number.
         let mut numbers: BTreeMap<i32, OwnedFd> =
             given.into_iter().map(|given| (given.number, given.file)).collect();
         numbers.extend(numbered.into_iter().flatten().map(|(descriptor, number)| (number, descriptor)));
@@ -86,12 +89,13 @@ impl VmmProcess {
         }
         command.fd_mappings(descriptors).map_err(Error::other)?;
         let write_pid = move || {
-            // SAFETY: the mapping of descriptors, which is done first, has just put it there, and nobody else knows of it.
+            // SAFETY: the mapping of descriptors, which is done first, has just put it there, and
+            // nobody else knows of it.
             let pid_file = unsafe { OwnedFd::from_raw_fd(descriptors::PID) };
             let mut text = [0; 20];
             let pid = rustix::process::getpid().as_raw_nonzero().get();
             let text = decimal(pid.unsigned_abs(), &mut text);
-            // Its first line at once: whoever reads it finds the old one or the new one.
+            // Its first line at once: a reader finds the old one or the new one.
             rustix::io::pwrite(&pid_file, text, 0)?;
             rustix::fs::ftruncate(&pid_file, text.len() as u64)?;
             match &mut child {
@@ -100,8 +104,9 @@ impl VmmProcess {
                 None => Ok(()),
             }
         };
-        // SAFETY: the closure runs in a forked child. It makes some system calls on descriptors that it owns, and neither
-        // allocates nor takes a lock nor panics (async-signal-safety, signal-safety(7)).
+        // SAFETY: the closure runs in a forked child. It makes some system calls on descriptors
+        // that it owns, and neither allocates nor takes a lock nor panics (async-signal-safety,
+        // signal-safety(7)).
         unsafe { command.pre_exec(write_pid) };
         let child = command.spawn()?;
         // The standard library waits for no child by itself, so until we do the pid is this process's.
@@ -111,7 +116,8 @@ impl VmmProcess {
     /// A descriptor that a VMM holds, opened anew: of a memfd or another file.
     ///
     /// # Errors
-    /// When there is no such process or descriptor, or we may not look into the process (proc_pid_fd(5)).
+    /// When there is no such process or descriptor, or we may not look into the process
+    /// (proc_pid_fd(5)).
     pub fn open_held(&self, number: i32) -> Result<File> {
         File::options()
             .read(true)
@@ -122,7 +128,8 @@ impl VmmProcess {
     /// A descriptor that a VMM holds, whatever it is of.
     ///
     /// # Errors
-    /// As [`VmmProcess::open_held`], and when we may not trace the process (ptrace(2), `PTRACE_MODE_ATTACH_REALCREDS`).
+    /// As [`VmmProcess::open_held`], and when we may not trace the process (ptrace(2),
+    /// `PTRACE_MODE_ATTACH_REALCREDS`).
     pub fn borrow_held(&self, number: i32) -> Result<OwnedFd> {
         let flags = PidfdGetfdFlags::empty();
         Ok(rustix::process::pidfd_getfd(self.handle.get_ref(), number, flags)?)
@@ -139,7 +146,8 @@ impl VmmProcess {
     fn hold(pid: u32) -> Result<VmmProcess> {
         let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
         let handle = rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK)?;
-        // SAFETY: an `OwnedFd` gives the same descriptor each time it is asked, and has it open as long as it lives.
+        // SAFETY: an `OwnedFd` gives the same descriptor each time it is asked, and has it open as
+        // long as it lives.
         let handle = unsafe { AsyncFd::register(handle) }.map_err(Error::from)?;
         Ok(VmmProcess { pid, handle, exit: OnceCell::new() })
     }
@@ -195,7 +203,8 @@ impl VmmProcess {
     }
 }
 
-/// A file to write the pid to, and the same file to be locked as long as its holder lives. The VMM holds the one that it cannot write.
+/// A file to write the pid to, and the same file to be locked as long as its holder lives. The VMM
+/// holds the one that it cannot write.
 fn lock(path: &Path) -> Result<(OwnedFd, OwnedFd)> {
     let mut options = File::options();
     let writer = options.write(true).create(true).truncate(false).mode(0o600).open(path)?;

@@ -11,8 +11,8 @@ use crate::findings::{Findings, key_of_program};
 /// Timeout for a program's version: others wait meanwhile.
 const VERSION: Duration = Duration::from_secs(10);
 
-/// Finds `name` at `path` if that is given, or else where the environment variable `variable` says, or else in `PATH`. Its
-/// version is remembered in `findings`.
+/// Finds `name` at `path` if that is given, or else where the environment variable `variable` says,
+/// or else in `PATH`. Its version is remembered in `findings`.
 ///
 /// # Errors
 /// When it is not there, or does not run.

@@ -8,7 +8,8 @@ use hypeman_files::AtPath;
 
 use crate::error::Result;
 
-/// Removes the socket that an earlier run left at `path`, if there is one: a bind fails on a path that exists.
+/// Removes the socket that an earlier run left at `path`, if there is one: a bind fails on a path
+/// that exists.
 pub(crate) fn remove(path: &Path) -> Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Ok(Err(error).at(path)?),

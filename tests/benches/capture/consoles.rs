@@ -1,6 +1,7 @@
-//! Five hundred consoles on one host: what a shim weighs and takes, each with a VMM of its own whose guest prints 1 KB/s. The VMM is
-//! the double of Cloud Hypervisor, which weighs less than a real one, and sends a line at once, so that the processors are left to the
-//! shims. Beside as many socats with the same input.
+//! Five hundred consoles on one host: what a shim weighs and takes, each with a VMM of its own
+//! whose guest prints 1 KB/s. The VMM is the double of Cloud Hypervisor, which weighs less than a
+//! real one, and sends a line at once, so that the processors are left to the shims. Beside as many
+//! socats with the same input.
 
 use std::fs::File;
 use std::io::Write;
@@ -43,7 +44,8 @@ fn row(name: &str, (cpu, pss): (f64, u64)) {
     println!("| {name} | {:.1} % of one | {pss} KiB |", cpu * 100.0);
 }
 
-/// What processes take while they are watched: CPU in seconds a second, all together, and PSS in KiB, each.
+/// Usage of processes while they are watched: CPU in seconds a second, all together, and PSS in
+/// KiB, each.
 fn watch(processes: &[u32]) -> (f64, u64) {
     let cpu = || processes.iter().map(|pid| cpu_seconds(*pid)).sum::<f64>();
     let (begin, before) = (Instant::now(), cpu());

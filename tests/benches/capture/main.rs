@@ -1,13 +1,17 @@
-//! What it costs to bring a console to disk, beside other ways of doing it. Prints tables for docs/performance.md.
+//! Cost of bringing a console to disk, beside other programs that do it. Prints tables for
+//! docs/performance.md.
 //!
-//! - 1-byte writes at 1 MB/s, as a UART makes them: CPU and memory of the capturing process, and how late bytes are on disk and at a
-//!   follower's standard output; beside socat on a unix socket, conmon, and libvirt's virtlogd.
-//! - 1-byte sends through a unix socket: CPU, and how long the sender takes; beside socat and a plain loop of 32 KiB.
-//! - As much as goes through a FIFO or socket: beside socat, conmon, virtlogd and a plain loop of 256 KiB reads and writes.
+//! - 1-byte writes at 1 MB/s, as a UART makes them: CPU and memory of the capturing process, and
+//!   how late bytes are on disk and at a follower's standard output; beside socat on a unix socket,
+//!   conmon, and libvirt's virtlogd.
+//! - 1-byte sends through a unix socket: CPU, and how long the sender takes; beside socat and a
+//!   plain loop of 32 KiB.
+//! - As much as goes through a FIFO or socket: beside socat, conmon, virtlogd and a plain loop of
+//!   256 KiB reads and writes.
 //! - Five hundred consoles at 1 KB/s: CPU and memory of their shims, beside as many socats.
 //!
-//! Each way of capturing is a process of its own, so that its CPU and its memory are its own. They take turns, and all
-//! write to the same file system.
+//! Each way of capturing is a process of its own, so that its CPU and its memory are its own. They
+//! take turns, and all write to the same file system.
 
 mod consoles;
 mod peers;

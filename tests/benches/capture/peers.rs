@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use conmon::conmon;
 pub(crate) use virtlogd::virtlogd;
 
-/// What people would have to install.
+/// Packages to install.
 const PACKAGES: [(&str, &str); 3] =
     [("socat", "socat"), ("conmon", "conmon"), (virtlogd::PROGRAM, "libvirt-daemon")];
 
@@ -68,7 +68,7 @@ impl Running {
     }
 }
 
-/// What is missing of the other ways, and how to get it.
+/// Returns the missing peers, and how to get them.
 pub(crate) fn lacking() -> Option<String> {
     let missing = PACKAGES.iter().filter(|(program, _)| find(program).is_none());
     let packages: Vec<&str> = missing.map(|(_, package)| *package).collect();
@@ -99,7 +99,8 @@ pub(crate) fn loop_stdin(path: &Path, size: usize) {
     }
 }
 
-/// This program again, as one of the two above, with one end of a pipe or socket as its standard input.
+/// This program again, as one of the two above, with one end of a pipe or socket as its standard
+/// input.
 fn own(way: &str, path: &Path, source: OwnedFd, writer: OwnedFd) -> Running {
     let this = std::env::current_exe().expect("this program");
     let child = Command::new(this).arg(way).arg(path).stdin(Stdio::from(source)).spawn().expect("start");

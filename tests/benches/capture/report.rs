@@ -27,7 +27,8 @@ pub(crate) fn machine() {
     );
 }
 
-/// User and system time of a process so far, in seconds (proc(5): fields 14 and 15 of its stat, in ticks of 10 ms).
+/// User and system time of a process so far, in seconds (proc(5): fields 14 and 15 of its stat, in
+/// ticks of 10 ms).
 pub(crate) fn cpu_seconds(pid: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("its stat");
     let fields: Vec<&str> = stat.rsplit_once(')').expect("a stat line").1.split_whitespace().collect();
@@ -35,7 +36,8 @@ pub(crate) fn cpu_seconds(pid: u32) -> f64 {
     (ticks(11) + ticks(12)) / 100.0
 }
 
-/// As much as goes through a FIFO and through a unix socket, each way in turn; the best of some rounds.
+/// As much as goes through a FIFO and through a unix socket, each way in turn; the best of some
+/// rounds.
 pub(crate) fn bulk() {
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let path = directory.path().join("bulk.log");
@@ -77,7 +79,8 @@ fn feed(running: Running, path: &Path) -> (f64, u64) {
         }
     }
     drop(writer);
-    // Our rotation drops what is too old, and conmon adds to it: those end by themselves when they have written all.
+    // Our rotation drops what is too old, and conmon adds to it: those end by themselves when they
+    // have written all.
     running.end_when(|| path.metadata().is_ok_and(|file| file.len() >= BULK));
     let rate = BULK as f64 / 1e6 / begin.elapsed().as_secs_f64();
     for file in hypeman_console::chain::files(path).expect("the files") {

@@ -1,5 +1,5 @@
-//! 1-byte writes at 1 MB/s, as a UART makes them: CPU and memory of the capturing process, and how late bytes are on disk and at the
-//! standard output of someone who follows the log.
+//! 1-byte writes at 1 MB/s, as a UART makes them: CPU and memory of the capturing process, and how
+//! late bytes are on disk and at the standard output of someone who follows the log.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -44,7 +44,8 @@ pub(crate) fn run() {
         command
     };
     let cpu = ways.map(|(title, name, start)| row(title, &directory.path().join(name), start, &tail));
-    // The log of an instance that has not run: who follows it over its starts and stops waits for what comes.
+    // The log of an instance that has not run: who follows it over its starts and stops waits for
+    // what comes.
     let bed = Bed::new(&directory.path().join("data"));
     bed.ok(&["create", "--name", "followed", "--kernel", testguest()]);
     let logs = bed.data_dir.join("instances").join(&bed.instance_directories()[0]).join("logs");
@@ -62,7 +63,8 @@ fn begin(directory: &Path) -> PathBuf {
     path
 }
 
-/// Measures a way of capturing, alone and then with someone who follows the log, and prints both; gives the CPU that it took alone.
+/// Measures a way of capturing, alone and then with someone who follows the log, and prints both;
+/// gives the CPU that it took alone.
 fn row(
     title: &str,
     directory: &Path,
@@ -101,7 +103,8 @@ struct Written {
     stamps: Vec<AtomicU64>,
 }
 
-/// Writes at the rate and watches what comes; the figures are those of the capturing process at its end.
+/// Writes at the rate and watches what comes; the figures are those of the capturing process at its
+/// end.
 fn feed(running: Running, log: impl Read + Send) -> Figures {
     let stamps = (0..BYTES / SAMPLE).map(|_| AtomicU64::new(0)).collect();
     let written = Written { begin: Instant::now(), stamps };
@@ -131,7 +134,8 @@ impl Written {
         }
     }
 
-    /// For each sample, the time from its write until it came. Only the bytes within lines count: conmon adds its own.
+    /// For each sample, the time from its write until it came. Only the bytes within lines count:
+    /// conmon adds its own.
     fn watch(&self, mut log: impl Read) -> Vec<Duration> {
         let (mut delays, mut come) = (Vec::new(), 0);
         let mut buffer = vec![0; 1 << 16];

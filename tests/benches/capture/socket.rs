@@ -1,5 +1,5 @@
-//! 1-byte sends through a unix socket, as Cloud Hypervisor makes them: CPU of the capturing process, and how long the
-//! sender takes when it sends at once whatever it can.
+//! 1-byte sends through a unix socket, as Cloud Hypervisor makes them: CPU of the capturing
+//! process, and how long the sender takes when it sends at once whatever it can.
 
 use std::fs::File;
 use std::io::Write;
@@ -12,7 +12,8 @@ use crate::report::cpu_seconds;
 /// Bytes of a round.
 const BYTES: u64 = 4_000_000;
 const ROUNDS: usize = 5;
-/// Rate of the paced rounds in bytes a second, and how many are sent between two looks at the clock.
+/// Rate of the paced rounds in bytes a second, and how many are sent between two looks at the
+/// clock.
 const RATE: u64 = 1_000_000;
 const BURST: u64 = 1000;
 

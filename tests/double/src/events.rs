@@ -1,4 +1,5 @@
-//! The event monitor (`event_monitor/src/lib.rs`): pretty JSON objects with an empty line after each.
+//! The event monitor (`event_monitor/src/lib.rs`): pretty JSON objects with an empty line after
+//! each.
 
 use std::fs::File;
 use std::io::Write;
@@ -18,7 +19,8 @@ impl Events {
     pub(crate) fn tell(&self, source: &str, event: &str) {
         let text = serde_json::json!({"timestamp": {"secs": 0, "nanos": 0}, "source": source, "event": event, "properties": null});
         if let Some(file) = self.0.lock().expect("no panic").as_mut() {
-            // At once, as the real one does: a reader that is killed has read all of an event, or nothing.
+            // At once, as the real one does: a reader that is killed has read all of an event, or
+            // nothing.
             let _ = file.write_all(format!("{text:#}\n\n").as_bytes()); // nobody need listen
         }
     }

@@ -1,4 +1,4 @@
-//! What the test guest would do, on a thread that is named as a vCPU's (`vmm/src/cpu.rs`).
+//! The test guest, on a thread that is named as a vCPU's (`vmm/src/cpu.rs`).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
@@ -40,7 +40,7 @@ pub(crate) struct Position {
 }
 
 impl Gate {
-    /// That of a guest which was saved, and stands still.
+    /// Returns the gate of a guest that was saved, and is paused.
     pub(crate) fn restored(position: Position) -> Gate {
         let gate = Gate::default();
         *gate.0.guest.lock().expect("no panic") = Guest { is_paused: true, position };
@@ -73,9 +73,9 @@ impl Gate {
 /// Ends what is typed.
 const EOT: u8 = 0x04;
 
-/// How long a line takes from v53.0 on, as on a nested host, where the two exits for each byte take 50 us. There a client
-/// that is too slow for the guest loses what is in the ring when the guest ends (docs/limits.md), so the guest must not be
-/// faster than a real one may be.
+/// How long a line takes from v53.0 on, as on a nested host, where the two exits for each byte take
+/// 50 us. There a client that is too slow for the guest loses what is in the ring when the guest
+/// ends (docs/limits.md), so the guest must not be faster than a real one may be.
 const LINE: Duration = Duration::from_millis(3);
 
 /// How long it says nothing before its last line.
@@ -96,7 +96,8 @@ pub(crate) fn run(
     let guest = move || {
         let sequence = Sequence::new(&options);
         let Position { mut number, mut printed } = gate.position();
-        // One that pauses is one of hundreds, which are to leave the processors to what is measured.
+        // One that pauses is one of hundreds, which are to leave the processors to what is
+        // measured.
         let at_once = if options.pause == 0 { 1 } else { usize::MAX };
         while options.count == 0 || number < options.count {
             for bytes in sequence.line(number)[printed..].chunks(at_once) {

@@ -1,9 +1,11 @@
-//! A contract double of Cloud Hypervisor: speaks its API as far as hypeman's driver uses it, with its manners, and runs
-//! what the test guest would print instead of a guest. It stands in where the real one or KVM cannot be had; the same
-//! tests run against the real one when `HYPEMAN_TEST_CLOUD_HYPERVISOR` names it.
+//! A contract double of Cloud Hypervisor: speaks its API as far as hypeman's driver uses it, with
+//! its manners, and runs what the test guest would print instead of a guest. It stands in where the
+//! real one or KVM cannot be had; the same tests run against the real one when
+//! `HYPEMAN_TEST_CLOUD_HYPERVISOR` names it.
 //!
-//! Each manner names the source file it is taken from, in v53.0 unless another release is named. The name by which it is
-//! called chooses the release whose manners it has: `...-v52` those before v53.0.
+//! Each manner names the source file it is taken from, in v53.0 unless another release is named.
+//! The name by which it is called chooses the release whose manners it has: `...-v52` those before
+//! v53.0.
 
 mod api;
 mod events;
@@ -64,6 +66,7 @@ fn main() -> Result<()> {
 fn inherited(option: &str) -> Result<OwnedFd> {
     let number = option.strip_prefix("fd=").and_then(|number| number.parse().ok());
     let number: i32 = number.with_context(|| format!("{option} is not fd=N"))?;
-    // SAFETY: whoever started us says that this descriptor is open and ours, and each is taken once.
+    // SAFETY: whoever started us says that this descriptor is open and ours, and each is taken
+    // once.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }

@@ -1,5 +1,6 @@
-//! Interfaces whose other end was received as a descriptor (`VmAddNet` and `VmRestore` in vmm/src/api/http/http_endpoint.rs, `RestoreConfig`
-//! in vmm/src/config.rs). Nothing goes over them: the end is only kept open.
+//! Interfaces whose other end was received as a descriptor (`VmAddNet` and `VmRestore` in
+//! vmm/src/api/http/http_endpoint.rs, `RestoreConfig` in vmm/src/config.rs). Nothing goes over
+//! them: the end is only kept open.
 
 use std::os::fd::OwnedFd;
 
@@ -24,7 +25,7 @@ impl Nets {
                 "no descriptors, and taps are not made here",
             ));
         }
-        // What is written of them is of no use to anybody.
+        // Packets to them go nowhere.
         net["fds"] = json!(vec![-1; descriptors.len()]);
         match config["net"].as_array_mut() {
             Some(nets) => nets.push(net),

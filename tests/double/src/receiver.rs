@@ -1,4 +1,5 @@
-//! A connection on which descriptors come beside the bytes (SCM_RIGHTS; `recv_with_fds` of micro_http's connection.rs).
+//! A connection on which descriptors come beside the bytes (SCM_RIGHTS; `recv_with_fds` of
+//! micro_http's connection.rs).
 
 use std::cell::RefCell;
 use std::io::{IoSliceMut, Result};
@@ -12,7 +13,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::UnixStream;
 
-/// What has come, and nobody has taken.
+/// Received bytes that nobody has taken.
 pub(crate) type Received = Rc<RefCell<Vec<OwnedFd>>>;
 
 /// Most descriptors that come at once.

@@ -1,4 +1,5 @@
-//! What v53 keeps for a client that is not there or too slow (`serial_buffer/src/lib.rs`).
+//! Ring in which v53 keeps output for a client that is missing or too slow
+//! (`serial_buffer/src/lib.rs`).
 
 use std::collections::VecDeque;
 use std::io::Write;

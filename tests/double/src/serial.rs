@@ -14,8 +14,8 @@ use rustix::event::{PollFd, PollFlags, epoll, poll};
 
 use crate::ring::Ring;
 
-/// How long the serial thread needs to come to its turn after a client has connected, as on a busy host: longer than the
-/// guest needs to print a line.
+/// How long the serial thread needs to come to its turn after a client has connected, as on a busy
+/// host: longer than the guest needs to print a line.
 const LATE: Duration = Duration::from_millis(20);
 
 /// Where the guest's UART ends.
@@ -29,9 +29,11 @@ pub(crate) struct Line {
 enum Output {
     /// Nowhere.
     Off,
-    /// A file that was created, truncated and opened without O_APPEND (`File::create` in `pre_create_console_devices`).
+    /// A file that was created, truncated and opened without O_APPEND (`File::create` in
+    /// `pre_create_console_devices`).
     File(File),
-    /// A client, if there is one; and the ring, for releases that have it (from v53.0, release notes).
+    /// A client, if there is one; and the ring, for releases that have it (from v53.0, release
+    /// notes).
     Socket { client: Option<UnixStream>, ring: Option<Ring> },
 }
 
@@ -42,7 +44,8 @@ pub(crate) struct Unserved {
 }
 
 impl Unserved {
-    /// Makes the line as `vm.create` does: the socket is bound there, and a path that exists is an error.
+    /// Makes the line as `vm.create` does: the socket is bound there, and a path that exists is an
+    /// error.
     pub(crate) fn make(config: &serde_json::Value, release: u32) -> Result<Unserved, Vec<String>> {
         let field = |name: &str| config[name].as_str().map(PathBuf::from);
         let failed = |error: std::io::Error| {
@@ -64,8 +67,9 @@ impl Unserved {
         Ok(Unserved { line: Line { output: Arc::new(Mutex::new(output)), path }, listener })
     }
 
-    /// Serves the line from now on, as booting does. A client in the backlog is there before the guest runs: the thread that
-    /// accepts it is started long before the vCPUs' are. Returns the line, and what clients type.
+    /// Serves the line from now on, as booting does. A client in the backlog is there before the
+    /// guest runs: the thread that accepts it is started long before the vCPUs' are. Returns the
+    /// line, and what clients type.
     pub(crate) fn serve(self) -> (Line, Receiver<u8>) {
         let (typed, input) = channel();
         if let Some(listener) = self.listener {
@@ -111,7 +115,8 @@ fn wait_for_client(listener: &UnixListener) -> std::io::Result<()> {
 }
 
 impl Line {
-    /// Makes `client` the only one. From v53.0 on it is written to without waiting, and gets the ring.
+    /// Makes `client` the only one. From v53.0 on it is written to without waiting, and gets the
+    /// ring.
     fn attach(&self, client: UnixStream, typed: &Sender<u8>) {
         let Ok(reader) = client.try_clone() else { return };
         if let Output::Socket { client: current, ring } = &mut *self.output.lock().expect("no panic") {
@@ -149,7 +154,8 @@ impl Line {
 
     /// Bytes from the guest.
     pub(crate) fn put(&self, bytes: &[u8]) {
-        // Cloned, so that a client that is waited for (before v53.0) keeps nobody from taking its place.
+        // Cloned, so that a client that is waited for (before v53.0) keeps nobody from taking its
+        // place.
         let mut waited_for = match &mut *self.output.lock().expect("no panic") {
             Output::Off => return,
             Output::File(file) => return drop(file.write_all(bytes)),

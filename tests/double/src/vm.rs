@@ -16,7 +16,7 @@ use crate::vsock::Vsock;
 /// The file in which the real one keeps the guest's memory.
 const MEMORY: &str = "memory-ranges";
 
-/// What a request came to: nothing or a body, or causes, the outermost first.
+/// Result of a request: nothing or a body, or causes, the outermost first.
 pub(crate) type Answer = Result<Option<Value>, Vec<String>>;
 
 /// How long it takes to end a VM, make it again and load its kernel.
@@ -132,7 +132,8 @@ impl Vmm {
         Ok(line)
     }
 
-    /// A guest that resets is booted again in place, on a serial line that was made again (`vm_reboot`).
+    /// A guest that resets is booted again in place, on a serial line that was made again
+    /// (`vm_reboot`).
     fn reboot(&self) {
         self.events.tell("vm", "rebooting");
         let mut current = self.vm.lock().expect("no panic");
@@ -226,7 +227,8 @@ impl Vmm {
         Ok(None)
     }
 
-    /// Ends the VM and the VMM (`vmm_shutdown`). The process ends next, or when whoever asked has been answered.
+    /// Ends the VM and the VMM (`vmm_shutdown`). The process ends next, or when whoever asked has
+    /// been answered.
     fn shut_down(&self) {
         let vm = self.vm.lock().expect("no panic").take();
         if let Some(vm) = vm {

@@ -1,5 +1,6 @@
-//! The vsock device (`virtio-devices/src/vsock/unix/muxer.rs`). No guest runs here whose agent could listen: each connection to its port gets
-//! an agent of its own, which runs on the host as nobody, so that it can do nothing to it.
+//! The vsock device (`virtio-devices/src/vsock/unix/muxer.rs`). No guest runs here whose agent
+//! could listen: each connection to its port gets an agent of its own, which runs on the host as
+//! nobody, so that it can do nothing to it.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsRawFd;
@@ -15,8 +16,8 @@ const AGENT: &str = "CONNECT 1024";
 /// The user and group `nobody` and `nogroup`, as everywhere.
 const NOBODY: u32 = 65534;
 
-/// Keeps what this process was given from the agents that it starts: the lock by which it is known to run is among it. One that is confined
-/// cannot look, and can start nobody either.
+/// Keeps what this process was given from the agents that it starts: the lock by which it is known
+/// to run is among it. One that is confined cannot look, and can start nobody either.
 pub(crate) fn keep_descriptors() {
     for entry in std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten() {
         let number: Option<i32> = entry.file_name().to_str().and_then(|name| name.parse().ok());
@@ -57,7 +58,7 @@ impl Drop for Vsock {
 /// Where nobody listens, the connection is closed.
 fn serve(stream: UnixStream) {
     let mut line = String::new();
-    // What follows the line comes only when it is answered.
+    // More comes only when the line is answered.
     let asked = stream.try_clone().and_then(|stream| BufReader::new(stream).read_line(&mut line));
     if asked.is_ok() && line.trim_end() == AGENT {
         let _ = run_agent(stream);

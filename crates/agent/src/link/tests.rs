@@ -59,7 +59,7 @@ proptest! {
         cut in 0_usize..12_000,
     ) {
         block_on(async {
-            // What the first host says, taken down.
+            // The first host's bytes, recorded.
             let (mut first, mut guest) = pair().await;
             let mut frames = Vec::new();
             for (number, length) in lengths.iter().enumerate() {

@@ -62,7 +62,7 @@ impl From<Confine> for Strictness {
     }
 }
 
-/// What to do when the guest reboots.
+/// Action when the guest reboots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum OnReboot {
     /// Boot it again

@@ -20,7 +20,7 @@ pub(crate) struct LogLimitArguments {
 }
 
 impl LogLimitArguments {
-    /// What they come to.
+    /// Returns the limits.
     pub(crate) fn limits(&self) -> LogLimits {
         let mut limits = LogLimits {
             max_size: self.log_max_size,

@@ -58,7 +58,7 @@ pub(crate) enum Source {
     App,
     /// Output of the VMM
     Vmm,
-    /// What hypeman did, and why
+    /// Log of hypeman's own actions, with reasons
     Hypeman,
 }
 

@@ -1,4 +1,4 @@
-//! What can be said of snapshots and forks.
+//! Arguments of snapshots and forks.
 
 use std::path::PathBuf;
 
@@ -81,7 +81,7 @@ pub(crate) enum SnapshotCommand {
     },
 }
 
-/// What becomes of a snapshot.
+/// State of an instance after it is put back.
 #[derive(Debug, Args)]
 pub(crate) struct BecomeArguments {
     /// State afterwards [default: running with memory, else stopped]
@@ -92,7 +92,7 @@ pub(crate) struct BecomeArguments {
     pub(crate) hypervisor: Option<Hypervisor>,
 }
 
-/// What a snapshot holds.
+/// Content of a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum SnapshotKind {
     /// Disks and memory
@@ -137,7 +137,7 @@ enum Compression {
     Lz4,
 }
 
-/// What becomes of a fork.
+/// State of a fork after it was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum TargetState {
     /// Restored from its memory, or booted

@@ -16,7 +16,7 @@ use crate::background::runtime;
 use crate::progress::Terminal;
 use crate::{agent, output};
 
-/// What is left out of a copy, in a sentence.
+/// Files that a copy left out, in a sentence.
 type LeftOut = hypeman_session::Result<Option<String>>;
 
 pub(crate) fn copy(host: &Host, arguments: &CopyArguments) -> Result<()> {

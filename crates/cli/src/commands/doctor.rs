@@ -38,7 +38,8 @@ fn report(check: &Check) -> Vec<String> {
         (Verdict::Ok, _) => "ok",
         (Verdict::Missing, false) => "missing",
         (Verdict::Broken, false) => "broken",
-        // Its detail tells why; it is no fault that something is not there which VMs can do without.
+        // Its detail tells why; it is no fault that something is not there which VMs can do
+        // without.
         (Verdict::Missing, true) => "optional",
         (Verdict::Broken, true) => "unusable",
     };

@@ -21,16 +21,16 @@ use crate::background::runtime;
 use crate::keyboard::RawTerminal;
 use crate::{agent, env_file, output};
 
-/// Most pieces of output that wait for whoever reads ours, and of input for the guest.
+/// Maximum number of pieces of output that wait for our reader, and of input for the guest.
 const MOST_WAITING: usize = 4;
 
-/// What a command that was ended for its time has, as timeout(1).
+/// Exit code after a timeout, as timeout(1)'s.
 const TIMED_OUT: u8 = 124;
 
 /// Exit code of a command whose VM has ended: 128, and SIGKILL.
 const ENDED_WITH_VM: u8 = 137;
 
-/// What a program has that output closed: 128, and SIGPIPE.
+/// Exit code of a program whose output is closed: 128 + SIGPIPE.
 const NOT_READ: u8 = 141;
 
 pub(crate) fn exec(host: &Host, arguments: &ExecArguments) -> Result<ExitCode> {
@@ -138,7 +138,7 @@ async fn show(mut command: Output) -> Result<ExitCode> {
     Ok(code)
 }
 
-/// One of our outputs, which may keep whoever writes waiting: a thread of its own does.
+/// One of our outputs, which may block its writer, a thread of its own.
 struct Sink {
     pieces: mpsc::Sender<Vec<u8>>,
     written: oneshot::Receiver<std::io::Result<()>>,

@@ -1,4 +1,5 @@
-//! An instance in the foreground: what it prints is shown, what is typed goes to it, until it ends or is left alone.
+//! An instance in the foreground: what it prints is shown, what is typed goes to it, until it ends
+//! or is left alone.
 
 use std::future::pending;
 use std::io::{IsTerminal, Write};
@@ -45,17 +46,17 @@ pub(crate) struct Foreground<'a> {
     pub(crate) start: Start,
     /// A terminal is shown what comes as it is.
     pub(crate) raw: bool,
-    /// What is typed, and where it goes.
+    /// Keyboard input, and its destination.
     pub(crate) typed: Option<(Typed, Keyboard)>,
     /// Our terminal, if it is the guest's.
     pub(crate) terminal: Option<RawTerminal>,
-    /// What a signal to us does.
+    /// Action on a signal.
     pub(crate) on_signal: OnSignal,
     /// Whether it has only just been started.
     pub(crate) boots: bool,
 }
 
-/// What a signal to us does.
+/// Action on a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OnSignal {
     /// It is the program's; from the second on it ends the VM.
@@ -102,7 +103,7 @@ impl Foreground<'_> {
         let is_history = self.start != Start::default();
         let mut shown = logs::Output::new(self.view(self.raw && !is_history))?;
         if is_history {
-            // What was printed before we came asks nothing of this terminal any more.
+            // Queries in older output are not for this terminal.
             let _ = shown.show(&mut log.reader)?;
             shown.change(self.view(self.raw))?;
         }
@@ -141,7 +142,7 @@ impl Foreground<'_> {
                         output::complain(output::explain(&error.into()));
                     }
                 }
-                // docker's way: whoever stops reading leaves the VM running.
+                // as docker: when the reader stops, the VM keeps running.
                 _ = &mut reader_gone => {
                     output::complain("output closed");
                     break Left::Alone(ExitCode::SUCCESS);
@@ -182,7 +183,8 @@ impl Foreground<'_> {
         View::new(options, &self.instance.record.name)
     }
 
-    /// Passes on what is typed, for as long as it is waited for; and waits for the keys that detach.
+    /// Passes on what is typed, for as long as it is waited for; and waits for the keys that
+    /// detach.
     fn typing(&mut self) -> (Waiting, Waiting) {
         let Some((typed, guest)) = self.typed.take() else {
             return (Box::pin(pending()), Box::pin(pending()));

@@ -1,4 +1,5 @@
-//! start, stop, kill, restart, pause, resume, standby, restore, wait and rm: each for several instances.
+//! start, stop, kill, restart, pause, resume, standby, restore, wait and rm: each for several
+//! instances.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -28,7 +29,7 @@ pub(crate) fn start(host: &Host, names: &Names) -> Result<ExitCode> {
 pub(crate) fn stop(host: &Host, arguments: &StopArguments) -> Result<ExitCode> {
     Ok(each_at_once(&arguments.names.names, |name| {
         let outcome = host.stop(name, Duration::from_secs(arguments.time))?;
-        // Whoever asked it to end wants to know that it did not.
+        // A stop that ended in a kill is reported.
         if let Some(Outcome { end: End { reason: Reason::Killed, message, .. }, .. }) = &outcome {
             output::complain(format_args!("{name}: {message}"));
         }

@@ -145,7 +145,8 @@ impl Output {
         Ok(Output { view, stdout: stdout.into(), chunk: vec![0; CHUNK], shown: Vec::new() })
     }
 
-    /// Shows what has come, and tells of what was gone before it could be shown. Breaks when no more is wanted.
+    /// Shows what has come, and tells of what was gone before it could be shown. Breaks when no
+    /// more is wanted.
     pub(super) fn show(&mut self, reader: &mut Reader) -> Result<ControlFlow<()>> {
         loop {
             let count = reader.read(&mut self.chunk)?;

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::args::Format;
 use crate::output;
 
-/// What a listing tells of a published port.
+/// Row of the list of published ports.
 #[derive(Debug, Serialize)]
 struct Row {
     guest: u16,

@@ -16,7 +16,7 @@ use crate::escape::short;
 use crate::filter::{Filter, Key};
 use crate::{output, table};
 
-/// What a listing tells of an instance.
+/// Row of the list of instances.
 #[derive(Debug, Serialize)]
 struct Row {
     id: String,

@@ -14,7 +14,7 @@ use crate::size::show;
 /// Between two looks, from which the use of the CPU is told.
 const BETWEEN: Duration = Duration::from_millis(500);
 
-/// What a terminal takes for an order to be empty (ECMA-48, ED and CUP).
+/// Sequence that clears a terminal (ECMA-48, ED and CUP).
 const EMPTY: &str = "\x1b[H\x1b[2J";
 
 /// Shows it once, or to a terminal again and again.

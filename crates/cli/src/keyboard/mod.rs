@@ -18,10 +18,10 @@ const CHUNK: usize = 4096;
 /// So many chunks wait for a guest that takes nothing before nothing more is read.
 const MOST_WAITING: usize = 64;
 
-/// What ends a terminal's input, to the program that reads it.
+/// Byte that ends a terminal's input for the program that reads it.
 const END_OF_INPUT: u8 = 0x04;
 
-/// What is typed to us.
+/// Keyboard input.
 #[derive(Debug)]
 pub(crate) struct Typed {
     pub(crate) keys: mpsc::Receiver<Vec<u8>>,
@@ -29,8 +29,8 @@ pub(crate) struct Typed {
     pub(crate) detached: oneshot::Receiver<()>,
 }
 
-/// Reads standard input in a thread of its own. It ends for good when `detach` was typed; where `tells_end`, the guest is told at the
-/// end.
+/// Reads standard input in a thread of its own. It ends for good when `detach` was typed; where
+/// `tells_end`, the guest is told at the end.
 pub(crate) fn read(detach: Option<DetachKeys>, tells_end: bool) -> Typed {
     let (sender, keys) = mpsc::channel(MOST_WAITING);
     let (on_detached, detached) = oneshot::channel();

@@ -8,7 +8,8 @@ use rustix::termios::{
     tcsetattr,
 };
 
-/// The terminal of our standard input, every key of which goes on as it is. It is as it was before when this is dropped.
+/// The terminal of our standard input, every key of which goes on as it is. It is as it was before
+/// when this is dropped.
 #[derive(Debug)]
 pub(crate) struct RawTerminal {
     stdin: Stdin,
@@ -16,7 +17,8 @@ pub(crate) struct RawTerminal {
 }
 
 impl RawTerminal {
-    /// Takes the terminal for a guest whose command `has_terminal` of its own, or none; `None` if standard input is none.
+    /// Takes the terminal for a guest whose command `has_terminal` of its own, or none; `None` if
+    /// standard input is none.
     pub(crate) fn take(has_terminal: bool) -> Result<Option<RawTerminal>> {
         let stdin = std::io::stdin();
         if !isatty(&stdin) {
@@ -24,7 +26,8 @@ impl RawTerminal {
         }
         let before = tcgetattr(&stdin).context("use the terminal")?;
         let mut raw = before.clone();
-        // As cfmakeraw(3), but for a command whose output is a pipe: it ends its lines with a newline alone.
+        // As cfmakeraw(3), but for a command whose output is a pipe: it ends its lines with a
+        // newline alone.
         if has_terminal {
             raw.output_modes -= OutputModes::OPOST;
         }

@@ -1,4 +1,4 @@
-//! What a log looks like to people and programs: as it is, or line by line with names and times, or as JSON.
+//! Views of a log: raw, or line by line with names and times, or as JSON.
 
 mod json;
 
@@ -14,7 +14,8 @@ use crate::args::Source;
 use crate::escape::Escaper;
 use crate::output;
 
-/// A longer line is cut where lines of several instances, or objects, are to be kept apart, in bytes.
+/// A longer line is cut where lines of several instances, or objects, are to be kept apart, in
+/// bytes.
 const LONGEST_LINE: usize = 64 * 1024;
 
 /// The colours of names, one after the other.
@@ -36,7 +37,7 @@ pub(crate) struct Options {
     pub(crate) json: bool,
     /// The time before each line.
     pub(crate) timestamps: bool,
-    /// What a terminal would obey, as it is.
+    /// Write control characters as they are.
     pub(crate) raw: bool,
     /// Nothing that was written later.
     pub(crate) until: Option<SystemTime>,
@@ -47,7 +48,7 @@ pub(crate) struct Options {
 pub(crate) struct View {
     options: Options,
     instance: String,
-    /// What stands before each line, among those of other instances.
+    /// Prefix of each line, among lines of other instances.
     prefix: Option<String>,
     lines: Lines,
     escaper: Option<Escaper>,
@@ -63,14 +64,16 @@ struct Held {
 }
 
 impl View {
-    /// A view of this instance's log. To a terminal, what that would obey is shown instead, unless the options have it raw.
+    /// A view of this instance's log. To a terminal, what that would obey is shown instead, unless
+    /// the options have it raw.
     pub(crate) fn new(options: Options, instance: &str) -> View {
         let escaper = (!options.raw && !options.json && output::is_terminal()).then(Escaper::default);
         let (instance, lines) = (instance.to_owned(), Lines::default());
         View { options, instance, prefix: None, lines, escaper, held: None }
     }
 
-    /// Says before each line whose it is, as the one at `index` of instances whose longest name has `width` characters.
+    /// Says before each line whose it is, as the one at `index` of instances whose longest name has
+    /// `width` characters.
     pub(crate) fn with_prefix(mut self, index: usize, width: usize) -> View {
         let style = match output::is_coloured() {
             true => COLOURS[index % COLOURS.len()].on_default(),

@@ -1,8 +1,8 @@
-//! What was read from a console and kept by nobody, because there was no room for it: how many bytes, and when. The log tells it, in
-//! a line where they are missing.
+//! Bytes that were read from a console and dropped, because the buffer was full: how many, and
+//! when. The log reports them in a line at their place.
 //!
-//! The count is in the memory as well. Whoever takes over from a process that was killed counts on: no byte that was lost goes
-//! untold, and none is told twice.
+//! The count is in the memory as well. The successor of a killed process counts on:
+//! no byte that was lost goes untold, and none is told twice.
 
 #![allow(unsafe_code)] // memory that others may write to
 
@@ -25,7 +25,8 @@ pub struct Loss {
 }
 
 impl Loss {
-    /// What a process that was killed has lost and not told; `tail` bytes are in its log or on their way to it.
+    /// Returns the unreported loss of a process that was killed; `tail` bytes are in its log or on
+    /// their way to it.
     pub(super) fn untold(memory: &Memory, guard: Guard, tail: u64) -> Option<Loss> {
         let (mut bytes, losing_to) = (memory.get(Field::Lost), memory.get(Field::LosingTo));
         if let Some(length) = losing_to.checked_sub(bytes) {
@@ -51,12 +52,13 @@ impl Loss {
 }
 
 impl Buffer {
-    /// What is missing at its end.
+    /// Returns the loss at its end.
     pub(crate) fn loss(&self) -> Option<Loss> {
         self.loss
     }
 
-    /// Loses what `read` puts into the memory it is given, which is of `length` bytes or less. It must fill all of it, or nothing.
+    /// Loses what `read` puts into the memory it is given, which is of `length` bytes or less. It
+    /// must fill all of it, or nothing.
     pub(crate) fn lose(
         &mut self,
         length: usize,
@@ -81,7 +83,8 @@ impl Buffer {
         read
     }
 
-    /// Puts what `tell` makes of the loss where the bytes are missing, in a line of its own. Without enough room it does nothing.
+    /// Puts what `tell` makes of the loss where the bytes are missing, in a line of its own.
+    /// Without enough room it does nothing.
     pub(crate) fn tell_loss(&mut self, tell: impl FnOnce(Loss) -> String) -> Option<Loss> {
         let loss = self.loss?;
         let mut line = if self.ends_line() { String::new() } else { "\n".to_owned() };
@@ -104,7 +107,8 @@ impl Buffer {
         self.loss.take()
     }
 
-    /// Whether the last byte that was read ends a line, as far as is known. It may be in the log already, and is in the ring still.
+    /// Whether the last byte that was read ends a line, as far as is known. It may be in the log
+    /// already, and is in the ring still.
     fn ends_line(&self) -> bool {
         let base = self.inner.base.load(Ordering::Relaxed);
         self.tail == base || self.inner.copy(self.tail - 1, self.tail) == b"\n"

@@ -1,4 +1,5 @@
-//! A memfd with a page of numbers, and behind it a ring that is mapped twice in a row, so that each part of it is one slice.
+//! A memfd with a page of numbers, and behind it a ring that is mapped twice in a row, so that each
+//! part of it is one slice.
 #![allow(unsafe_code)] // mmap(2), and what is in it
 
 use std::ffi::c_void;
@@ -83,7 +84,8 @@ impl Memory {
         for (at, offset, length) in [(0, 0, PAGE), (PAGE, PAGE, CAPACITY), (PAGE + CAPACITY, PAGE, CAPACITY)]
         {
             let (place, flags) = (memory.at(at), MapFlags::SHARED | MapFlags::FIXED);
-            // SAFETY: it takes the place of a part of the mapping that was just made and that nobody uses yet.
+            // SAFETY: it takes the place of a part of the mapping that was just made and that
+            // nobody uses yet.
             unsafe { rustix::mm::mmap(place, length, access, flags, &memory.descriptor, offset as u64)? };
         }
         Ok(memory)
@@ -98,8 +100,8 @@ impl Memory {
     }
 
     fn number(&self, field: Field) -> &AtomicU64 {
-        // SAFETY: the first page is mapped as long as `self` lives, a page is aligned for anything, each field lies in it, and
-        // it is used as nothing but atomic numbers.
+        // SAFETY: the first page is mapped as long as `self` lives, a page is aligned for anything,
+        // each field lies in it, and it is used as nothing but atomic numbers.
         unsafe { &*self.at(field as usize * size_of::<AtomicU64>()).cast::<AtomicU64>() }
     }
 
@@ -150,7 +152,8 @@ impl Memory {
     /// through the slice: another process may write there too.
     ///
     /// # Safety
-    /// Nobody else in this process reads or writes them as long as the slice lives, and nothing is read through it.
+    /// Nobody else in this process reads or writes them as long as the slice lives, and nothing is
+    /// read through it.
     #[allow(clippy::mut_from_ref)] // that is for the caller to see to
     pub(super) unsafe fn bytes_mut(&self, offset: usize, length: usize) -> &mut [u8] {
         assert!(offset <= CAPACITY && length <= CAPACITY, "outside of the ring");
@@ -162,17 +165,21 @@ impl Memory {
     /// The scratch space, to write to.
     ///
     /// # Safety
-    /// Nobody else in this process reads or writes it as long as the slice lives, and nothing is read through it.
+    /// Nobody else in this process reads or writes it as long as the slice lives, and nothing is
+    /// read through it.
     #[allow(clippy::mut_from_ref)] // that is for the caller to see to
     pub(super) unsafe fn scratch(&self) -> &mut [u8] {
-        // SAFETY: it is the second half of the first page, where no number is; the rest the caller promises.
+        // SAFETY: it is the second half of the first page, where no number is; the rest the caller
+        // promises.
         unsafe { std::slice::from_raw_parts_mut(self.at(PAGE - SCRATCH).cast(), SCRATCH) }
     }
 
-    /// Gives the ring's memory behind its first `keep` bytes back to the system; it is NUL from then on.
+    /// Gives the ring's memory behind its first `keep` bytes back to the system; it is NUL from
+    /// then on.
     pub(super) fn give_back(&self, keep: usize) {
         let keep = keep.next_multiple_of(PAGE).min(CAPACITY);
-        // SAFETY: pages of our own mapping, which hold nothing that anybody needs: the caller has seen to that.
+        // SAFETY: pages of our own mapping, which hold nothing that anybody needs: the caller has
+        // seen to that.
         let _ = unsafe { rustix::mm::madvise(self.at(PAGE + keep), CAPACITY - keep, Advice::LinuxRemove) };
     }
 }

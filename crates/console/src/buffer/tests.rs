@@ -4,7 +4,7 @@ use super::*;
 
 const FILE: FileState = FileState { device: 1, inode: 2, size: 3 };
 
-/// What someone would find who came now.
+/// Returns the content that another process would find now.
 fn found(buffer: &Buffer) -> (Vec<u8>, Option<CutShort>) {
     let (buffer, cut_short) = Buffer::open(buffer.memory().unwrap()).unwrap();
     (buffer.bytes(0).to_vec(), cut_short)
@@ -186,7 +186,8 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever comes and goes, over the ring's end many times, what is found is what came and did not go.
+    /// Whatever comes and goes, over the ring's end many times, what is found is what came and did
+    /// not go.
     #[test]
     fn what_is_held_is_what_came_and_was_not_written(
         steps in prop::collection::vec((1_usize..3 << 20, 0_usize..3 << 20), 1..12),

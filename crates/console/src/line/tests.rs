@@ -94,9 +94,9 @@ fn an_end_after_a_full_socket_is_told() {
     }
 }
 
-/// Every interleaving of a close with connecting: the future can lose control only where it is pending, so it is
-/// stopped at each of its polls in turn, from before the first one until it ends by itself no more. Whenever that is,
-/// it must end, and leave no connection open.
+/// Every interleaving of a close with connecting: the future can lose control only where it is
+/// pending, so it is stopped at each of its polls in turn, from before the first one until it ends
+/// by itself no more. Whenever that is, it must end, and leave no connection open.
 #[test]
 fn a_close_at_any_moment_closes_every_connection() {
     for third_stays_open in [true, false] {
@@ -108,12 +108,14 @@ fn a_close_at_any_moment_closes_every_connection() {
     }
 }
 
-/// Stops the line at its poll `moment`; tells whether it has got as far as that in its three connections.
+/// Stops the line at its poll `moment`; tells whether it has got as far as that in its three
+/// connections.
 fn stopped_at_poll(moment: u32, third_stays_open: bool) -> bool {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("serial.sock");
     let listener = UnixListener::bind(&path).unwrap();
-    // The server closes each connection as soon as it has accepted it, but for the third; or it is gone after that.
+    // The server closes each connection as soon as it has accepted it, but for the third; or it is
+    // gone after that.
     let accepted = RefCell::new(Vec::new());
     let connect = async || {
         yield_now().await;

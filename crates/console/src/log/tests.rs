@@ -80,7 +80,8 @@ fn a_file_renamed_or_deleted_by_someone_else_is_begun_anew() {
     assert_eq!(std::fs::read(dir.path().join("elsewhere")).unwrap(), b"one\n");
 }
 
-/// A rotation is a row of renames; killed after any of them, the next one must lose nothing that the limits keep.
+/// A rotation is a row of renames; killed after any of them, the next one must lose nothing that
+/// the limits keep.
 #[test]
 fn a_rotation_killed_between_any_two_renames_is_gone_on_with() {
     for done in 0..=3 {
@@ -89,7 +90,7 @@ fn a_rotation_killed_between_any_two_renames_is_gone_on_with() {
         let limits = Limits { max_size: 7, max_files: 3 };
         let mut log = Log::open(&path, limits).unwrap();
         (0..3).for_each(|number| log.append(&line(number)).unwrap());
-        // What the rotation of app.log, .1 and .2 would do, up to `done` renames.
+        // The rotation of app.log, .1 and .2, up to `done` renames.
         for number in (0..=2).rev().take(done) {
             let _ = std::fs::rename(chain::rotated(&path, number), chain::rotated(&path, number + 1));
         }

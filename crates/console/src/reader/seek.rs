@@ -29,7 +29,8 @@ impl Reader {
         Ok(())
     }
 
-    /// Passes over what was written before `since`. What has no times is passed over with its file, if that was last written before.
+    /// Passes over what was written before `since`. What has no times is passed over with its file,
+    /// if that was last written before.
     pub(super) fn skip_before(&mut self, since: SystemTime) -> std::io::Result<()> {
         let mut files = self.files()?;
         if let Some(begin) = self.current.take() {
@@ -92,8 +93,8 @@ impl Reader {
     }
 }
 
-/// Goes back from the end of `file` to where the last lines begin. When it has fewer, `wanted` tells how many are still to be found
-/// in older files.
+/// Goes back from the end of `file` to where the last lines begin. When it has fewer, `wanted`
+/// tells how many are still to be found in older files.
 fn line_start(file: &File, wanted: &mut usize, at_end: &mut bool) -> std::io::Result<Option<u64>> {
     let mut buffer = vec![0; 64 * 1024];
     let mut position = file.metadata()?.len();

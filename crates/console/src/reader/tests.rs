@@ -122,7 +122,7 @@ fn a_log_that_comes_later_is_read_from_its_beginning() {
     assert_eq!(read(&mut reader), b"hello");
 }
 
-/// What logrotate does with `copytruncate`.
+/// Does as logrotate's `copytruncate`.
 fn copy_and_truncate(path: &Path) {
     for number in chain::numbers(path).unwrap() {
         std::fs::rename(chain::rotated(path, number), chain::rotated(path, number + 1)).unwrap();
@@ -140,7 +140,8 @@ fn what_a_copytruncate_took_before_it_was_read_is_read_from_the_copy_and_once() 
         let mut half = vec![0; 500];
         assert_eq!(reader.read(&mut half).unwrap(), 500);
         copy_and_truncate(&path);
-        // Few lines, or more than there were, so that the file alone does not show that it was truncated.
+        // Few lines, or more than there were, so that the file alone does not show that it was
+        // truncated.
         log.append(&lines(100..100 + later)).unwrap();
         let seen = [half, read(&mut reader)].concat();
         assert_eq!(String::from_utf8(seen).unwrap(), String::from_utf8(lines(0..100 + later)).unwrap());

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::{Failed, Registry, is_loopback};
 use crate::limits::MOST_ANSWER;
 
-/// What the user logs in with.
+/// Credentials of the user.
 #[derive(Debug, Clone)]
 pub(crate) enum Login {
     Anonymous,
@@ -20,7 +20,7 @@ pub(crate) enum Login {
 }
 
 impl Login {
-    /// What docker would log in with.
+    /// Returns the credentials that docker would use.
     pub(crate) fn of_docker(registry: &str) -> Result<Login, String> {
         // docker keeps those of Docker Hub under the address of its first version.
         let server = if registry == "index.docker.io" { "https://index.docker.io/v1/" } else { registry };
@@ -32,7 +32,8 @@ impl Login {
                 | CredentialRetrievalError::ConfigReadError
                 | CredentialRetrievalError::NoCredentialConfigured,
             ) => Ok(Login::Anonymous),
-            // A helper that has nothing for this registry (`credentials not found in native keychain`, docker-credential-helpers).
+            // A helper that has nothing for this registry (`credentials not found in native
+            // keychain`, docker-credential-helpers).
             Err(CredentialRetrievalError::HelperFailure { stdout, stderr, .. })
                 if stdout.contains("not found") || stderr.contains("not found") =>
             {
@@ -68,7 +69,7 @@ fn secret(text: &str) -> Option<HeaderValue> {
     Some(value)
 }
 
-/// Who gives tokens, and for what.
+/// Token server and its parameters.
 #[derive(Debug, PartialEq, Eq)]
 enum Challenge {
     Basic,
@@ -119,7 +120,8 @@ impl Registry {
     }
 }
 
-/// Whether a password may be sent to `url`, as the registry at `base` asks: over TLS, or to the machine that the registry is on already.
+/// Whether a password may be sent to `url`, as the registry at `base` asks: over TLS, or to the
+/// machine that the registry is on already.
 fn is_trusted(base: &Url, url: &Url) -> bool {
     url.scheme() == "https" || base.scheme() == "http" && url.host_str().is_some_and(is_loopback)
 }

@@ -1,4 +1,5 @@
-//! How slow a transfer may be: one that stands still must not keep us for ever, and neither one that drips.
+//! Minimum speed of a transfer: one that stalls must not keep us for ever, and neither one
+//! that drips.
 
 use std::time::Duration;
 
@@ -40,7 +41,8 @@ impl Pace {
         timeout_at(self.begun.unwrap_or_else(Instant::now) + self.window, work).await.ok()
     }
 
-    /// So many bytes came; `None` when that is too slow. A fast transfer begins a window with each of its pieces.
+    /// So many bytes came; `None` when that is too slow. A fast transfer begins a window with each
+    /// of its pieces.
     pub(crate) fn advance(&mut self, bytes: usize) -> Option<()> {
         self.bytes += bytes as u64;
         if self.bytes >= LEAST {

@@ -50,7 +50,7 @@ fn with<T>(port: u16, login: Login, pace: Pace, ask: impl AsyncFnOnce(Registry) 
     runtime.block_on(async { ask(Registry::new(&reference, login, pace).unwrap()).await })
 }
 
-/// What becomes of asking for a manifest.
+/// Asks for a manifest and returns the result.
 fn manifest(port: u16, login: Login) -> Result<Vec<u8>, Failed> {
     with(port, login, Pace::default(), async |registry: Registry| registry.manifest("1").await)
 }
@@ -121,7 +121,8 @@ fn a_realm_elsewhere_without_tls_gets_no_password() {
 
 #[test]
 fn whoever_a_layer_lies_with_gets_no_credentials() {
-    // Another port is another host to the rule, and two of them cannot be had on loopback otherwise.
+    // Another port is another host to the rule, and two of them cannot be had on loopback
+    // otherwise.
     let (storage, heads) = serve(|_, stream| send(stream, "200 OK", "", "layer"));
     let (port, _heads) = serve(move |head, stream| match head.contains("Basic ") {
         true => {

@@ -7,8 +7,9 @@ use crate::limits::{LONGEST_NAME, LONGEST_PATH, MOST_FOLLOWED, MOST_LINKS};
 /// The components of a path, each with its node if it is there.
 type Done<'a> = Vec<(&'a [u8], Option<NodeId>)>;
 
-/// Follows the symbolic links in `parent`, as the guest would; `look` tells what is at a name in a directory, and the target if that is a
-/// symbolic link. `followed` components of targets were followed before; how many are so now.
+/// Follows the symbolic links in `parent`, as the guest would; `look` tells what is at a name in a
+/// directory, and the target if that is a symbolic link. `followed` components of targets were
+/// followed before; how many are so now.
 pub(super) fn follow<'a>(
     look: impl Fn(NodeId, &[u8]) -> Option<(NodeId, Option<&'a [u8]>)>,
     raw: &[u8],
@@ -54,8 +55,8 @@ pub(super) fn follow<'a>(
     Ok((done, followed))
 }
 
-/// What aufs keeps for itself in a layer (`.wh..wh.plnk`, `.wh..wh.aufs` and all below), which is none of the image's.
-/// The mark of an opaque directory looks alike.
+/// Names that aufs keeps for itself in a layer (`.wh..wh.plnk`, `.wh..wh.aufs` and all below),
+/// which are not the image's. The mark of an opaque directory looks alike.
 pub(super) fn is_aufs_own(raw: &[u8]) -> bool {
     components(raw).any(|part| part.starts_with(b".wh..wh.") && part != b".wh..wh..opq")
 }
@@ -64,8 +65,8 @@ fn components(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
     path.split(|byte| *byte == b'/').filter(|component| !component.is_empty())
 }
 
-/// Parent and last component of a name in a tar; `None` for the root. Names there are relative to the root, with or
-/// without `./` or `/` before them.
+/// Parent and last component of a name in a tar; `None` for the root. Names there are relative to
+/// the root, with or without `./` or `/` before them.
 pub(super) fn split(raw: &[u8]) -> Result<Option<(Vec<u8>, Vec<u8>)>> {
     if raw.len() > LONGEST_PATH || raw.contains(&0) {
         return Err(refused(raw, "its name is longer than a path may be, or holds a NUL"));

@@ -142,7 +142,8 @@ fn limits_are_named() {
 }
 
 proptest::proptest! {
-    /// Joined step by step and hidden lazily, it is what the rules of the OCI's image specification say (layer.md, whiteouts).
+    /// Joined step by step and hidden lazily, it is what the rules of the OCI's image specification
+    /// say (layer.md, whiteouts).
     #[test]
     fn it_is_the_tree_of_a_simple_model(
         layers in proptest::collection::vec(

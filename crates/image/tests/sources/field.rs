@@ -32,7 +32,8 @@ fn import_telling(source: &Path, name: Option<&str>, progress: &dyn Progress) ->
     Store::new(&data).import(source, name, &Changes::default(), progress)
 }
 
-/// A layout whose only layer is these bytes, uncompressed, for an architecture of any name; its index may be changed.
+/// A layout whose only layer is these bytes, uncompressed, for an architecture of any name; its
+/// index may be changed.
 fn layout_of(
     directory: &Path,
     layer: &[u8],

@@ -65,7 +65,8 @@ impl Layer {
     }
 }
 
-/// Writes an OCI layout of these layers, every second one in zstd, and returns the manifest's digest.
+/// Writes an OCI layout of these layers, every second one in zstd, and returns the manifest's
+/// digest.
 pub(crate) fn layout(dir: &Path, layers: Vec<Layer>) -> String {
     let blobs = dir.join("blobs/sha256");
     fs::create_dir_all(&blobs).unwrap();

@@ -68,7 +68,8 @@ fn an_entry_below_a_symbolic_link_lands_where_the_link_points_inside_the_image()
 
 #[test]
 fn xattrs_are_kept_byte_for_byte() {
-    // A newline is a valid byte of a capability mask and must not be taken for the end of a PAX record.
+    // A newline is a valid byte of a capability mask and must not be taken for the end of a PAX
+    // record.
     let layer = Layer::new().xattr("user.lines", b"one\ntwo=2").file("a", "1");
     let (_dir, disk) = disk(Vec::from([layer]));
     assert!(xattrs(&disk, "a").contains("one\ntwo=2") || xattrs(&disk, "a").contains("6F6E650A74776F"));

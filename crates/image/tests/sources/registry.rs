@@ -96,8 +96,8 @@ fn errors_name_the_image_and_the_registry() {
     assert!(refused.contains(&closed) && refused.contains("refused"), "{refused}");
 }
 
-/// Passes `limit` bytes of an answer on, then cuts the connection, so many times; and after that it is dead, if it `dies`, or
-/// passes on all.
+/// Passes `limit` bytes of an answer on, then cuts the connection, so many times; and after that it
+/// is dead, if it `dies`, or passes on all.
 fn cutting_proxy(to: u16, limit: u64, times: u32, dies: bool) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -180,7 +180,8 @@ fn a_registry_that_is_busy_is_asked_again() {
 #[test]
 fn a_registry_that_dies_within_a_layer_leaves_nothing_and_the_pull_can_be_run_again() {
     let Some(registry) = registry() else { return };
-    // skopeo compresses neither layer; the manifest fits below the limit and the second layer does not.
+    // skopeo compresses neither layer; the manifest fits below the limit and the second layer does
+    // not.
     let port = cutting_proxy(registry.port, 100 << 10, 1, true);
     let data = registry.dir.path().join("data");
     let store = Store::new(&data);

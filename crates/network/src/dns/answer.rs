@@ -51,7 +51,7 @@ pub(crate) struct Answerer {
 /// An answerer that several servers have.
 pub(crate) struct Shared(pub(crate) Arc<Answerer>);
 
-/// What there is to say.
+/// Answer to a question.
 enum Answer {
     Records(Vec<Record>),
     /// There is nothing, for this reason.
@@ -257,7 +257,7 @@ impl RequestHandler for Answerer {
         let message = builder.build(metadata, &records, [], &authorities, []);
         match response.send_response(message).await {
             Ok(info) => info,
-            // Whoever asked has gone.
+            // The client has gone.
             Err(_) => {
                 ResponseInfo::from(hickory_server::proto::op::Header { metadata, counts: Default::default() })
             }

@@ -1,8 +1,8 @@
 //! The process that answers the questions of a network's guests for names, `hypeman names`: each
 //! other's, from the records of those that are there, and all others from the host's servers.
 //!
-//! A process of its own for each network, so that guests that ask too much cost nobody's console. It
-//! begins with the first VM of a network and ends with the last ([`crate::dns::start`]).
+//! A process of its own for each network, so that guests that ask too much cost nobody's console.
+//! It begins with the first VM of a network and ends with the last ([`crate::dns::start`]).
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -26,7 +26,8 @@ use crate::network::Networks;
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 128;
 
-/// Answers the guests of a network until there is none any more; at once, if somebody else does. `ready` is called when questions can be asked.
+/// Answers the guests of a network until there is none any more; at once, if somebody else does.
+/// `ready` is called when questions can be asked.
 ///
 /// # Errors
 /// When it cannot listen.
@@ -56,7 +57,8 @@ pub fn serve(data_dir: &Path, network: &str, ready: impl FnOnce()) -> Result<(),
         ready();
         let in_use = in_use(&networks, network);
         std::thread::spawn(move || {
-            // When nobody holds it any more, the last VM has gone. Who comes now waits for us to be gone too.
+            // When nobody holds it any more, the last VM has gone. Who comes now waits for us to be
+            // gone too.
             let _ = wait_until_unused(&in_use);
             std::process::exit(0);
         });
@@ -65,7 +67,7 @@ pub fn serve(data_dir: &Path, network: &str, ready: impl FnOnce()) -> Result<(),
     })
 }
 
-/// A socket at the host's address on a network, for those on its bridge alone: whoever else can
+/// A socket at the host's address on a network, for its bridge alone: others who can
 /// route to the host is not answered.
 fn bind(network: &Network, kind: Type) -> std::io::Result<Socket> {
     let socket = Socket::new(Domain::IPV4, kind.nonblocking().cloexec(), None)?;

@@ -1,8 +1,8 @@
-//! Starts a network's DNS server, the process `hypeman names`, which is there as long as a VM of the
-//! network is.
+//! Starts a network's DNS server, the process `hypeman names`, which is there as long as a VM of
+//! the network is.
 //!
-//! Each VMM of the network holds a shared lock on one file. The server waits for that lock to be its
-//! own, and ends then.
+//! Each VMM of the network holds a shared lock on one file. The server waits for that lock to be
+//! its own, and ends then.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -47,7 +47,8 @@ pub fn hold(networks: &Networks, network: &Network) -> Result<OwnedFd> {
     Ok(file.into())
 }
 
-/// Waits until nobody uses the network that this file is of, and keeps others from it until the process ends.
+/// Waits until nobody uses the network that this file is of, and keeps others from it until the
+/// process ends.
 ///
 /// # Errors
 /// When the file cannot be opened.

@@ -1,4 +1,4 @@
-//! Who is on the network, by name, read from the instances' records when somebody asks.
+//! Names on the network, read from the instances' records at each question.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 /// So long what was read is taken for true.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// So long it is even for a name that is not among it: a guest that asks for many such has us read no more often.
+/// So long it is even for a name that is not among it: a guest that asks for many such has us read
+/// no more often.
 const FRESH_FOR_STRANGERS: Duration = Duration::from_millis(100);
 
 /// The zone in which each name can be asked for too, as upstream has it.

@@ -6,7 +6,7 @@ use crate::named::NamedSnapshot;
 use crate::record::Record;
 use crate::run::Run;
 
-/// What hypeman left on disk before records had a format: `testdata/README.md`.
+/// Records that hypeman wrote before records had a format: `testdata/README.md`.
 fn old(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/before-formats").join(name)
 }
@@ -29,7 +29,7 @@ fn records_of_before_there_were_formats_are_read() {
     }
 }
 
-/// What the release of commit 553522b left on disk: `testdata/README.md`.
+/// Records that the release of commit 553522b wrote: `testdata/README.md`.
 #[test]
 fn records_of_553522b_are_read_and_nothing_of_them_is_unknown() {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/553522b");

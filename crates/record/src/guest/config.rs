@@ -23,7 +23,7 @@ pub enum Mode {
     Systemd,
 }
 
-/// What the command has as its input and output.
+/// Input and output of the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Stdio {
     /// The console is its input; else that is empty.
@@ -53,10 +53,11 @@ pub struct GuestConfig {
     /// Resource limits of the command.
     #[serde(default)]
     pub ulimits: Vec<Ulimit>,
-    /// Whether the command wants to be process 1 without being a system, and gets a PID namespace to be that in.
+    /// Whether the command wants to be process 1 without being a system, and gets a PID namespace
+    /// to be that in.
     #[serde(default)]
     pub pid_namespace: bool,
-    /// What the command has as its input and output.
+    /// Input and output of the command.
     #[serde(default)]
     pub stdio: Stdio,
     /// Whether there is a disk with the modules of the kernel ([`crate::guest::disk::MODULES`]).
@@ -76,7 +77,8 @@ pub struct GuestConfig {
     pub network: Option<GuestNetwork>,
 }
 
-/// A command that is run from time to time, and whose exit code is 0 if all is well. Times are in milliseconds.
+/// A command that is run from time to time, and whose exit code is 0 if all is well. Times are in
+/// milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealthCheck {
     /// Program and arguments.

@@ -1,4 +1,5 @@
-//! Requests of the host to the inits of releases before there was an agent, which go on in snapshots of theirs.
+//! Requests of the host to the inits of releases before there was an agent, which go on in
+//! snapshots of theirs.
 
 use serde::{Deserialize, Serialize};
 

@@ -5,12 +5,12 @@ use serde::{Deserialize, Serialize};
 /// How much of what a health check prints is kept, in bytes: docker's.
 pub const MAX_HEALTH_OUTPUT: usize = 4096;
 
-/// What the health checks have shown.
+/// Result of the health checks.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
-    /// What they come to.
+    /// Summary.
     pub status: HealthStatus,
-    /// How often in turn they have failed.
+    /// Number of consecutive failures.
     pub failures: u32,
     /// When the last one ended, in milliseconds since 1970, by the guest's clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -18,7 +18,7 @@ pub struct Health {
     /// Its exit code; 124 when its time was up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
-    /// What it has printed, as far as that is kept.
+    /// Output of the check, cut.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub output: String,
 }

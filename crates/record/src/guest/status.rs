@@ -1,11 +1,12 @@
-//! What init reports to the host on the status disk.
+//! Report of init to the host, on the status disk.
 
 use serde::{Deserialize, Serialize};
 
 /// Size of the status disk in bytes.
 pub const DISK_SIZE: u64 = 4096;
 
-/// Written by init at offset 0 of the status disk, each time as one whole 4096-byte block padded with NULs.
+/// Written by init at offset 0 of the status disk, each time as one whole 4096-byte block padded
+/// with NULs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "lowercase")]
 pub enum Status {
@@ -23,8 +24,8 @@ pub enum Status {
     },
     /// The command could not be started, or the guest could not be set up.
     Failed {
-        /// 127 when the command was not found, 126 when it could not be executed, 125 for every other reason
-        /// (docker's numbers).
+        /// 127 when the command was not found, 126 when it could not be executed, 125 for every
+        /// other reason (docker's numbers).
         code: i32,
         /// One line for the user.
         message: String,

@@ -3,8 +3,8 @@
 use rustix::process::{Resource, Rlimit};
 use serde::{Deserialize, Serialize};
 
-/// Open files that a program may have when nobody says otherwise, as with docker; also the most that Linux allows without
-/// more ado (`fs.nr_open`).
+/// Open files that a program may have when nobody says otherwise, as with docker; also the most
+/// that Linux allows without more ado (`fs.nr_open`).
 const OPEN_FILES: u64 = 1_048_576;
 
 /// The names and what they limit (getrlimit(2)).
@@ -27,7 +27,7 @@ const NAMES: [(&str, Resource); 16] = [
     ("stack", Resource::Stack),
 ];
 
-/// What is wrong with a limit as it was written.
+/// Error in a limit as it was written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// It has no value.
@@ -36,7 +36,7 @@ pub enum Error {
     /// There is no such limit.
     #[error("unknown limit {name:?}: must be one of {}", NAMES.map(|(name, _)| name).join(", "))]
     Unknown {
-        /// What was given.
+        /// The given name.
         name: String,
     },
     /// A value is no number.
@@ -50,11 +50,11 @@ pub enum Error {
 /// A limit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ulimit {
-    /// What is limited, for example `nofile`.
+    /// Name of the limit, for example `nofile`.
     pub name: String,
-    /// What holds at first; `None` is no limit.
+    /// Soft limit; `None` is no limit.
     pub soft: Option<u64>,
-    /// What the program may raise it to; `None` is no limit.
+    /// Hard limit, to which the program may raise the soft one; `None` is no limit.
     pub hard: Option<u64>,
 }
 
@@ -86,7 +86,7 @@ impl Ulimit {
         Ulimit { name: "nofile".to_owned(), soft: Some(OPEN_FILES), hard: Some(OPEN_FILES) }
     }
 
-    /// What to set; `None` for a name that we do not know.
+    /// Resource and value to set; `None` for an unknown name.
     #[must_use]
     pub fn limit(&self) -> Option<(Resource, Rlimit)> {
         Some((find(&self.name)?, Rlimit { current: self.soft, maximum: self.hard }))

@@ -12,7 +12,8 @@ use tokio::task::LocalSet;
 use super::*;
 use crate::shared::tests::shared;
 
-/// A VM that does nothing but remember what it was asked for; its VMM is a process that only a signal ends.
+/// A VM that does nothing but remember what it was asked for; its VMM is a process that only a
+/// signal ends.
 pub(crate) struct TestVm {
     status: watch::Sender<VmStatus>,
     asked: RefCell<Vec<&'static str>>,
@@ -28,7 +29,7 @@ impl TestVm {
         vm
     }
 
-    /// What it was asked for so far.
+    /// Returns the requests that it got so far.
     pub(crate) fn asked(&self) -> std::cell::Ref<'_, Vec<&'static str>> {
         self.asked.borrow()
     }

@@ -77,7 +77,7 @@ pub(super) fn asleep() -> End {
     end(Reason::Standby, 0, "it was put to standby".to_owned())
 }
 
-/// What the VMM has told at last; all of it, if that comes in time.
+/// Returns the VMM's last status; complete, if it comes in time.
 async fn told_at_last(vm: &dyn Vm) -> VmStatus {
     let mut status = vm.status();
     let _ = tokio::time::timeout(LAST_WORDS, status.wait_for(|status| status.is_last)).await;

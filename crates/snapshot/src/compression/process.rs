@@ -1,5 +1,5 @@
-//! Compression as a process of its own, `hypeman compress-snapshot`: a restore ends it by its pid. Not
-//! to be called in a process that does anything else.
+//! Compression as a process of its own, `hypeman compress-snapshot`: a restore ends it by its pid.
+//! Not to be called in a process that does anything else.
 
 use std::path::Path;
 
@@ -25,7 +25,7 @@ pub fn compress(directory: &Path, algorithm: Algorithm) -> Result<()> {
         return write(&lock, "");
     }
     let compressed = compress_files(directory, algorithm, &lock);
-    // What stays in the file tells how it ended.
+    // The rest of the file says how it ended.
     let word = compressed.as_ref().err().map(|error| format!("{FAILED}{error}\n")).unwrap_or_default();
     write(&lock, &word)?;
     compressed

@@ -1,8 +1,9 @@
 //! The HTTP API (`vmm/src/api/http/`): a request, an answer, or a list of causes.
 //!
-//! A small client on hyper instead of the crate `cloud-hypervisor-client`: that is generated from one release's OpenAPI
-//! description and so knows one release's fields, and we use eight requests on releases from v38 to v53. One connection a
-//! request: nothing has to be kept or noticed to have broken between two of them.
+//! A small client on hyper instead of the crate `cloud-hypervisor-client`: that is generated from
+//! one release's OpenAPI description and so knows one release's fields, and we use eight requests
+//! on releases from v38 to v53. One connection a request: nothing has to be kept or noticed to have
+//! broken between two of them.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -113,13 +114,14 @@ impl Api {
             let answer = Limited::new(response.into_body(), MAX_ANSWER).collect().await?;
             Ok((status, answer.to_bytes()))
         };
-        // The connection ends when the exchange lets go of its sender. Its error is the exchange's as well.
+        // The connection ends when the exchange lets go of its sender. Its error is the exchange's
+        // as well.
         tokio::join!(exchange, connection).0
     }
 }
 
-/// What the VMM says of a failure: a JSON array of causes, the outermost first (`error_response` in
-/// `vmm/src/api/http/mod.rs`), or in older releases a text.
+/// Returns the VMM's reasons for a failure: a JSON array of causes, the outermost first
+/// (`error_response` in `vmm/src/api/http/mod.rs`), or in older releases a text.
 fn causes(status: StatusCode, answer: &[u8]) -> String {
     let text = || String::from_utf8_lossy(answer).trim().to_owned();
     let causes =

@@ -1,5 +1,5 @@
-//! A connection whose first bytes have a descriptor beside them: the VMM takes what comes with a request for a part of it (`recv_with_fds` of
-//! micro_http's connection.rs).
+//! A connection whose first bytes have a descriptor beside them: the VMM takes what comes with a
+//! request for a part of it (`recv_with_fds` of micro_http's connection.rs).
 
 use std::io::{IoSlice, Result};
 use std::mem::MaybeUninit;

@@ -1,5 +1,6 @@
-//! The body of `vm.create` (`vmm/src/api/openapi/cloud-hypervisor.yaml`, `VmConfig`), as far as we use it. A release that
-//! does not know a field ignores it: none of its types denies unknown ones (`vmm/src/vm_config.rs`).
+//! The body of `vm.create` (`vmm/src/api/openapi/cloud-hypervisor.yaml`, `VmConfig`), as far as we
+//! use it. A release that does not know a field ignores it: none of its types denies unknown ones
+//! (`vmm/src/vm_config.rs`).
 
 use std::path::Path;
 
@@ -11,7 +12,8 @@ use super::{SERIAL_SOCKET, VSOCK_SOCKET};
 /// Time in which a token bucket fills up again, in milliseconds.
 const REFILL_MS: u64 = 1000;
 
-/// The guest's address on vsock: the first that is not reserved (vsock(7)). It is known to its own VMM only, so all have the same.
+/// The guest's address on vsock: the first that is not reserved (vsock(7)). It is known to its own
+/// VMM only, so all have the same.
 const CID: u32 = 3;
 
 /// A VM as Cloud Hypervisor wants it described.

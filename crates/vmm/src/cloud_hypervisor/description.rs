@@ -1,4 +1,4 @@
-//! What the `config.json` of a snapshot tells of its VM (`VmConfig` in `vmm/src/vm_config.rs`).
+//! Description of a VM in the `config.json` of a snapshot (`VmConfig` in `vmm/src/vm_config.rs`).
 
 use std::path::{Path, PathBuf};
 
@@ -6,14 +6,14 @@ use serde::Deserialize;
 
 use super::snapshot::{Error, MAX_SIZE, Result};
 
-/// A VM, as far as whoever keeps its snapshot has to know it.
+/// A VM, as far as the keeper of its snapshot has to know it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Description {
     /// Its vCPUs.
     pub cpus: Cpus,
     /// Its memory.
     pub memory: Memory,
-    /// What it was booted from.
+    /// Kernel and initramfs, or firmware.
     #[serde(default)]
     pub payload: Option<Payload>,
     /// Its disks.
@@ -38,7 +38,7 @@ pub struct Memory {
     pub hotplug_size: Option<u64>,
 }
 
-/// What a VM was booted from.
+/// Files that a VM was booted from.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Payload {
     /// The kernel.

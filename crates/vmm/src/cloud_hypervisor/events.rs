@@ -1,4 +1,5 @@
-//! What the VMM tells of itself on its event monitor (`event_monitor/src/lib.rs`): JSON objects, one after the other.
+//! Messages of the VMM on its event monitor (`event_monitor/src/lib.rs`): JSON objects, one after
+//! the other.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -23,11 +24,12 @@ const MAX_EVENT: usize = 64 * 1024;
 pub(crate) struct Event {
     /// `vm`, `vmm`, or the kind of a device.
     pub(crate) source: String,
-    /// What has happened to it.
+    /// Name of the event.
     pub(crate) event: String,
 }
 
-/// The VMM's end of the FIFO, for reading too: so it is the VMM's as long as that lives, whoever reads it or dies.
+/// The VMM's end of the FIFO, for reading too: so it is the VMM's as long as that lives, whoever
+/// reads it or dies.
 pub(crate) fn make_fifo(directory: &Path) -> Result<File> {
     let path = directory.join(EVENTS);
     fifo::make(&path)?;

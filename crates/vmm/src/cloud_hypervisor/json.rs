@@ -1,5 +1,5 @@
-//! JSON that keeps what we do not understand: the order of fields, the digits of numbers, and fields that a release other
-//! than ours has added.
+//! JSON that keeps what we do not understand: the order of fields, the digits of numbers, and
+//! fields that a release other than ours has added.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 /// Deepest nesting that is read. A `config.json` has less than 10.
 const MAX_DEPTH: usize = 64;
 
-/// What is wrong with a document, and where.
+/// The fault of a document and its place.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Malformed(pub(crate) String);
@@ -38,7 +38,8 @@ impl Json {
     /// Reads a document.
     ///
     /// # Errors
-    /// The line and column where it is none, or the path to what is nested too deeply or there twice.
+    /// The line and column where it is none, or the path to what is nested too deeply or there
+    /// twice.
     pub(crate) fn parse(text: &[u8]) -> Result<Json, Malformed> {
         // All of it is looked at once, so that an error has its true line and column.
         let raw: &RawValue = serde_json::from_slice(text)?;

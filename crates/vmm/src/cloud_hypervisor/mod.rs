@@ -1,7 +1,8 @@
 //! Cloud Hypervisor, driven over its HTTP API, with the console on a unix socket.
 //!
-//! The API socket and the event monitor are descriptors that the VMM inherits: a connect never fails and never has to be
-//! tried again, and neither leaves a lock or a stale file. Sources cited as `vmm/src/...` are Cloud Hypervisor's, v53.0.
+//! The API socket and the event monitor are descriptors that the VMM inherits: a connect never
+//! fails and never has to be tried again, and neither leaves a lock or a stale file. Sources cited
+//! as `vmm/src/...` are Cloud Hypervisor's, v53.0.
 
 mod accepted;
 mod api;
@@ -44,9 +45,10 @@ pub const VSOCK_SOCKET: &str = "vsock.sock";
 /// The files of a snapshot (`vmm/src/migration/mod.rs`, `vmm/src/memory_manager.rs`).
 const SNAPSHOT: [&str; 3] = ["config.json", "state.json", "memory-ranges"];
 
-/// So many bytes have to be free before glibc gives any back, which it does when a thread frees memory, and then it opens
-/// /proc/sys/vm/overcommit_memory. Before cloud-hypervisor#8646 (after v53.0) not each thread's seccomp filter allows that, and the
-/// VMM is gone: real v51.1 ended so in one of fifty standbys.
+/// So many bytes have to be free before glibc gives any back, which it does when a thread frees
+/// memory, and then it opens /proc/sys/vm/overcommit_memory. Before cloud-hypervisor#8646 (after
+/// v53.0) not each thread's seccomp filter allows that, and the VMM is gone: real v51.1 ended so in
+/// one of fifty standbys.
 const NEVER_TRIM: &str = "1099511627776";
 
 /// The driver.

@@ -1,9 +1,10 @@
 //! Keeps a guest from printing before anybody listens.
 //!
-//! Releases before v53.0 drop what the guest prints until the thread `serial-manager` has accepted the client that waits in
-//! the backlog. `vm.boot` starts that thread and, a few milliseconds later, the vCPUs' (`create_devices` and `boot` in
-//! `vmm/src/vm.rs`, v51.1): on a busy host the later one may be the first to get a CPU. While all threads of the VMM share
-//! one CPU, they get it in the order in which they were started.
+//! Releases before v53.0 drop what the guest prints until the thread `serial-manager` has accepted
+//! the client that waits in the backlog. `vm.boot` starts that thread and, a few milliseconds
+//! later, the vCPUs' (`create_devices` and `boot` in `vmm/src/vm.rs`, v51.1): on a busy host the
+//! later one may be the first to get a CPU. While all threads of the VMM share one CPU, they get it
+//! in the order in which they were started.
 
 use rustix::io::Errno;
 use rustix::thread::{CpuSet, Pid, sched_getaffinity, sched_getcpu, sched_setaffinity};
@@ -15,8 +16,8 @@ pub(crate) struct Pinned {
 }
 
 impl Pinned {
-    /// Puts all threads of a process, and those that they will start, on one CPU. `None` where that is not allowed: it only
-    /// makes sure what mostly goes well.
+    /// Puts all threads of a process, and those that they will start, on one CPU. `None` where that
+    /// is not allowed: it only makes sure what mostly goes well.
     pub(crate) fn new(process: Pid) -> Option<Pinned> {
         let before = sched_getaffinity(Some(process)).ok()?;
         let mut one = CpuSet::new();

@@ -4,14 +4,16 @@ use hypeman_record::program::Program;
 
 use crate::error::{Error, Result};
 
-/// The first release that is supported. Serial sockets came with v36.0; the fixes to them up to v38.0 are needed.
+/// The first release that is supported. Serial sockets came with v36.0; the fixes to them up to
+/// v38.0 are needed.
 const OLDEST: u32 = 38;
 
-/// The first release that keeps what the guest prints while nobody listens (release notes of v53.0).
+/// The first release that keeps what the guest prints while nobody listens (release notes of
+/// v53.0).
 const KEEPS_UNREAD: u32 = 53;
 
-/// The first release that does without the MTU of a TAP that it cannot look at (`new_with_tap`, virtio-devices/src/net.rs): a confined
-/// one has no network in which the TAP is.
+/// The first release that does without the MTU of a TAP that it cannot look at (`new_with_tap`,
+/// virtio-devices/src/net.rs): a confined one has no network in which the TAP is.
 const NETWORK_WITHOUT_MTU: u32 = 52;
 
 /// Whether it keeps what the guest prints while nobody listens.
@@ -24,7 +26,8 @@ pub(crate) fn number(program: &Program) -> Option<u32> {
     program.version.split('.').next()?.parse().ok()
 }
 
-/// Refuses a release that is too old, with the reason. A newer one than we know is given the chance to work.
+/// Refuses a release that is too old, with the reason. A newer one than we know is given the chance
+/// to work.
 pub(crate) fn check(program: &Program) -> Result<()> {
     match number(program) {
         Some(number) if number >= OLDEST => Ok(()),

@@ -1,5 +1,6 @@
-//! The serial line's socket. Cloud Hypervisor binds it in `vm.create` (`vmm/src/console_devices.rs`), and accepts one
-//! client at a time from when the guest boots (`vmm/src/serial_manager.rs`); until then a client waits in the backlog.
+//! The serial line's socket. Cloud Hypervisor binds it in `vm.create`
+//! (`vmm/src/console_devices.rs`), and accepts one client at a time from when the guest boots
+//! (`vmm/src/serial_manager.rs`); until then a client waits in the backlog.
 
 use std::os::fd::AsFd;
 use std::path::Path;

@@ -1,8 +1,10 @@
 //! The `config.json` of a Cloud Hypervisor snapshot, made fit for where it is restored.
 //!
-//! A snapshot says where the serial line of its VM goes (`ConsoleConfig` in `vmm/src/vm_config.rs`). One that was taken of a
-//! VM with `mode=File` would be restored to a file that no truncation may touch; so before a restore, and in each fork, the
-//! line is put on a socket. Everything that is not meant is left as it is: unknown fields, their order, the digits of numbers.
+//! A snapshot says where the serial line of its VM goes (`ConsoleConfig` in
+//! `vmm/src/vm_config.rs`). One that was taken of a VM with `mode=File` would be restored to a file
+//! that no truncation may touch; so before a restore, and in each fork, the line is put on a
+//! socket. Everything that is not meant is left as it is: unknown fields, their order, the digits
+//! of numbers.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -22,7 +24,7 @@ pub enum Error {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong, and where.
+        /// The fault and its place.
         reason: String,
     },
     /// It cannot be read or written.
@@ -44,19 +46,19 @@ impl Error {
 /// Result of these functions.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What a fork has of its own.
+/// Changes that make a fork of a snapshot.
 #[derive(Debug, Clone, Default)]
 pub struct Fork {
-    /// What has moved: files, and directories with all that is in them, from where they were, absolute, to where they are. Of several that
-    /// hold a path the first counts.
+    /// Moved files and directories, from old to new absolute path. Of several that hold a path the
+    /// first counts.
     pub moves: Vec<(PathBuf, PathBuf)>,
     /// The new socket of the vsock device, if there is one; its CID stays.
     pub vsock: Option<String>,
-    /// What is new of each network device, in their order.
+    /// Changes of each network device, in their order.
     pub nets: Vec<Net>,
 }
 
-/// What is new of a network device; `None` leaves what is there.
+/// Changes of a network device; `None` leaves a value as it is.
 #[derive(Debug, Clone, Default)]
 pub struct Net {
     /// Name of the tap device.
@@ -69,8 +71,8 @@ pub struct Net {
     pub mask: Option<String>,
 }
 
-/// Puts the serial line of the snapshot at `config` on `socket`. A configuration that has it there already, or has no
-/// serial line, is not touched.
+/// Puts the serial line of the snapshot at `config` on `socket`. A configuration that has it there
+/// already, or has no serial line, is not touched.
 ///
 /// # Errors
 /// When the file is no configuration, or cannot be replaced; it is untouched then.
@@ -104,7 +106,7 @@ fn rewrite(
 /// The text of a configuration with its serial line on `socket`; `None` when nothing has to change.
 ///
 /// # Errors
-/// What is wrong with the text, and where.
+/// The fault of the text and its place.
 pub fn restored(text: &[u8], socket: &str) -> std::result::Result<Option<Vec<u8>>, Malformed> {
     let mut config = parse(text)?;
     if !move_serial(&mut config, socket)? {
@@ -113,10 +115,11 @@ pub fn restored(text: &[u8], socket: &str) -> std::result::Result<Option<Vec<u8>
     Ok(Some(config.to_vec()?))
 }
 
-/// The text of a configuration as `fork` has it, with its serial line on `socket`; `None` when nothing has to change.
+/// The text of a configuration as `fork` has it, with its serial line on `socket`; `None` when
+/// nothing has to change.
 ///
 /// # Errors
-/// What is wrong with the text, and where.
+/// The fault of the text and its place.
 pub fn forked(text: &[u8], socket: &str, fork: &Fork) -> std::result::Result<Option<Vec<u8>>, Malformed> {
     let mut config = parse(text)?;
     let before = config.to_vec()?;
@@ -186,7 +189,8 @@ fn move_nets(config: &mut Json, nets: &[Net]) -> std::result::Result<(), Malform
     Ok(())
 }
 
-/// `text` below `target`, if it is the path `source` or one below it. A path that leaves `source` again is not below it.
+/// `text` below `target`, if it is the path `source` or one below it. A path that leaves `source`
+/// again is not below it.
 fn moved(text: &str, source: &Path, target: &Path) -> Option<String> {
     let below = Path::new(text).strip_prefix(source).ok()?;
     if !Path::new(text).is_absolute() || below.components().any(|part| part == Component::ParentDir) {

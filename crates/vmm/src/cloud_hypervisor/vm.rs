@@ -55,14 +55,15 @@ struct Config {
     memory: Memory,
 }
 
-/// What the interface is called in the API.
+/// Name of the interface in the API.
 const NIC: &str = "net0";
 
 /// How often it is asked whether a guest has given memory back.
 const LOOK: Duration = Duration::from_millis(10);
 
 impl CloudHypervisorVm {
-    /// Creates the VM, and listens to what the VMM tells of it from then on. Needs a tokio `LocalSet`.
+    /// Creates the VM, and listens to what the VMM tells of it from then on. Needs a tokio
+    /// `LocalSet`.
     pub(crate) async fn create(vmm: Vmm<'_>, config: &VmConfig<'_>) -> Result<CloudHypervisorVm> {
         let vm = CloudHypervisorVm::listen(vmm)?;
         vm.api.put_json("vm.create", config).await?;
@@ -107,8 +108,8 @@ impl CloudHypervisorVm {
         Ok(vm)
     }
 
-    /// Gives a VM that does not run yet an interface. `vm.create` takes no descriptors (`VmCreate` in
-    /// vmm/src/api/http/http_endpoint.rs).
+    /// Gives a VM that does not run yet an interface. `vm.create` takes no descriptors (`VmCreate`
+    /// in vmm/src/api/http/http_endpoint.rs).
     pub(crate) async fn add_nic(&self, nic: &Nic, tap: BorrowedFd<'_>) -> Result<()> {
         let body = serde_json::json!({"id": NIC, "mac": nic.mac});
         self.api.put_with_descriptor("vm.add-net", &body, Some(tap)).await
@@ -139,10 +140,10 @@ impl CloudHypervisorVm {
     }
 }
 
-/// Follows the VM to its end. A guest that powers off ends the VMM, but one that resets is booted again in place
-/// (`vm_reboot` in `vmm/src/lib.rs`), with a new serial socket whose first bytes nobody could be there for: so, as with
-/// the other hypervisors, a reset ends the VM. The VMM tells of it before it begins, and the new guest runs only after it
-/// was loaded.
+/// Follows the VM to its end. A guest that powers off ends the VMM, but one that resets is booted
+/// again in place (`vm_reboot` in `vmm/src/lib.rs`), with a new serial socket whose first bytes
+/// nobody could be there for: so, as with the other hypervisors, a reset ends the VM. The VMM tells
+/// of it before it begins, and the new guest runs only after it was loaded.
 async fn watch(mut events: Events, process: Rc<VmmProcess>, publish: Rc<watch::Sender<VmStatus>>) {
     let mut panicked = false;
     while let Some(event) = events.next().await {
@@ -154,7 +155,7 @@ async fn watch(mut events: Events, process: Rc<VmmProcess>, publish: Rc<watch::S
     publish.send_modify(|status| status.is_last = true);
 }
 
-/// What an event makes of the status.
+/// Updates the status by an event.
 fn apply(event: &Event, panicked: &mut bool, status: &mut VmStatus) {
     match (event.source.as_str(), event.event.as_str()) {
         ("guest", "panic") => *panicked = true,
@@ -283,8 +284,8 @@ impl Vm for CloudHypervisorVm {
         if !self.holds_console_back() {
             return Ok(None);
         }
-        // It sends what it has kept back when the guest prints more, or to a new client (`attach_client` in
-        // `vmm/src/serial_manager.rs`), as much as the socket takes.
+        // It sends what it has kept back when the guest prints more, or to a new client
+        // (`attach_client` in `vmm/src/serial_manager.rs`), as much as the socket takes.
         let console = serial::connect_kept(&self.directory, keep).await?;
         accepted::wait_until_served(self.process).await;
         Ok(Some(console))

@@ -1,5 +1,6 @@
-//! The host's side of the guest's vsock: a unix socket, on which whoever connects says to which port, and is told that someone listens there
-//! (docs/vsock.md, `virtio-devices/src/vsock/unix/muxer.rs`). If nobody does, the connection is closed.
+//! The host's side of the guest's vsock: a unix socket, on which a client says to which
+//! port, and is told that someone listens there (docs/vsock.md,
+//! `virtio-devices/src/vsock/unix/muxer.rs`). If nobody does, the connection is closed.
 
 use std::path::Path;
 

@@ -24,16 +24,16 @@ pub(crate) fn of(machine: Machine, spec: &VmSpec, origin: Origin<'_>) -> Vec<Str
         arguments.pair("-initrd", initramfs.display().to_string());
     }
     arguments.pair("-append", spec.cmdline.clone());
-    // A guest that resets or powers off ends QEMU, whose SHUTDOWN event tells which of the two it was.
-    // A kernel that panics says so (pvpanic), and then goes on to print why, and resets.
+    // A guest that resets or powers off ends QEMU, whose SHUTDOWN event tells which of the two it
+    // was. A kernel that panics says so (pvpanic), and then goes on to print why, and resets.
     arguments.pair("-action", "reboot=shutdown,shutdown=poweroff,panic=none");
     arguments.pair("-device", pvpanic(machine));
     arguments.pair("-chardev", format!("socket,id=qmp,fd={},server=on,wait=off", descriptors::API));
     arguments.pair("-mon", "chardev=qmp,mode=control");
     arguments.pair("-chardev", "pipe,id=console,path=console");
     arguments.pair("-serial", "chardev:console");
-    // Tells a guest that it was restored, so that no two that come of one snapshot have the same random numbers
-    // (docs/specs/vmgenid.rst). It needs ACPI.
+    // Tells a guest that it was restored, so that no two that come of one snapshot have the same
+    // random numbers (docs/specs/vmgenid.rst). It needs ACPI.
     if machine == Machine::Q35 {
         arguments.pair("-device", "vmgenid,guid=auto");
     }
@@ -57,7 +57,8 @@ pub(crate) fn of(machine: Machine, spec: &VmSpec, origin: Origin<'_>) -> Vec<Str
     arguments.0
 }
 
-/// The value of `-cpu`. On KVM `max` is the host's CPU, on TCG all that TCG can do (docs/system/cpu-models-x86.rst.inc).
+/// The value of `-cpu`. On KVM `max` is the host's CPU, on TCG all that TCG can do
+/// (docs/system/cpu-models-x86.rst.inc).
 pub(crate) fn cpu(left_out: &[String]) -> String {
     left_out.iter().fold("max".to_owned(), |cpu, feature| format!("{cpu},-{feature}"))
 }

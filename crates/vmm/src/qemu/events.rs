@@ -1,4 +1,4 @@
-//! What QMP's events tell of a VM (qapi/run-state.json, qapi/block-core.json).
+//! Status of a VM from QMP's events (qapi/run-state.json, qapi/block-core.json).
 
 use hypeman_record::end::ShutdownReason;
 use serde::Deserialize;
@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use super::qmp::Event;
 use crate::vm::{Paused, VmStatus};
 
-/// What is to be remembered between two events.
+/// State between two events.
 #[derive(Debug, Default)]
 pub(crate) struct Events {
     panicked: bool,
@@ -16,7 +16,7 @@ pub(crate) struct Events {
 }
 
 impl Events {
-    /// What an event makes of the status.
+    /// Updates the status by an event.
     pub(crate) fn apply(&mut self, event: &Event, status: &mut VmStatus) {
         match event.name.as_str() {
             "GUEST_PANICKED" => self.panicked = true,

@@ -15,7 +15,7 @@ pub(crate) enum FileFormat {
 }
 
 impl FileFormat {
-    /// That of a program.
+    /// Returns the file format of a program.
     pub(crate) fn of(program: &Program) -> FileFormat {
         let release = program.version.split('.').next().and_then(|number| number.parse().ok());
         if release.is_some_and(|release: u32| release >= MAPPED) {

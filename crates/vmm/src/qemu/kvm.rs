@@ -1,8 +1,9 @@
 //! Whether QEMU's KVM takes a set of CPU features: tried, not assumed.
 //!
-//! `-cpu max` offers the guest all that the host's KVM lists, and some KVMs refuse what they list. QEMU then aborts as it
-//! puts a vCPU into its first state: on AMD hosts with Linux 6.18, QEMU 7.2 dies with "failed to set MSR 0x10a" (that is
-//! IA32_ARCH_CAPABILITIES). So a QEMU is started with a stopped VM, and with fewer features until one comes up.
+//! `-cpu max` offers the guest all that the host's KVM lists, and some KVMs refuse what they list.
+//! QEMU then aborts as it puts a vCPU into its first state: on AMD hosts with Linux 6.18, QEMU 7.2
+//! dies with "failed to set MSR 0x10a" (that is IA32_ARCH_CAPABILITIES). So a QEMU is started with
+//! a stopped VM, and with fewer features until one comes up.
 
 use std::process::Output;
 use std::time::Duration;
@@ -17,11 +18,12 @@ use crate::findings::{Findings, key_of_program};
 /// Timeout for a trial.
 const TRIAL: Duration = Duration::from_secs(30);
 
-/// What is left out, in the order in which it is tried. What comes last are features that few guests miss: virtualization
-/// within the VM, and performance counters.
+/// Sets of CPU features to leave out, in the order of trials. The last ones are features that few
+/// guests miss: virtualization within the VM, and performance counters.
 const LEFT_OUT: [&[&str]; 3] = [&[], &["arch-capabilities"], &["arch-capabilities", "vmx", "svm", "pmu"]];
 
-/// The CPU features with which `program` runs VMs on this host's KVM. A trial takes some 50 ms; its result is remembered.
+/// The CPU features with which `program` runs VMs on this host's KVM. A trial takes some 50 ms; its
+/// result is remembered.
 ///
 /// # Errors
 /// [`Error::NoKvm`] with QEMU's words when it does not run on KVM at all.
@@ -71,7 +73,8 @@ fn refusal(program: &Program, left_out: &[String]) -> Option<String> {
     }
 }
 
-/// The first line that QEMU printed of its failure, which is the cause; what follows is where it gave up.
+/// The first line that QEMU printed of its failure, which is the cause; what follows is where it
+/// gave up.
 fn last_words(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stderr);
     match text.lines().map(str::trim).find(|line| !line.is_empty()) {

@@ -1,8 +1,9 @@
 //! Snapshots: QEMU's migration to a file, and from it.
 //!
-//! From 9.0 on a page of memory has its place in the file (`mapped-ram`), which is then no larger than the memory. Before, the
-//! stream is written into a descriptor that QEMU gets over QMP: it knows no `file:` before 8.2, and with `exec:` nobody would
-//! learn that the disk is full (migration/fd.c, migration/file.c).
+//! From 9.0 on a page of memory has its place in the file (`mapped-ram`), which is then no larger
+//! than the memory. Before, the stream is written into a descriptor that QEMU gets over QMP: it
+//! knows no `file:` before 8.2, and with `exec:` nobody would learn that the disk is full
+//! (migration/fd.c, migration/file.c).
 
 use std::fs::{File, OpenOptions};
 use std::io::IoSlice;
@@ -109,7 +110,8 @@ impl QemuVm {
         Ok(format!("fd:{DESCRIPTOR}"))
     }
 
-    /// Sends a descriptor, which QEMU keeps for the next `getfd`. A byte has to go with it; a space means nothing in JSON.
+    /// Sends a descriptor, which QEMU keeps for the next `getfd`. A byte has to go with it; a space
+    /// means nothing in JSON.
     fn send(&self, file: &File) -> std::io::Result<()> {
         let descriptors = [file.as_fd()];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];

@@ -1,7 +1,8 @@
 //! QEMU, driven over QMP, with the console on a pair of FIFOs.
 //!
-//! QEMU opens both FIFOs for reading and writing (chardev/char-pipe.c), so the pipe lives as long as QEMU: a reader that
-//! dies and comes back has lost nothing, and when the pipe is full the guest's UART waits.
+//! QEMU opens both FIFOs for reading and writing (chardev/char-pipe.c), so the pipe lives as long
+//! as QEMU: a reader that dies and comes back has lost nothing, and when the pipe is full the
+//! guest's UART waits.
 
 mod arguments;
 mod events;
@@ -77,14 +78,16 @@ impl Hypervisor for Qemu {
     fn kernel_words(&self, accelerator: Accelerator) -> Vec<String> {
         let mut words = Vec::new();
         if self.machine == Machine::Microvm {
-            // By a triple fault (docs/system/i386/microvm.rst). Linux takes a machine of reduced ACPI for one of EFI, and without that
-            // goes back to the BIOS (`efi_reboot_required`, arch/x86/kernel/reboot.c): qboot, which runs into nowhere from there.
+            // By a triple fault (docs/system/i386/microvm.rst). Linux takes a machine of reduced
+            // ACPI for one of EFI, and without that goes back to the BIOS (`efi_reboot_required`,
+            // arch/x86/kernel/reboot.c): qboot, which runs into nowhere from there.
             words.push("reboot=t".to_owned());
         }
         if accelerator == Accelerator::Kvm {
             return words;
         }
-        // On a busy host a timer interrupt of TCG's comes too late for Linux's check of the IO-APIC, and it panics.
+        // On a busy host a timer interrupt of TCG's comes too late for Linux's check of the
+        // IO-APIC, and it panics.
         words.push("no_timer_check".to_owned());
         if self.machine == Machine::Microvm {
             words.push(format!("tsc_early_khz={}", host_tsc_khz()));
@@ -104,8 +107,8 @@ impl Hypervisor for Qemu {
         for name in [CONSOLE_IN, CONSOLE_OUT] {
             fifo::make(&home.join(name))?;
         }
-        // Both sockets listen before QEMU starts, and QEMU inherits them: a connect never fails and never has to be
-        // tried again.
+        // Both sockets listen before QEMU starts, and QEMU inherits them: a connect never fails and
+        // never has to be tried again.
         let mut descriptors =
             vec![FdMapping { parent_fd: listen(&directory.join(QMP_SOCKET))?, child_fd: descriptors::API }];
         if spec.control_port.is_some() {

@@ -125,12 +125,12 @@ pub(super) struct Event {
     /// Its name.
     #[serde(rename = "event")]
     pub(super) name: String,
-    /// What it tells.
+    /// Data of the event.
     #[serde(default)]
     pub(super) data: Value,
 }
 
-/// What QEMU says.
+/// Message of QEMU.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Message {
@@ -208,7 +208,7 @@ impl Qmp {
         Ok(Qmp { commands, waiting, next_id: Cell::new(1), _tasks: tasks })
     }
 
-    /// Gives a command, and waits for its answer. Whoever waits may stop waiting at any time.
+    /// Gives a command, and waits for its answer. The caller may stop waiting at any time.
     pub(super) async fn execute<C: Command>(&self, command: C) -> Result<C::Answer> {
         let failed = |message: String| Error::Api { request: C::NAME.to_owned(), message };
         let gone = || failed("QEMU closed the connection".to_owned());

@@ -3,8 +3,9 @@
 /// The flag IF in EFLAGS: interrupts are taken (Intel SDM volume 1, 3.4.3).
 const INTERRUPT_FLAG: u64 = 1 << 9;
 
-/// Whether every CPU has halted with interrupts off, as after Linux's `reboot: System halted`. Only an NMI could wake them,
-/// and nobody sends one. CPUs that were never started look the same. (target/i386/cpu-dump.c)
+/// Whether every CPU has halted with interrupts off, as after Linux's `reboot: System halted`. Only
+/// an NMI could wake them, and nobody sends one. CPUs that were never started look the same.
+/// (target/i386/cpu-dump.c)
 pub(crate) fn all_halted(registers: &str) -> bool {
     let mut cpus = 0;
     for cpu in registers.split("CPU#").skip(1) {

@@ -21,8 +21,9 @@ use crate::home;
 use crate::hypervisor::Vmm;
 use crate::vm::{Console, KeepConsole, Paused, Vm, VmStatus};
 
-/// Capacity asked for the console's pipe, in bytes: the most an ordinary user may have (`/proc/sys/fs/pipe-max-size`,
-/// pipe(7)). While no one reads, so much is kept before the guest has to wait.
+/// Capacity asked for the console's pipe, in bytes: the most an ordinary user may have
+/// (`/proc/sys/fs/pipe-max-size`, pipe(7)). While no one reads, so much is kept before the guest
+/// has to wait.
 const PIPE_SIZE: usize = 1024 * 1024;
 
 /// A connection to a QEMU.
@@ -97,8 +98,8 @@ impl Vm for QemuVm {
     async fn console(&self) -> Result<Console> {
         let open = |name: &str, flags: OFlags| home::open_fifo(&home::of(&self.directory).join(name), flags);
         let output = open(CONSOLE_OUT, OFlags::RDONLY)?;
-        // It may be refused: all pipes of an ordinary user together may not be larger than pipe(7) tells. Then the guest has
-        // to wait sooner while nobody reads.
+        // It may be refused: all pipes of an ordinary user together may not be larger than pipe(7)
+        // tells. Then the guest has to wait sooner while nobody reads.
         let _ = rustix::pipe::fcntl_setpipe_size(&output, PIPE_SIZE);
         Ok(Console { output, input: open(CONSOLE_IN, OFlags::WRONLY)? })
     }

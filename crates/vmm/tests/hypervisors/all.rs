@@ -1,4 +1,4 @@
-//! What every hypervisor does alike.
+//! Tests that every hypervisor passes.
 
 use std::io::Write;
 

@@ -28,7 +28,8 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// Lines to ask for: fewer on KVM, where each byte costs two exits, some 50 us on a nested host.
+    /// Lines to ask for: fewer on KVM, where each byte costs two exits, some 50 us on a nested
+    /// host.
     pub(crate) fn lines(&self) -> u64 {
         if self.accelerator == Accelerator::Kvm { 1000 } else { 20_000 }
     }
@@ -52,7 +53,7 @@ impl Drop for Running {
 }
 
 impl Bed {
-    /// What the VMM has told at last of why the VM ended.
+    /// Returns the reason that the VMM reported for the VM's end.
     pub(crate) async fn shutdown_reason(&self) -> Option<ShutdownReason> {
         self.vm.status().wait_for(|status| status.is_last).await.unwrap().shutdown
     }
@@ -97,8 +98,8 @@ pub(crate) fn qemus() -> Vec<Machine> {
     kinds.into_iter().flat_map(both).collect()
 }
 
-/// The real Cloud Hypervisor when one is named and there is KVM, or else the contract double, once with the manners of the
-/// newest release and once with those of the ones before v53.0.
+/// The real Cloud Hypervisor when one is named and there is KVM, or else the contract double, once
+/// with the manners of the newest release and once with those of the ones before v53.0.
 pub(crate) fn cloud_hypervisor() -> Vec<Machine> {
     let paths = match std::env::var_os("HYPEMAN_TEST_CLOUD_HYPERVISOR").map(PathBuf::from) {
         Some(_) if !kvm() => Vec::new(),
@@ -123,12 +124,14 @@ pub(crate) fn cloud_hypervisor() -> Vec<Machine> {
     paths.into_iter().map(machine).collect()
 }
 
-/// The double with the manners of a release. Cargo puts the tests into `deps` below the directory of the binaries.
+/// The double with the manners of a release. Cargo puts the tests into `deps` below the directory
+/// of the binaries.
 fn double(release: u32) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let double = test.ancestors().nth(2).unwrap().join("cloud-hypervisor-double");
     assert!(double.exists(), "build it first: cargo build --workspace --bins");
-    // Its name tells it. Linked aside and renamed: tests run beside each other, and one may just be executing it.
+    // Its name tells it. Linked aside and renamed: tests run beside each other, and one may just be
+    // executing it.
     let link = double.with_file_name(format!("cloud-hypervisor-double-v{release}"));
     let aside = tempfile::tempdir_in(double.parent().unwrap()).unwrap();
     std::fs::hard_link(&double, aside.path().join("double")).unwrap();
@@ -180,7 +183,8 @@ pub(crate) async fn create(
 
 /// Reads until `enough` says so, or the VM has ended and its pipe or socket is empty.
 pub(crate) async fn read(bed: &mut Bed, enough: impl Fn(&[u8]) -> bool) -> Vec<u8> {
-    // SAFETY: an `OwnedFd` gives the same descriptor each time it is asked, and has it open as long as it lives.
+    // SAFETY: an `OwnedFd` gives the same descriptor each time it is asked, and has it open as long
+    // as it lives.
     #[allow(unsafe_code)]
     let output = unsafe { AsyncFd::register(bed.console.output.try_clone().unwrap()) }.unwrap();
     let mut bytes = Vec::new();

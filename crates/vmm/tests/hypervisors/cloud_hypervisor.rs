@@ -1,4 +1,4 @@
-//! What is Cloud Hypervisor's own: the serial line's socket, and how its API fails.
+//! Tests of Cloud Hypervisor alone: the serial line's socket, and errors of its API.
 
 use std::io::Write;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -83,8 +83,8 @@ fn a_refused_boot_tells_all_causes() {
     });
 }
 
-/// A request that the VMM carries out late is no later than the answer to whoever takes the VM
-/// over.
+/// A request that the VMM carries out late is no later than the answer to the shim that takes the
+/// VM over.
 #[test]
 fn what_a_killed_client_has_asked_for_is_done_before_the_state_is_told() {
     on_each(cloud_hypervisor(), async |machine| {

@@ -1,5 +1,5 @@
-//! The drivers on real VMMs with the test guest: what holds for all of them, and what is one's own. What cannot run here
-//! is skipped aloud.
+//! The drivers on real VMMs with the test guest: what holds for all of them, and what is one's own.
+//! What cannot run here is skipped aloud.
 
 #![allow(clippy::unwrap_used)] // helpers of tests are tests
 

@@ -1,4 +1,4 @@
-//! What QEMU's FIFOs can do beyond a socket.
+//! Tests of QEMU's FIFOs beyond what a socket does.
 
 use hypeman_vmm::vm::Console;
 use testguest::Options;

@@ -1,5 +1,5 @@
-//! conmon, which captures the output of podman's containers. Its log is in the format k8s-file: it has the time before each line, and
-//! before each part of one.
+//! conmon, which captures the output of podman's containers. Its log is in the format k8s-file: it
+//! has the time before each line, and before each part of one.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::PermissionsExt;
@@ -12,7 +12,8 @@ use rustix::process::Pid;
 
 use super::{End, Running};
 
-/// conmon, for a container that holds its output open and says nothing. What we write comes through the same pipe.
+/// conmon, for a container that holds its output open and says nothing. What we write comes through
+/// the same pipe.
 pub(crate) fn conmon(path: &Path) -> Running {
     let bundle = path.with_extension("bundle");
     std::fs::create_dir_all(&bundle).expect("a directory");

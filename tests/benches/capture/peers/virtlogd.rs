@@ -1,5 +1,6 @@
-//! libvirt's virtlogd, which captures the consoles of its VMs. It is asked for a log as libvirtd asks it, over its own protocol
-//! (src/logging/log_protocol.x, src/rpc/virnetprotocol.x of libvirt), and answers with the end of a pipe.
+//! libvirt's virtlogd, which captures the consoles of its VMs. It is asked for a log as libvirtd
+//! asks it, over its own protocol (src/logging/log_protocol.x, src/rpc/virnetprotocol.x of
+//! libvirt), and answers with the end of a pipe.
 
 use std::io::{IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
@@ -20,7 +21,8 @@ pub(crate) const PROGRAM: &str = "virtlogd";
 /// Where it listens, as root.
 const SOCKET: &str = "/run/libvirt/virtlogd-sock";
 
-/// VIR_LOG_MANAGER_PROTOCOL_PROGRAM, its version, and VIR_LOG_MANAGER_PROTOCOL_PROC_DOMAIN_OPEN_LOG_FILE.
+/// VIR_LOG_MANAGER_PROTOCOL_PROGRAM, its version, and
+/// VIR_LOG_MANAGER_PROTOCOL_PROC_DOMAIN_OPEN_LOG_FILE.
 const OPEN_LOG_FILE: [u32; 3] = [0x8753_9319, 1, 1];
 
 /// Length of a message's head: its length, program, version, procedure, type, serial and status.

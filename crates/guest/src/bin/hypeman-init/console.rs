@@ -10,10 +10,11 @@ use rustix::termios::{
 
 use crate::report::{Context, Failure};
 
-/// Opens the terminal behind /dev/console: a process can be given that one as its controlling terminal, and not
-/// /dev/console itself.
+/// Opens the terminal behind /dev/console: a process can be given that one as its controlling
+/// terminal, and not /dev/console itself.
 pub(crate) fn open() -> Result<File, Failure> {
-    // The last of the active consoles is the one that /dev/console is (Documentation/ABI/testing/sysfs-tty).
+    // The last of the active consoles is the one that /dev/console is
+    // (Documentation/ABI/testing/sysfs-tty).
     let active = std::fs::read_to_string("/sys/class/tty/console/active").unwrap_or_default();
     let name = active.split_whitespace().last().unwrap_or("ttyS0").to_owned();
     OpenOptions::new().read(true).write(true).open(Path::new("/dev").join(name)).context("open its console")
@@ -24,8 +25,8 @@ pub(crate) fn make_exact(console: &File) {
     change(console, |modes| modes.output_modes.remove(OutputModes::OPOST));
 }
 
-/// Makes it an input that is no terminal's: what comes is taken as it is, line by line, and not shown. Only the character that ends
-/// the input does so, as nothing else on a serial line could.
+/// Makes it an input that is no terminal's: what comes is taken as it is, line by line, and not
+/// shown. Only the character that ends the input does so, as nothing else on a serial line could.
 pub(crate) fn make_input(console: &File) {
     change(console, |modes| {
         let end = modes.special_codes[SpecialCodeIndex::VEOF];
@@ -38,7 +39,7 @@ pub(crate) fn make_input(console: &File) {
     });
 }
 
-/// What means something to a terminal that gathers lines.
+/// Special characters of a terminal in line mode.
 const SPECIAL: [SpecialCodeIndex; 7] = [
     SpecialCodeIndex::VERASE,
     SpecialCodeIndex::VKILL,

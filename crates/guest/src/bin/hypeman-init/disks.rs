@@ -18,8 +18,9 @@ const DISK_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) struct Disks(BTreeMap<String, PathBuf>);
 
 impl Disks {
-    /// Finds the four disks that every VM has. A driver may find its devices after its module has been loaded, and without udev there is
-    /// no one who would tell: so this looks again until they are there.
+    /// Finds the four disks that every VM has. A driver may find its devices after its module has
+    /// been loaded, and without udev there is no one who would tell: so this looks again until they
+    /// are there.
     pub(crate) fn find() -> Result<Disks, Failure> {
         wait_for(&[disk::ROOT, disk::OVERLAY, disk::CONFIG, disk::STATUS])
     }

@@ -36,13 +36,14 @@ pub(crate) fn run(config: &GuestConfig, status: &File) -> Result<(), Failure> {
     };
     let child = launch.start()?;
     let output = printed.copy();
-    // First, for whoever sees it run may ask for its end.
+    // First, because a caller that sees it run may ask for its end.
     power::watch_buttons(child, config.stop_signal.unwrap_or(SIGTERM));
     let agent = agent::keep_beside(config, child);
     report::write(status, &Status::Running);
     let end = wait(child);
     agent.leave();
-    // What it has left running goes as it would with a container. Group 1 is kill(2)'s pid -1: everyone but us.
+    // Processes that the program leaves running end, as in a container. Group 1 is kill(2)'s pid
+    // -1: everyone but us.
     let _ = rustix::process::kill_process_group(Pid::INIT, Signal::KILL);
     if let Some(output) = output {
         output.finish();

@@ -1,4 +1,4 @@
-//! What tells this machine from others: its names, and its random numbers.
+//! Identity of this machine: its names, and its random numbers.
 #![allow(unsafe_code)] // ioctl
 
 use std::fs::File;
@@ -9,7 +9,8 @@ use std::path::Path;
 
 use hypeman_record::guest::config::GuestNetwork;
 
-/// Has the kernel take what was written to its random numbers into account at once (random(4), `RNDRESEEDCRNG` of linux/random.h).
+/// Has the kernel take what was written to its random numbers into account at once (random(4),
+/// `RNDRESEEDCRNG` of linux/random.h).
 const RESEED: libc::c_ulong = 0x5207;
 
 /// Where a machine-id lies (machine-id(5)); the second may be a link to the first.

@@ -32,8 +32,8 @@ use hypeman_record::guest::config::{GuestConfig, IDLE, Mode};
 use crate::disks::Disks;
 use crate::report::Failure;
 
-/// Time after which a guest that is only visited ends by itself: whoever wanted something in it has
-/// gone.
+/// Time after which a guest that is only visited ends by itself: the client that wanted something
+/// in it has gone.
 const LONGEST_VISIT: Duration = Duration::from_secs(3600);
 
 fn main() {
@@ -62,7 +62,8 @@ fn main() {
     power::off();
 }
 
-/// From the first instruction to the end of the command. `status` is set as soon as there is a disk to report on.
+/// From the first instruction to the end of the command. `status` is set as soon as there is a disk
+/// to report on.
 fn run(status: &mut Option<std::fs::File>) -> Result<(), Failure> {
     root::mount_early()?;
     modules::load_all()?;

@@ -1,5 +1,6 @@
-//! What the kernel calls when it wants a module (`request_module` in kernel/module/kmod.c): an image without a modprobe of its
-//! own has one so. It finds modules as kmod does (modules.dep(5)), in what the host has put below /lib/modules.
+//! modprobe for images without one: the kernel runs it when it wants a module (`request_module` in
+//! kernel/module/kmod.c).
+//! It finds modules as kmod does (modules.dep(5)), in what the host has put below /lib/modules.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,8 @@ use rustix::fs::{CWD, FileType, Mode};
 const SETTING: &str = "/proc/sys/kernel/modprobe";
 const PROGRAM: &str = "/proc/1/exe";
 
-/// The flag of finit_module(2) for a module that the kernel has to decompress (`MODULE_INIT_COMPRESSED_FILE`).
+/// The flag of finit_module(2) for a module that the kernel has to decompress
+/// (`MODULE_INIT_COMPRESSED_FILE`).
 const COMPRESSED: i32 = 4;
 
 /// Has the kernel call us. A kernel without loadable modules has no such setting.
@@ -19,8 +21,8 @@ pub(crate) fn offer() {
     let _ = std::fs::write(SETTING, PROGRAM);
 }
 
-/// Makes the device nodes of modules that are not loaded yet, as udev would: opening one has the kernel ask for its module
-/// (`modules.devname`, depmod(8)).
+/// Makes the device nodes of modules that are not loaded yet, as udev would: opening one has the
+/// kernel ask for its module (`modules.devname`, depmod(8)).
 pub(crate) fn make_nodes() {
     let list = std::fs::read_to_string(directory().join("modules.devname")).unwrap_or_default();
     for (name, kind, device) in list.lines().filter_map(node) {
@@ -82,7 +84,7 @@ fn files(name: &str, dependencies: &str, aliases: &str) -> Vec<String> {
     };
     let mut files = Vec::new();
     for line in modules.iter().filter_map(|module| line_of(module)) {
-        // What a module needs stands behind it, what is needed first at the end.
+        // A module's dependencies follow it, the first one to load at the end.
         let needed = line.split(':').nth(1).unwrap_or_default().split_whitespace().rev().map(str::to_owned);
         for file in needed.chain([file_of(line)]) {
             if !files.contains(&file) {

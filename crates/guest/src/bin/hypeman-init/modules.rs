@@ -5,7 +5,8 @@ use std::path::Path;
 
 use crate::report::{Context, Failure};
 
-/// Loads every module that `/modules.list` names, in its order. One that is built in or loaded already is no error.
+/// Loads every module that `/modules.list` names, in its order. One that is built in or loaded
+/// already is no error.
 pub(crate) fn load_all() -> Result<(), Failure> {
     let Ok(list) = std::fs::read_to_string("/modules.list") else {
         return Ok(());

@@ -13,8 +13,8 @@ use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 
 use crate::sockets;
 
-/// Where systemd looks for what it is to know until the next boot: of interfaces (systemd.network(5)), before all that the image has, and of names
-/// (resolved.conf(5)).
+/// Where systemd looks for what it is to know until the next boot: of interfaces
+/// (systemd.network(5)), before all that the image has, and of names (resolved.conf(5)).
 const NETWORKD: &str = "/run/systemd/network/00-hypeman.network";
 const UDEV: &str = "/run/systemd/network/00-hypeman.link";
 const RESOLVED: &str = "/run/systemd/resolved.conf.d/hypeman.conf";
@@ -38,7 +38,8 @@ pub(crate) fn bring_up(network: &GuestNetwork, mode: Mode) {
     }
     if mode == Mode::Systemd {
         write(NETWORKD, &networkd(network));
-        // One that is up udev cannot rename (systemd.link(5)), but says that it is about to, and networkd waits for it.
+        // One that is up udev cannot rename (systemd.link(5)), but says that it is about to, and
+        // networkd waits for it.
         write(UDEV, &format!("[Match]\nMACAddress={}\n\n[Link]\nNamePolicy=\n", network.mac));
         let servers: Vec<String> = network.dns.iter().map(ToString::to_string).collect();
         let domains = network.search.join(" ");
@@ -107,7 +108,8 @@ fn bytes_of(mac: &str) -> Option<Vec<u8>> {
     mac.split(':').map(|byte| u8::from_str_radix(byte, 16).ok()).collect()
 }
 
-/// What systemd-networkd is to leave as it is: else an image's own rules for all interfaces would ask for an address.
+/// Tells systemd-networkd to leave the interface alone: else an image's own rules for all
+/// interfaces would ask for an address.
 fn networkd(network: &GuestNetwork) -> String {
     let mut text = format!(
         "[Match]\nMACAddress={}\n\n[Link]\nMTUBytes={}\n\n[Network]\nDHCP=no\nAddress={}/{}\nGateway={}\n",
@@ -119,7 +121,8 @@ fn networkd(network: &GuestNetwork) -> String {
     text
 }
 
-/// Tells programs who answers questions for names. A link to systemd-resolved's own, which has been told, stays.
+/// Tells programs who answers questions for names. A link to systemd-resolved's own, which has been
+/// told, stays.
 fn name_servers(network: &GuestNetwork, mode: Mode) {
     let link = std::fs::read_link(RESOLV_CONF).ok();
     let is_resolved = |link: &Path| Path::new("/etc").join(link).to_string_lossy().contains(OF_RESOLVED);

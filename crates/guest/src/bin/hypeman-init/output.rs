@@ -1,5 +1,5 @@
-//! What the command prints, on its way to the console: as with docker a pipe, so that nothing pages, colours or prompts for
-//! a terminal that nobody looks at.
+//! Output of the command on its way to the console: as with docker a pipe, so that nothing pages,
+//! colours or prompts for a terminal that nobody uses.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -13,8 +13,8 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::Mode;
 use rustix::pipe::PipeFlags;
 
-/// How long the end of the output is waited for after everyone who could print was killed. One whom the kernel holds back
-/// may keep the pipe open, and cannot print.
+/// How long the end of the output is waited for after everyone who could print was killed. One whom
+/// the kernel holds back may keep the pipe open, and cannot print.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// A pipe to the console.
@@ -23,7 +23,8 @@ pub(crate) struct Output {
     ending: Arc<AtomicBool>,
 }
 
-/// Makes a pipe for a command, which whoever the command becomes may open again, as /dev/stdout.
+/// Makes a pipe for a command, which the command may open again also as another user, as
+/// /dev/stdout.
 pub(crate) fn pipe() -> std::io::Result<(OwnedFd, OwnedFd)> {
     let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
     rustix::fs::fchmod(&writer, Mode::from_raw_mode(0o666))?;
@@ -39,7 +40,8 @@ impl Output {
         Output { copier, ending }
     }
 
-    /// Waits until all is copied that those had printed who are dead now. Our own copy of the pipe's end is closed.
+    /// Waits until all is copied that those had printed who are dead now. Our own copy of the
+    /// pipe's end is closed.
     pub(crate) fn finish(self) {
         self.ending.store(true, Ordering::Release);
         let _ = self.copier.join(); // it does not panic
@@ -60,7 +62,8 @@ fn copy(mut reader: File, mut console: File, ending: &AtomicBool) {
         }
         match reader.read(&mut buffer) {
             Ok(0) | Err(_) => return,
-            // The console waits for the host; that it fails is not to be expected, and then there is nowhere to tell it.
+            // The console waits for the host; that it fails is not to be expected, and then there
+            // is nowhere to tell it.
             Ok(length) if console.write_all(&buffer[..length]).is_err() => return,
             Ok(_) => {}
         }

@@ -12,14 +12,16 @@ use crate::{console, process};
 /// `KEY_POWER` and `EV_KEY` (linux/input-event-codes.h).
 const KEY_POWER: u16 = 116;
 const EV_KEY: u16 = 1;
-/// Size of `struct input_event` on 64-bit Linux: two times 8 bytes of time, then type, code and value.
+/// Size of `struct input_event` on 64-bit Linux: two times 8 bytes of time, then type, code and
+/// value.
 const EVENT_SIZE: usize = 24;
 
 /// Powers the VM off, so silently that the command's last byte is the console's last.
 pub(crate) fn off() -> ! {
     rustix::fs::sync();
     console::drain();
-    // `reboot: Power down` is an emergency to Linux; at level 0 it keeps even those to itself (kernel/printk).
+    // `reboot: Power down` is an emergency to Linux; at level 0 it keeps even those to itself
+    // (kernel/printk).
     let _ = std::fs::write("/proc/sys/kernel/printk", "0");
     let _ = reboot(RebootCommand::PowerOff);
     // A machine without a power switch: a reset ends the VM as well.
@@ -29,7 +31,8 @@ pub(crate) fn off() -> ! {
     }
 }
 
-/// Asks the command to end when the power button is pressed, from threads that last as long as we do.
+/// Asks the command to end when the power button is pressed, from threads that last as long as we
+/// do.
 pub(crate) fn watch_buttons(child: Pid, stop_signal: i32) {
     for button in buttons() {
         std::thread::spawn(move || watch_button(&button, child, stop_signal));

@@ -38,7 +38,7 @@ pub(crate) enum Namespace {
     Ours,
     /// A new one, whose first process it is.
     New,
-    /// That of another process.
+    /// The environment of another process.
     Of(Pid),
 }
 
@@ -70,12 +70,12 @@ impl Launch {
         let Launch { user, limits, takes_terminal, namespace, cgroup, .. } = self;
         let groups: Vec<_> = user.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
         let our_uid = rustix::process::geteuid();
-        // Whoever is not root can become nobody else.
+        // Only root can become another user.
         let is_already_it = !our_uid.is_root() && our_uid.as_raw() == user.uid;
         let program = Arc::new(self.program);
         let executed = program.clone();
-        // SAFETY: between fork and exec only system calls are made, on values that were made before; no memory is
-        // allocated and no lock is taken.
+        // SAFETY: between fork and exec only system calls are made, on values that were made
+        // before; no memory is allocated and no lock is taken.
         unsafe {
             command.pre_exec(move || {
                 if let Some(list) = &cgroup {
@@ -125,7 +125,8 @@ impl Launch {
 fn enter(namespace: Namespace) -> rustix::io::Result<()> {
     match namespace {
         Namespace::Ours => Ok(()),
-        // SAFETY: only the children of this thread are born there; no memory or descriptor table is taken apart.
+        // SAFETY: only the children of this thread are born there; no memory or descriptor table is
+        // taken apart.
         Namespace::New => unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWPID) },
         Namespace::Of(process) => {
             let namespace = open_namespace(process, "pid")?;
@@ -158,7 +159,8 @@ fn hear_all_signals() {
     }
 }
 
-/// What the agent starts is not spared with it when memory is short (proc_pid_oom_score_adj(5)).
+/// Clears the agent's protection from the OOM killer for the processes that it starts
+/// (proc_pid_oom_score_adj(5)).
 fn be_mortal() {
     if let Ok(score) =
         rustix::fs::open(c"/proc/self/oom_score_adj", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())

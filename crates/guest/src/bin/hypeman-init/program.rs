@@ -1,4 +1,5 @@
-//! Finding and starting the command as a container's runtime does: without the shell that libc gives what it cannot execute.
+//! Finding and starting the command as a container's runtime does: without the shell that libc
+//! gives what it cannot execute.
 #![allow(unsafe_code)] // execve
 
 use std::collections::BTreeMap;
@@ -12,7 +13,8 @@ use elf::ElfBytes;
 use elf::endian::AnyEndian;
 use hypeman_agent::names;
 
-/// How much of a program is read to learn which interpreter it wants, in bytes. The table is at its beginning.
+/// How much of a program is read to learn which interpreter it wants, in bytes. The table is at its
+/// beginning.
 const HEAD: u64 = 1 << 20;
 
 /// A command that was found and is ready to be executed.
@@ -27,7 +29,8 @@ pub(crate) struct Program {
 /// A list of strings as execve(2) wants it: pointers, and a null pointer at the end.
 struct Pointers(Vec<*const libc::c_char>);
 
-// SAFETY: the pointers are only read, and what they point to is kept and left alone by `Program` as long as they are.
+// SAFETY: the pointers are only read, and what they point to is kept and left alone by `Program` as
+// long as they are.
 unsafe impl Send for Pointers {}
 // SAFETY: as above.
 unsafe impl Sync for Pointers {}
@@ -67,16 +70,17 @@ impl Program {
         &self.path
     }
 
-    /// Becomes the command; comes back only when that fails. Allocates nothing, so that it may be called after a fork; `path`
-    /// is [`Program::path`].
+    /// Becomes the command; comes back only when that fails. Allocates nothing, so that it may be
+    /// called after a fork; `path` is [`Program::path`].
     pub(crate) fn execute(&self, path: &CString) -> std::io::Error {
-        // SAFETY: all three are what execve(2) asks for: a string, and two lists that end with a null pointer, of strings
-        // that live as long as `self`. It changes nothing in our memory when it fails.
+        // SAFETY: all three are what execve(2) asks for: a string, and two lists that end with a
+        // null pointer, of strings that live as long as `self`. It changes nothing in our memory
+        // when it fails.
         unsafe { libc::execve(path.as_ptr(), self.arguments.0.as_ptr(), self.environment.0.as_ptr()) };
         std::io::Error::last_os_error()
     }
 
-    /// What to say of a command that could not be executed, with docker's codes.
+    /// Returns the failure of a command that could not be executed, with docker's codes.
     pub(crate) fn failure(&self, error: &std::io::Error) -> Failure {
         let (code, why) = match error.kind() {
             // The file is there, or we would not have come here: it is what it wants that is not.

@@ -1,4 +1,4 @@
-//! What is reported to the host.
+//! Reports to the host.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;

@@ -1,5 +1,5 @@
-//! The root filesystem: the image's read-only disk, the instance's writable one over it, and what a system expects on
-//! top.
+//! The root filesystem: the image's read-only disk, the instance's writable one over it, and what a
+//! system expects on top.
 
 use std::ffi::CString;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::{identity, modprobe};
 /// File systems an image's disk may have, the one that the host makes first.
 const ROOT_TYPES: [&str; 3] = ["squashfs", "erofs", "ext4"];
 
-/// What PID 1 itself needs.
+/// Mounts the file systems that PID 1 itself needs.
 pub(crate) fn mount_early() -> Result<(), Failure> {
     attach("devtmpfs", "/dev", "mode=0755")?;
     attach("proc", "/proc", "")?;
@@ -68,8 +68,8 @@ fn mount_root(device: &Path) -> Result<(), Failure> {
     result.context("mount the image's disk")
 }
 
-/// Puts the kernel's modules where modprobe looks for them, which is also what the kernel itself calls. An image in which
-/// they have no place does without.
+/// Puts the kernel's modules where modprobe looks for them, which is also what the kernel itself
+/// calls. An image in which they have no place does without.
 fn mount_modules(device: &Path) {
     let version = rustix::system::uname().release().to_string_lossy().into_owned();
     let directory = Path::new("/lib/modules").join(version);
@@ -89,8 +89,9 @@ fn mount_system(mode: Mode) -> Result<(), Failure> {
         // The image's /run is its own: services have directories in it.
         attach("devpts", "/new/dev/pts", "mode=0620,gid=5,ptmxmode=0666")?;
         attach("tmpfs", "/new/dev/shm", "mode=1777")?;
-        // Each command of the agent's gets a cgroup of its own. Without the option, which kernels before 6.0 do not know, a process waits for
-        // an RCU grace period to be put there (Documentation/admin-guide/cgroup-v2.rst).
+        // Each command of the agent's gets a cgroup of its own. Without the option, which kernels
+        // before 6.0 do not know, a process waits for an RCU grace period to be put there
+        // (Documentation/admin-guide/cgroup-v2.rst).
         attach("cgroup2", "/new/sys/fs/cgroup", "favordynmods")
             .or_else(|_| attach("cgroup2", "/new/sys/fs/cgroup", ""))?;
         for (target, link) in [
@@ -117,7 +118,7 @@ fn attach(kind: &str, target: &str, options: &str) -> Result<(), Failure> {
     }
 }
 
-/// What switch_root(8) does: the new root moves over the old.
+/// Moves the new root over the old, as switch_root(8).
 fn switch() -> Result<(), Failure> {
     let doing = "enter the image's root filesystem";
     std::env::set_current_dir("/new").context(doing)?;

@@ -1,4 +1,5 @@
-//! What the command has as its input and output: nothing and a pipe, as with docker; or what is typed, or the console as its terminal.
+//! Input and output of the command: nothing and a pipe, as with docker; or the keyboard, or the
+//! console as its terminal.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -20,7 +21,7 @@ pub(crate) struct Streams {
     is_terminal: bool,
 }
 
-/// What is still to be copied to the console.
+/// Output that is still to be copied to the console.
 pub(crate) struct Printed(Option<(OwnedFd, File)>);
 
 impl Streams {
@@ -32,7 +33,7 @@ impl Streams {
     ) -> Result<(Streams, Printed), Failure> {
         let again = |file: &File| file.try_clone().map(OwnedFd::from).context("open the console");
         if stdio.tty {
-            // Whoever the command becomes may open its terminal again, as with login(1).
+            // The command may become another user and open its terminal again, as with login(1).
             let owner = rustix::fs::fchown(&console, Some(Uid::from_raw(user.uid)), None);
             owner
                 .and_then(|()| rustix::fs::fchmod(&console, Mode::from_raw_mode(0o620)))
@@ -47,7 +48,8 @@ impl Streams {
         } else {
             OpenOptions::new().read(true).open("/dev/null").context("open an empty input")?.into()
         };
-        // Standard output and standard error are its one end, so that what is printed keeps its order.
+        // Standard output and standard error are its one end, so that what is printed keeps its
+        // order.
         let (reader, writer) = output::pipe().context("make a pipe for the output")?;
         let streams = Streams { input, output: writer, is_terminal: false };
         Ok((streams, Printed(Some((reader, console)))))
@@ -72,8 +74,9 @@ impl Printed {
     }
 }
 
-/// A pipe with what is typed, up to the end of the input. Not the console itself: programs take one for a person, and who splices from it
-/// to the pipe of the output, as busybox's cat does, holds that locked until something is typed (`splice_file_to_pipe`, fs/splice.c).
+/// A pipe with what is typed, up to the end of the input. Not the console itself: programs take one
+/// for a person, and who splices from it to the pipe of the output, as busybox's cat does, holds
+/// that locked until something is typed (`splice_file_to_pipe`, fs/splice.c).
 fn typed(mut console: File) -> Result<OwnedFd, Failure> {
     let (reader, writer) = output::pipe().context("make a pipe for the input")?;
     std::thread::spawn(move || {

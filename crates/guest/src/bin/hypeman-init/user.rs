@@ -2,7 +2,7 @@
 
 use crate::report::{Context, Failure};
 
-/// Who the command runs as.
+/// User of the command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct User {
     pub(crate) uid: u32,
@@ -11,7 +11,7 @@ pub(crate) struct User {
     pub(crate) home: String,
 }
 
-/// What is being done here, for errors.
+/// The operation of this file, for errors.
 const DOING: &str = "find the user of the image";
 
 /// Resolves `user[:group]` as docker does; both may be names or numbers, and empty is root.
@@ -48,8 +48,9 @@ fn find(spec: &str, passwd: &str, group: &str) -> Result<User, Failure> {
             .ok_or_else(|| format!("/etc/group has no group {name:?}"))
             .context(DOING)?,
     };
-    // With a group of their own choice users have no others but it, as docker has it. The primary group is among them:
-    // else a file that is closed to it would be open to a program that has dropped it (CVE-2022-36109).
+    // With a group of their own choice users have no others but it, as docker has it. The primary
+    // group is among them: else a file that is closed to it would be open to a program that has
+    // dropped it (CVE-2022-36109).
     let mut groups = vec![gid];
     if let (Some(entry), None) = (&entry, group_name) {
         groups.extend(memberships(&entry[0], group).into_iter().filter(|other| *other != gid));

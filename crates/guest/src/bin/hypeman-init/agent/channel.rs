@@ -1,4 +1,5 @@
-//! The way to the host: a virtio-serial port, connections over vsock, or a descriptor that we were given.
+//! The way to the host: a virtio-serial port, connections over vsock, or a descriptor that we were
+//! given.
 
 use std::fs::{File, OpenOptions};
 use std::future::pending;
@@ -101,19 +102,20 @@ fn port() -> Option<PathBuf> {
 /// A socket that we were started with.
 #[allow(unsafe_code)]
 fn given(number: i32) -> Result<UnixStream> {
-    // SAFETY: whoever has started us says so; nothing else in this process uses it.
+    // SAFETY: our starter says so; nothing else in this process uses it.
     let socket = unsafe { OwnedFd::from_raw_fd(number) };
     let socket = std::os::unix::net::UnixStream::from(socket);
     socket.set_nonblocking(true)?;
     UnixStream::from_std(socket)
 }
 
-/// A virtio-serial port. While nobody is at its other end it reads as ended, and polls as hung up: so it is waited for by an epoll of its
-/// own, edge by edge, and an end is taken for nothing to read (`port_fops_read`, `port_fops_poll` in drivers/char/virtio_console.c).
+/// A virtio-serial port. While nobody is at its other end it reads as ended, and polls as hung up:
+/// so it is waited for by an epoll of its own, edge by edge, and an end is taken for nothing to
+/// read (`port_fops_read`, `port_fops_poll` in drivers/char/virtio_console.c).
 pub(crate) struct Port {
     file: File,
     edges: AsyncFd<OwnedFd>,
-    /// Who waits to read and to write; an edge may be meant for the other one.
+    /// Whether a reader and a writer wait; an edge may be meant for the other one.
     waits: [bool; 2],
 }
 

@@ -22,7 +22,7 @@ const SIGTERM: i32 = 15;
 /// By which systemd is asked to power off (systemd(1), `SIGRTMIN+4`).
 const SYSTEMD_POWER_OFF: i32 = 34 + 4;
 
-/// How long all stands still without a word of the host's.
+/// Time after which the agent thaws without a message of the host.
 const STANDING_STILL: Duration = Duration::from_secs(5);
 
 /// Carries out one order after the other, and tells how the program is.

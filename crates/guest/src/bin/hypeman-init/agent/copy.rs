@@ -1,4 +1,5 @@
-//! Files to and from the host. A thread of its own reads and writes them; the stream is the agent's.
+//! Files to and from the host. A thread of its own reads and writes them; the stream is the
+//! agent's.
 
 use std::io::Result;
 use std::path::{Path, PathBuf};

@@ -35,7 +35,7 @@ pub(crate) struct Ends {
     terminal: Option<OwnedFd>,
 }
 
-/// Runs a command to its end, or until whoever wants it has gone.
+/// Runs a command to its end, or until its client has gone.
 pub(crate) async fn converse(agent: &Agent, exec: Exec, mut stream: Stream) -> Result<()> {
     let (session, ends) = match start(agent, &exec) {
         Ok(started) => started,
@@ -61,7 +61,7 @@ pub(crate) async fn converse(agent: &Agent, exec: Exec, mut stream: Stream) -> R
         () = input.take(reader) => Err(ErrorKind::UnexpectedEof.into()),
     };
     if told.is_err() {
-        // Whoever wanted it has gone. It may have something to say of that, and is not to be ended by saying it.
+        // The client has gone. The command may report that, and must not end by it.
         tokio::select! {
             () = session.end(Signal::HUP) => {}
             () = printed.discard() => {}
@@ -71,7 +71,7 @@ pub(crate) async fn converse(agent: &Agent, exec: Exec, mut stream: Stream) -> R
     told
 }
 
-/// What comes from whoever has the command run.
+/// Input from the client of a command.
 struct Input {
     /// The command's input; `None` when that is empty.
     typed: Option<Pipe>,
@@ -82,7 +82,8 @@ struct Input {
 }
 
 impl Input {
-    /// Takes it until they have gone, or say what nobody says. The command may take its time with its input, and is still sent signals.
+    /// Takes it until they have gone, or say what nobody says. The command may take its time with
+    /// its input, and is still sent signals.
     async fn take(self, mut reader: ReadHalf<Stream>) {
         let Input { typed, terminal, wanted, leader } = self;
         let unread = Cell::new(0); // of what may be sent
@@ -113,7 +114,8 @@ impl Input {
     }
 }
 
-/// Types to a command what comes, for as long as it reads, and tells how much more may come. Never done.
+/// Types to a command what comes, for as long as it reads, and tells how much more may come. Never
+/// done.
 async fn type_all(
     typed: Option<Pipe>,
     mut keys: mpsc::UnboundedReceiver<Vec<u8>>,
@@ -214,7 +216,7 @@ fn on_terminal(size: Size, user: &User) -> Result<([Stdio; 3], Ends)> {
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
     let theirs = rustix::fs::open(ptsname(&ours, Vec::new())?, flags, Mode::empty())?;
     rustix::termios::tcsetwinsize(&ours, window(size))?;
-    // Whoever the command becomes may open its terminal again, as with login(1).
+    // The command may become another user and open its terminal again, as with login(1).
     rustix::fs::fchown(&theirs, Some(Uid::from_raw(user.uid)), None)?;
     let [input, output, terminal] = [ours.try_clone()?, ours.try_clone()?, ours];
     let streams = [theirs.try_clone()?.into(), theirs.try_clone()?.into(), theirs.into()];

@@ -1,5 +1,5 @@
-//! Health checks, as docker makes them (docs.docker.com/reference/dockerfile, HEALTHCHECK): from time to time a command tells how the program
-//! is.
+//! Health checks, as docker makes them (docs.docker.com/reference/dockerfile, HEALTHCHECK): from
+//! time to time a command tells how the program is.
 
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -14,7 +14,7 @@ use super::pipe::Printed;
 use super::session::Session;
 use super::{Agent, exec};
 
-/// What a check has that was ended for its time.
+/// Exit code of a check that timed out.
 const TIMED_OUT: i32 = 124;
 
 /// Makes one check after the other.
@@ -36,7 +36,7 @@ pub(crate) async fn check(agent: Rc<Agent>, check: HealthCheck) {
     }
 }
 
-/// What a check's exit code makes of it. While a program starts, failures do not count.
+/// Updates the health by a check's exit code. While a program starts, failures do not count.
 fn after(before: Health, code: i32, is_starting: bool, retries: u32) -> Health {
     let mut health = Health { exit_code: Some(code), ..before };
     if code == 0 {

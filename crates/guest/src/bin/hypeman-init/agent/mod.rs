@@ -1,8 +1,8 @@
-//! The agent: does in the guest what the host asks for. A process of its own beside the image's program or init system, started again
-//! when it ends.
+//! The agent: does in the guest what the host asks for. A process of its own beside the image's
+//! program or init system, started again when it ends.
 //!
-//! It knows the host by one channel, and forgets what it did for it when that begins a new session: commands that were run for someone
-//! who has gone are ended.
+//! It knows the host by one channel, and forgets what it did for it when that begins a new session:
+//! commands that were run for someone who has gone are ended.
 
 mod channel;
 mod control;
@@ -45,15 +45,16 @@ const KEEPER: &str = "agent-keeper";
 /// Our own program, also when its file is out of reach.
 const PROGRAM: &str = "/proc/self/exe";
 
-/// Has an agent's libc copy memory in a loop, for `rep movsb` goes byte by byte where instructions are emulated (TCG), and is no quicker
-/// elsewhere; and keep little of what was freed (<https://sourceware.org/glibc/manual/latest/html_node/Tunables.html>).
+/// Has an agent's libc copy memory in a loop, for `rep movsb` goes byte by byte where instructions
+/// are emulated (TCG), and is no quicker elsewhere; and keep little of what was freed
+/// (<https://sourceware.org/glibc/manual/latest/html_node/Tunables.html>).
 const TUNABLES: &str = "glibc.cpu.x86_rep_movsb_threshold=0x100000000:glibc.cpu.x86_rep_stosb_threshold=0x100000000:\
                         glibc.malloc.arena_max=1:glibc.malloc.mmap_threshold=131072:glibc.malloc.trim_threshold=1048576";
 
 /// How long one is waited for before it is started again.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What an agent has to know, on its standard input.
+/// Configuration of an agent, on its standard input.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Setting {
     pub(crate) config: GuestConfig,
@@ -64,7 +65,7 @@ pub(crate) struct Setting {
     pub(crate) channel: Option<i32>,
 }
 
-/// What this process is to be, if not process 1.
+/// Role of this process, if it is not process 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Task {
     Agent,
@@ -115,7 +116,8 @@ pub(crate) fn keep_beside(config: &GuestConfig, program: Pid) -> Kept {
     Kept(leaves)
 }
 
-/// Has another process keep one, for process 1 is about to be another's. Init systems leave those alone that were there before them.
+/// Has another process keep one, for process 1 is about to be another's. Init systems leave those
+/// alone that were there before them.
 pub(crate) fn keep_apart(config: &GuestConfig) {
     if let Ok(setting) = write(config, None) {
         let _ = start(&setting, KEEPER); // without it the guest does without
@@ -146,13 +148,13 @@ fn keep(setting: &File, leaves: &AtomicBool) {
     }
 }
 
-/// What is shared by all that the agent does.
+/// State that all parts of the agent share.
 pub(crate) struct Agent {
     pub(crate) setting: Setting,
     pub(crate) sessions: session::Sessions,
-    /// What the health checks have shown, if there are any.
+    /// Result of the health checks, if there are any.
     pub(crate) health: watch::Sender<Option<Health>>,
-    /// What stands still, and who ends that if nobody else does.
+    /// Frozen processes, and the task that thaws them if nobody else does.
     pub(crate) frozen: RefCell<Option<(sleep::Frozen, JoinHandle<()>)>>,
 }
 
@@ -161,7 +163,7 @@ fn be_agent(mut file: File) -> std::io::Result<()> {
     file.rewind()?; // an agent before us has read it
     file.read_to_end(&mut text)?;
     let setting: Setting = serde_json::from_slice(&text)?;
-    // What is short of memory kills something else first.
+    // The OOM killer takes others first.
     let _ = std::fs::write("/proc/self/oom_score_adj", "-1000");
     sleep::thaw_what_was_left();
     let agent = Rc::new(Agent {
@@ -184,7 +186,7 @@ impl Agent {
             let channel = channels.next().await?;
             tokio::select! {
                 () = self.serve(channel) => {}
-                // The host has made a new one: whoever had the last is gone.
+                // The host has made a new one: the client of the last is gone.
                 again = channels.again() => again?,
             }
         }

@@ -1,4 +1,4 @@
-//! What a command prints, on its way to whoever has it run, to its end.
+//! Output of a command on its way to its client, to its end.
 
 use std::io::Result;
 use std::time::Duration;
@@ -15,13 +15,14 @@ use tokio::time::{Instant, sleep_until};
 use super::pipe::Printed;
 use super::session::Session;
 
-/// How long what a command has left running in the background may go on to print after it: docker's two seconds.
+/// How long what a command has left running in the background may go on to print after it: docker's
+/// two seconds.
 const AFTER_END: Duration = Duration::from_secs(2);
 
 /// More than a pipe holds: what comes after it is not the command's own.
 const HELD: usize = 1 << 20;
 
-/// The way to whoever has it run.
+/// Stream to its client.
 pub(crate) struct Output<'a> {
     pub(crate) writer: WriteHalf<Stream>,
     pub(crate) printed: &'a mut Printed,
@@ -30,7 +31,8 @@ pub(crate) struct Output<'a> {
 }
 
 impl Output<'_> {
-    /// Passes on what the command prints until it has ended, and tells how. When its time is up it is ended.
+    /// Passes on what the command prints until it has ended, and tells how. When its time is up it
+    /// is ended.
     pub(crate) async fn pass_on(mut self, session: &Session, timeout: Option<Duration>) -> Result<()> {
         let mut frame = vec![0; HEAD + MAX_DATA];
         let mut deadline = timeout.map(|timeout| Instant::now() + timeout);

@@ -42,7 +42,7 @@ impl Pipe {
     }
 }
 
-/// What a command prints: our ends of it, as long as they are open.
+/// Output of a command: our ends of it, as long as they are open.
 pub(crate) struct Printed {
     pub(crate) output: Option<Pipe>,
     /// Apart, unless both go to a terminal.
@@ -54,7 +54,8 @@ impl Printed {
         self.output.is_some() || self.errors.is_some()
     }
 
-    /// The next piece of it, and what it is; for ever none when all is closed. May be dropped at any time.
+    /// The next piece of it, and what it is; for ever none when all is closed. May be dropped at
+    /// any time.
     pub(crate) async fn next(&mut self, buffer: &mut [u8]) -> Result<(Kind, usize)> {
         loop {
             let kind = tokio::select! {
@@ -87,7 +88,7 @@ async fn ready(pipe: Option<&Pipe>) -> Result<()> {
     }
 }
 
-/// What the last one who had a terminal leaves behind.
+/// Whether the error is that of a terminal whose last user has closed it.
 fn is_closed_terminal(error: &std::io::Error) -> bool {
     error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }
@@ -95,6 +96,7 @@ fn is_closed_terminal(error: &std::io::Error) -> bool {
 /// Has the runtime watch a descriptor.
 #[allow(unsafe_code)]
 pub(crate) fn watch(descriptor: OwnedFd, interest: Interest) -> Result<AsyncFd<OwnedFd>> {
-    // SAFETY: an `OwnedFd` is open as long as it lives, is always the same descriptor, and nobody takes it out.
+    // SAFETY: an `OwnedFd` is open as long as it lives, is always the same descriptor, and nobody
+    // takes it out.
     Ok(unsafe { AsyncFd::register_with_interest(descriptor, interest) }?)
 }

@@ -1,4 +1,5 @@
-//! All that a command has started, as far as it can be found: the processes of a cgroup of its own (version 2), or else of its session.
+//! All that a command has started, as far as it can be found: the processes of a cgroup of its own
+//! (version 2), or else of its session.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -20,7 +21,7 @@ const CGROUPS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 /// Ours below that.
 const OURS: &str = "hypeman.exec";
 
-/// What is not to be ended with us.
+/// Name of the group of processes that are not to end with us.
 const LEFT: &str = "left";
 
 /// How long a command may take to end after it was asked to.
@@ -35,7 +36,7 @@ pub(crate) struct Sessions {
 }
 
 impl Sessions {
-    /// What an agent before us has left is ended: nobody waits for it any more.
+    /// Begins, and ends the commands of an agent before us: nobody waits for them any more.
     pub(crate) fn begin() -> Sessions {
         for directory in directories() {
             if directory.file_name().is_some_and(|name| name != LEFT) {
@@ -82,7 +83,7 @@ pub(crate) fn below(cgroup: &Path) -> Vec<PathBuf> {
     directories.map(|entry| entry.path()).collect()
 }
 
-/// The list to which whoever belongs to a cgroup is added.
+/// File with the members of a cgroup.
 pub(crate) fn list(cgroup: &Path) -> Option<OwnedFd> {
     File::options().write(true).open(cgroup.join("cgroup.procs")).ok().map(OwnedFd::from)
 }
@@ -151,7 +152,8 @@ impl Session {
         }
     }
 
-    /// Those that live. Zombies are not among them: they have ended, and their parents may take their time.
+    /// Those that live. Zombies are not among them: they have ended, and their parents may take
+    /// their time.
     fn processes(&self) -> Vec<i32> {
         let alive = |pid: &i32| stat(*pid).is_some_and(|stat| stat.state != 'Z');
         if let Some(cgroup) = &self.cgroup
@@ -167,7 +169,7 @@ impl Session {
     }
 }
 
-/// What is told of a process (proc_pid_stat(5)), as far as it is used.
+/// Fields of a process's status (proc_pid_stat(5)), as far as they are used.
 pub(crate) struct Stat {
     pub(crate) state: char,
     pub(crate) session: i32,

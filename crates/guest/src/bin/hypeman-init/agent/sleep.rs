@@ -1,5 +1,6 @@
-//! Before and after a sleep: while the guest's memory is saved, and until it was told what it has missed, nothing runs but the agent. It
-//! stands still by cgroups (version 2); where there are none, it is told while it runs.
+//! Before and after a sleep: while the guest's memory is saved, and until it was told what it has
+//! missed, nothing runs but the agent. Programs are frozen by cgroups (version 2); where there are
+//! none, it is told while it runs.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,27 +12,27 @@ use tokio::time::{Instant, sleep};
 use super::session::{below, cgroups};
 use crate::{identity, network};
 
-/// Holds those that belong to no other, while they stand still.
+/// Group of processes that belong to no other, while they are frozen.
 const STILL: &str = "hypeman.still";
 
-/// How long it may take until all stand still. Who waits for a disk cannot yet.
+/// Timeout until all are frozen. A process that waits for a disk cannot be yet.
 const STOPPING: Duration = Duration::from_millis(500);
 
 /// How often it is looked whether they do.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// What stands still.
+/// Frozen processes.
 pub(crate) struct Frozen {
     root: &'static Path,
     groups: Vec<PathBuf>,
 }
 
 impl Frozen {
-    /// Has all others stand still; `None` where that cannot be had.
+    /// Freezes all others; `None` where the kernel cannot.
     pub(crate) async fn freeze() -> Option<Frozen> {
         let root = cgroups()?;
         let list = root.join("cgroup.procs");
-        // We and whoever starts us again go to the root, which never stands still.
+        // We and the process that restarts us go to the root, which is never frozen.
         let ours = [std::process::id(), std::os::unix::process::parent_id()];
         for pid in ours.iter().filter(|pid| **pid > 1) {
             std::fs::write(&list, pid.to_string()).ok()?;
@@ -80,7 +81,7 @@ fn groups(root: &Path) -> Vec<PathBuf> {
     below(root).into_iter().filter(|group| group.join("cgroup.freeze").exists()).collect()
 }
 
-/// Whether a group is to stand still, as `0` or `1`.
+/// Whether a group is to be frozen, as `0` or `1`.
 fn state(group: &Path) -> Option<char> {
     std::fs::read_to_string(group.join("cgroup.freeze")).ok()?.chars().next()
 }

@@ -1,4 +1,4 @@
-//! What is at a path.
+//! Looks at the file of a path.
 
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
