@@ -151,7 +151,8 @@ impl Shim {
         let mut command = hypeman_process::hypeman(hypeman);
         command.arg(task).arg(directory).stdin(OwnedFd::from(listener)).stdout(shim_end).stderr(stderr);
         command.fd_mappings(vec![lock]).map_err(std::io::Error::other).at(hypeman)?;
-        Ok(Shim { process: command.spawn().at(hypeman)?, word, client })
+        let process = hypeman_process::spawn(&mut command, names::SHIM_LOCK_FD).at(hypeman)?;
+        Ok(Shim { process, word, client })
     }
 
     /// Waits for its first message.

@@ -2,11 +2,11 @@
 //! sockets as any program has on the other. It ends when the VMM hangs up.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::process::Stdio;
 
-use command_fds::{CommandFdExt, FdMapping};
+use command_fds::CommandFdExt;
 use hypeman_files::AtPath;
 use hypeman_record::guest::config::GuestNetwork;
 use hypeman_record::network::{Protocol, Published};
@@ -18,10 +18,8 @@ use crate::error::{Error, Result};
 /// The program's name.
 pub(crate) const PROGRAM: &str = "passt";
 
-/// Where passt finds its socket.
-const SOCKET_FD: i32 = 3;
-
-/// The guest's side of it: the addresses of QEMU's own user network, which people know, and the largest packets that passt takes.
+/// The guest's side of it: the addresses of QEMU's own user network, which people know, and the
+/// largest packets that passt takes.
 pub struct UserNetwork {
     address: Ipv4Addr,
     prefix: u8,
@@ -87,10 +85,9 @@ impl Passt {
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None);
         let (ours, its) = pair.map_err(std::io::Error::from).at(Path::new(PROGRAM))?;
         let mut command = std::process::Command::new(&program);
-        command.args(arguments(published, guest)).env_clear().stdin(Stdio::null());
+        command.args(arguments(published, guest, its.as_raw_fd())).env_clear().stdin(Stdio::null());
         command.stdout(Stdio::null()).stderr(output);
-        let socket = vec![FdMapping { parent_fd: its, child_fd: SOCKET_FD }];
-        command.fd_mappings(socket).map_err(std::io::Error::other).at(&program)?;
+        command.preserved_fds(vec![its]);
         let process = Command::from(command).spawn().at(&program)?;
         Ok((Passt { process }, ours))
     }
@@ -107,10 +104,10 @@ impl Passt {
 }
 
 /// passt(1).
-fn arguments(published: &[Published], guest: &GuestNetwork) -> Vec<String> {
+fn arguments(published: &[Published], guest: &GuestNetwork, socket: RawFd) -> Vec<String> {
     let UserNetwork { address, prefix, gateway, dns, .. } = USER_NETWORK;
     let mut arguments: Vec<String> = ["--foreground", "--quiet", "--fd"].map(str::to_owned).into();
-    arguments.push(SOCKET_FD.to_string());
+    arguments.push(socket.to_string());
     let mut pair = |option: &str, value: String| arguments.extend([option.to_owned(), value]);
     pair("--address", address.to_string());
     pair("--netmask", prefix.to_string());

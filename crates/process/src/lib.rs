@@ -10,7 +10,9 @@
 mod command;
 mod reap;
 mod run;
+mod spawn;
 
 pub use command::{hypeman, program};
 pub use reap::reap;
 pub use run::run;
+pub use spawn::spawn;

@@ -87,6 +87,7 @@ impl VmmProcess {
             descriptors.push(FdMapping { parent_fd: held.try_clone_to_owned()?, child_fd });
             *number = child_fd;
         }
+        let last = descriptors.iter().map(|mapping| mapping.child_fd).max().unwrap_or(descriptors::LOCK);
         command.fd_mappings(descriptors).map_err(Error::other)?;
         let write_pid = move || {
             // SAFETY: the mapping of descriptors, which is done first, has just put it there, and
@@ -108,8 +109,9 @@ impl VmmProcess {
         // that it owns, and neither allocates nor takes a lock nor panics (async-signal-safety,
         // signal-safety(7)).
         unsafe { command.pre_exec(write_pid) };
-        let child = command.spawn()?;
-        // The standard library waits for no child by itself, so until we do the pid is this process's.
+        let child = hypeman_process::spawn(&mut command, last)?;
+        // The standard library waits for no child by itself, so until we do the pid is this
+        // process's.
         Ok((VmmProcess::hold(child.id())?, numbers))
     }
 
