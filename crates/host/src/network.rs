@@ -42,11 +42,9 @@ pub struct Choice {
 /// # Errors
 /// When this host cannot give what was asked for.
 pub fn choose(name: Option<&str>, has_image: bool, hypervisor: HypervisorKind) -> Result<Choice> {
-    let has_user = hypeman_vmm::hypervisor(hypervisor).abilities().backends.contains(&Backend::Stream);
-    let can_user = || match has_user {
-        true => can_user(),
-        false => Err("Cloud Hypervisor can be connected to bridges only".to_owned()),
-    };
+    let abilities = hypeman_vmm::hypervisor(hypervisor).abilities();
+    let can_user =
+        || abilities.check_backend(Backend::Stream).map_err(|why| why.to_string()).and_then(|()| can_user());
     let chosen = |connection| Ok(Choice { connection, why_none: None });
     match name {
         Some("none") => chosen(Connection::None),

@@ -7,7 +7,7 @@ use hypeman_image::Image;
 use hypeman_record::guest::config::Stdio;
 use hypeman_record::guest::ulimit::Ulimit;
 use hypeman_record::record::{KernelUse, LogLimits, LogMode, Settings};
-use hypeman_record::spec::HypervisorKind;
+use hypeman_vmm::Unsupported;
 
 use crate::error::{Field, Result, invalid};
 use crate::health::HealthOptions;
@@ -108,9 +108,7 @@ pub(crate) fn check(options: &CreateOptions) -> Result<()> {
     if options.image.is_some() && !(MIB..=MOST_DISK).contains(&settings.disk_size) {
         return invalid(Field::DiskSize, size(settings.disk_size), "must be 1m to 15t");
     }
-    if let Some(size) = settings.hotplug_memory {
-        check_hotplug(size, settings.hypervisor)?;
-    }
+    check_hypervisor(settings)?;
     if let Some(limit) = settings.disk_rate_limit {
         // A guest that boots reads some tens of megabytes in thousands of pieces.
         if let Some(bytes) = limit.bytes_per_second.filter(|bytes| *bytes < MIB) {
@@ -143,11 +141,19 @@ pub(crate) fn check(options: &CreateOptions) -> Result<()> {
     if options.image.is_none() && !matches!(options.kernel, Some(KernelUse::Own { .. })) {
         return invalid(Field::Image, "", "missing, and no --kernel file to boot alone");
     }
-    network::check(&settings.network)?;
-    if let Some(accelerator) = settings.accelerator
-        && !hypeman_vmm::hypervisor(settings.hypervisor).abilities().runs_on(accelerator)
-    {
-        return invalid(Field::Accelerator, "tcg", "must be kvm on Cloud Hypervisor");
+    network::check(&settings.network)
+}
+
+/// Refuses settings that the hypervisor cannot have.
+fn check_hypervisor(settings: &Settings) -> Result<()> {
+    let abilities = hypeman_vmm::hypervisor(settings.hypervisor).abilities();
+    if let Some(memory) = settings.hotplug_memory {
+        let refuse = |why: Unsupported| invalid(Field::HotplugMemory, size(memory), &why.to_string());
+        abilities.check_hotplug(memory).or_else(refuse)?;
+    }
+    if let Some(accelerator) = settings.accelerator {
+        let refuse = |why: Unsupported| invalid(Field::Accelerator, "tcg", &why.to_string());
+        abilities.check_accelerator(accelerator).or_else(refuse)?;
     }
     Ok(())
 }
@@ -160,17 +166,6 @@ fn check_log_buffer(log: &LogLimits) -> Result<()> {
     // The ring of `hypeman_console::buffer`.
     if !(4096..=4 * MIB).contains(&size) {
         return invalid(Field::LogBuffer, size, "must be 4 KiB to 4 MiB");
-    }
-    Ok(())
-}
-
-fn check_hotplug(size: u64, hypervisor: HypervisorKind) -> Result<()> {
-    // The size of the blocks that virtio-mem plugs is 128 MiB for Linux (Documentation/admin-guide/mm/memory-hotplug).
-    if size == 0 || !size.is_multiple_of(128 * MIB) {
-        return invalid(Field::HotplugMemory, size, "must be a multiple of 128 MiB");
-    }
-    if !hypeman_vmm::hypervisor(hypervisor).abilities().memory_hotplug {
-        return invalid(Field::HotplugMemory, size, "only Cloud Hypervisor can add memory");
     }
     Ok(())
 }

@@ -8,13 +8,13 @@ use hypeman_files::{AtPath, write_disk};
 use hypeman_image::kernel::Kernels;
 use hypeman_record::confinement::Strictness;
 use hypeman_record::data_dir::DataDir;
-use hypeman_record::guest::config::{self, AgentChannel, GuestConfig, Mode};
+use hypeman_record::guest::config::{self, GuestConfig, Mode};
 use hypeman_record::guest::{disk, status};
 use hypeman_record::launch::{Guest, Launch};
 use hypeman_record::names;
 use hypeman_record::network::Wiring;
 use hypeman_record::record::{CommandSpec, KernelUse, OnReboot, Record};
-use hypeman_record::spec::{Disk, HypervisorKind, VmSpec};
+use hypeman_record::spec::{Disk, VmSpec};
 use hypeman_vmm::findings::Findings;
 
 use crate::error::{Error, Field, Result};
@@ -214,10 +214,7 @@ fn guest_config(
         pid_namespace: command.pid_namespace,
         stdio: command.stdio,
         modules,
-        agent: match record.settings.hypervisor {
-            HypervisorKind::CloudHypervisor => AgentChannel::Vsock,
-            HypervisorKind::Qemu | HypervisorKind::QemuMicrovm => AgentChannel::Port,
-        },
+        agent: hypeman_vmm::hypervisor(record.settings.hypervisor).abilities().agent,
         machine_id: Some(Record::machine_id(&record.id)),
         health: command.health.clone(),
         network: network.map(|network| network.guest.clone()),

@@ -6,7 +6,7 @@ use hypeman_confine::{Confinement, Needs};
 use hypeman_record::confinement::Strictness;
 use hypeman_record::launch::Launch;
 use hypeman_record::program::Program;
-use hypeman_record::spec::{Accelerator, HypervisorKind};
+use hypeman_record::spec::Accelerator;
 use hypeman_vmm::home::HOME;
 use hypeman_vmm::process::Start;
 
@@ -38,7 +38,7 @@ pub(crate) fn prepare(launch: &Launch, program: &Program, start: &Start) -> Resu
         home: spec.by_descriptor.then_some(Path::new(HOME)),
         files: &start.given,
         kvm: spec.accelerator == Accelerator::Kvm,
-        io_uring: launch.hypervisor == HypervisorKind::CloudHypervisor,
+        io_uring: hypeman_vmm::hypervisor(launch.hypervisor).abilities().filters_io_uring,
         name: &directory.file_name().unwrap_or_default().to_string_lossy(),
         memory: spec.memory + spec.hotplug_memory.unwrap_or(0) + OVERHEAD + translated,
         threads: u64::from(spec.vcpus) + THREADS,

@@ -4,25 +4,21 @@ use std::path::PathBuf;
 
 use hypeman_record::kind::Kind;
 
-/// What a hypervisor cannot do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Feature that a hypervisor lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unsupported {
-    /// Memory cannot be added to a VM of QEMU's.
+    /// QEMU cannot add memory to a running VM.
+    #[error("only Cloud Hypervisor can add memory")]
     MemoryHotplug,
+    /// Memory is added in blocks of this size in bytes.
+    #[error("must be a multiple of {} MiB", .0 >> 20)]
+    HotplugSize(u64),
     /// Cloud Hypervisor has only KVM.
+    #[error("Cloud Hypervisor runs on KVM only")]
     Tcg,
     /// Cloud Hypervisor has only TAPs.
+    #[error("Cloud Hypervisor can be connected to bridges only")]
     UserNetwork,
-}
-
-impl std::fmt::Display for Unsupported {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(match self {
-            Unsupported::MemoryHotplug => "memory cannot be added to a VM of QEMU's",
-            Unsupported::Tcg => "Cloud Hypervisor runs on KVM only",
-            Unsupported::UserNetwork => "Cloud Hypervisor can be connected to bridges only",
-        })
-    }
 }
 
 /// Errors of the VMM drivers.
@@ -81,8 +77,8 @@ pub enum Error {
         reason: String,
     },
     /// The hypervisor cannot do what the specification asks for.
-    #[error("{0}")]
-    Unsupported(Unsupported),
+    #[error(transparent)]
+    Unsupported(#[from] Unsupported),
     /// A file, FIFO or socket in the VM's directory could not be made, opened or removed.
     #[error(transparent)]
     Files(#[from] hypeman_files::Error),

@@ -5,10 +5,11 @@ use std::path::Path;
 use std::rc::Rc;
 
 use async_trait::async_trait;
+use hypeman_record::guest::config::AgentChannel;
 use hypeman_record::program::Program;
 use hypeman_record::spec::{Accelerator, Backend, CpuFeatures, VmSpec};
 
-use crate::error::{Error, Result, Unsupported};
+use crate::error::{Result, Unsupported};
 use crate::findings::Findings;
 use crate::process::{Start, VmmProcess};
 use crate::vm::Vm;
@@ -43,10 +44,14 @@ pub enum Origin<'a> {
 pub struct Abilities {
     /// How it can execute a guest's instructions.
     pub accelerators: &'static [Accelerator],
-    /// Whether memory can be added to a VM that runs.
-    pub memory_hotplug: bool,
-    /// What can be at the other end of an interface.
+    /// Granularity in bytes of memory that is added to a running VM; `None` if none can be.
+    pub memory_hotplug: Option<u64>,
+    /// Kinds of network backends that it can use.
     pub backends: &'static [Backend],
+    /// Channel between the host and the guest agent.
+    pub agent: AgentChannel,
+    /// Whether its own seccomp filter is stricter about io_uring than hypeman's can be.
+    pub filters_io_uring: bool,
 }
 
 impl Abilities {
@@ -54,6 +59,34 @@ impl Abilities {
     #[must_use]
     pub fn runs_on(&self, accelerator: Accelerator) -> bool {
         self.accelerators.contains(&accelerator)
+    }
+
+    /// Refuses an accelerator that it lacks.
+    ///
+    /// # Errors
+    /// [`Unsupported::Tcg`].
+    pub fn check_accelerator(&self, accelerator: Accelerator) -> std::result::Result<(), Unsupported> {
+        if self.runs_on(accelerator) { Ok(()) } else { Err(Unsupported::Tcg) }
+    }
+
+    /// Refuses a network backend that it lacks.
+    ///
+    /// # Errors
+    /// [`Unsupported::UserNetwork`].
+    pub fn check_backend(&self, backend: Backend) -> std::result::Result<(), Unsupported> {
+        if self.backends.contains(&backend) { Ok(()) } else { Err(Unsupported::UserNetwork) }
+    }
+
+    /// Refuses a size of memory, in bytes, that it cannot add.
+    ///
+    /// # Errors
+    /// [`Unsupported::MemoryHotplug`] and [`Unsupported::HotplugSize`].
+    pub fn check_hotplug(&self, size: u64) -> std::result::Result<(), Unsupported> {
+        match self.memory_hotplug {
+            None => Err(Unsupported::MemoryHotplug),
+            Some(block) if size == 0 || !size.is_multiple_of(block) => Err(Unsupported::HotplugSize(block)),
+            Some(_) => Ok(()),
+        }
     }
 }
 
@@ -66,15 +99,11 @@ pub trait Hypervisor {
     /// Refuses what it cannot do, by kind.
     fn check(&self, spec: &VmSpec) -> Result<()> {
         let abilities = self.abilities();
-        if spec.hotplug_memory.is_some() && !abilities.memory_hotplug {
-            return Err(Error::Unsupported(Unsupported::MemoryHotplug));
+        if spec.hotplug_memory.is_some() && abilities.memory_hotplug.is_none() {
+            return Err(Unsupported::MemoryHotplug.into());
         }
-        if !abilities.runs_on(spec.accelerator) {
-            return Err(Error::Unsupported(Unsupported::Tcg));
-        }
-        if spec.nic.as_ref().is_some_and(|nic| !abilities.backends.contains(&nic.backend)) {
-            return Err(Error::Unsupported(Unsupported::UserNetwork));
-        }
+        abilities.check_accelerator(spec.accelerator)?;
+        spec.nic.as_ref().map_or(Ok(()), |nic| abilities.check_backend(nic.backend))?;
         Ok(())
     }
 
@@ -114,4 +143,21 @@ pub trait Hypervisor {
     /// Removes the sockets of a VMM that has ended, however it did. What cannot be removed is no
     /// obstacle to a new start.
     fn clean_up(&self, directory: &Path);
+}
+
+#[cfg(test)]
+mod tests {
+    use hypeman_record::spec::HypervisorKind;
+
+    use super::*;
+
+    #[test]
+    fn memory_is_added_in_whole_blocks_and_only_where_it_can_be() {
+        let check = |kind, size| crate::hypervisor(kind).abilities().check_hotplug(size);
+        assert_eq!(check(HypervisorKind::Qemu, 128 << 20), Err(Unsupported::MemoryHotplug));
+        assert_eq!(check(HypervisorKind::CloudHypervisor, 256 << 20), Ok(()));
+        let block = Err(Unsupported::HotplugSize(128 << 20));
+        assert_eq!(check(HypervisorKind::CloudHypervisor, 100 << 20), block);
+        assert_eq!(check(HypervisorKind::CloudHypervisor, 0), block);
+    }
 }

@@ -25,6 +25,7 @@ use std::path::Path;
 use async_trait::async_trait;
 use command_fds::FdMapping;
 use hypeman_record::descriptors;
+use hypeman_record::guest::config::AgentChannel;
 use hypeman_record::program::Program;
 use hypeman_record::spec::{Accelerator, Backend, VmSpec};
 
@@ -51,6 +52,10 @@ const SNAPSHOT: [&str; 3] = ["config.json", "state.json", "memory-ranges"];
 /// one of fifty standbys.
 const NEVER_TRIM: &str = "1099511627776";
 
+/// Size in bytes of the blocks that virtio-mem adds to Linux
+/// (Documentation/admin-guide/mm/memory-hotplug).
+const HOTPLUG_BLOCK: u64 = 128 << 20;
+
 /// The driver.
 #[derive(Debug)]
 pub(crate) struct CloudHypervisor;
@@ -58,7 +63,13 @@ pub(crate) struct CloudHypervisor;
 #[async_trait(?Send)]
 impl Hypervisor for CloudHypervisor {
     fn abilities(&self) -> Abilities {
-        Abilities { accelerators: &[Accelerator::Kvm], memory_hotplug: true, backends: &[Backend::Tap] }
+        Abilities {
+            accelerators: &[Accelerator::Kvm],
+            memory_hotplug: Some(HOTPLUG_BLOCK),
+            backends: &[Backend::Tap],
+            agent: AgentChannel::Vsock,
+            filters_io_uring: true,
+        }
     }
 
     fn discover(&self, path: Option<&Path>, findings: &Findings) -> Result<Program> {

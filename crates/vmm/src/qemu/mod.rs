@@ -29,6 +29,7 @@ use crate::tsc::host_tsc_khz;
 use crate::vm::Vm;
 use crate::{fifo, given, home, program};
 use hypeman_record::descriptors;
+use hypeman_record::guest::config::AgentChannel;
 use hypeman_record::program::Program;
 use hypeman_record::spec::{Accelerator, Backend, CpuFeatures, VmSpec};
 
@@ -62,8 +63,10 @@ impl Hypervisor for Qemu {
     fn abilities(&self) -> Abilities {
         Abilities {
             accelerators: &[Accelerator::Kvm, Accelerator::Tcg],
-            memory_hotplug: false,
+            memory_hotplug: None,
             backends: &[Backend::Tap, Backend::Stream],
+            agent: AgentChannel::Port,
+            filters_io_uring: false,
         }
     }
 
