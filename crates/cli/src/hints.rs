@@ -6,8 +6,8 @@ use hypeman_record::spec::{Accelerator, HypervisorKind};
 use hypeman_record::state::State;
 use hypeman_vmm::Unsupported;
 
-/// The way out of an error, if there is one to be told.
-pub(crate) fn way_out(error: &anyhow::Error) -> Option<String> {
+/// Returns a hint for an error, if there is one.
+pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(|cause| {
         let of_instance = cause.downcast_ref::<Error>().and_then(instance);
         let of_image = || cause.downcast_ref::<hypeman_image::Error>().and_then(image);

@@ -165,8 +165,8 @@ pub(crate) fn reader_gone() -> oneshot::Receiver<()> {
 /// An error with its causes, each once, and with a hint.
 pub(crate) fn explain(error: &anyhow::Error) -> String {
     let causes = hypeman_files::with_causes(error.as_ref());
-    match hints::way_out(error) {
-        Some(way_out) => format!("{causes}; {way_out}"),
+    match hints::hint(error) {
+        Some(hint) => format!("{causes}; {hint}"),
         None => causes,
     }
 }

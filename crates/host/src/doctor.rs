@@ -166,12 +166,12 @@ fn confinement() -> impl Iterator<Item = Check> {
 /// How VMs can be connected. They can do without.
 fn networks(host: &Host) -> impl Iterator<Item = Check> {
     let used = hypeman_network::survey_networks(&host.networks(), &host.data_dir().instances());
-    hypeman_network::survey().into_iter().chain(used).map(|Finding { what, found, way_out }| {
+    hypeman_network::survey().into_iter().chain(used).map(|Finding { what, found, advice }| {
         let found = match found {
             Ok(found) => check(what, Verdict::Ok, found),
             Err(why) => check(what, Verdict::Missing, why),
         };
-        Check { advice: way_out, ..found }.optional()
+        Check { advice, ..found }.optional()
     })
 }
 

@@ -9,7 +9,7 @@ use hypeman_files::{Existing, Lock};
 use hypeman_network::{Networks, Resolver, USER_NETWORK, can_bridge, can_user};
 use hypeman_record::data_dir::DataDir;
 use hypeman_record::network::{
-    Attached, BridgePort, Connection, DEFAULT, Lease, Network, NetworkSettings, Published, Wiring,
+    Attached, BridgePort, Connection, DEFAULT, Lease, Network, NetworkConfig, NetworkSettings, Published,
 };
 use hypeman_record::record::Record;
 use hypeman_record::run::Run;
@@ -160,8 +160,8 @@ pub fn lease(directory: &Path) -> Result<Option<Lease>> {
     Ok(format::read(&directory.join(names::LEASE))?)
 }
 
-/// What the network of an instance comes to.
-pub(crate) fn wiring(store: &Store, instance: &Instance) -> Result<Option<Wiring>> {
+/// Returns the resolved network configuration of an instance.
+pub(crate) fn config(store: &Store, instance: &Instance) -> Result<Option<NetworkConfig>> {
     let settings = &instance.record.settings.network;
     let by_bridge = match &settings.connection {
         Connection::None => return Ok(None),
@@ -173,7 +173,7 @@ pub(crate) fn wiring(store: &Store, instance: &Instance) -> Result<Option<Wiring
         let mut guest = USER_NETWORK.guest(mac_of(&instance.record.id), &settings.dns, &host.servers);
         (guest.search, guest.options) = lookup(settings, &host);
         guest.hosts = hosts(settings, None);
-        return Ok(Some(Wiring {
+        return Ok(Some(NetworkConfig {
             guest,
             port: None,
             published: settings.published.clone(),
@@ -194,7 +194,12 @@ pub(crate) fn wiring(store: &Store, instance: &Instance) -> Result<Option<Wiring
     Ok(Some(bridged(&network, &lease, instance, settings)))
 }
 
-fn bridged(network: &Network, lease: &Lease, instance: &Instance, settings: &NetworkSettings) -> Wiring {
+fn bridged(
+    network: &Network,
+    lease: &Lease,
+    instance: &Instance,
+    settings: &NetworkSettings,
+) -> NetworkConfig {
     let host = hypeman_network::of_host();
     let dns = match (hypeman_network::answers_names(network), settings.dns.is_empty()) {
         (true, _) => vec![network.gateway().into()],
@@ -202,7 +207,7 @@ fn bridged(network: &Network, lease: &Lease, instance: &Instance, settings: &Net
         (false, false) => settings.dns.clone(),
     };
     let (search, options) = lookup(settings, &host);
-    Wiring {
+    NetworkConfig {
         guest: hypeman_record::guest::config::GuestNetwork {
             mac: lease.mac.clone(),
             address: lease.address,
@@ -250,21 +255,21 @@ fn mac_of(id: &str) -> String {
 }
 
 /// The interface of a VM that is wired so.
-pub(crate) fn nic(wiring: &Wiring) -> Nic {
-    let backend = if wiring.port.is_some() { Backend::Tap } else { Backend::Stream };
-    Nic { mac: wiring.guest.mac.clone(), backend }
+pub(crate) fn nic(config: &NetworkConfig) -> Nic {
+    let backend = if config.port.is_some() { Backend::Tap } else { Backend::Stream };
+    Nic { mac: config.guest.mac.clone(), backend }
 }
 
 /// Of an instance that goes on: the ports that were found free last time are asked for again.
-pub(crate) fn as_before(wiring: Wiring, instance: &Instance) -> Wiring {
+pub(crate) fn as_before(config: NetworkConfig, instance: &Instance) -> NetworkConfig {
     let last = format::read::<Run>(&instance.directory.join(names::RUN)).ok().flatten();
     let published = last.map(|run| run.published).unwrap_or_default();
     let is_same = |(one, other): (&Published, &Published)| {
         (one.address, one.guest, one.protocol) == (other.address, other.guest, other.protocol)
     };
     let fits =
-        published.len() == wiring.published.len() && published.iter().zip(&wiring.published).all(is_same);
-    if fits { Wiring { published, ..wiring } } else { wiring }
+        published.len() == config.published.len() && published.iter().zip(&config.published).all(is_same);
+    if fits { NetworkConfig { published, ..config } } else { config }
 }
 
 /// The network of a fork: the same, and the same ports of the guest, which others of the host stand
@@ -277,7 +282,7 @@ pub(crate) fn of_fork(settings: &NetworkSettings) -> NetworkSettings {
 /// Removes TAPs and rules of stopped instances whose shim was killed before it could, and has
 /// `hypeman` start DNS servers that were killed. A user who may do neither has no network either:
 /// nothing fails.
-pub fn look_after(store: &Store, hypeman: &Path) {
+pub fn clean_up(store: &Store, hypeman: &Path) {
     let mut used = BTreeSet::new();
     for directory in hypeman_files::entries(&store.directory()).unwrap_or_default() {
         if !directory.join(names::ATTACHED).exists() {

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::error::{Field, Result, invalid};
 use crate::host::Host;
 use crate::instance::Instance;
-use crate::network::{lease, look_after};
+use crate::network::{clean_up, lease};
 use crate::usage::unreadable;
 
 /// Description of a network.
@@ -40,8 +40,8 @@ pub struct Member {
 impl Host {
     /// Cleans up the networks: removes what stopped instances have left, and starts DNS servers
     /// that were killed.
-    pub fn look_after_networks(&self) {
-        look_after(&self.instances, self.hypeman());
+    pub fn clean_up_networks(&self) {
+        clean_up(&self.instances, self.hypeman());
     }
 
     /// Makes a network.

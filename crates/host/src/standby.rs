@@ -68,12 +68,12 @@ fn launch(store: &Store, instance: &Instance) -> Result<Launch> {
     compression::expand(&instance.directory).map_err(unfit)?;
     let launch = manifest.launch;
     // A VM that has no interface gets none by going on.
-    let network = network::wiring(store, instance)?.filter(|_| launch.spec.nic.is_some());
+    let network = network::config(store, instance)?.filter(|_| launch.spec.nic.is_some());
     Ok(Launch {
         found: Some(program),
         spec: VmSpec { name: record.name.clone(), ..launch.spec },
         note: None,
-        network: network.map(|wiring| network::as_before(wiring, instance)),
+        network: network.map(|config| network::as_before(config, instance)),
         log: record.settings.log,
         confine: record.settings.confine,
         auto_remove: record.settings.auto_remove,

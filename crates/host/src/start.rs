@@ -12,7 +12,7 @@ use hypeman_record::guest::config::{self, GuestConfig, Mode};
 use hypeman_record::guest::{disk, status};
 use hypeman_record::launch::{Guest, Launch};
 use hypeman_record::names;
-use hypeman_record::network::Wiring;
+use hypeman_record::network::NetworkConfig;
 use hypeman_record::record::{CommandSpec, KernelUse, OnReboot, Record};
 use hypeman_record::spec::{Disk, VmSpec};
 use hypeman_vmm::findings::Findings;
@@ -59,7 +59,7 @@ fn prepare(store: &Store, instance: &Instance, programs: &Programs) -> Result<La
         hypeman_vmm::hypervisor(settings.hypervisor).discover(settings.program.as_deref(), &findings)?;
     let decision = accelerator::decide(record, &program, &findings)?;
     let boot = boot_files(store, record, programs)?;
-    let network = network::wiring(store, instance)?;
+    let network = network::config(store, instance)?;
     let spec = VmSpec {
         vcpus: record.settings.vcpus,
         hotplug_memory: record.settings.hotplug_memory,
@@ -198,7 +198,7 @@ fn guest_config(
     record: &Record,
     command: &CommandSpec,
     modules: bool,
-    network: Option<&Wiring>,
+    network: Option<&NetworkConfig>,
 ) -> Result<Vec<u8>> {
     let mut env = command.env.clone();
     env.entry("HOSTNAME".to_owned()).or_insert_with(|| record.name.clone());

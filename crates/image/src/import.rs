@@ -38,8 +38,8 @@ pub(crate) fn import(
     match kind(&what, &tar.file)? {
         Kind::RootFs => return rootfs(path, blob, &tar.diff_id, changes),
         Kind::OldArchive => {
-            let way_out = "load it with docker 1.10 or newer, or skopeo, and save it again";
-            return Err(content(what, format!("it was saved by a docker older than 1.10; {way_out}")));
+            let advice = "load it with docker 1.10 or newer, or skopeo, and save it again";
+            return Err(content(what, format!("it was saved by a docker older than 1.10; {advice}")));
         }
         Kind::Archive => {}
     }

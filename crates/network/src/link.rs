@@ -81,12 +81,12 @@ pub(crate) fn host() -> Result<Host> {
         let links: Vec<LinkMessage> =
             handle.link().get().execute().try_collect().await.doing(|| "list the interfaces".to_owned())?;
         let routes = routes(&handle).await?;
-        let way_out = routes.iter().find(|route| route.to.is_none()).and_then(|route| route.out);
-        let way_out = links.iter().find(|link| Some(link.header.index) == way_out);
+        let outbound = routes.iter().find(|route| route.to.is_none()).and_then(|route| route.out);
+        let outbound = links.iter().find(|link| Some(link.header.index) == outbound);
         Ok(Host {
             interfaces: links.iter().filter_map(name_of).collect(),
             taken: taken(&routes),
-            mtu: way_out.and_then(mtu_of).unwrap_or(USUAL_MTU).min(USUAL_MTU),
+            mtu: outbound.and_then(mtu_of).unwrap_or(USUAL_MTU).min(USUAL_MTU),
         })
     })
 }

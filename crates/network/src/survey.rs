@@ -19,8 +19,8 @@ pub struct Finding {
     pub what: &'static str,
     /// The finding, or the obstacle.
     pub found: Result<String, String>,
-    /// What to do about it.
-    pub way_out: Option<String>,
+    /// Advice.
+    pub advice: Option<String>,
 }
 
 /// Looks at all of it.
@@ -31,7 +31,7 @@ pub fn survey() -> Vec<Finding> {
         nft::list(&["tables"]).map(drop).map_err(|error| error.to_string())?;
         Ok("VMs get a bridge, addresses and rules".to_owned())
     });
-    let way_out = match &bridge {
+    let advice = match &bridge {
         Err(why) if why.starts_with("nft is not") => install("nftables"),
         Err(why) if why.contains("root") => Some("run as root, or use --network user".to_owned()),
         Err(why) if why.contains("tun") => Some("modprobe tun".to_owned()),
@@ -39,14 +39,14 @@ pub fn survey() -> Vec<Finding> {
     };
     let can_bridge = bridge.is_ok();
     let mut findings = vec![
-        Finding { what: "network bridge", found: bridge, way_out },
+        Finding { what: "network bridge", found: bridge, advice },
         Finding {
             what: "network user",
             found: can_user().map(|()| {
                 let silent = if speaks_second() { SPEAKS_SECOND } else { "" };
                 format!("VMs can be connected without privileges, by passt{silent}")
             }),
-            way_out: can_user().err().and_then(|_| install(PROGRAM)),
+            advice: can_user().err().and_then(|_| install(PROGRAM)),
         },
     ];
     if can_bridge {
@@ -90,8 +90,8 @@ pub fn survey_networks(networks: &Networks, instances: &Path) -> Vec<Finding> {
             true => Ok(format!("{} is there", network.bridge)),
             false => Err(format!("the bridge {} of network {} is gone", network.bridge, network.name)),
         };
-        let way_out = found.is_err().then(|| format!("hypeman network repair {}", network.name));
-        findings.push(Finding { what: "network bridges", found, way_out });
+        let advice = found.is_err().then(|| format!("hypeman network repair {}", network.name));
+        findings.push(Finding { what: "network bridges", found, advice });
     }
     let forwards = std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap_or_default();
     if forwards.trim() == "0" {
@@ -99,7 +99,7 @@ pub fn survey_networks(networks: &Networks, instances: &Path) -> Vec<Finding> {
         findings.push(Finding {
             what: "network routing",
             found,
-            way_out: Some("hypeman network repair".to_owned()),
+            advice: Some("hypeman network repair".to_owned()),
         });
     }
     findings
@@ -117,7 +117,7 @@ fn asking(ruleset: &Value) -> Option<Finding> {
         found: Err(format!(
             "a chain of the table {table} drops what it does not know of what comes to this host, and so the VMs' DNS questions"
         )),
-        way_out: Some(
+        advice: Some(
             "iptables -I INPUT -i hypeman+ -p udp --dport 53 -j ACCEPT && iptables -I INPUT -i hypeman+ -p tcp --dport 53 -j \
              ACCEPT"
                 .to_owned(),
@@ -133,9 +133,7 @@ fn is_ours(table: &str) -> bool {
 /// Whether somebody else's rules drop what goes to VMs and from them, as docker's do.
 fn forwarding(ruleset: &Value) -> Finding {
     match dropping_table(ruleset) {
-        None => {
-            Finding { what: "network forwarding", found: Ok("nobody drops it".to_owned()), way_out: None }
-        }
+        None => Finding { what: "network forwarding", found: Ok("nobody drops it".to_owned()), advice: None },
         Some(table) => {
             let allow =
                 |chain: &str, direction: &str| format!("iptables -I {chain} -{direction} hypeman+ -j ACCEPT");
@@ -145,7 +143,7 @@ fn forwarding(ruleset: &Value) -> Finding {
                 found: Err(format!(
                     "the chain FORWARD of the table {table} drops what it does not know, and so what VMs on bridges send and get"
                 )),
-                way_out: Some(format!("{} && {}", allow(chain, "i"), allow(chain, "o"))),
+                advice: Some(format!("{} && {}", allow(chain, "i"), allow(chain, "o"))),
             }
         }
     }

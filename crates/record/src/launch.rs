@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::confinement::Strictness;
 use crate::format::{Envelope, Versioned};
 use crate::guest::config::Mode;
-use crate::network::Wiring;
+use crate::network::NetworkConfig;
 use crate::program::Program;
 use crate::record::{LogLimits, OnReboot};
 use crate::spec::{HypervisorKind, VmSpec};
@@ -29,7 +29,7 @@ pub struct Launch {
     pub confine: Strictness,
     /// How it is connected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub network: Option<Wiring>,
+    pub network: Option<NetworkConfig>,
     /// Limits of each log.
     pub log: LogLimits,
     /// Remove the instance when its VM has ended.

@@ -197,8 +197,8 @@ impl Versioned for Lease {
 
 /// Resolved network configuration of a VM for one start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Wiring {
-    /// What the guest is told.
+pub struct NetworkConfig {
+    /// Configuration that the guest receives.
     pub guest: GuestNetwork,
     /// The VM's TAP on a bridge; `None` with passt.
     #[serde(default, skip_serializing_if = "Option::is_none")]

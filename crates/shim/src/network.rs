@@ -10,7 +10,7 @@ use hypeman_record::data_dir::DataDir;
 use hypeman_record::format::{self, Envelope};
 use hypeman_record::launch::Launch;
 use hypeman_record::names;
-use hypeman_record::network::{Attached, Published, Wiring};
+use hypeman_record::network::{Attached, NetworkConfig, Published};
 use hypeman_snapshot::standby;
 use tokio::task::{spawn_blocking, spawn_local};
 use tokio_util::task::AbortOnDropHandle;
@@ -24,7 +24,7 @@ const OURSELVES: &str = "/proc/self/exe";
 /// A VM's network while it runs.
 #[derive(Debug, Default)]
 pub(crate) struct Network {
-    wiring: Option<Wiring>,
+    config: Option<NetworkConfig>,
     /// Ports of the host's that stand for the guest's.
     pub(crate) published: Vec<Published>,
     /// Taken, and not yet served.
@@ -47,16 +47,16 @@ struct End {
 impl Network {
     /// Takes the ports, and makes the end on a bridge. When it cannot, nothing of it is left.
     pub(crate) fn connect(launch: &Launch, journal: &Journal) -> Result<Network> {
-        let Some(wiring) = launch.network.clone() else { return Ok(Network::default()) };
-        let (listeners, published) = Listeners::bind(&wiring.published).map_err(told)?;
+        let Some(config) = launch.network.clone() else { return Ok(Network::default()) };
+        let (listeners, published) = Listeners::bind(&config.published).map_err(told)?;
         let mut network = Network { published, ..Network::default() };
-        if wiring.port.is_some() {
+        if config.port.is_some() {
             let name = &launch.spec.name;
-            network.end = Some(attach(&wiring, &network.published, name, journal)?);
+            network.end = Some(attach(&config, &network.published, name, journal)?);
             network.listeners = Some(listeners);
         }
         // passt takes the ports itself; ours have shown that they are free.
-        network.wiring = Some(wiring);
+        network.config = Some(config);
         Ok(network)
     }
 
@@ -68,23 +68,23 @@ impl Network {
         tap: Option<std::io::Result<OwnedFd>>,
         journal: &Journal,
     ) -> Network {
-        let Some(wiring) = launch.network.clone() else { return Network::default() };
+        let Some(config) = launch.network.clone() else { return Network::default() };
         let tap = tap.and_then(|tap| {
             tap.inspect_err(|error| journal.note(format_args!("the end of the network is lost: {error}")))
                 .ok()
         });
         // For a VMM that may come after this one.
         let networks = Networks::new(Path::new(DataDir::SEEN_FROM_INSTANCE));
-        let network = wiring.port.as_ref().and_then(|port| networks.get(&port.network).ok());
+        let network = config.port.as_ref().and_then(|port| networks.get(&port.network).ok());
         let in_use = network.and_then(|network| dns::hold(&networks, &network).ok());
         let end = tap.map(|tap| End { tap, in_use, rules: None });
-        let listeners = wiring.port.is_some().then(|| Listeners::bind(published)).and_then(|bound| {
+        let listeners = config.port.is_some().then(|| Listeners::bind(published)).and_then(|bound| {
             bound
                 .inspect_err(|error| journal.note(format_args!("a published port is not served: {error}")))
                 .ok()
         });
         let listeners = listeners.map(|(listeners, _)| listeners);
-        Network { wiring: Some(wiring), published: published.to_vec(), listeners, end, _relay: None }
+        Network { config: Some(config), published: published.to_vec(), listeners, end, _relay: None }
     }
 
     /// The TAP, to be kept for the next shim.
@@ -103,9 +103,9 @@ impl Network {
         if let Some(end) = &self.end {
             return Ok((Some(end.tap.try_clone().start("hand over the network")?), None));
         }
-        let Some(wiring) = &self.wiring else { return Ok((None, None)) };
+        let Some(config) = &self.config else { return Ok((None, None)) };
         let output = output.try_clone().start("hand over the network")?;
-        let (passt, socket) = Passt::start(&self.published, &wiring.guest, output).map_err(told)?;
+        let (passt, socket) = Passt::start(&self.published, &config.guest, output).map_err(told)?;
         Ok((Some(socket), Some(passt)))
     }
 
@@ -120,10 +120,10 @@ impl Network {
     /// Serves the ports, from when the guest is there that they stand for. Needs a tokio
     /// `LocalSet`.
     pub(crate) fn serve(&mut self, journal: &Rc<Journal>) {
-        if let (Some(listeners), Some(wiring)) = (self.listeners.take(), &self.wiring) {
+        if let (Some(listeners), Some(config)) = (self.listeners.take(), &self.config) {
             let journal = journal.clone();
             let report = hypeman_network::Report::new(move |text| journal.note(text));
-            let relay = spawn_local(hypeman_network::serve(listeners, wiring.guest.address, report));
+            let relay = spawn_local(hypeman_network::serve(listeners, config.guest.address, report));
             self._relay = Some(AbortOnDropHandle::new(relay));
         }
     }
@@ -135,17 +135,17 @@ impl Network {
     }
 }
 
-fn attach(wiring: &Wiring, published: &[Published], name: &str, journal: &Journal) -> Result<End> {
-    let Some(port) = wiring.port.clone() else { return Err("there is none").start("find the network") };
+fn attach(config: &NetworkConfig, published: &[Published], name: &str, journal: &Journal) -> Result<End> {
+    let Some(port) = config.port.clone() else { return Err("there is none").start("find the network") };
     let networks = Networks::new(Path::new(DataDir::SEEN_FROM_INSTANCE));
     let network = networks.get(&port.network).map_err(told)?;
     let attached = Attached {
         port,
-        address: wiring.guest.address,
-        mac: wiring.guest.mac.clone(),
+        address: config.guest.address,
+        mac: config.guest.mac.clone(),
         published: published.to_vec(),
         name: name.to_owned(),
-        dns: wiring.dns.clone(),
+        dns: config.dns.clone(),
         envelope: Envelope::of::<Attached>(),
     };
     // First, so that the successor of a killed shim knows what there may be to remove.

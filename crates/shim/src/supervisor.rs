@@ -96,11 +96,11 @@ pub(crate) fn supervise(Identity { listener, alive }: Identity, mode: Mode) -> R
     // started here.
     if matches!(
         (&result, mode),
-        (Ok(Lived::ToTheEnd | Lived::ToStandby), _) | (Err(_), Mode::Start | Mode::Restore)
+        (Ok(Outcome::ToTheEnd | Outcome::ToStandby), _) | (Err(_), Mode::Start | Mode::Restore)
     ) {
         network::detach();
     }
-    if auto_remove && matches!(result, Ok(Lived::ToTheEnd)) {
+    if auto_remove && matches!(result, Ok(Outcome::ToTheEnd)) {
         remove(&alive, on_network.as_deref())?;
     }
     drop(alive);
@@ -124,7 +124,7 @@ async fn live(
     journal: Rc<Journal>,
     network: Result<Network>,
     mode: Mode,
-) -> Result<Lived> {
+) -> Result<Outcome> {
     let network = network?;
     outlive_signals()?;
     schedule::wake_soon();
@@ -152,7 +152,7 @@ async fn live(
     };
     let lived = supervisor.live(adopted).await;
     drop(supervisor); // with its queue: whoever has ordered something too late is answered
-    if matches!(lived, Ok(Lived::ToTheEnd | Lived::ToStandby)) {
+    if matches!(lived, Ok(Outcome::ToTheEnd | Outcome::ToStandby)) {
         shared.enter(Phase::Ended);
     } else {
         server.abort();
@@ -208,14 +208,14 @@ enum Boot {
 
 /// Reason why a shim ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Lived {
+enum Outcome {
     ToTheEnd,
     ToStandby,
     HandedOver,
 }
 
 impl Supervisor {
-    async fn live(&mut self, mut adopted: Option<Run>) -> Result<Lived> {
+    async fn live(&mut self, mut adopted: Option<Run>) -> Result<Outcome> {
         // One that goes on from standby has run since before that; a fork has no record of it.
         let last = || format::read::<Run>(Path::new(names::RUN)).ok().flatten().filter(|_| self.restores);
         let started = adopted.clone().or_else(last).map_or_else(Timestamp::now, |run| run.started);
@@ -237,10 +237,10 @@ impl Supervisor {
                     Ok(Some(run)) => (run, end(Reason::StartFailed, 125, error.to_string())),
                     _ => return Err(error),
                 },
-                Ok(Boot::HandedOver) => return Ok(Lived::HandedOver),
+                Ok(Boot::HandedOver) => return Ok(Outcome::HandedOver),
                 Ok(Boot::Asleep(run)) => {
                     self.record_sleep(run);
-                    return Ok(Lived::ToStandby);
+                    return Ok(Outcome::ToStandby);
                 }
                 Ok(Boot::Ended { run, end, again: false }) => (run, end),
                 Ok(Boot::Ended { run, end, again: true }) => {
@@ -260,7 +260,7 @@ impl Supervisor {
             };
             self.shared.journal.note(format_args!("ended: {}", end.message));
             self.record(run, end).await;
-            return Ok(Lived::ToTheEnd);
+            return Ok(Outcome::ToTheEnd);
         }
     }
 

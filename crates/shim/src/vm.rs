@@ -49,9 +49,9 @@ pub(crate) struct Vmm {
     pub(crate) process: Rc<VmmProcess>,
     /// Descriptors that it holds for the next shim.
     held: Option<Held>,
-    /// What confines it.
-    walls: Walls,
-    /// What it prints.
+    /// Its sandbox.
+    sandbox: Sandbox,
+    /// Output of the VMM itself.
     pub(crate) output: OwnedFd,
     /// The other end of its VM's interface, until the VM is made.
     network: Option<OwnedFd>,
@@ -101,18 +101,18 @@ impl Vmm {
         start.network = end.as_ref().map(OwnedFd::try_clone).transpose().start("hand over the network")?;
         start.kept = network.in_use().start("hand over the network")?;
         start.confinement = confine::prepare(launch, &program, &start)?;
-        let walls = start.confinement.as_ref().map(Walls::of).unwrap_or_default();
-        let (process, held) = spawn(start, &program, vmm_end, held).inspect_err(|_| walls.remove())?;
+        let sandbox = start.confinement.as_ref().map(Sandbox::of).unwrap_or_default();
+        let (process, held) = spawn(start, &program, vmm_end, held).inspect_err(|_| sandbox.remove())?;
         let held = Held { tap: network.tap().map(|_| descriptors::NETWORK), ..held };
         let pid = process.pid().as_raw_nonzero();
         journal.note(format_args!("started {} {} as pid {pid}", program.path.display(), program.version));
-        walls.note_what_is_missing(journal);
+        sandbox.note_what_is_missing(journal);
         Ok(Vmm {
             hypervisor,
             program,
             process: Rc::new(process),
             held: Some(held),
-            walls,
+            sandbox,
             output,
             network: end,
             passt,
@@ -135,13 +135,13 @@ impl Vmm {
             return Err(told("the VMM has ended"));
         }
         let output = open_output().start("open vmm.out")?;
-        let walls = Walls { measures: run.confinement.clone(), cgroup: run.cgroup.clone() };
+        let sandbox = Sandbox { measures: run.confinement.clone(), cgroup: run.cgroup.clone() };
         Ok(Vmm {
             hypervisor,
             program,
             process: Rc::new(process),
             held: run.held,
-            walls,
+            sandbox,
             output,
             network: None,
             passt: None,
@@ -228,8 +228,8 @@ impl Vmm {
             started,
             reboots,
             held: self.held,
-            confinement: self.walls.measures.clone(),
-            cgroup: self.walls.cgroup.clone(),
+            confinement: self.sandbox.measures.clone(),
+            cgroup: self.sandbox.cgroup.clone(),
             published,
             adoptions: Vec::new(),
             end: None,
@@ -255,20 +255,20 @@ impl Vmm {
     /// Removes the sockets and the cgroup of one that has ended.
     pub(crate) fn clean_up(&self) {
         self.hypervisor.clean_up(Path::new("."));
-        self.walls.remove();
+        self.sandbox.remove();
     }
 }
 
 /// Sandbox of a VMM.
 #[derive(Debug, Default)]
-struct Walls {
+struct Sandbox {
     measures: Vec<Measure>,
     cgroup: Option<PathBuf>,
 }
 
-impl Walls {
-    fn of(confinement: &Confinement) -> Walls {
-        Walls { measures: confinement.measures.clone(), cgroup: confinement.cgroup.clone() }
+impl Sandbox {
+    fn of(confinement: &Confinement) -> Sandbox {
+        Sandbox { measures: confinement.measures.clone(), cgroup: confinement.cgroup.clone() }
     }
 
     fn note_what_is_missing(&self, journal: &Journal) {

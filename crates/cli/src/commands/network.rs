@@ -12,7 +12,7 @@ use crate::each::each;
 use crate::output;
 
 pub(crate) fn network(host: &Host, command: NetworkCommand) -> Result<ExitCode> {
-    host.look_after_networks();
+    host.clean_up_networks();
     match command {
         NetworkCommand::Create { subnet, bridge, mtu, allow_host_port, name } => {
             let options = Options { subnet, bridge, mtu, host_ports: allow_host_port, by_use: false };

@@ -81,7 +81,7 @@ fn want_all(filters: &[Filter]) -> bool {
 /// Lists the instances; fails when there is one of which nothing can be told.
 pub(crate) fn ps(host: &Host, options: &Options) -> Result<ExitCode> {
     let Options { all, quiet, filters, whole, format } = options;
-    host.look_after_networks();
+    host.clean_up_networks();
     let (instances, damaged) = host.list()?;
     let mut code = if damaged.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     for error in damaged {
