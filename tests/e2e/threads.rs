@@ -7,6 +7,7 @@ use hypeman_agent::protocol::Exec;
 use hypeman_host::instance::Instance;
 use hypeman_host::request::CreateRequest;
 use hypeman_host::{Config, Host};
+use hypeman_record::data_dir::DataDir;
 use hypeman_record::record::Settings;
 use hypeman_record::state::State;
 use hypeman_session::exec::{Ended, Event, start};
@@ -56,7 +57,7 @@ fn descriptors() -> usize {
 /// A host with the data directory of a bed.
 fn host(bed: &Bed) -> Host {
     Host::open(Config {
-        data_dir: bed.data_dir.clone(),
+        data_dir: DataDir::new(&bed.data_dir),
         must_exist: false,
         hypeman: bed.hypeman.clone(),
         init: bed.hypeman.with_file_name("hypeman-init"),

@@ -39,6 +39,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use clap_complete::CompleteEnv;
 use hypeman_host::COMPRESSION_TASK;
+use hypeman_record::data_dir::DataDir;
 use hypeman_snapshot::{Algorithm, compression};
 use rustix::fs::Mode;
 
@@ -142,7 +143,7 @@ fn answer_names(data_dir: &Path, network: &str) -> ExitCode {
         println!("{}", hypeman_network::dns::READY);
         live_on(); // now that nobody waits
     };
-    match hypeman_network::dns::process::serve(data_dir, network, ready) {
+    match hypeman_network::dns::process::serve(&DataDir::new(data_dir), network, ready) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             println!("{error}");

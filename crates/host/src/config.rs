@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use hypeman_files::AtPath;
+use hypeman_record::data_dir::DataDir;
 
 use crate::error::{Error, Field, Result};
 use crate::layout::{self, DATA_DIR, variable};
@@ -17,7 +18,7 @@ const MAX_IMAGE_SIZE: &str = "HYPEMAN_MAX_IMAGE_SIZE";
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Absolute path of the data directory.
-    pub data_dir: PathBuf,
+    pub data_dir: DataDir,
     /// Whether the data directory has to be there; else it is made.
     pub must_exist: bool,
     /// The `hypeman` binary, which is also the shim.
@@ -47,7 +48,7 @@ impl Config {
     pub fn of(hypeman: PathBuf, data_dir: Option<PathBuf>) -> Result<Config> {
         Ok(Config {
             must_exist: data_dir.is_some() || variable(DATA_DIR).is_some(),
-            data_dir: layout::data_dir(data_dir)?,
+            data_dir: DataDir::new(&layout::data_dir(data_dir)?),
             init: variable(INIT).map_or_else(|| hypeman.with_file_name("hypeman-init"), PathBuf::from),
             hypeman,
             max_image_size: max_image_size()?,

@@ -47,8 +47,8 @@ impl Host {
 
     /// Its data directory.
     #[must_use]
-    pub fn data_dir(&self) -> DataDir {
-        DataDir::new(&self.config.data_dir)
+    pub fn data_dir(&self) -> &DataDir {
+        &self.config.data_dir
     }
 
     /// The programs of ours that a start needs.
@@ -150,19 +150,19 @@ impl Host {
     }
 
     pub(crate) fn findings(&self) -> Findings {
-        Findings::in_directory(&self.config.data_dir)
+        Findings::in_directory(self.config.data_dir.path())
     }
 }
 
 /// Refuses a data directory that is not there but has to be, and one that is another user's.
 fn check(config: &Config) -> Result<()> {
-    let path = &config.data_dir;
-    match std::fs::read_dir(DataDir::new(path).instances()) {
+    let path = config.data_dir.path();
+    match std::fs::read_dir(config.data_dir.instances()) {
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
             let owner = std::fs::metadata(path).ok().map(|metadata| metadata.uid());
-            Err(Error::DataDirOfAnother { path: path.clone(), owner })
+            Err(Error::DataDirOfAnother { path: path.to_owned(), owner })
         }
-        Err(_) if config.must_exist && !path.exists() => Err(Error::NoDataDir(path.clone())),
+        Err(_) if config.must_exist && !path.exists() => Err(Error::NoDataDir(path.to_owned())),
         _ => Ok(()),
     }
 }

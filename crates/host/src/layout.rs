@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs::Permissions;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use hypeman_files::AtPath;
 use hypeman_record::data_dir::DataDir;
@@ -50,8 +50,8 @@ fn user_data_home() -> Result<PathBuf> {
 ///
 /// # Errors
 /// When the mode of a directory of ours cannot be changed.
-pub(crate) fn make_private(data_dir: &Path) -> Result<()> {
-    for store in DataDir::new(data_dir).private() {
+pub(crate) fn make_private(data_dir: &DataDir) -> Result<()> {
+    for store in data_dir.private() {
         let Ok(metadata) = store.symlink_metadata() else { continue };
         let is_ours = metadata.uid() == rustix::process::geteuid().as_raw();
         if metadata.is_dir() && is_ours && metadata.mode() & 0o077 != 0 {

@@ -310,7 +310,7 @@ pub(crate) fn release(directory: &Path) {
     let Some(data_dir) = DataDir::of_instance(directory) else { return };
     let path = directory.join(names::ATTACHED);
     let Ok(Some(attached)) = format::read::<Attached>(&path) else { return };
-    let networks = Networks::new(data_dir.path());
+    let networks = Networks::new(&data_dir);
     match hypeman_network::detach(&networks, &attached, !standby::is_whole(directory)) {
         Ok(()) => drop(std::fs::remove_file(path)), // what is left of it is released again, and is not there
         Err(error) => tracing::info!("network {}: {error}", attached.port.network),

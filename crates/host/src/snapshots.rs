@@ -46,8 +46,8 @@ pub struct Snapshots {
 impl Snapshots {
     /// The snapshots below `data_dir`, which need not exist yet.
     #[must_use]
-    pub fn new(data_dir: &Path) -> Snapshots {
-        Snapshots { directory: DataDir::new(data_dir).snapshots() }
+    pub fn new(data_dir: &DataDir) -> Snapshots {
+        Snapshots { directory: data_dir.snapshots() }
     }
 
     /// All snapshots, oldest first, and with them the records that could not be read.

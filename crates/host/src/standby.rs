@@ -55,7 +55,7 @@ pub(crate) fn restore(store: &Store, instance: &Instance, programs: &Programs) -
 
 /// The VM as it was, with what is the instance's own.
 fn launch(store: &Store, instance: &Instance) -> Result<Launch> {
-    let findings = &Findings::in_directory(store.data_dir());
+    let findings = &Findings::in_directory(store.data_dir().path());
     let record = &instance.record;
     let unfit = |problem| Error::Snapshot { name: record.name.clone(), problem };
     // Nobody waits for a compression.
@@ -87,7 +87,7 @@ fn launch(store: &Store, instance: &Instance) -> Result<Launch> {
 pub(crate) fn hindrance(store: &Store, instance: &Instance) -> Option<String> {
     let manifest = standby::manifest(&instance.directory).ok()?;
     let hypervisor = hypeman_vmm::hypervisor(manifest.launch.hypervisor);
-    let findings = Findings::in_directory(store.data_dir());
+    let findings = Findings::in_directory(store.data_dir().path());
     match hypervisor.discover(instance.record.settings.program.as_deref(), &findings) {
         Ok(program) => check_host(&manifest, &program).err().map(|error| error.to_string()),
         Err(error) => Some(error.to_string()),

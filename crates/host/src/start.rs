@@ -7,7 +7,6 @@ use hypeman_agent::PORT_NAME;
 use hypeman_files::{AtPath, write_disk};
 use hypeman_image::kernel::Kernels;
 use hypeman_record::confinement::Strictness;
-use hypeman_record::data_dir::DataDir;
 use hypeman_record::guest::config::{self, GuestConfig, Mode};
 use hypeman_record::guest::{disk, status};
 use hypeman_record::launch::{Guest, Launch};
@@ -53,7 +52,7 @@ pub(crate) fn start_as(
 fn prepare(store: &Store, instance: &Instance, programs: &Programs) -> Result<Launch> {
     let record = &instance.record;
     check_confinement(record)?;
-    let findings = Findings::in_directory(store.data_dir());
+    let findings = Findings::in_directory(store.data_dir().path());
     let settings = &record.settings;
     let program =
         hypeman_vmm::hypervisor(settings.hypervisor).discover(settings.program.as_deref(), &findings)?;
@@ -175,7 +174,7 @@ fn disks(store: &Store, record: &Record, modules: Option<&Path>) -> Result<Vec<D
 
 /// A path below the data directory as seen from the directory of an instance.
 fn relative(store: &Store, path: &Path) -> PathBuf {
-    DataDir::new(store.data_dir()).seen_from_instance(path)
+    store.data_dir().seen_from_instance(path)
 }
 
 /// Refuses at creation what could never be started: a command and an environment that do not fit on

@@ -15,26 +15,26 @@ use crate::parallel::{in_parallel, processors};
 /// The instances of one data directory.
 #[derive(Debug, Clone)]
 pub struct Store {
-    data_dir: PathBuf,
+    data_dir: DataDir,
 }
 
 impl Store {
     /// Returns the instances of a data directory, which need not exist yet.
     #[must_use]
-    pub fn new(data_dir: &Path) -> Store {
-        Store { data_dir: data_dir.to_owned() }
+    pub fn new(data_dir: &DataDir) -> Store {
+        Store { data_dir: data_dir.clone() }
     }
 
     /// The data directory.
     #[must_use]
-    pub fn data_dir(&self) -> &Path {
+    pub fn data_dir(&self) -> &DataDir {
         &self.data_dir
     }
 
     /// The directory of all instances.
     #[must_use]
     pub fn directory(&self) -> PathBuf {
-        DataDir::new(&self.data_dir).instances()
+        self.data_dir.instances()
     }
 
     /// Waits for the lock under which instances and images appear and disappear.

@@ -41,8 +41,8 @@ pub struct Kernels {
 impl Kernels {
     /// The kernels below `data_dir`, which need not exist yet.
     #[must_use]
-    pub fn new(data_dir: &Path) -> Kernels {
-        Kernels { kernels: DataDir::new(data_dir).kernels() }
+    pub fn new(data_dir: &DataDir) -> Kernels {
+        Kernels { kernels: data_dir.kernels() }
     }
 
     /// Takes the distribution's cloud kernel: its package is fetched and verified by apt and

@@ -28,8 +28,8 @@ pub struct Store {
 impl Store {
     /// The images below `data_dir`, which need not exist yet.
     #[must_use]
-    pub fn new(data_dir: &Path) -> Store {
-        Store { images: DataDir::new(data_dir).images(), most: DEFAULT_SIZE }
+    pub fn new(data_dir: &DataDir) -> Store {
+        Store { images: data_dir.images(), most: DEFAULT_SIZE }
     }
 
     /// The same, with another limit to what an image may take when it is decompressed, in bytes.

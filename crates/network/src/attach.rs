@@ -3,7 +3,6 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use hypeman_record::data_dir::DataDir;
 use hypeman_record::network::{Attached, BridgePort, Lease, Network};
 use hypeman_record::{format, names};
 use rtnetlink::Handle;
@@ -137,7 +136,7 @@ pub fn remove_if_unused(networks: &Networks, name: &str, leaving: &Path) -> Resu
     if !network.made_by_use {
         return Ok(());
     }
-    let instances = DataDir::new(networks.data_dir()).instances();
+    let instances = networks.data_dir().instances();
     let _unchanged = hypeman_files::lock_store(&instances)?; // nobody comes to it meanwhile
     for directory in hypeman_files::entries(&instances)? {
         if directory.file_name() == leaving.file_name() {

@@ -1,7 +1,7 @@
 //! The records of networks, `<data>/networks/NAME/network.json`.
 
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use hypeman_files::{Draft, Lock, lock_store};
 use hypeman_record::data_dir::DataDir;
@@ -65,26 +65,26 @@ pub struct Options {
 /// The networks of a data directory.
 #[derive(Debug, Clone)]
 pub struct Networks {
-    directory: PathBuf,
+    data_dir: DataDir,
 }
 
 impl Networks {
     /// Returns the networks of a data directory.
     #[must_use]
-    pub fn new(data_dir: &Path) -> Networks {
-        Networks { directory: DataDir::new(data_dir).networks() }
+    pub fn new(data_dir: &DataDir) -> Networks {
+        Networks { data_dir: data_dir.clone() }
     }
 
     /// The data directory.
     #[must_use]
-    pub fn data_dir(&self) -> &Path {
-        self.directory.parent().unwrap_or(&self.directory)
+    pub fn data_dir(&self) -> &DataDir {
+        &self.data_dir
     }
 
     /// Where what belongs to a network lies.
     #[must_use]
     pub fn directory(&self, name: &str) -> PathBuf {
-        self.directory.join(name)
+        self.data_dir.networks().join(name)
     }
 
     /// All of them, by name, and the records that cannot be read.
@@ -93,7 +93,7 @@ impl Networks {
     /// When the directory cannot be read.
     pub fn list(&self) -> Result<(Vec<Network>, Vec<Error>)> {
         let (mut networks, mut damaged) = (Vec::new(), Vec::new());
-        for directory in hypeman_files::entries(&self.directory)? {
+        for directory in hypeman_files::entries(&self.data_dir.networks())? {
             match format::read(&directory.join(RECORD)) {
                 Ok(network) => networks.extend(network),
                 Err(error) => damaged.push(error.into()),
@@ -114,7 +114,7 @@ impl Networks {
 
     /// Whose bridge a network's is.
     pub(crate) fn owner(&self, name: &str) -> Result<Owner> {
-        Owner::of(&self.directory(name), self.data_dir())
+        Owner::of(&self.directory(name), self.data_dir.path())
     }
 
     /// The one of this name, on a bridge that no other data directory has: after a boot of the host
@@ -128,7 +128,7 @@ impl Networks {
         if !link::is_foreign(&network, &self.owner(name)?)? {
             return Ok(network);
         }
-        let _held = lock_store(&self.directory)?;
+        let _held = lock_store(&self.data_dir.networks())?;
         let network = self.get(name)?; // somebody may have been quicker
         if !link::is_foreign(&network, &self.owner(name)?)? {
             return Ok(network);
@@ -167,8 +167,8 @@ impl Networks {
     pub fn create(&self, name: &str, options: &Options) -> Result<Network> {
         check_name(name)?;
         check_options(options)?;
-        let draft = Draft::begin(&self.directory)?;
-        let _held = lock_store(&self.directory)?;
+        let draft = Draft::begin(&self.data_dir.networks())?;
+        let _held = lock_store(&self.data_dir.networks())?;
         if self.read(name)?.is_some() {
             return Err(Error::Taken(name.to_owned()));
         }
@@ -209,8 +209,8 @@ impl Networks {
     /// # Errors
     /// When its directory cannot be removed.
     pub fn forget(&self, name: &str) -> Result<()> {
-        let held = lock_store(&self.directory)?;
-        Ok(hypeman_files::remove_entry(&self.directory, &self.directory(name), &held)?)
+        let held = lock_store(&self.data_dir.networks())?;
+        Ok(hypeman_files::remove_entry(&self.data_dir.networks(), &self.directory(name), &held)?)
     }
 
     /// Waits for the lock under which what a network has in the kernel is changed.

@@ -13,7 +13,13 @@ impl DataDir {
     /// The data directory as an instance's directory, in which its shim works, sees it.
     pub const SEEN_FROM_INSTANCE: &str = "../..";
 
-    /// The data directory at a path.
+    /// Returns the data directory as a shim sees it, which works in its instance's directory.
+    #[must_use]
+    pub fn seen_by_shim() -> DataDir {
+        DataDir::new(Path::new(DataDir::SEEN_FROM_INSTANCE))
+    }
+
+    /// Returns the data directory at a path.
     #[must_use]
     pub fn new(path: &Path) -> DataDir {
         DataDir(path.to_owned())

@@ -74,7 +74,7 @@ impl Network {
                 .ok()
         });
         // For a VMM that may come after this one.
-        let networks = Networks::new(Path::new(DataDir::SEEN_FROM_INSTANCE));
+        let networks = Networks::new(&DataDir::seen_by_shim());
         let network = config.port.as_ref().and_then(|port| networks.get(&port.network).ok());
         let in_use = network.and_then(|network| dns::hold(&networks, &network).ok());
         let end = tap.map(|tap| End { tap, in_use, rules: None });
@@ -137,7 +137,7 @@ impl Network {
 
 fn attach(config: &NetworkConfig, published: &[Published], name: &str, journal: &Journal) -> Result<End> {
     let Some(port) = config.port.clone() else { return Err("there is none").start("find the network") };
-    let networks = Networks::new(Path::new(DataDir::SEEN_FROM_INSTANCE));
+    let networks = Networks::new(&DataDir::seen_by_shim());
     let network = networks.get(&port.network).map_err(told)?;
     let attached = Attached {
         port,
@@ -177,7 +177,7 @@ fn joined(rules: JoinHandle<hypeman_network::Result<()>>) -> Result<()> {
 
 /// The networks, also when our directory has gone.
 pub(crate) fn networks() -> Option<Networks> {
-    std::fs::canonicalize(DataDir::SEEN_FROM_INSTANCE).ok().map(|data_dir| Networks::new(&data_dir))
+    std::fs::canonicalize(DataDir::SEEN_FROM_INSTANCE).ok().map(|path| Networks::new(&DataDir::new(&path)))
 }
 
 /// Removes what is recorded of an end on a network, whatever of it there is.
@@ -185,12 +185,7 @@ pub(crate) fn detach() {
     let gives_up = !standby::is_whole(Path::new("."));
     let path = Path::new(names::ATTACHED);
     if let Ok(Some(attached)) = format::read::<Attached>(path)
-        && hypeman_network::detach(
-            &Networks::new(Path::new(DataDir::SEEN_FROM_INSTANCE)),
-            &attached,
-            gives_up,
-        )
-        .is_ok()
+        && hypeman_network::detach(&Networks::new(&DataDir::seen_by_shim()), &attached, gives_up).is_ok()
     {
         let _ = std::fs::remove_file(path);
     }

@@ -5,10 +5,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use hypeman_image::{Changes, Image, Progress, Quiet, Result, Store};
+use hypeman_image::{Changes, Image, Progress, Quiet, Result};
 use tar::EntryType;
 
-use crate::fixtures::{Layer, cat, digest, inode, layout, paths};
+use crate::fixtures::{Layer, cat, digest, inode, layout, paths, store_in};
 
 /// Keeps what the user is told.
 #[derive(Default)]
@@ -29,7 +29,7 @@ fn import(source: &Path, name: Option<&str>) -> Result<Image> {
 fn import_telling(source: &Path, name: Option<&str>, progress: &dyn Progress) -> Result<Image> {
     // Beside the source, whose directory outlives what the test looks at.
     let data = source.with_extension("data");
-    Store::new(&data).import(source, name, &Changes::default(), progress)
+    store_in(&data).import(source, name, &Changes::default(), progress)
 }
 
 /// A layout whose only layer is these bytes, uncompressed, for an architecture of any name; its

@@ -2,8 +2,15 @@
 
 use std::{fs, path::Path, process::Command};
 
+use hypeman_image::Store;
+use hypeman_record::data_dir::DataDir;
 use sha2::{Digest, Sha256};
 use tar::{Builder, EntryType, Header};
+
+/// The images of a data directory.
+pub(crate) fn store_in(data_dir: &Path) -> Store {
+    Store::new(&DataDir::new(data_dir))
+}
 
 pub(crate) fn digest(bytes: &[u8]) -> String {
     format!("sha256:{}", hex::encode(Sha256::digest(bytes)))

@@ -1,17 +1,17 @@
 use std::sync::atomic::Ordering;
 use std::{fs, os::unix::fs::FileExt, process::Command};
 
-use hypeman_image::{Changes, Error, Image, Progress, Quiet, Result, Store};
+use hypeman_image::{Changes, Error, Image, Progress, Quiet, Result};
 use tar::EntryType;
 use tempfile::TempDir;
 
-use crate::fixtures::{Layer, cat, inode, layout, paths, xattrs};
+use crate::fixtures::{Layer, cat, inode, layout, paths, store_in, xattrs};
 
 /// Imports an image of these layers; the directory keeps its store alive.
 fn import(layers: Vec<Layer>) -> (TempDir, Result<Image>) {
     let dir = tempfile::tempdir().unwrap();
     layout(&dir.path().join("layout"), layers);
-    let store = Store::new(&dir.path().join("data"));
+    let store = store_in(&dir.path().join("data"));
     let image = store.import(&dir.path().join("layout"), Some("test"), &Changes::default(), &Quiet);
     (dir, image)
 }
@@ -97,7 +97,7 @@ fn entries_that_try_to_escape_are_refused_by_name() {
 #[test]
 fn a_damaged_layer_is_refused_and_the_import_can_be_run_again() {
     let dir = tempfile::tempdir().unwrap();
-    let (source, store) = (dir.path().join("layout"), Store::new(&dir.path().join("data")));
+    let (source, store) = (dir.path().join("layout"), store_in(&dir.path().join("data")));
     layout(&source, vec![Layer::new().file("a", "1")]);
     let blobs = fs::read_dir(source.join("blobs/sha256")).unwrap().flatten();
     let layer = blobs.max_by_key(|blob| blob.metadata().unwrap().len()).unwrap().path();
@@ -118,7 +118,7 @@ fn a_truncated_root_file_system_is_refused() {
     for length in [600, 1024] {
         let tar = dir.path().join("root.tar");
         fs::write(&tar, &whole[..length]).unwrap();
-        let image = Store::new(&dir.path().join("data")).import(&tar, None, &Changes::default(), &Quiet);
+        let image = store_in(&dir.path().join("data")).import(&tar, None, &Changes::default(), &Quiet);
         assert!(image.unwrap_err().to_string().contains("root.tar"));
         assert_nothing_left(&dir);
     }
@@ -129,7 +129,7 @@ fn the_same_root_file_system_is_the_same_image() {
     let dir = tempfile::tempdir().unwrap();
     let tar = dir.path().join("my-root.tar");
     fs::write(&tar, Layer::new().file("bin", "x").tar()).unwrap();
-    let store = Store::new(&dir.path().join("data"));
+    let store = store_in(&dir.path().join("data"));
     let import = |name| store.import(&tar, name, &Changes::default(), &Quiet).unwrap();
     let (first, second) = (import(None), import(Some("other:2")));
     assert_eq!(first.digest, second.digest);
@@ -167,7 +167,7 @@ fn a_full_disk_is_named_and_nothing_is_left_on_it() {
     // Full while the layer is unpacked; full while the tool writes the disk.
     for size in ["512k", "1600k"] {
         let Some(tiny) = Tiny::mount(size) else { return };
-        let store = Store::new(&tiny.0.path().join("data"));
+        let store = store_in(&tiny.0.path().join("data"));
         let error = store.import(source.path(), Some("test"), &Changes::default(), &Quiet).unwrap_err();
         assert!(error.to_string().contains("No space left"), "{size}: {error}");
         assert_nothing_left(&tiny.0);
@@ -190,7 +190,7 @@ fn archives_of_an_image_hold_the_same_files() {
             return;
         };
         assert!(copied.success());
-        let store = Store::new(&dir.path().join(format!("data-{kind}")));
+        let store = store_in(&dir.path().join(format!("data-{kind}")));
         let image = store.import(&archive, None, &Changes::default(), &Quiet).unwrap();
         assert_eq!(paths(&image.rootfs()), ["a", "b"], "{kind}");
         assert_eq!(image.names, ["example/app:1"], "{kind}");
@@ -217,7 +217,7 @@ fn work_that_is_cancelled_leaves_nothing() {
     for pieces in 0..4 {
         let dir = tempfile::tempdir().unwrap();
         layout(dir.path(), vec![Layer::new().file("a", "one"), Layer::new().file("b", "two")]);
-        let store = Store::new(&dir.path().join("data"));
+        let store = store_in(&dir.path().join("data"));
         let progress = Impatient(pieces.into());
         let error = store.import(dir.path(), None, &Changes::default(), &progress).unwrap_err();
         assert!(matches!(error, Error::Cancelled), "{error}");
@@ -227,7 +227,7 @@ fn work_that_is_cancelled_leaves_nothing() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let reference = format!("{}/silent:1", listener.local_addr().unwrap());
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::new(&dir.path().join("data"));
+    let store = store_in(&dir.path().join("data"));
     let progress = Impatient(1.into());
     let error = std::thread::scope(|scope| {
         let _caller = scope.spawn(|| {

@@ -9,9 +9,9 @@ use std::{
     thread,
 };
 
-use hypeman_image::{Error, Quiet, Store};
+use hypeman_image::{Error, Quiet};
 
-use crate::fixtures::{Layer, cat, layout};
+use crate::fixtures::{Layer, cat, layout, store_in};
 
 struct Registry {
     process: Child,
@@ -73,7 +73,7 @@ fn registry() -> Option<Registry> {
 #[test]
 fn a_pulled_image_is_the_one_that_was_pushed() {
     let Some(registry) = registry() else { return };
-    let store = Store::new(&registry.dir.path().join("data"));
+    let store = store_in(&registry.dir.path().join("data"));
     let reference = format!("127.0.0.1:{}/app:1", registry.port);
     let image = store.pull(&reference, &Quiet).unwrap();
     assert_eq!(cat(&image.rootfs(), "a"), "content");
@@ -88,7 +88,7 @@ fn a_pulled_image_is_the_one_that_was_pushed() {
 #[test]
 fn errors_name_the_image_and_the_registry() {
     let Some(registry) = registry() else { return };
-    let store = Store::new(&registry.dir.path().join("data"));
+    let store = store_in(&registry.dir.path().join("data"));
     let missing = store.pull(&format!("127.0.0.1:{}/app:2", registry.port), &Quiet).unwrap_err().to_string();
     assert!(missing.contains("app:2") && missing.contains("look at its name"), "{missing}");
     let closed = format!("127.0.0.1:{}/app:1", free_port());
@@ -129,7 +129,7 @@ fn cutting_proxy(to: u16, limit: u64, times: u32, dies: bool) -> u16 {
 fn a_layer_that_breaks_off_is_gone_on_with() {
     let Some(registry) = registry() else { return };
     let port = cutting_proxy(registry.port, 600 << 10, 1, false);
-    let store = Store::new(&registry.dir.path().join("data"));
+    let store = store_in(&registry.dir.path().join("data"));
     let image = store.pull(&format!("127.0.0.1:{port}/app:1"), &Quiet).unwrap();
     assert_eq!(cat(&image.rootfs(), "a"), "content");
 }
@@ -173,7 +173,7 @@ fn busy_proxy(to: u16) -> u16 {
 fn a_registry_that_is_busy_is_asked_again() {
     let Some(registry) = registry() else { return };
     let port = busy_proxy(registry.port);
-    let store = Store::new(&registry.dir.path().join("data"));
+    let store = store_in(&registry.dir.path().join("data"));
     store.pull(&format!("127.0.0.1:{port}/app:1"), &Quiet).unwrap();
 }
 
@@ -184,7 +184,7 @@ fn a_registry_that_dies_within_a_layer_leaves_nothing_and_the_pull_can_be_run_ag
     // not.
     let port = cutting_proxy(registry.port, 100 << 10, 1, true);
     let data = registry.dir.path().join("data");
-    let store = Store::new(&data);
+    let store = store_in(&data);
     let error = store.pull(&format!("127.0.0.1:{port}/app:1"), &Quiet).unwrap_err();
     assert!(matches!(error, Error::Pull { .. }), "{error}");
     let left = std::fs::read_dir(data.join("images")).unwrap().flatten().map(|e| e.file_name());

@@ -5,7 +5,6 @@
 //! It begins with the first VM of a network and ends with the last ([`crate::dns::start`]).
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 use std::sync::Arc;
 
 use hickory_server::Server;
@@ -31,7 +30,7 @@ const BACKLOG: i32 = 128;
 ///
 /// # Errors
 /// When it cannot listen.
-pub fn serve(data_dir: &Path, network: &str, ready: impl FnOnce()) -> Result<(), Error> {
+pub fn serve(data_dir: &DataDir, network: &str, ready: impl FnOnce()) -> Result<(), Error> {
     let networks = Networks::new(data_dir);
     let record = networks.get(network)?;
     let Some(_only) = Lock::try_acquire(&lock(&networks, network))? else {
@@ -41,8 +40,8 @@ pub fn serve(data_dir: &Path, network: &str, ready: impl FnOnce()) -> Result<(),
     let _ = std::env::set_current_dir("/"); // that of whoever has started us may go
     let _ = rustix::process::setsid(); // fails for the leader of a session, which is as good
     let address = IpAddr::V4(record.gateway());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().at(data_dir)?;
-    let table = Table::new(&DataDir::new(data_dir).instances(), network);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().at(data_dir.path())?;
+    let table = Table::new(&data_dir.instances(), network);
     runtime.block_on(async {
         let failed = |source| Error::Port { address, source };
         let udp = UdpSocket::from_std(bind(&record, Type::DGRAM).map_err(failed)?.into()).map_err(failed)?;

@@ -68,7 +68,7 @@ pub fn start(networks: &Networks, network: &Network, hypeman: &Path) -> Result<(
         return Ok(());
     }
     // Not by way of the instance for which it is begun, and which may go before it.
-    let data_dir = std::fs::canonicalize(networks.data_dir()).at(networks.data_dir())?;
+    let data_dir = std::fs::canonicalize(networks.data_dir().path()).at(networks.data_dir().path())?;
     // Of its caller's environment even PATH is nothing for a process that hears guests.
     let mut command = hypeman_process::program(hypeman);
     command.env_clear().arg(TASK).arg(data_dir).arg(&network.name);
