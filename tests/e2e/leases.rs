@@ -31,7 +31,7 @@ promises! {
 }
 
 /// Asserts that nothing of VMs is in the kernel.
-fn assert_nothing_left(host: &Host) {
+pub(crate) fn assert_nothing_left(host: &Host) {
     let interfaces = host.interfaces();
     assert!(!interfaces.iter().any(|name| name.starts_with("hyp") && name != "hypeman0"), "{interfaces:?}");
     let rules = host.rules();

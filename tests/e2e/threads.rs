@@ -14,17 +14,22 @@ use hypeman_session::exec::{Ended, Event, start};
 use hypeman_tests::bed::Bed;
 use hypeman_tests::fixtures::{self, bed, busybox, kernel};
 use hypeman_tests::guest::Guest;
-use hypeman_tests::needs::{BUSYBOX, QEMU};
+use hypeman_tests::needs::{BUSYBOX, Need, QEMU};
+use hypeman_tests::netns;
 use hypeman_tests::processes::KilledOnDrop;
 use hypeman_tests::vm::{IDLE, Instance as Vm};
 use hypeman_tests::wait::{DEADLINE, until, within};
 
+use crate::leases::assert_nothing_left;
 use crate::promises;
 
 promises! {
-    [QEMU] threads_and_commands_leave_nothing_of_their_vms;
+    [Need::NetworkNamespaces, QEMU] threads_and_commands_leave_nothing_of_their_vms;
     [QEMU] a_hundred_waiters_cost_no_thread_each;
-    [QEMU, BUSYBOX] the_examples_do_what_they_say, a_killed_process_leaves_its_vm_running, a_command_in_a_guest_by_the_library;
+    [QEMU, BUSYBOX]
+        the_examples_do_what_they_say,
+        a_killed_process_leaves_its_vm_running,
+        a_command_in_a_guest_by_the_library;
 }
 
 /// Threads of this process, and as many commands beside them.
@@ -66,13 +71,13 @@ fn host(bed: &Bed) -> Host {
     .expect("a host")
 }
 
-/// Makes a VM, starts it, puts it to standby, lets it go on, stops and removes it, beside a command
-/// that renames it.
-fn live(bed: &Bed, host: &Host, name: &str) {
+/// Creates, starts, suspends, restores, kills and removes a VM on a network, beside a command that
+/// renames it.
+fn live(bed: &Bed, host: &Host, name: &str, network: &str) {
     let request = CreateRequest {
         name: Some(name.to_owned()),
         kernel: Some(Path::new(fixtures::testguest()).to_owned()),
-        network: Some("none".to_owned()),
+        network: Some(network.to_owned()),
         settings: Settings {
             memory: 32 << 20,
             cmdline: testguest::Options { count: 1, echo: true, ..testguest::Options::default() }.to_string(),
@@ -98,31 +103,43 @@ fn live(bed: &Bed, host: &Host, name: &str) {
 }
 
 /// The same by commands.
-fn live_by_commands(bed: &Bed, name: &str) {
-    let vm = Guest::new(bed, name).quiet().with(&["--network", "none"]).create();
+fn live_by_commands(bed: &Bed, name: &str, network: &str) {
+    let vm = Guest::new(bed, name).quiet().with(&["--network", network]).create();
     for command in [&["start"][..], &["standby"], &["restore"], &["kill"], &["rm"]] {
         bed.ok(&[command, &[&vm.name]].concat());
     }
 }
 
 fn threads_and_commands_leave_nothing_of_their_vms() {
+    let machine = netns::Host::new();
+    let live = || {
+        machine.enter();
+        live_on(machine.bed());
+    };
+    std::thread::scope(|scope| drop(scope.spawn(live)));
+    assert_nothing_left(&machine);
+}
+
+/// Threads and commands beside them, half of whose VMs are on a bridge.
+fn live_on(bed: &Bed) {
     let vms = std::env::var(VMS).ok().and_then(|vms| vms.parse().ok()).unwrap_or(USUAL_VMS);
-    let scratch = tempfile::tempdir().expect("a directory");
-    let bed = Bed::new(scratch.path());
-    let host = host(&bed);
-    live(&bed, &host, "first"); // which starts what stays: the thread that reaps
+    let host = host(bed);
+    live(bed, &host, "first", "default"); // starts the thread that reaps
     until("the first is reaped", || zombies() == 0);
     let before = descriptors();
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
-            let (bed, host, next) = (&bed, &host, &next);
+            let (host, next) = (&host, &next);
             scope.spawn(move || {
                 loop {
-                    match next.fetch_add(1, Ordering::Relaxed) {
-                        vm if vm >= vms => return,
-                        vm if thread % 2 == 0 => live(bed, host, &format!("vm-{vm}")),
-                        vm => live_by_commands(bed, &format!("vm-{vm}")),
+                    let vm = next.fetch_add(1, Ordering::Relaxed);
+                    let (name, network) =
+                        (format!("vm-{vm}"), if vm.is_multiple_of(2) { "default" } else { "none" });
+                    match thread % 2 {
+                        _ if vm >= vms => return,
+                        0 => live(bed, host, &name, network),
+                        _ => live_by_commands(bed, &name, network),
                     }
                 }
             });

@@ -4,11 +4,14 @@
 //! guest ── hypeman0 ── host 198.51.100.1 ══ 198.51.100.2 outside (files.test)
 //! ```
 
+use std::fs::File;
 use std::io::{BufRead, BufReader};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tempfile::TempDir;
 
 use crate::bed::{Bed, Outcome};
@@ -76,6 +79,16 @@ impl Host {
     #[must_use]
     pub fn namespace(&self) -> &str {
         &self.name
+    }
+
+    /// Moves this thread, and those that it starts later, to this host.
+    ///
+    /// # Panics
+    /// When the kernel refuses.
+    pub fn enter(&self) {
+        let namespace = File::open(Path::new("/run/netns").join(&self.name)).expect("the namespace");
+        let kind = Some(LinkNameSpaceType::Network);
+        move_into_link_name_space(namespace.as_fd(), kind).expect("enter the namespace");
     }
 
     /// A directory of its own.
