@@ -7,11 +7,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// Most bytes of data in a frame: with its head, and that of the stream's frame, it goes into one
-/// of the link's.
+/// Maximum number of bytes of data in a frame: with its head, and that of the stream's frame, it
+/// goes into one of the link's.
 pub const MAX_DATA: usize = 63 * 1024;
 
-/// Most bytes of a message: a command's arguments and environment may have 2 MiB (`ARG_MAX`).
+/// Maximum number of bytes of a message: a command's arguments and environment may have 2 MiB
+/// (`ARG_MAX`).
 pub const MAX_MESSAGE: usize = 4 << 20;
 
 /// Bytes before a frame's body: its kind, and its length in 24 bits.

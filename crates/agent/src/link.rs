@@ -17,7 +17,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-/// Most bytes of a frame's payload.
+/// Maximum number of bytes of a frame's payload.
 pub const MAX_PAYLOAD: usize = 64 * 1024;
 
 /// Before the payload its length and the session's number, behind it the rest of that.
@@ -32,8 +32,8 @@ const NONCE: usize = 16;
 /// No length of a frame, and no session's number.
 const FILLER: u8 = 0xff;
 
-/// Most bytes that may come before an answer: what a port, a socket and two buffers hold of a
-/// session that was, several times over.
+/// Maximum number of bytes that may come before an answer: what a port, a socket and two buffers
+/// hold of a session that was, several times over.
 const MAX_NOISE: usize = 4 << 20;
 
 type Nonce = [u8; NONCE];

@@ -17,10 +17,12 @@ use crate::writer::{BULK, TICK};
 /// How long the first bytes after a silence are left to become a line.
 const FIRST_TICK: Duration = Duration::from_millis(1);
 
-/// Most bytes to hold in memory that came from a pipe. The pipe keeps what comes after them.
+/// Maximum number of bytes to hold in memory that came from a pipe. The pipe keeps what comes after
+/// them.
 const PIPE_CAPACITY: usize = 1024 * 1024;
 
-/// Most bytes to hold in memory that came from a socket, whose sender may drop what is not read.
+/// Maximum number of bytes to hold in memory that came from a socket, whose sender may drop what is
+/// not read.
 const SOCKET_CAPACITY: usize = 4 * 1024 * 1024;
 
 /// Largest size of one read in bytes.

@@ -13,7 +13,7 @@ use tar::{Builder, EntryType, Header, HeaderMode};
 use crate::kernel_files::KernelFiles;
 use crate::left_out::{LeftOut, named};
 
-/// How much of a file is read at once, in bytes.
+/// Size in bytes of a read of a file.
 const READ_AHEAD: usize = 128 * 1024;
 
 /// Maximum size in bytes of a file whose size is not known before it is read.

@@ -63,8 +63,8 @@ fn on_tcg(why: &str) -> Decision {
     Decision::new(Accelerator::Tcg, Some(note))
 }
 
-/// Where nothing but KVM will do. Where that is there and broken, a kernel that is not Linux may
-/// still run: one of the user's own.
+/// Requires KVM. If KVM is there and broken, a kernel of the user's own that is not Linux may still
+/// run.
 fn require_kvm(record: &Record, findings: &Findings) -> std::result::Result<(), String> {
     match probe_kvm(findings) {
         KvmState::Works => Ok(()),

@@ -16,7 +16,7 @@ use crate::instance::Instance;
 use crate::processes::{Holder, KILL_TIMEOUT, end_vmm, let_go_of_dead_shim, look, shim};
 use crate::spawn::{Shim, listen};
 
-/// How long a process that was killed may take to be gone, once it does not run any more.
+/// Timeout for a killed process to be gone, once it does not run any more.
 const DYING: Duration = Duration::from_secs(10);
 
 /// Has a VM that runs without a shim taken over by a new one, of the program `hypeman`. Whether it
@@ -62,8 +62,8 @@ pub(crate) fn is_of_another_program(instance: &Instance, hypeman: &Path) -> bool
     shim.and_then(|shim| identity(&shim)).is_some_and(|program| Some(program) != identity(hypeman))
 }
 
-/// Ends the VMM of an instance whose snapshot is whole: it has not run since, whether it has
-/// written that or read it.
+/// Ends the VMM of an instance whose snapshot is complete: it has not run since it wrote or read
+/// that.
 fn end_unused(instance: &Instance) -> Result<()> {
     if !standby::is_whole(&instance.directory) {
         return Ok(());

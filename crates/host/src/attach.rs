@@ -59,13 +59,12 @@ fn connect(
     }
 }
 
-/// Whether its VM is there. What it has printed may take long to be written after it has ended.
+/// Whether its VM exists. After its end the rest of its output may take long to be written.
 fn is_up(instance: &Instance) -> bool {
     instance.observe().is_ok_and(|seen| seen.state.is_active() && seen.state != State::Shutdown)
 }
 
-/// How the VM of an instance has ended with which a connection broke, in a sentence; `None` when it
-/// runs on.
+/// Describes how a VM ended whose connection broke, in a sentence; `None` when it still runs.
 #[must_use]
 pub fn how_it_ended(instance: &Instance) -> Option<String> {
     let seen = settled(instance)?;
@@ -79,8 +78,8 @@ pub fn how_it_ended(instance: &Instance) -> Option<String> {
     .or_else(|| (!instance.directory.exists()).then(|| "it was removed".to_owned()))
 }
 
-/// State of an instance whose agent's connection broke; `None` when it cannot be told. A VM that
-/// ends is told to run for a moment longer than its agent does.
+/// Returns the state of an instance whose agent's connection broke; `None` if it is unknown. A VM
+/// that ends counts as running for a moment longer than its agent.
 fn settled(instance: &Instance) -> Option<Observation> {
     let deadline = Instant::now() + SETTLING;
     loop {

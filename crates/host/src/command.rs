@@ -27,7 +27,8 @@ const INITS: [&str; 6] = [
 /// process 1, but are no system: they end with the program, and exit with its code.
 const SUPERVISOR: &str = "/init";
 
-/// Longest argument or variable in bytes, its end mark included (`MAX_ARG_STRLEN`, execve(2)).
+/// Maximum length of an argument or variable in bytes, its end mark included (`MAX_ARG_STRLEN`,
+/// execve(2)).
 const MAX_STRING: usize = 128 * 1024;
 
 /// Environment every program finds, as docker gives it.
@@ -85,8 +86,7 @@ pub(crate) fn resolve(options: &CreateOptions, image: &Config) -> Result<Command
     })
 }
 
-/// The limits that are given for, and docker's of open files unless that is among them. The last
-/// one of a name counts.
+/// Merges the given limits with docker's limit of open files. The last one of a name counts.
 fn ulimits(given: &[Ulimit]) -> Vec<Ulimit> {
     let limits = [Ulimit::open_files()].into_iter().chain(given.iter().cloned());
     limits.map(|limit| (limit.name.clone(), limit)).collect::<BTreeMap<_, _>>().into_values().collect()
@@ -101,7 +101,8 @@ pub(crate) fn warnings(image: &Config) -> Vec<String> {
     unknown.map(warning).into_iter().collect()
 }
 
-/// An entrypoint of the user's drops the image's command; arguments of the user's replace it.
+/// Merges the user's command with the image's: an entrypoint drops the image's command, arguments
+/// replace it.
 fn argv(options: &CreateOptions, image: &Config) -> Vec<String> {
     let entrypoint = options.request.entrypoint.as_ref().unwrap_or(&image.entrypoint);
     let arguments = if options.request.arguments.is_empty() && options.request.entrypoint.is_none() {

@@ -9,7 +9,7 @@ use hypeman_snapshot::Algorithm;
 
 use crate::error::Result;
 
-/// The word by which `hypeman` calls itself for this.
+/// Name of the task by which `hypeman` starts itself for a compression.
 pub const TASK: &str = "compress-snapshot";
 
 /// Has the program `hypeman` compress the snapshot in `directory`, and does not wait for it. What

@@ -8,13 +8,13 @@ use hypeman_record::data_dir::DataDir;
 use crate::error::{Error, Field, Result};
 use crate::layout::{self, DATA_DIR, variable};
 
-/// Names the program that becomes PID 1 in guests.
+/// Variable with the program that becomes PID 1 in guests.
 const INIT: &str = "HYPEMAN_INIT";
 
-/// Limits the size of images.
+/// Variable with the maximum size of images.
 const MAX_IMAGE_SIZE: &str = "HYPEMAN_MAX_IMAGE_SIZE";
 
-/// Where a host has its data and our programs.
+/// Paths and limits of a host.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Absolute path of the data directory.
@@ -30,9 +30,9 @@ pub struct Config {
 }
 
 impl Config {
-    /// The usual places: `data_dir`, or else that of the environment or the user's; this very
-    /// program as `hypeman`, and `hypeman-init` beside it. A data directory that was named has to
-    /// be there.
+    /// Returns the default paths: `data_dir`, or else that of the environment or the user's; this
+    /// very program as `hypeman`, and `hypeman-init` beside it. A data directory that was named has
+    /// to exist.
     ///
     /// # Errors
     /// When a variable of the environment has a value that cannot be used.
@@ -40,8 +40,7 @@ impl Config {
         Config::of(std::env::current_exe().at("/proc/self/exe".as_ref())?, data_dir)
     }
 
-    /// As [`Config::from_env`], for a program that is not `hypeman` itself: that is at the path
-    /// `hypeman`.
+    /// As [`Config::from_env`], for another program than `hypeman`, which is at the path `hypeman`.
     ///
     /// # Errors
     /// As [`Config::from_env`].

@@ -53,8 +53,8 @@ pub(crate) fn clear_away(instance: &Instance) {
     }
 }
 
-/// The lock of the shim, which nobody else holds then; `None` when someone does. An instance that
-/// never had a shim has no file to lock.
+/// Takes the shim's lock; `None` when a shim holds it. An instance that never had a shim has no
+/// file to lock.
 fn alone(instance: &Instance) -> Result<Option<Option<Lock>>> {
     Ok(match Lock::try_acquire_existing(&instance.directory.join(names::SHIM_PID))? {
         Existing::Taken(lock) => Some(Some(lock)),

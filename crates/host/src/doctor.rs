@@ -81,7 +81,7 @@ impl Check {
     }
 }
 
-/// How to get a program that an error of the VMM drivers misses.
+/// Says how to get a program that an error of the VMM drivers misses.
 #[must_use]
 pub fn how_to_get(error: &hypeman_vmm::Error) -> Option<String> {
     let hypeman_vmm::Error::NotInstalled { program } = error else { return None };
@@ -124,7 +124,7 @@ fn kvm() -> Check {
     .optional()
 }
 
-/// With which CPU features QEMU's KVM works, where it can be tried at all.
+/// Checks with which CPU features QEMU's KVM works, if it can be tried.
 fn qemu_on_kvm() -> Option<Check> {
     if matches!(probe_kvm(&Findings::none()), KvmState::Missing(_)) {
         return None;
@@ -163,7 +163,7 @@ fn confinement() -> impl Iterator<Item = Check> {
     })
 }
 
-/// How VMs can be connected. They can do without.
+/// Checks how VMs can be connected. They can do without.
 fn networks(host: &Host) -> impl Iterator<Item = Check> {
     let used = hypeman_network::survey_networks(&host.networks(), &host.data_dir().instances());
     hypeman_network::survey().into_iter().chain(used).map(|Finding { what, found, advice }| {
@@ -175,7 +175,7 @@ fn networks(host: &Host) -> impl Iterator<Item = Check> {
     })
 }
 
-/// Confinement of a VM that runs.
+/// Checks the sandbox of a running VM.
 fn confined(instance: &Instance, seen: &Observation) -> Option<Check> {
     let runs = matches!(seen.state, State::Initializing | State::Running | State::Paused);
     let run = seen.run.as_ref().filter(|_| runs)?;
@@ -196,7 +196,7 @@ fn confined(instance: &Instance, seen: &Observation) -> Option<Check> {
     Some(check(&name, Verdict::Ok, detail))
 }
 
-/// A VM in standby that could not go on here.
+/// Checks whether a VM in standby could be restored here.
 fn sleeper(host: &Host, instance: &Instance, seen: &Observation) -> Option<Check> {
     if seen.state != State::Standby {
         return None;
@@ -210,7 +210,7 @@ fn sleeper(host: &Host, instance: &Instance, seen: &Observation) -> Option<Check
     Some(check.advice(&advice).optional())
 }
 
-/// Whether the data directory can really be written.
+/// Checks whether the data directory can be written.
 fn data_dir(path: &Path) -> Check {
     let tried = std::fs::create_dir_all(path).and_then(|()| {
         let probe = path.join(format!(".doctor-{}", std::process::id()));
@@ -245,7 +245,7 @@ fn guest_kernel(host: &Host) -> Check {
     }
 }
 
-/// The programs of others that we call, each with what it is for.
+/// Checks the programs that we call, each with its purpose.
 fn tools() -> Vec<Check> {
     let tool = |name: &'static str, package: &str, purpose: &str| match hypeman_image::find_tool(name) {
         Some(path) => check(name, Verdict::Ok, path.display().to_string()),

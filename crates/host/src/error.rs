@@ -58,7 +58,7 @@ pub enum Field {
     Publish,
     /// DNS servers.
     Dns,
-    /// How fast it is.
+    /// The rates of a network.
     NetworkRate,
     /// The kernel.
     Kernel,
@@ -139,13 +139,13 @@ pub enum Error {
     NotPulled {
         /// The image.
         reference: String,
-        /// Why it could not.
+        /// The reason.
         source: hypeman_image::Error,
     },
-    /// Neither a name nor the beginning of an id.
+    /// There is neither a name nor an id prefix like this.
     #[error("no such instance: {0}")]
     NotFound(String),
-    /// The beginning of several ids.
+    /// The prefix fits several ids.
     #[error("ambiguous id prefix {query:?}: {ids}")]
     Ambiguous {
         /// The user's name, id or prefix.
@@ -161,14 +161,14 @@ pub enum Error {
         /// Id of the instance that has the name.
         id: String,
     },
-    /// A value that cannot be used.
+    /// The value is invalid.
     #[error("invalid {field} {value:?}: {reason}")]
     Invalid {
         /// The field.
         field: Field,
         /// The given value.
         value: String,
-        /// Why not, and what would do.
+        /// The reason, with the allowed values.
         reason: String,
     },
     /// The instance is in a state that forbids the request.
@@ -215,13 +215,13 @@ pub enum Error {
         /// The shim's words.
         reason: String,
     },
-    /// Neither the name of a snapshot nor the beginning of its id.
+    /// There is neither a snapshot's name nor an id prefix like this.
     #[error("no such snapshot: {0}")]
     NoSnapshot(String),
-    /// A snapshot of disks is to become something that needs memory.
+    /// The request needs memory, and the snapshot has only disks.
     #[error("snapshot {0} has disks only, no memory")]
     NoMemory(String),
-    /// A snapshot with memory is to go on elsewhere.
+    /// A snapshot with memory cannot be restored on another hypervisor.
     #[error("snapshot {0} has memory, which only its own hypervisor can restore")]
     BoundToHypervisor(String),
     /// Its snapshot cannot be used here.
@@ -229,10 +229,10 @@ pub enum Error {
     Snapshot {
         /// The instance's name.
         name: String,
-        /// Why not.
+        /// The fault.
         problem: hypeman_snapshot::Error,
     },
-    /// It could not go on from its snapshot.
+    /// It could not be restored.
     #[error("instance {name} could not be restored and stays in standby: {reason}")]
     Restore {
         /// The instance's name.
@@ -242,14 +242,14 @@ pub enum Error {
         /// The shim's words.
         reason: String,
     },
-    /// A process of its does not do what it was told.
+    /// A process of its refuses or ignores a request.
     #[error("instance {name}: {reason}")]
     Shim {
         /// The instance's name.
         name: String,
         /// Its kind.
         kind: Kind,
-        /// Which, and what it does.
+        /// The process, and its behaviour.
         reason: String,
     },
     /// From what was said to the shim or to the guest.
@@ -288,7 +288,7 @@ impl From<hypeman_session::Error> for Error {
     }
 }
 
-/// A user by their number.
+/// Describes a user by name or number.
 fn who(user: Option<u32>) -> String {
     match user {
         Some(0) => "root".to_owned(),
@@ -298,7 +298,7 @@ fn who(user: Option<u32>) -> String {
 }
 
 impl Error {
-    /// Its kind: what a program may do about it.
+    /// Returns its kind, by which a program may decide.
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {

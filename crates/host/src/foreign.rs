@@ -24,10 +24,10 @@ use crate::error::{Error, Result};
 use crate::name;
 use crate::snapshots::{Snapshot, Snapshots};
 
-/// The file of a snapshot that describes its VM.
+/// Name of the file that describes a snapshot's VM.
 const CONFIG: &str = "config.json";
 
-/// Where the socket of a vsock device is.
+/// Place of the socket of a vsock device.
 const VSOCK: &str = "vsock.sock";
 
 /// Takes the snapshot in `directory` into the store, with copies of its disks, under the name
@@ -131,7 +131,7 @@ fn move_disks(found: &Description, files: &Files<'_>, draft: &Draft, config: &Pa
     Ok(disks)
 }
 
-/// The instance that it would have been of, had it been ours.
+/// Makes the record that the instance would have had here.
 fn record(name: &str, found: &Description, kernel: PathBuf, log: LogLimits) -> Result<Record> {
     let cmdline = found.payload.as_ref().and_then(|payload| payload.cmdline.clone());
     Ok(Record {
@@ -157,7 +157,7 @@ fn record(name: &str, found: &Description, kernel: PathBuf, log: LogLimits) -> R
     })
 }
 
-/// The order by which it would have been started.
+/// Makes the launch by which it would have been started here.
 fn launch(record: &Record, disks: Vec<Disk>) -> Launch {
     let settings = &record.settings;
     let spec = VmSpec {

@@ -29,16 +29,16 @@ use crate::{delete, name, network, standby as sleep, start};
 /// State of a fork after it was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
-    /// It runs: it goes on, or boots when there is no memory to go on from.
+    /// It runs: it is restored, or boots when there is no memory.
     Running,
-    /// It sleeps, with a memory of its own.
+    /// It is in standby, with a memory of its own.
     Standby,
     /// It has the disks only.
     Stopped,
 }
 
-/// Makes an instance `name` of `source`, in the state that was asked for, or else in that of its
-/// source. A source that runs is put to standby, copied, and let go on.
+/// Forks the instance `source` as `name`, into the requested state or else that of its source. A
+/// running source is put to standby, copied, and resumed.
 ///
 /// # Errors
 /// When the source has no memory to go on from and one was asked for, the name is taken, or the
@@ -67,7 +67,7 @@ pub fn fork(
     begin_or_remove(store, fork, target, programs)
 }
 
-/// Lets a fork run, if it is to; one that cannot is not left behind.
+/// Starts a fork, if it is to run; one that cannot start is removed.
 fn begin_or_remove(store: &Store, fork: Instance, target: Target, programs: &Programs) -> Result<Instance> {
     match begin(store, &fork, target, programs) {
         Ok(()) => Ok(fork),

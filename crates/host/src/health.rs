@@ -20,19 +20,19 @@ const SHORTEST: Duration = Duration::from_millis(1);
 /// Health check settings of a user; `None` takes the image's.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HealthOptions {
-    /// There is to be none.
+    /// Whether there is to be none.
     pub none: bool,
-    /// A line for the shell.
+    /// Command line for the shell.
     pub command: Option<String>,
-    /// Between two checks.
+    /// Time between two checks.
     pub interval: Option<Duration>,
-    /// For one.
+    /// Timeout for one check.
     pub timeout: Option<Duration>,
-    /// So many failures make it unhealthy.
+    /// Number of failures that make it unhealthy.
     pub retries: Option<u32>,
-    /// After the start, when failures do not count.
+    /// Time after the start in which failures do not count.
     pub start_period: Option<Duration>,
-    /// Between two checks in that time.
+    /// Time between two checks in that period.
     pub start_interval: Option<Duration>,
 }
 

@@ -18,9 +18,9 @@ use crate::store::Store;
 use crate::watch::Watch;
 use crate::{adopt, config::Config, layout};
 
-/// One host. Its functions block; they may be called from many threads at once, and beside other
-/// processes that do the same. A function that is given the name of an instance takes its id, or
-/// the beginning of that, as well.
+/// A host with its data directory. Its functions block; they may be called from many threads at
+/// once, and beside other processes that do the same. Where a function takes the name of an
+/// instance, it also takes its id, or the beginning of that.
 #[derive(Debug, Clone)]
 pub struct Host {
     config: Config,
@@ -39,19 +39,19 @@ impl Host {
         Ok(Host { instances: Store::new(&config.data_dir), config })
     }
 
-    /// How it was opened.
+    /// Returns its configuration.
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Its data directory.
+    /// Returns its data directory.
     #[must_use]
     pub fn data_dir(&self) -> &DataDir {
         &self.config.data_dir
     }
 
-    /// The programs of ours that a start needs.
+    /// Finds our programs that a start needs.
     ///
     /// # Errors
     /// [`Error::NoGuestInit`] when there is no `hypeman-init`.
@@ -63,7 +63,7 @@ impl Host {
         }
     }
 
-    /// All instances, oldest first, and with them the records that could not be read.
+    /// Lists all instances, oldest first, and the records that could not be read.
     ///
     /// # Errors
     /// When the directory of the instances cannot be read. That it is not there is no error.
@@ -71,7 +71,7 @@ impl Host {
         self.instances.list()
     }
 
-    /// The instance with this name, with this id, or else the only one whose id begins so.
+    /// Finds the instance with this name, with this id, or the only one whose id begins so.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Ambiguous`], or the error of its file when the only candidate
@@ -80,7 +80,7 @@ impl Host {
         self.instances.find(query)
     }
 
-    /// As [`Host::find`]. Its VM has a shim then, if it can have one.
+    /// As [`Host::find`], and adopts its VM if that has no shim.
     ///
     /// # Errors
     /// As [`Host::find`].
@@ -99,8 +99,7 @@ impl Host {
         self.with_shim(instance, instance.observe())
     }
 
-    /// As [`Host::observe`], of several at once: one that does not answer keeps nobody waiting for
-    /// the others.
+    /// As [`Host::observe`], for several at once: a silent one does not delay the others.
     pub fn observe_all(&self, instances: &[Instance]) -> Vec<Result<Observation>> {
         let seen = observe_all(instances);
         instances.iter().zip(seen).map(|(instance, seen)| self.with_shim(instance, seen)).collect()
@@ -119,8 +118,8 @@ impl Host {
         if lacks_one && self.take_care_of(instance) { instance.observe() } else { seen }
     }
 
-    /// Gives a VM without a shim another. One that cannot be had keeps nobody from looking at the
-    /// VM. Whether it has one.
+    /// Adopts a VM without a shim, and returns whether it has one then. A failed adoption is
+    /// traced: the VM can be looked at all the same.
     fn take_care_of(&self, instance: &Instance) -> bool {
         let adopted = adopt::adopt(instance, &self.config.hypeman);
         if let Err(error) = &adopted {

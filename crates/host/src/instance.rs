@@ -42,7 +42,7 @@ impl Instance {
         Ok(self.client()?.ask_for_end(request)?)
     }
 
-    /// The instance as its record is now. Under its lock it stays so.
+    /// Reads its record again. Under its lock the record stays so.
     ///
     /// # Errors
     /// [`Error::NotFound`] when it has been removed meanwhile, or the error of its record.

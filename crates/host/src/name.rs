@@ -6,7 +6,7 @@ use hypeman_files::AtPath;
 
 use crate::error::{Error, Field, Result};
 
-/// Longest name: it becomes the guest's host name, a DNS label (RFC 1123).
+/// Maximum length of a name: it becomes the guest's host name, a DNS label (RFC 1123).
 const MAX_LENGTH: usize = 63;
 
 const ADJECTIVES: [&str; 16] = [

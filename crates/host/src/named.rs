@@ -25,17 +25,17 @@ pub struct SnapshotRequest {
     pub compression: Option<Algorithm>,
 }
 
-/// How an instance goes on from a snapshot.
+/// Options for restoring an instance from a snapshot.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Resume {
-    /// The state that it gets; the one that the snapshot was made for when absent.
+    /// State afterwards; the one that the snapshot was made for when absent.
     pub state: Option<Target>,
     /// Its hypervisor; that of the snapshot when absent.
     pub hypervisor: Option<HypervisorKind>,
 }
 
 impl Host {
-    /// Makes a snapshot of an instance. One that runs is put to standby, copied, and let go on.
+    /// Makes a snapshot of an instance. A running one is put to standby, copied, and resumed.
     ///
     /// # Errors
     /// When the instance has no memory and some was asked for, or runs and only its disks were
@@ -50,8 +50,8 @@ impl Host {
         Ok(made)
     }
 
-    /// Imports a snapshot that somebody else has had Cloud Hypervisor write. Of files outside its
-    /// directory it gets those in `allowed`.
+    /// Imports a snapshot that somebody else's Cloud Hypervisor wrote. Of files outside its
+    /// directory it takes those in `allowed`.
     ///
     /// # Errors
     /// When it cannot be read, or names a file that it may not have; nothing is left then.
@@ -65,7 +65,7 @@ impl Host {
         foreign::import(&self.snapshots(), directory, name, allowed, log)
     }
 
-    /// All snapshots, oldest first, and with them the records that could not be read.
+    /// Lists all snapshots, oldest first, and the records that could not be read.
     ///
     /// # Errors
     /// When their directory cannot be read.
@@ -73,7 +73,8 @@ impl Host {
         self.snapshots().list()
     }
 
-    /// The only snapshot with this name, or whose id begins so; `of` an instance, if one is given.
+    /// Finds the only snapshot with this name, or whose id begins so; `of` an instance, if one is
+    /// given.
     ///
     /// # Errors
     /// [`Error::NoSnapshot`], or [`Error::Ambiguous`].
@@ -81,7 +82,7 @@ impl Host {
         self.snapshots().find(query, of)
     }
 
-    /// Puts an instance back to a snapshot of it.
+    /// Restores an instance from a snapshot of it.
     ///
     /// # Errors
     /// When it runs, or the snapshot cannot be used; the instance is as before then.

@@ -69,7 +69,7 @@ pub fn choose(name: Option<&str>, has_image: bool, hypervisor: HypervisorKind) -
     }
 }
 
-/// The ports that a user wants published, and those that an image exposes.
+/// Returns the ports that a user wants published, and those that an image exposes.
 ///
 /// # Errors
 /// When one is none, or is asked for twice.
@@ -102,7 +102,7 @@ pub fn published(asked: &[String], exposed: &[String]) -> Result<Vec<Published>>
     Ok(all)
 }
 
-/// Refuses what cannot be had.
+/// Refuses settings that this host cannot provide.
 ///
 /// # Errors
 /// Says what.
@@ -137,7 +137,7 @@ pub(crate) fn give_lease(store: &Store, directory: &Path, record: &Record) -> Re
     new_lease(store, &network, directory).map(drop)
 }
 
-/// An address that no instance has, also none whose record cannot be read.
+/// Chooses an address that no instance has, also none whose record cannot be read.
 fn new_lease(store: &Store, network: &Network, directory: &Path) -> Result<Lease> {
     let mut taken = HashSet::new();
     for other in hypeman_files::entries(&store.directory())? {
@@ -152,7 +152,7 @@ fn new_lease(store: &Store, network: &Network, directory: &Path) -> Result<Lease
     Ok(lease)
 }
 
-/// The address that an instance has, if it is on a network.
+/// Returns the address of an instance, if it is on a network.
 ///
 /// # Errors
 /// When its record cannot be read.
@@ -230,7 +230,7 @@ fn bridged(
     }
 }
 
-/// Search domains and options of a guest: its own, or the host's.
+/// Returns the search domains and options of a guest: its own, or the host's.
 fn lookup(settings: &NetworkSettings, host: &Resolver) -> (Vec<String>, Vec<String>) {
     let chosen =
         |own: &Vec<String>, hosts: &Vec<String>| if own.is_empty() { hosts.clone() } else { own.clone() };
@@ -239,8 +239,8 @@ fn lookup(settings: &NetworkSettings, host: &Resolver) -> (Vec<String>, Vec<Stri
     (search, chosen(&settings.dns_options, &host.options))
 }
 
-/// Further names that a guest knows; the host's own ones where it has an address on the guest's
-/// network.
+/// Returns further names that a guest knows; the host's own ones where it has an address on the
+/// guest's network.
 fn hosts(settings: &NetworkSettings, gateway: Option<Ipv4Addr>) -> Vec<(String, IpAddr)> {
     let gateway = gateway.map(IpAddr::V4);
     let of_host = gateway.iter().flat_map(|gateway| HOST_NAMES.map(|name| (name.to_owned(), *gateway)));
@@ -248,7 +248,7 @@ fn hosts(settings: &NetworkSettings, gateway: Option<Ipv4Addr>) -> Vec<(String, 
     of_host.chain(given).collect()
 }
 
-/// A MAC where nobody else is on the wire.
+/// Returns a MAC for a network without other VMs.
 fn mac_of(id: &str) -> String {
     let digits = |at: usize| id.get(at..at + 2).unwrap_or("00");
     format!("02:00:00:{}:{}:{}", digits(0), digits(2), digits(4))
@@ -279,9 +279,9 @@ pub(crate) fn of_fork(settings: &NetworkSettings) -> NetworkSettings {
     NetworkSettings { published: settings.published.iter().map(free).collect(), ..settings.clone() }
 }
 
-/// Removes TAPs and rules of stopped instances whose shim was killed before it could, and has
-/// `hypeman` start DNS servers that were killed. A user who may do neither has no network either:
-/// nothing fails.
+/// Removes TAPs and rules of stopped instances whose shim was killed before it could, and lets
+/// `hypeman` start DNS servers that were killed. Fails silently for a user who may not: such a user
+/// has no network either.
 pub fn clean_up(store: &Store, hypeman: &Path) {
     let mut used = BTreeSet::new();
     for directory in hypeman_files::entries(&store.directory()).unwrap_or_default() {

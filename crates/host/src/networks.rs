@@ -55,7 +55,7 @@ impl Host {
         Ok(self.networks().create(name, options)?)
     }
 
-    /// All networks, and with them the records that could not be read.
+    /// Lists all networks, and the records that could not be read.
     ///
     /// # Errors
     /// When their directory cannot be read, or a record of an instance on one.
@@ -66,7 +66,7 @@ impl Host {
         Ok((views.collect::<Result<_>>()?, damaged))
     }
 
-    /// The network of this name.
+    /// Returns the network of this name.
     ///
     /// # Errors
     /// When there is none.
@@ -95,7 +95,7 @@ impl Host {
         Ok(hypeman_network::remove(&networks, &network)?)
     }
 
-    /// Names of all networks.
+    /// Lists the names of all networks.
     ///
     /// # Errors
     /// When their directory cannot be read.
@@ -120,7 +120,7 @@ impl Host {
     }
 }
 
-/// The instances that are on a network.
+/// Returns the instances on a network.
 fn on_network<'a>(instances: &'a [Instance], network: &str) -> impl Iterator<Item = &'a Instance> {
     instances.iter().filter(move |instance| {
         matches!(&instance.record.settings.network.connection, Connection::Bridge(name) if name == network)

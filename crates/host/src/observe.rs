@@ -16,16 +16,16 @@ use crate::instance::Instance;
 use crate::parallel::{in_parallel, processors};
 use crate::processes::{Holder, let_go_of_dead_shim, look, shim};
 
-/// Most shims that are asked at once.
+/// Maximum number of shims that are asked at once.
 const MAX_ASKED: usize = 128;
 
-/// How long a shim that has hung up may take to be gone.
+/// Timeout for a shim that has hung up to be gone.
 const LEAVING: Duration = Duration::from_millis(100);
 
-/// How long what is left of a killed shim is waited for.
+/// Timeout for the rest of a killed shim to be gone.
 const DYING: Duration = Duration::from_secs(1);
 
-/// How often a shim is asked that has come in the place of one that hung up.
+/// Number of requests to the successor of a shim that hung up.
 const ASKS_AGAIN: u32 = 2;
 
 /// Observed state of an instance.
@@ -45,7 +45,7 @@ pub struct Observation {
     pub shim_release: Option<String>,
     /// The last run as its shim recorded it.
     pub run: Option<Run>,
-    /// How the last run ended, also when no shim was left to record it.
+    /// End of the last run, also when no shim was left to record it.
     pub end: Option<End>,
 }
 
@@ -69,8 +69,7 @@ impl Instance {
     }
 }
 
-/// Observes several instances, all at once: one that does not answer keeps nobody waiting for the
-/// others.
+/// Observes several instances at once: a silent one does not delay the others.
 pub fn observe_all(instances: &[Instance]) -> Vec<Result<Observation>> {
     let looked = in_parallel(instances, processors(), |instance| look(&instance.directory));
     // Those that have a shim are asked; there is nobody to wait for in the others.
@@ -98,7 +97,7 @@ fn look_past_dead_shim(instance: &Instance, has_hung_up: bool) -> Result<(Holder
     look(&instance.directory)
 }
 
-/// Asks the shim, where there is one, and draws the conclusion.
+/// Asks the shim, if there is one, and concludes.
 fn complete(instance: &Instance, holder: Holder, run: Option<Run>, asks_left: u32) -> Result<Observation> {
     let directory = &instance.directory;
     match holder {
@@ -144,7 +143,7 @@ pub(crate) fn supervised(state: State, reason: Option<String>) -> Observation {
     Observation { state, reason, health, orphaned: false, supervised: true, shim_release, run, end }
 }
 
-/// Without a shim: its record of the end, or else what the host and the disks say.
+/// Concludes without a shim: from its record of the end, or else from the host and the disks.
 fn unsupervised(directory: &Path, holder: Holder, run: Option<Run>) -> Observation {
     let orphaned = matches!(holder, Holder::Vmm(_));
     let (state, reason, end) = match (holder, &run) {
@@ -164,7 +163,7 @@ fn unsupervised(directory: &Path, holder: Holder, run: Option<Run>) -> Observati
     Observation { state, reason, health: None, orphaned, supervised: false, shim_release: None, run, end }
 }
 
-/// How a run ended of which nothing is left.
+/// Concludes how a run ended that left no record.
 fn ended(run: &Run, directory: &Path) -> End {
     if let Some(Ended { end, .. }) = &run.end {
         return end.clone();

@@ -76,7 +76,7 @@ pub(crate) struct CreateOptions {
     pub(crate) kernel: Option<KernelUse>,
 }
 
-/// A size as it is typed: `64m`.
+/// Formats a size as users type it: `64m`.
 fn size(bytes: u64) -> String {
     let units = [(1 << 40, "t"), (1 << 30, "g"), (1 << 20, "m"), (1 << 10, "k")];
     let whole = units.iter().find(|(unit, _)| bytes > 0 && bytes.is_multiple_of(*unit));

@@ -14,11 +14,10 @@ use rustix::process::Signal;
 use crate::error::{Error, Result};
 use crate::instance::Instance;
 
-/// How long a VMM that was just forked may take to write its pid, which it does before anything
-/// else.
+/// Timeout for a VMM that was just forked to write its pid, its first action.
 const FORKED: Duration = Duration::from_secs(1);
 
-/// Time a VMM without a shim is given to end after SIGTERM.
+/// Timeout for a VMM without a shim to end after SIGTERM.
 const TERM_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Time a killed process may take to be gone: it may be writing to a slow disk.
@@ -29,7 +28,7 @@ pub(crate) const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) enum Holder {
     /// Its shim.
     Shim,
-    /// Nobody but the VMM's process itself: the shim was killed.
+    /// Only the VMM's process: the shim was killed.
     Vmm(Process),
     /// It does not run.
     Nobody,
@@ -94,7 +93,7 @@ pub(crate) fn let_go_of_dead_shim(instance: &Instance, limit: Duration) -> Resul
     Ok(())
 }
 
-/// Whether the process is gone whose number stands in the file.
+/// Whether the process is gone whose pid is in the file.
 fn is_dead(pid: &Path) -> bool {
     pid_in(pid).is_some_and(|pid| Process::find(pid).is_none())
 }

@@ -16,7 +16,7 @@ pub use crate::options::CreateRequest;
 use crate::verbs::Started;
 use crate::{command, create, delete, name, network};
 
-/// A request of which all is here that it needs: its image was pulled, and its network chosen.
+/// A request that is ready: its image was pulled, and its network chosen.
 #[derive(Debug, Clone)]
 pub struct Prepared {
     options: CreateOptions,
@@ -41,8 +41,8 @@ impl Prepared {
 }
 
 impl Host {
-    /// Gets what a request needs: pulls the image if it is not here, and chooses a network. May
-    /// take long; nothing is made.
+    /// Prepares a request: pulls the image if it is not here, and chooses a network. May take long;
+    /// makes no instance.
     ///
     /// # Errors
     /// When the image cannot be pulled, or something of the request cannot be used.
@@ -86,7 +86,7 @@ impl Host {
         Ok(Created { instance, notes: made.into_iter().collect() })
     }
 
-    /// Makes an instance and starts it. One that does not come to run is not left behind.
+    /// Makes an instance and starts it. One that does not start is removed.
     ///
     /// # Errors
     /// As [`Host::create`] and [`Host::start`].
@@ -97,7 +97,7 @@ impl Host {
         Ok((started, notes))
     }
 
-    /// An image that is here, or is pulled, as docker does.
+    /// Returns an image, which is pulled if it is not here, as by docker.
     fn image_for(&self, reference: &str, progress: &dyn Progress) -> Result<(String, Image)> {
         let images = self.images();
         let image = match images.get(reference) {
@@ -109,7 +109,7 @@ impl Host {
         Ok((reference.to_owned(), image))
     }
 
-    /// A version that is here, or else a file.
+    /// Finds an installed version, or else a file.
     fn kernel_use(&self, kernel: &Path) -> Result<KernelUse> {
         let mut components = kernel.components();
         let word = match (components.next(), components.next()) {
@@ -136,14 +136,14 @@ impl Host {
         Ok(Settings { program, network, ..request.settings.clone() })
     }
 
-    /// The program as the shim will find it, whose directory is another.
+    /// Returns the program's path for the shim, which works in another directory.
     fn named_program(&self, path: &Path, hypervisor: HypervisorKind) -> Result<PathBuf> {
         let program = hypeman_vmm::hypervisor(hypervisor).discover(Some(path), &self.findings())?;
         Ok(std::path::absolute(program.path).at(path)?)
     }
 }
 
-/// How an instance is connected. `exposed` are the ports of its image, if it has one.
+/// Chooses how an instance is connected. `exposed` are the ports of its image, if it has one.
 fn network_of(
     request: &CreateRequest,
     exposed: Option<&[String]>,

@@ -3,7 +3,7 @@
 
 use crate::error::{Error, Field, Result};
 
-/// The number of a signal given as `9`, `KILL`, `SIGKILL` or `SIGRTMIN+3`.
+/// Returns the number of a signal given as `9`, `KILL`, `SIGKILL` or `SIGRTMIN+3`.
 ///
 /// # Errors
 /// When x86-64 Linux has no such signal.
@@ -19,11 +19,11 @@ pub fn signal_number(text: &str) -> Result<i32> {
     })
 }
 
-/// The real-time signals, as glibc and docker count them (signal(7)).
+/// First and last real-time signal, as glibc and docker count them (signal(7)).
 const RTMIN: i32 = 34;
 const RTMAX: i32 = 64;
 
-/// `RTMIN`, `RTMIN+n`, `RTMAX` or `RTMAX-n`.
+/// Parses `RTMIN`, `RTMIN+n`, `RTMAX` or `RTMAX-n`.
 fn real_time(name: &str) -> Option<i32> {
     let offset =
         |text: &str| if text.is_empty() { Some(0) } else { text[1..].parse::<u8>().ok().map(i32::from) };

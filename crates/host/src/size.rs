@@ -1,6 +1,6 @@
 //! Sizes as docker reads them: `512m` and `50MB` count in powers of 1024.
 
-/// Bytes of a size like `4096`, `512m`, `50MB` or `1GiB`.
+/// Parses a size like `4096`, `512m`, `50MB` or `1GiB`, into bytes.
 ///
 /// # Errors
 /// Says what is wrong with it.

@@ -44,13 +44,13 @@ pub struct Snapshots {
 }
 
 impl Snapshots {
-    /// The snapshots below `data_dir`, which need not exist yet.
+    /// Returns the snapshots of a data directory, which need not exist yet.
     #[must_use]
     pub fn new(data_dir: &DataDir) -> Snapshots {
         Snapshots { directory: data_dir.snapshots() }
     }
 
-    /// All snapshots, oldest first, and with them the records that could not be read.
+    /// Lists all snapshots, oldest first, and the records that could not be read.
     ///
     /// # Errors
     /// When the directory cannot be read. That it is not there is no error.
@@ -67,7 +67,8 @@ impl Snapshots {
         Ok((snapshots, damaged))
     }
 
-    /// The only snapshot with this name, or whose id begins so; `of` an instance, if one is given.
+    /// Finds the only snapshot with this name, or whose id begins so; `of` an instance, if one is
+    /// given.
     ///
     /// # Errors
     /// [`Error::NoSnapshot`], or [`Error::Ambiguous`].
@@ -94,8 +95,8 @@ impl Snapshots {
         }
     }
 
-    /// Makes a snapshot of an instance, of the kind that was asked for, or else of what the
-    /// instance has. One that runs is put to standby, copied, and let go on.
+    /// Makes a snapshot of an instance, of the requested kind, or else of what the instance has. A
+    /// running one is put to standby, copied, and resumed.
     ///
     /// # Errors
     /// When the instance has no memory and some was asked for, or runs and only its disks were
@@ -184,7 +185,7 @@ impl Snapshot {
         Ok(format::unknown::<NamedSnapshot>(&self.directory.join(RECORD))?.of_part(SOURCE))
     }
 
-    /// The room that it takes on the disk now, in bytes.
+    /// Returns its size on disk now, in bytes.
     ///
     /// # Errors
     /// When its files cannot be looked at.
@@ -192,14 +193,14 @@ impl Snapshot {
         room(&self.directory)
     }
 
-    /// Whether it has what a VM can go on from.
+    /// Whether a VM can be restored from it.
     #[must_use]
     pub fn has_memory(&self) -> bool {
         standby::is_whole(&self.directory)
     }
 }
 
-/// The room that the files of a directory take, in bytes; holes take none.
+/// Returns the size on disk of the files of a directory, in bytes, without holes.
 fn room(directory: &Path) -> Result<u64> {
     let mut bytes = 0;
     for entry in std::fs::read_dir(directory).at(directory)? {

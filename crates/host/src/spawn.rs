@@ -23,13 +23,13 @@ use crate::instance::Instance;
 use crate::network;
 use crate::processes::wait_for_shim;
 
-/// How long a shim whose VM has ended may take to go.
+/// Timeout for a shim to end after its VM.
 const LEAVING: Duration = Duration::from_secs(10);
 
-/// How long one is waited for whose VM is about to end, before it has to be stopped first.
+/// Timeout for a VM that is about to end; after it the VM has to be stopped first.
 const ENDING: Duration = Duration::from_secs(2);
 
-/// The programs of ours that a start needs.
+/// Our programs that a start needs.
 #[derive(Debug, Clone)]
 pub struct Programs {
     /// The `hypeman` binary, which is also the shim.
@@ -53,7 +53,7 @@ pub(crate) enum Started {
 pub(crate) enum Begin {
     /// It boots.
     Boot,
-    /// It goes on from its snapshot.
+    /// It is restored from its snapshot.
     Restore,
 }
 

@@ -53,7 +53,7 @@ pub(crate) fn restore(store: &Store, instance: &Instance, programs: &Programs) -
     }
 }
 
-/// The VM as it was, with what is the instance's own.
+/// Returns the snapshot's launch, with the instance's own name and network.
 fn launch(store: &Store, instance: &Instance) -> Result<Launch> {
     let findings = &Findings::in_directory(store.data_dir().path());
     let record = &instance.record;
@@ -94,8 +94,8 @@ pub(crate) fn hindrance(store: &Store, instance: &Instance) -> Option<String> {
     }
 }
 
-/// Memory and devices are understood by the release that has written them, and a guest on KVM by
-/// the CPU that it has seen.
+/// Refuses a host that cannot restore the snapshot: memory and devices need the release that wrote
+/// them, and a guest on KVM the CPU that it knows.
 fn check_host(manifest: &Manifest, program: &Program) -> hypeman_snapshot::Result<()> {
     if let Some(saved) = manifest.launch.found.as_ref().filter(|saved| saved.version != program.version) {
         let told = |program: &Program| format!("{} {}", program.path.display(), program.version);

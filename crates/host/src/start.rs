@@ -48,7 +48,7 @@ pub(crate) fn start_as(
     start_shim(instance, programs, Begin::Boot, alive, order).map(Started::Now)
 }
 
-/// Resolves a record to what holds on this host now, and writes the disks of this start.
+/// Resolves a record on this host, and writes the disks of this start.
 fn prepare(store: &Store, instance: &Instance, programs: &Programs) -> Result<Launch> {
     let record = &instance.record;
     check_confinement(record)?;
@@ -92,8 +92,7 @@ fn prepare(store: &Store, instance: &Instance, programs: &Programs) -> Result<La
     })
 }
 
-/// Refuses a VM that is to be confined as this host cannot. What only its start can show the shim
-/// refuses.
+/// Refuses a VM whose sandbox this host lacks. The shim refuses what only a start can show.
 fn check_confinement(record: &Record) -> Result<()> {
     if record.settings.confine != Strictness::Strict {
         return Ok(());

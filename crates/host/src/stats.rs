@@ -26,11 +26,11 @@ pub struct Usage {
     pub cpu_percent: f64,
     /// CPU time of its VMM since that was started, in seconds.
     pub cpu_seconds: f64,
-    /// Memory of its VMM that is resident.
+    /// Resident memory of its VMM in bytes.
     pub memory_rss_bytes: u64,
-    /// Address space of its VMM.
+    /// Address space of its VMM in bytes.
     pub memory_vms_bytes: u64,
-    /// Memory that its guest may have.
+    /// Maximum memory of its guest in bytes.
     pub allocated_memory_bytes: u64,
     /// Its vCPUs.
     pub allocated_vcpus: u32,
@@ -38,7 +38,7 @@ pub struct Usage {
     pub disk_read_bytes: Option<u64>,
     /// Written to the host's disks; likewise.
     pub disk_write_bytes: Option<u64>,
-    /// Room that its disks take; holes take none.
+    /// Size of its disks in bytes, without holes.
     pub disk_used_bytes: u64,
     /// Sent to the guest; only a bridge counts.
     pub network_rx_bytes: Option<u64>,
@@ -58,7 +58,7 @@ pub struct Sample {
 }
 
 impl Host {
-    /// Samples the instances that are named, or all that run.
+    /// Samples the named instances, or all that run.
     ///
     /// # Errors
     /// When one that was named is not there, or does not run.
@@ -97,7 +97,7 @@ fn sample(instance: Instance) -> Option<Sample> {
     })
 }
 
-/// Bytes that a process has read from disks, and written to them (proc_pid_io(5)).
+/// Returns the bytes that a process has read from disks, and written to them (proc_pid_io(5)).
 fn moved(process: &Path) -> Option<(u64, u64)> {
     let io = std::fs::read_to_string(process.join("io")).ok()?;
     let count = |name| io.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
@@ -147,7 +147,7 @@ fn of_one(before: Option<&Sample>, now: &Sample, traffic: Option<Traffic>) -> Us
     }
 }
 
-/// The room that its own disks take, of which holes take nothing.
+/// Returns the size of its own disks, without holes.
 fn disk_used(instance: &Instance) -> u64 {
     const BLOCK: u64 = 512; // of st_blocks (stat(3type))
     let files = std::fs::read_dir(instance.directory.join(names::DISKS)).into_iter().flatten().flatten();

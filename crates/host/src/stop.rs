@@ -141,7 +141,7 @@ pub(crate) fn require_active(instance: &Instance) -> Result<()> {
     Err(instance.refused(instance.observe()?.state, Needs::Running))
 }
 
-/// Has the shim end its VM, and waits until the shim is gone too, unless it still has something to
+/// Lets the shim end its VM, and waits until the shim is gone too, unless it still has something to
 /// write.
 fn end_by_shim(instance: &Instance, request: &Request) -> Result<Option<Outcome>> {
     let outcome = ask_for_end(instance, request)?;

@@ -45,7 +45,7 @@ impl Store {
         Ok(hypeman_files::lock_store(&self.directory())?)
     }
 
-    /// All instances, oldest first, and with them the records that could not be read.
+    /// Lists all instances, oldest first, and the records that could not be read.
     ///
     /// # Errors
     /// When the directory of the instances cannot be read. That it is not there is no error.
@@ -67,7 +67,7 @@ impl Store {
         Ok((instances, damaged))
     }
 
-    /// The instance with this id, which costs one file; or with this name, or else the only one
+    /// Finds the instance with this id, which costs one file; or with this name, or the only one
     /// whose id begins with `query`.
     ///
     /// # Errors
@@ -101,8 +101,8 @@ impl Store {
     }
 }
 
-/// Whether a record that could not be read may be that of `query`: it has its id, or nobody can
-/// tell its name.
+/// Whether a record that could not be read may be that of `query`: it has its id, or its name is
+/// unknown.
 fn is_reason_for(error: &Error, query: &str) -> bool {
     match error {
         Error::Record(format::Error::Newer { .. }) => true,

@@ -44,7 +44,7 @@ impl Host {
         max_size.map_or_else(|| self.images(), |most| self.images().with_most(most))
     }
 
-    /// All images.
+    /// Lists all images.
     ///
     /// # Errors
     /// When one cannot be read.
@@ -52,7 +52,7 @@ impl Host {
         Ok(self.images().list()?)
     }
 
-    /// The image of this name, or with this digest.
+    /// Finds the image of this name, or with this digest.
     ///
     /// # Errors
     /// When there is none.
@@ -87,7 +87,7 @@ impl Host {
         Ok(self.kernels().import(vmlinuz, modules, name)?)
     }
 
-    /// All kernels.
+    /// Lists all kernels.
     ///
     /// # Errors
     /// When their directory cannot be read.
@@ -95,7 +95,7 @@ impl Host {
         Ok(self.kernels().list()?)
     }
 
-    /// The kernel of this version; the newest without one.
+    /// Returns the kernel of this version; the newest without one.
     ///
     /// # Errors
     /// When there is none.
@@ -113,8 +113,8 @@ impl Host {
         Ok(self.kernels().remove(version, user.as_deref())?)
     }
 
-    /// The instance or snapshot that uses something. A record that cannot be read may use anything:
-    /// nothing is removed because of it.
+    /// Finds the instance or snapshot that uses something. A record that cannot be read may use
+    /// anything: nothing is removed because of it.
     fn user(&self, uses: impl Fn(&Record) -> bool) -> Option<String> {
         let (instances, damaged) = match self.list() {
             Ok(listed) => listed,

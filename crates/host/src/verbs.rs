@@ -15,10 +15,10 @@ use crate::instance::Instance;
 use crate::watch::Watch;
 use crate::{adopt, attach, compress, delete, pause, rename, spawn, standby, start, stop, visit};
 
-/// Time that a guest is given to end, docker's.
+/// Default timeout for a guest to end, docker's.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// SIGKILL's number: it ends the VM, whatever runs in it.
+/// Number of SIGKILL: it ends the VM, whatever runs in it.
 const KILL: i32 = 9;
 
 /// An instance that was started.
@@ -51,9 +51,8 @@ impl Host {
         Started { watch: started.watch(instance.clone(), self.hypeman()), instance }
     }
 
-    /// Asks a guest to end, and ends its VM by force when it has not within `timeout`. Returns when
-    /// it has ended, and how, if there was a shim to tell. An instance that does not run is left as
-    /// it is.
+    /// Asks a guest to end, and kills its VM after `timeout`. Returns how it ended, if there was a
+    /// shim to tell. An instance that does not run is left as it is.
     ///
     /// # Errors
     /// When it is in standby, or its shim does not answer.

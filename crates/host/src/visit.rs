@@ -15,7 +15,7 @@ use crate::spawn::{Programs, Started};
 use crate::store::Store;
 use crate::{start, stop};
 
-/// How long the guest may take to power off.
+/// Timeout for the guest to power off.
 const ENDING: Duration = Duration::from_secs(30);
 
 /// Boots an instance that was never started, without a network and with a program that does

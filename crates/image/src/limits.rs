@@ -8,25 +8,26 @@ use rustix::io::Errno;
 
 use crate::error::{Result, content};
 
-/// Most entries that an image may have after its layers were joined, directories without an entry
-/// of their own included.
+/// Maximum number of entries that an image may have after its layers were joined, directories
+/// without an entry of their own included.
 pub(crate) const MOST_ENTRIES: usize = 2_000_000;
 
-/// Most bytes of names, link targets and extended attributes in an image; attributes that many
-/// files share count once.
+/// Maximum number of bytes of names, link targets and extended attributes in an image; attributes
+/// that many files share count once.
 pub(crate) const MOST_METADATA: usize = 128 << 20;
 
 /// Most directories above an entry.
 pub(crate) const MOST_DEPTH: usize = 256;
 
-/// Most entries of one directory: the time of the tool that makes the disk grows with the square of
-/// that (`child_by_name` in squashfs-tools-ng's lib/fstree), to some 10 s here.
+/// Maximum number of entries of one directory: the time of the tool that makes the disk grows with
+/// the square of that (`child_by_name` in squashfs-tools-ng's lib/fstree), to some 10 s here.
 pub(crate) const MOST_IN_DIRECTORY: usize = 50_000;
 
 /// Most of these squares together.
 pub(crate) const MOST_CROWDING: u64 = 5_000_000_000;
 
-/// Longest path and longest target of a link in bytes, as Linux has it (`PATH_MAX`, limits.h).
+/// Maximum length of a path and longest target of a link in bytes, as Linux has it (`PATH_MAX`,
+/// limits.h).
 pub(crate) const LONGEST_PATH: usize = 4096;
 
 /// Longest component of a path in bytes, as Linux has it (`NAME_MAX`, limits.h).
@@ -38,16 +39,17 @@ pub(crate) const MOST_LINKS: usize = 40;
 /// Most components of targets that are followed, for all entries of an image together.
 pub(crate) const MOST_FOLLOWED: usize = 20_000_000;
 
-/// Most bytes that may stand before a member to describe it: long names, PAX records.
+/// Maximum number of bytes that may stand before a member to describe it: long names, PAX records.
 pub(crate) const MOST_EXTENSION: u64 = 1 << 20;
 
 /// Longest value of an extended attribute in bytes (`XATTR_SIZE_MAX`, limits.h).
 pub(crate) const LONGEST_XATTR: usize = 64 << 10;
 
-/// Most bytes of the names of a file's extended attributes together (`XATTR_LIST_MAX`, limits.h).
+/// Maximum number of bytes of the names of a file's extended attributes together (`XATTR_LIST_MAX`,
+/// limits.h).
 pub(crate) const MOST_XATTR_NAMES: usize = 64 << 10;
 
-/// Most members of an archive with an image in it: its documents and layers.
+/// Maximum number of members of an archive with an image in it: its documents and layers.
 pub(crate) const MOST_MEMBERS: usize = 100_000;
 
 /// Largest JSON document of an image in bytes.

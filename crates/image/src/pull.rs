@@ -21,7 +21,7 @@ use crate::spool::{Blob, Span};
 /// Layers fetched at once, as docker has it.
 const AT_ONCE: usize = 3;
 
-/// How often it is asked whether a pull is cancelled.
+/// Interval for asking whether a pull is cancelled.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Most indexes that lead to a manifest: a hostile one may lead in a circle.

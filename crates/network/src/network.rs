@@ -23,10 +23,10 @@ const LOCK: &str = "lock";
 /// Prefix of a bridge's name, before a number.
 pub(crate) const BRIDGE: &str = "hypeman";
 
-/// Longest name of an interface (`IFNAMSIZ` of linux/if.h, without the NUL).
+/// Maximum length of a name of an interface (`IFNAMSIZ` of linux/if.h, without the NUL).
 const MAX_INTERFACE: usize = 15;
 
-/// Longest name of a network.
+/// Maximum length of a name of a network.
 const MAX_NAME: usize = 63;
 
 /// Words that mean something else, or will be taken to.

@@ -21,7 +21,7 @@ use tokio::time::timeout;
 
 use crate::error::{Error, Result};
 
-/// How long a guest may take to accept a connection.
+/// Timeout for a guest to accept a connection.
 const CONNECTING: Duration = Duration::from_secs(30);
 
 /// Maximum number of TCP connections, and of UDP clients, at once for one VM.

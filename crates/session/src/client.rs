@@ -17,18 +17,17 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::error::{Error, Result};
 
-/// Longest answer in bytes; the shim's are some hundred.
+/// Maximum length of an answer in bytes; the shim's are some hundred.
 pub(crate) const MAX_ANSWER: u64 = 64 * 1024;
 
-/// How long a shim may take to answer what needs no waiting for.
+/// Timeout for a shim's answer to a request that needs no waiting.
 const ANSWER: Duration = Duration::from_secs(3);
 
-/// How long it may take to pass a word on to a guest, which may have to boot first; longer than
-/// shims wait themselves.
+/// Timeout for a request that the shim passes on to a guest, which may have to boot first; longer
+/// than shims wait themselves.
 const GUEST: Duration = Duration::from_secs(25);
 
-/// How long it may take to end a VM, beyond the time that the guest is given: a VMM may be writing
-/// to a slow disk.
+/// Timeout for the end of a VM, beyond the guest's own: a VMM may be writing to a slow disk.
 const ENDING: Duration = Duration::from_secs(10);
 
 /// A connection to the shim of one instance.
@@ -59,7 +58,7 @@ impl Client {
         Ok(Client { name: name.to_owned(), stream: BufReader::new(stream), peer: None })
     }
 
-    /// Asks, and waits for the answer.
+    /// Sends a request, and waits for the answer.
     ///
     /// # Errors
     /// When the shim goes away or refuses.
@@ -115,7 +114,7 @@ impl Client {
         }
     }
 
-    /// Asks for the guest's keyboard: what is written to the stream is typed.
+    /// Asks for the guest's keyboard: bytes written to the stream are typed.
     ///
     /// # Errors
     /// As [`Client::ask`].
@@ -160,7 +159,7 @@ impl Client {
         Ok(stream)
     }
 
-    /// The error of an answer to another question.
+    /// Makes the error for an answer to another question.
     #[must_use]
     pub fn wrong_answer(&self, answer: &Response) -> Error {
         self.refused(Kind::Internal, format!("unexpected response from its shim: {answer:?}"))
@@ -195,16 +194,16 @@ pub struct Watched {
     pub(crate) tells: bool,
 }
 
-/// How a VM ended that one has asked to end.
+/// End of a VM that a client asked to end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
-    /// How.
+    /// The end.
     pub end: End,
-    /// Whether what it printed still waits to be written, because the disk is full or slow.
+    /// Whether output still waits to be written, because the disk is full or slow.
     pub unwritten: bool,
 }
 
-/// How long the answer may take; `None` for what may take as long as the VM lives.
+/// Timeout for a request; `None` for one that may last as long as the VM.
 fn limit(request: &Request) -> Option<Duration> {
     match request {
         Request::Hello { .. }
@@ -249,8 +248,8 @@ fn silent(name: &str, error: &std::io::Error) -> Error {
     Error::Silent { name: name.to_owned(), reason, hung_up }
 }
 
-/// Path of a socket in `directory` that fits into the 108 bytes of a socket's path (unix(7)), as
-/// long as the handle lives.
+/// Returns a path of a socket in `directory` that fits into the 108 bytes of a socket's path
+/// (unix(7)), as long as the handle lives.
 ///
 /// # Errors
 /// When the directory cannot be opened.

@@ -15,7 +15,7 @@ use crate::error::{Error, Result, What};
 use crate::guest::Guest;
 use crate::plan::{self, Known, Plan};
 
-/// Most links that lead to a target, as Linux has it (path_resolution(7)).
+/// Maximum number of links on the way to a target, as in Linux (path_resolution(7)).
 const MAX_LINKS: usize = 40;
 
 /// Target of a copy from a guest.
@@ -34,16 +34,16 @@ pub enum From {
     Stream(Box<dyn Read + Send>),
 }
 
-/// How files are copied.
+/// Options of a copy.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
-    /// Owners are those of the source; else root's in the guest, and the user's own here.
+    /// Keep the owners of the source; else root's in the guest, and the user's own here.
     pub archive: bool,
-    /// A link that the source itself is is followed.
+    /// Follow a link at the end of the source's path.
     pub follow_link: bool,
 }
 
-/// Hears of each piece that was copied, in bytes; for a bar of progress.
+/// Callback with the size of each copied piece in bytes, for a progress bar.
 pub type Count = Box<dyn Fn(u64) + Send>;
 
 impl Guest {
@@ -188,7 +188,7 @@ impl Guest {
     }
 }
 
-/// Asks for a copy that then begins.
+/// Requests a copy and waits until it begins.
 async fn begin(stream: &mut UnixStream, request: &Request) -> Result<()> {
     frames::write_message(stream, request).await?;
     match frames::read_message(stream).await? {
@@ -227,7 +227,7 @@ fn plan_here(source: &str, source_is_dir: bool, target: &Path) -> Result<Plan> {
     })
 }
 
-/// Counts what goes through.
+/// Reader or writer that counts bytes.
 struct Counted<T> {
     inner: T,
     count: Count,

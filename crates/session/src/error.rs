@@ -25,10 +25,10 @@ pub enum Error {
         name: String,
         /// Its kind.
         kind: Kind,
-        /// Why, in the shim's words.
+        /// The shim's reason.
         reason: String,
     },
-    /// Nobody of ours is in the guest.
+    /// The guest has neither our init nor our agent.
     #[error("instance {name} has no guest agent")]
     NoInit {
         /// The instance's name.
@@ -43,12 +43,12 @@ pub enum Error {
     /// A command could not be run, and the guest says why.
     #[error("{0}")]
     NotRun(Failure),
-    /// Something at a path cannot be used.
+    /// A path cannot be used.
     #[error("{path}: {reason}")]
     Path {
         /// The path, here or in the guest.
         path: String,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
     /// The guest's agent does not keep to the protocol.
@@ -77,7 +77,7 @@ impl Error {
         matches!(self, Error::Silent { hung_up: true, .. })
     }
 
-    /// Whether a connection broke: its VM may have ended, or something between it and us.
+    /// Whether a connection broke: its VM may have ended, or something on the way.
     #[must_use]
     pub fn is_broken(&self) -> bool {
         use ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};

@@ -9,22 +9,22 @@ use tokio::time::sleep;
 
 use crate::client::{MAX_ANSWER, Watched};
 
-/// How often a shim is asked whose release does not tell by itself.
+/// Interval for polling a shim whose release sends no states.
 const ASK: Duration = Duration::from_millis(100);
 
-/// The states of a VM, as its shim tells them. As long as this lives, an instance that removes
-/// itself stays.
+/// States of a VM, as its shim sends them. As long as this lives, an instance that removes itself
+/// stays.
 #[derive(Debug)]
 pub struct Events {
     stream: BufReader<UnixStream>,
-    /// A message of which not all has come.
+    /// Part of a message.
     line: Vec<u8>,
     /// The shim's release, if it tells.
     pub release: Option<String>,
     tells: bool,
-    /// From a shim that has to be asked.
+    /// Last state of a shim that is polled.
     last: Option<Seen>,
-    /// Whether such a one owes an answer.
+    /// Whether such a shim owes an answer.
     is_asked: bool,
 }
 
@@ -46,8 +46,8 @@ impl Events {
         })
     }
 
-    /// The state, and from the second call on the next one; `None` when the shim has nothing more
-    /// to say. May be dropped in between.
+    /// Returns the state, and from the second call on the next one; `None` at the end. May be
+    /// dropped in between.
     ///
     /// # Errors
     /// When the connection breaks.

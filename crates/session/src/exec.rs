@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::error::{Error, Result};
 
-/// Comes from a command that runs.
+/// Event of a running command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// It has written to its standard output.
@@ -21,25 +21,25 @@ pub enum Event {
     Ended(Ended),
 }
 
-/// How a command ended.
+/// End of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
-    /// By itself: its exit code, or 128 and the number of the signal that has ended it.
+    /// It exited: its exit code, or 128 + the signal that ended it.
     Exited(i32),
-    /// It was ended, because its time was up.
+    /// It timed out, and was killed.
     TimedOut,
-    /// The guest could not go on with it.
+    /// The guest could not run it further.
     Failed(Failure),
 }
 
-/// The output of a command that runs.
+/// Output of a running command.
 #[derive(Debug)]
 pub struct Output {
     stream: OwnedReadHalf,
     credit: mpsc::UnboundedSender<u32>,
 }
 
-/// The input of a command that runs.
+/// Input of a running command.
 #[derive(Debug)]
 pub struct Input {
     stream: OwnedWriteHalf,
@@ -64,7 +64,7 @@ pub async fn start(stream: UnixStream, command: Exec) -> Result<(Output, Input)>
 }
 
 impl Output {
-    /// The next that comes from the command. Not to be dropped in between.
+    /// Returns the next event. Not to be dropped in between.
     ///
     /// # Errors
     /// When the connection breaks before the command has ended.
@@ -129,7 +129,7 @@ struct Typed {
 }
 
 impl Typed {
-    /// The next frame, with room for its head; `None`, once, at the end.
+    /// Returns the next frame, with room for its head; `None`, once, at the end.
     async fn next(&mut self) -> Option<Vec<u8>> {
         while self.rest.is_empty() {
             let Some(pieces) = &mut self.pieces else { std::future::pending().await };

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use hypeman_console::reader::{Reader, Start};
 use hypeman_console::watch::Watch;
 
-/// Follows a log until its VM ends, and gives what that was told to be.
+/// Follows a log until its VM ends, and returns the end.
 pub struct Follower<T> {
     /// Reads the log.
     pub reader: Reader,
@@ -34,8 +34,8 @@ impl<T> Follower<T> {
         Ok(Follower { reader: Reader::open(path, start)?, watch, ended: Box::pin(ended), end: None })
     }
 
-    /// Waits until there may be more to read; `false` when there never will be. To be called when
-    /// the reader has nothing more. May be dropped in between.
+    /// Waits until there may be more to read; `false` at the end. To be called when the reader has
+    /// nothing more. May be dropped in between.
     ///
     /// # Errors
     /// When the log cannot be watched any more.
@@ -50,7 +50,7 @@ impl<T> Follower<T> {
         Ok(true)
     }
 
-    /// The end of the VM, when it has come.
+    /// Returns the end of the VM, when it has come.
     pub fn into_end(self) -> Option<T> {
         self.end
     }

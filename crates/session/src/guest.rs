@@ -14,7 +14,7 @@ use crate::error::{Error, Result, What};
 /// Connects to the agent of a guest, for one exchange. May block: it waits for a guest that boots.
 pub type Dial = Arc<dyn Fn() -> Result<StdStream> + Send + Sync>;
 
-/// A guest whose agent can be asked.
+/// A guest, by its agent.
 #[derive(Clone)]
 pub struct Guest {
     /// The instance's name, for errors.
@@ -23,7 +23,7 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// The guest of the instance `name`, to which `dial` connects.
+    /// Makes the guest of the instance `name`, to which `dial` connects.
     #[must_use]
     pub fn new(name: &str, dial: Dial) -> Guest {
         Guest { name: name.to_owned(), dial }
@@ -40,7 +40,7 @@ impl Guest {
         Ok(UnixStream::from_std(stream)?)
     }
 
-    /// Tells what is at a path in the guest; a link at its end is followed where `follow` says so.
+    /// Describes the file at a path in the guest; a link at its end is followed if `follow`.
     ///
     /// # Errors
     /// As [`Guest::connect`], and when the connection breaks. A path that cannot be looked at is
@@ -57,7 +57,7 @@ impl Guest {
         self.ask(&Request::Top).await
     }
 
-    /// Asks for something that is answered in one message.
+    /// Sends a request that is answered by one message.
     async fn ask<T: DeserializeOwned>(&self, request: &Request) -> Result<T> {
         let mut stream = self.connect().await?;
         frames::write_message(&mut stream, request).await?;

@@ -20,7 +20,7 @@ pub struct Keyboard {
 }
 
 impl Keyboard {
-    /// The keyboard to which `stream` leads now, and to which `dial` connects when that ends.
+    /// Makes the keyboard to which `stream` leads now, and to which `dial` connects when that ends.
     #[must_use]
     pub fn new(stream: StdStream, dial: Dial) -> Keyboard {
         Keyboard { stream, dial }

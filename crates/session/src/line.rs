@@ -22,13 +22,13 @@ pub struct Line<'a> {
     /// All its bytes, when the text has not all of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base64: Option<String>,
-    /// Whether it is a part, which what comes next, if something does, continues.
+    /// Whether it is a part, which the next entry continues.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub partial: bool,
 }
 
 impl<'a> Line<'a> {
-    /// The line with these bytes, without its newline.
+    /// Makes the entry of these bytes, without a newline.
     #[must_use]
     pub fn of(
         instance: &'a str,

@@ -16,7 +16,7 @@ pub enum Side<'a> {
 }
 
 impl<'a> Side<'a> {
-    /// A path here may be told from one in an instance by a `/` or `.` before it.
+    /// Parses a side. A path here may be told from one in an instance by a `/` or `.` before it.
     #[must_use]
     pub fn of(text: &'a str) -> Side<'a> {
         match text.split_once(':') {
@@ -79,7 +79,7 @@ fn unfit(path: &str, reason: &str) -> Result<Plan> {
     Err(Error::Path { path: path.to_owned(), reason: reason.to_owned() })
 }
 
-/// Whether a directory's contents are meant, and not it.
+/// Whether the contents of a directory are meant.
 fn is_contents(path: &str) -> bool {
     path == "." || path.ends_with("/.") || base(path).is_empty()
 }

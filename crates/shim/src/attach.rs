@@ -12,7 +12,7 @@ use crate::shared::Shared;
 /// Most keys that are taken at once, in bytes.
 const KEYS: usize = 4096;
 
-/// How often it is looked whether a program that is to be typed to has come to run.
+/// Interval for polling whether a program that is to be typed to has come to run.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Whether somebody may type.

@@ -38,7 +38,7 @@ const PRESS_AGAIN: Duration = Duration::from_secs(2);
 const FOREIGN_PAUSE: &str = "the VM is paused, which hypeman has not asked for: somebody else speaks with its VMM; `hypeman resume` lets \
                              it go on";
 
-/// Longest time that a guest may be given to end; more is as much as for ever.
+/// Maximum time that a guest may be given to end; more is as much as for ever.
 const LONGEST_STOP: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// The driver of a VM, over all its boots.

@@ -17,8 +17,8 @@ use crate::order::{Error, Result};
 use crate::shared::Shared;
 use crate::{old_init, relay};
 
-/// How long a guest may take to do something that is no more than a word: one that has still to
-/// boot needs some time.
+/// Timeout for a guest to do something that is no more than a word: one that has still to boot
+/// needs some time.
 const WORD: Duration = Duration::from_secs(20);
 
 /// Time in which a VM ends whose program has died.

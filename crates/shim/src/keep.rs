@@ -14,8 +14,8 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg,
 };
 
-/// Most connections that are looked at: there are two while a shim makes a new one. The VMM could
-/// put in as many as it likes.
+/// Maximum number of connections that are looked at: there are two while a shim makes a new one.
+/// The VMM could put in as many as it likes.
 const MOST_KEPT: usize = 4;
 
 /// So many single bytes all but fill a connection, which has room for some 280 (unix(7)).

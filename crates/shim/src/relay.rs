@@ -14,13 +14,13 @@ use crate::order::{Error, Result};
 use crate::policy::Phase;
 use crate::shared::Shared;
 
-/// How long an agent may take to be there when the program runs beside which it is started.
+/// Timeout for an agent to be there when the program runs beside which it is started.
 const COMING: Duration = Duration::from_secs(10);
 
 /// How long a guest that boots is waited for.
 const BOOTING: Duration = Duration::from_secs(120);
 
-/// How often it is looked whether it still can be.
+/// Interval for polling whether it still can be.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// As much as the streams send at once.

@@ -17,7 +17,7 @@ use crate::policy::{self, Order, Phase, Verdict};
 use crate::shared::Shared;
 use crate::{attach, relay, watch};
 
-/// Longest request in bytes.
+/// Maximum length of a request in bytes.
 const MAX_REQUEST: u64 = 4096;
 
 /// Timeout for writing the rest of the log at the VM's end. On a full disk that

@@ -28,7 +28,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// A session that has lasted for so long was a good one.
 const GOOD_SESSION: Duration = Duration::from_secs(5);
 
-/// How long an agent may take to say its first word once it takes part in a session.
+/// Timeout for an agent to say its first word once it takes part in a session.
 const FIRST_WORD: Duration = Duration::from_secs(10);
 
 /// Keeps a session with the agent of a VM, for as long as it is not dropped.

@@ -26,16 +26,16 @@ use crate::vm::Vmm;
 /// Timeout for a guest to freeze its programs.
 const FREEZING: Duration = Duration::from_secs(1);
 
-/// How long a VMM may take to stop its vCPUs, or to let them go on.
+/// Timeout for a VMM to stop its vCPUs, or to let them go on.
 const SWITCHING: Duration = Duration::from_secs(10);
 
-/// How long a guest may take to give added memory back.
+/// Timeout for a guest to give added memory back.
 const GIVING_BACK: Duration = Duration::from_secs(5);
 
-/// How long what the guest has printed may take to be written. On a full disk that takes for ever.
+/// Timeout for what the guest has printed to be written. On a full disk that takes for ever.
 const WRITING: Duration = Duration::from_secs(10);
 
-/// How long a VMM may take to quit before it is killed: its memory is saved.
+/// Timeout for a VMM to quit before it is killed: its memory is saved.
 const QUITTING: Duration = Duration::from_millis(500);
 
 /// A VM that is on its way to standby.

@@ -43,13 +43,13 @@ use crate::standby::Suspension;
 use crate::vm::{self, Begun, Made, Vmm};
 use crate::{memory, order, schedule, server, session};
 
-/// Most orders that wait for the driver, which takes each at once.
+/// Maximum number of orders that wait for the driver, which takes each at once.
 const MAX_ORDERS: usize = 16;
 
 /// How long a shim that hands its VM over writes what it has read.
 const HANDING_OVER: Duration = Duration::from_millis(200);
 
-/// How long passt may take to notice that its VMM has ended.
+/// Timeout for passt to notice that its VMM has ended.
 const HANGING_UP: Duration = Duration::from_secs(1);
 
 /// A guest that has run for so long before it reboots is booted again at once.

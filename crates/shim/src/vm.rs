@@ -34,10 +34,10 @@ use crate::shared::Shared;
 /// How much of what a VMM has printed goes into an error, in bytes.
 const LAST_WORDS: usize = 4096;
 
-/// How long a VMM may take to make its VM.
+/// Timeout for a VMM to make its VM.
 const MAKING: std::time::Duration = std::time::Duration::from_secs(60);
 
-/// How long a VMM that has said something wrong, or broken off, may take to be gone.
+/// Timeout for a VMM that has said something wrong, or broken off, to be gone.
 const DEATH: std::time::Duration = std::time::Duration::from_millis(300);
 
 /// A VMM that was just started.

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use crate::shared::Shared;
 
-/// How often it is looked whether a guest that boots runs its program by now.
+/// Interval for polling whether a guest that boots runs its program by now.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Tells each state to the end of the VM. One whose instance removes itself then waits until the

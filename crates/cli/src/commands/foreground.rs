@@ -34,7 +34,7 @@ const NOT_ENDED: u8 = 125;
 /// wonder.
 const SLOW: Duration = Duration::from_secs(2);
 
-/// How long keys that were typed before those that detach may take to be passed on.
+/// Timeout for keys that were typed before those that detach to be passed on.
 const LAST_KEYS: Duration = Duration::from_secs(1);
 
 /// How an instance is shown and typed to.

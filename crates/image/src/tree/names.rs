@@ -85,7 +85,7 @@ pub(super) fn refused(raw: &[u8], reason: &str) -> crate::error::Error {
     content(format!("entry {}", show(raw)), reason)
 }
 
-/// Longest name that is told whole, in bytes.
+/// Maximum length of a name that is told whole, in bytes.
 const SHOWN: usize = 300;
 
 /// A name as an error tells it.

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use super::Supervisor;
 use crate::policy::Phase;
 
-/// How long the last words of a VMM that has ended may take to be read.
+/// Timeout for the last words of a VMM that has ended to be read.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 impl Supervisor {

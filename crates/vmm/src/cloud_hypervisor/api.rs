@@ -23,10 +23,10 @@ use tokio::net::UnixStream;
 use super::carrier::Carrier;
 use crate::error::{Error, Result};
 
-/// Longest time for one request. Booting maps and, with huge pages, fills the guest's memory.
+/// Maximum time for one request. Booting maps and, with huge pages, fills the guest's memory.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Longest answer in bytes; `vm.info` of a VM with many devices has some 100 KiB.
+/// Maximum length of an answer in bytes; `vm.info` of a VM with many devices has some 100 KiB.
 const MAX_ANSWER: usize = 4 << 20;
 
 /// The API of one VMM.

@@ -16,7 +16,7 @@ use crate::fifo;
 /// The FIFO that the VMM writes its events to.
 const EVENTS: &str = "events";
 
-/// Longest event in bytes. All those that we look for have less than 200.
+/// Maximum length of an event in bytes. All those that we look for have less than 200.
 const MAX_EVENT: usize = 64 * 1024;
 
 /// An event.

@@ -58,7 +58,7 @@ struct Config {
 /// Name of the interface in the API.
 const NIC: &str = "net0";
 
-/// How often it is asked whether a guest has given memory back.
+/// Interval for asking whether a guest has given memory back.
 const LOOK: Duration = Duration::from_millis(10);
 
 impl CloudHypervisorVm {

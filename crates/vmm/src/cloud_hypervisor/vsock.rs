@@ -12,7 +12,7 @@ use super::VSOCK_SOCKET;
 use crate::error::Result;
 use crate::home;
 
-/// Longest answer in bytes: `OK`, and the port on our side.
+/// Maximum length of an answer in bytes: `OK`, and the port on our side.
 const MAX_ANSWER: usize = 32;
 
 /// Connects to a port in the guest; `None` if the VM has no vsock.

@@ -17,10 +17,11 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::error::{Error, Result};
 
-/// Longest message in bytes; the registers of 255 vCPUs have some 500 KiB.
+/// Maximum length of a message in bytes; the registers of 255 vCPUs have some 500 KiB.
 const MAX_MESSAGE: u64 = 4 << 20;
 
-/// Most commands that may wait for an answer: a QEMU that is silent gets no more of them.
+/// Maximum number of commands that may wait for an answer: a QEMU that is silent gets no more of
+/// them.
 const MAX_IN_FLIGHT: usize = 16;
 
 /// A command, whose fields are its arguments.

@@ -11,7 +11,7 @@ use hypeman_record::guest::disk;
 
 use crate::report::{Context, Failure};
 
-/// How long disks may take to appear after their driver was loaded.
+/// Timeout for disks to appear after their driver was loaded.
 const DISK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Device files by serial number.

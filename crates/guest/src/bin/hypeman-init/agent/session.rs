@@ -24,10 +24,10 @@ const OURS: &str = "hypeman.exec";
 /// Name of the group of processes that are not to end with us.
 const LEFT: &str = "left";
 
-/// How long a command may take to end after it was asked to.
+/// Timeout for a command to end after it was asked to.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// How often it is looked whether it has.
+/// Interval for polling whether it has.
 const LOOK: Duration = Duration::from_millis(5);
 
 /// Where the commands' cgroups are made.

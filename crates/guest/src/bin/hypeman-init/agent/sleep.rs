@@ -18,7 +18,7 @@ const STILL: &str = "hypeman.still";
 /// Timeout until all are frozen. A process that waits for a disk cannot be yet.
 const STOPPING: Duration = Duration::from_millis(500);
 
-/// How often it is looked whether they do.
+/// Interval for polling whether they do.
 const LOOK: Duration = Duration::from_millis(1);
 
 /// Frozen processes.
