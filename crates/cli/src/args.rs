@@ -17,7 +17,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::ArgValueCompleter;
 
-pub(crate) use choices::WaitFor;
+pub(crate) use choices::{Hypervisor, WaitFor};
 pub(crate) use create::{CreateArguments, ProgramArgument};
 pub(crate) use guest::{CopyArguments, ExecArguments, ExportArguments};
 pub(crate) use image::{ImageCommand, ImageLimit, KernelCommand};

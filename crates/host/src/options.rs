@@ -61,7 +61,7 @@ pub struct CreateRequest {
     /// Whether all ports are published that the image exposes.
     pub publish_all: bool,
     /// The VM, and how to treat it. The connection and the published ports of its network come from
-    /// the fields above, and of its program only Cloud Hypervisor's is used.
+    /// the fields above.
     pub settings: Settings,
 }
 

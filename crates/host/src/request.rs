@@ -129,10 +129,8 @@ impl Host {
 
     fn settings(&self, request: &CreateRequest, network: NetworkSettings) -> Result<Settings> {
         let hypervisor = request.settings.hypervisor;
-        let program = match (&request.settings.program, hypervisor) {
-            (Some(path), HypervisorKind::CloudHypervisor) => Some(self.named_program(path, hypervisor)?),
-            _ => None,
-        };
+        let named = request.settings.program.as_deref();
+        let program = named.map(|path| self.named_program(path, hypervisor)).transpose()?;
         Ok(Settings { program, network, ..request.settings.clone() })
     }
 

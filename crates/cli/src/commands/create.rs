@@ -9,7 +9,7 @@ use hypeman_record::network::{NetworkSettings, Rates};
 use hypeman_record::record::Settings;
 use hypeman_record::spec::RateLimit;
 
-use crate::args::{CreateArguments, NetworkArguments};
+use crate::args::{CreateArguments, Hypervisor, NetworkArguments};
 use crate::progress::Terminal;
 use crate::{env_file, output};
 
@@ -47,11 +47,12 @@ pub(crate) fn request(arguments: &CreateArguments) -> Result<CreateRequest> {
 fn settings(arguments: &CreateArguments) -> Settings {
     let limit =
         RateLimit { bytes_per_second: arguments.disk_bps, operations_per_second: arguments.disk_iops };
+    let is_cloud_hypervisor = matches!(arguments.hypervisor, Hypervisor::CloudHypervisor);
     Settings {
         cmdline: arguments.cmdline.clone(),
         show_boot: arguments.show_boot,
         hypervisor: arguments.hypervisor.into(),
-        program: arguments.program.cloud_hypervisor.clone(),
+        program: arguments.program.cloud_hypervisor.clone().filter(|_| is_cloud_hypervisor),
         accelerator: arguments.accel.chosen(),
         vcpus: arguments.cpus,
         memory: arguments.memory,
