@@ -190,7 +190,8 @@ fn a_full_disk_leaves_the_vm_running() {
     let disk = SmallDisk::new("100m");
     let bed = Bed::new(&disk.path().join("data"));
     let name = "sleep-full";
-    let guest = Guest::new(&bed, name);
+    // Slow, so that its log does not fill the room that is left for it.
+    let guest = Guest::new(&bed, name).slow();
     let options = guest.options();
     let vm = guest.run();
     let log = vm.log();

@@ -37,6 +37,13 @@ impl<'a> Guest<'a> {
         self
     }
 
+    /// It prints some tens of lines a second on TCG.
+    #[must_use]
+    pub fn slow(mut self) -> Guest<'a> {
+        self.options.pause = 200_000;
+        self
+    }
+
     /// It prints lines until it is told to come to its end ([`Instance::tell_to_end`]).
     #[must_use]
     pub fn until_told(mut self) -> Guest<'a> {
