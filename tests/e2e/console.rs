@@ -44,7 +44,7 @@ fn a_full_disk_loses_nothing() {
     let options = options(40_000);
     let vm = fill(&disk, &bed, "full", &options);
     // Reported as long as it is so.
-    until("it is told", || bed.ok(&["ps"]).contains("what it prints waits: "));
+    until("it is told", || bed.ok(&["ps"]).contains("its output waits: "));
     let reason = bed.inspect("full")["state_reason"].as_str().expect("a reason").to_owned();
     assert!(reason.contains("app.log") && reason.contains("No space left"), "{reason}");
     disk.resize("20m");
@@ -66,7 +66,7 @@ fn runs_on_over_a_full_disk(arguments: &[&str]) {
     let sequence = Sequence::new(&guest.options());
     let vm = guest.run();
     let log = vm.log();
-    until("it is told", || bed.ok(&["ps"]).contains("what it prints is being lost"));
+    until("it is told", || bed.ok(&["ps"]).contains("its output is being lost"));
     let _typist = vm.tell_to_end(); // a guest that waited would never hear of it
     until("the guest ends", || vm.state() == "Shutdown");
     assert!(disk.is_full());

@@ -214,7 +214,7 @@ fn what_vms_use_is_shown() {
 fn a_firewall_that_drops_what_vms_send_is_told() {
     let host = Host::new();
     let told = || host.bed().run(&["doctor"]).stdout;
-    assert!(told().contains("nobody drops it"), "{}", told());
+    assert!(told().contains("no rule drops it"), "{}", told());
     // As docker has it.
     let rules = "table ip filter {\n chain FORWARD {\n type filter hook forward priority 0; policy drop;\n }\n chain DOCKER-USER {\n }\n}\n";
     let path = host.directory().join("docker.nft");

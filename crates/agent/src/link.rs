@@ -97,7 +97,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Link<T> {
             let mut noise = 0;
             while !inbox.skip_past(&answer, &mut noise) {
                 if noise > MAX_NOISE {
-                    return Err(broken("what comes from the guest is no agent's"));
+                    return Err(broken("the guest sends no agent's data"));
                 }
                 inbox.fill(&mut reader).await?;
             }
@@ -245,7 +245,7 @@ impl Inbox {
         let Some((head, rest)) = unread.split_at_checked(HEAD) else { return Ok(false) };
         let length = head[..4].try_into().map_or(0, u32::from_le_bytes) as usize;
         if !(1..=MAX_PAYLOAD).contains(&length) || head[4..] != nonce[..4] {
-            return Err(broken("what comes over the channel is not of this session"));
+            return Err(broken("the channel has data of another session"));
         }
         let Some(tail) = rest.get(length..length + TAIL) else { return Ok(false) };
         if tail != &nonce[4..8] {

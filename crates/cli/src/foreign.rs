@@ -11,11 +11,11 @@ const WORDS: &[(&[&str], &str)] = &[
     (&["ls", "list", "container", "vm", "domstate", "dominfo"], "instances are listed with `hypeman ps -a`"),
     (
         &["prune", "system"],
-        "name what is to go: `hypeman rm $(hypeman ps -aq --filter status=stopped)`, `hypeman image rm IMAGE`",
+        "name the instances and images: `hypeman rm $(hypeman ps -aq --filter status=stopped)`, `hypeman image rm IMAGE`",
     ),
     (
         &["update", "set", "edit", "setvcpus", "setmem"],
-        "what an instance has is given when it is created (--memory, --cpus, --disk-size); `hypeman rename` gives it another name",
+        "resources are set when an instance is created (--memory, --cpus, --disk-size); `hypeman rename` changes its name",
     ),
     (&["load"], "archives are read with `hypeman image import FILE`"),
     (
@@ -40,7 +40,7 @@ const WORDS: &[(&[&str], &str)] = &[
     (&["info"], "`hypeman doctor` tells of this machine, `hypeman inspect NAME` of an instance"),
     (&["net", "net-list"], "networks are listed with `hypeman network ls`"),
     (&["dumpxml"], "all that is known of an instance is told by `hypeman inspect NAME`"),
-    (&["log"], "`hypeman logs NAME` shows what an instance has printed"),
+    (&["log"], "`hypeman logs NAME` shows an instance's output"),
     (&["copy", "scp"], "files are copied with `hypeman cp SRC DST`"),
     (
         &["build", "buildx", "commit", "tag", "push"],
@@ -57,34 +57,34 @@ const WORDS: &[(&[&str], &str)] = &[
     ),
     (
         &["diff", "history", "events", "search", "manifest", "context", "plugin"],
-        "hypeman has not got that (docs/limits.md)",
+        "hypeman does not have it (docs/limits.md)",
     ),
 ];
 
 /// Flags of one command of docker's, and what to type instead.
 const FLAGS: &[(&str, &[&str], &str)] = &[
-    ("rm", &["-a", "--all"], "name what is to go, or give them all: `hypeman rm -f $(hypeman ps -aq)`"),
-    ("rm", &["-v", "--volumes", "-l", "--link"], "leave it out: an instance's disks go with it"),
+    ("rm", &["-a", "--all"], "name the instances, or give all: `hypeman rm -f $(hypeman ps -aq)`"),
+    ("rm", &["-v", "--volumes", "-l", "--link"], "omit it: an instance's disks go with it"),
     ("stop", &["-a", "--all"], "name them, or give all that run: `hypeman stop $(hypeman ps -q)`"),
     ("kill", &["-a", "--all"], "name them, or give all that run: `hypeman kill $(hypeman ps -q)`"),
     ("ps", &["-l", "--latest", "-n", "--last"], "`hypeman ps -a` lists all"),
-    ("ps", &["-s", "--size"], "`hypeman stats` tells what instances use"),
-    ("images", &["-a", "--all"], "leave it out: all are listed"),
-    ("image", &["-a", "--all"], "leave it out, or name the images"),
-    ("exec", &["--privileged"], "leave it out: root in the guest may do all there"),
+    ("ps", &["-s", "--size"], "`hypeman stats` shows what instances use"),
+    ("images", &["-a", "--all"], "omit it: all are listed"),
+    ("image", &["-a", "--all"], "omit it, or name the images"),
+    ("exec", &["--privileged"], "omit it: root in the guest may do all there"),
     ("start", &["-a", "--attach", "-i", "--interactive"], "start it, and then `hypeman attach NAME`"),
-    ("logs", &["--details"], "leave it out"),
+    ("logs", &["--details"], "omit it"),
 ];
 
 /// Features that hypeman lacks, with docker's flags for them.
 const ABSENT: [(&str, &[&str]); 7] = [
     ("volumes and mounts", &["-v", "--volume", "--mount", "--tmpfs", "--volumes-from"]),
-    ("that setting of a network", &["--expose", "--network-alias", "--ip", "--link", "--mac-address"]),
-    ("a choice among a program's streams and signals", &["-a", "--attach", "--sig-proxy"]),
+    ("such setting of a network", &["--expose", "--network-alias", "--ip", "--link", "--mac-address"]),
+    ("choice among a program's streams and signals", &["-a", "--attach", "--sig-proxy"]),
     ("restart policies", &["--restart"]),
     ("labels", &["-l", "--label", "--label-file", "--annotation"]),
     (
-        "the settings of a container's isolation, which a VM has no use for",
+        "settings of a container's isolation, which a VM does not need",
         &[
             "--privileged",
             "--cap-add",
@@ -105,7 +105,7 @@ const ABSENT: [(&str, &[&str]); 7] = [
         ],
     ),
     (
-        "that setting",
+        "such setting",
         &[
             "--hostname",
             "--init",
@@ -151,9 +151,7 @@ pub(crate) fn explain(error: &clap::Error, line: &[OsString]) -> Option<String> 
                 return None;
             }
             let (what, _) = ABSENT.iter().find(|(_, flags)| flags.contains(&flag))?;
-            Some(format!(
-                "{flag} is not there yet: hypeman has not got {what} (docs/limits.md); leave it out"
-            ))
+            Some(format!("{flag} does not exist yet: hypeman has no {what} (docs/limits.md); omit it"))
         }
         _ => None,
     }

@@ -52,7 +52,7 @@ impl std::fmt::Display for Event {
                     "cannot be written, so the guest's output is lost beyond {limit} bytes: {error}"
                 )
             }
-            Event::Resumed => formatter.write_str("can be written again, and what had waited is written"),
+            Event::Resumed => formatter.write_str("can be written again, and the waiting output is written"),
             Event::Losing => formatter.write_str("has no room for the guest's output, which is being lost"),
             Event::Lost(loss) => write!(
                 formatter,

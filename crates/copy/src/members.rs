@@ -97,7 +97,7 @@ impl<R: Read> Members<R> {
     /// Reads what follows the end mark, at most so many bytes: a writer is not to be cut off.
     pub(crate) fn drain(mut self, most: u64) -> Result<()> {
         let count = io::copy(&mut (&mut self.stream).take(most), &mut io::sink())?;
-        if count == most { Err(invalid("the archive goes on after its end")) } else { Ok(()) }
+        if count == most { Err(invalid("the archive continues after its end")) } else { Ok(()) }
     }
 
     fn header(&mut self) -> Result<Option<Header>> {
@@ -206,7 +206,7 @@ impl<R: Read> Members<R> {
             end = piece_end.ok_or_else(|| invalid("a sparse file whose pieces lie impossibly"))?;
         }
         if pieces.iter().map(|(_, length)| *length).sum::<u64>() != self.left {
-            return Err(invalid("a sparse file whose pieces are not what follows"));
+            return Err(invalid("a sparse file whose pieces do not match its data"));
         }
         Ok(Contents::Sparse { pieces, size })
     }

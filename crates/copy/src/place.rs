@@ -107,7 +107,7 @@ impl Place {
         match rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o777)) {
             Err(Errno::EXIST) => match self.look_up(path, OFlags::PATH | OFlags::DIRECTORY) {
                 Ok(_) => Ok(()),
-                Err(_) => Err(Error::other("a directory cannot take the place of what is no directory")),
+                Err(_) => Err(Error::other("a directory cannot replace a file")),
             },
             made => Ok(made?),
         }
@@ -118,7 +118,7 @@ impl Place {
         match self.look(path)? {
             None => Ok(()),
             Some(found) if FileType::from_raw_mode(found.st_mode) == FileType::Directory => {
-                Err(Error::other("what is no directory cannot take the place of one"))
+                Err(Error::other("a file cannot replace a directory"))
             }
             Some(_) => {
                 let (parent, name) = self.parent(path)?;

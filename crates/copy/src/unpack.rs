@@ -132,7 +132,7 @@ impl Unpacker {
             EntryType::Link => {
                 let first = relative(member.link.as_deref().unwrap_or(Path::new("")))?;
                 if !first.starts_with(name) {
-                    return Err(Error::other("a link to what was not asked for"));
+                    return Err(Error::other("a link to a file outside the copy"));
                 }
                 match self.make_hard_link(&first, path) {
                     Err(error) if error.kind() == ErrorKind::NotFound && !self.links.is_empty() => {
@@ -200,7 +200,7 @@ impl Unpacker {
                 return Err(ErrorKind::NotFound.into()); // that of an earlier copy, whose place one of this is to take
             }
             if !self.written.contains(&(found.st_dev, found.st_ino)) {
-                return Err(Error::other("a link to what this copy has not written"));
+                return Err(Error::other("a link to a file that this copy has not written"));
             }
         }
         self.place.make_way(path)?;

@@ -173,7 +173,8 @@ fn ended(run: &Run, directory: &Path) -> End {
         return end::end(Reason::HostRebooted, 137, message);
     }
     status::read(&directory.join(names::STATUS)).as_ref().and_then(end::reported).unwrap_or_else(|| {
-        let message = "the shim was killed and the VMM ended; app.log has what was kept".to_owned();
+        let message =
+            "the shim was killed and the VMM ended; app.log has the output that was kept".to_owned();
         end::end(Reason::Vanished, 137, message)
     })
 }

@@ -244,7 +244,7 @@ fn only_entry(directory: &Path, whence: &str) -> Result<PathBuf> {
     let mut entries = std::fs::read_dir(directory).at(directory)?;
     match (entries.next(), entries.next()) {
         (Some(entry), None) => Ok(entry.at(directory)?.path()),
-        _ => Err(tool::failed(whence, "it did not leave what it should have")),
+        _ => Err(tool::failed(whence, "it did not write its result")),
     }
 }
 

@@ -194,9 +194,7 @@ impl Registry {
         let mut bytes = Vec::new();
         while let Some(chunk) = self.chunk(&mut response, &mut pace).await? {
             if (bytes.len() + chunk.len()) as u64 > most {
-                return Err(Failed::Refused(format!(
-                    "{what} is larger than the {most} bytes that it may have"
-                )));
+                return Err(Failed::Refused(format!("{what} has more than the allowed {most} bytes")));
             }
             bytes.extend_from_slice(&chunk);
         }

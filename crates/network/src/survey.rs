@@ -95,7 +95,7 @@ pub fn survey_networks(networks: &Networks, instances: &Path) -> Vec<Finding> {
     }
     let forwards = std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap_or_default();
     if forwards.trim() == "0" {
-        let found = Err("net.ipv4.ip_forward is 0: what VMs send goes no further than the host".to_owned());
+        let found = Err("net.ipv4.ip_forward is 0: packets of VMs end at the host".to_owned());
         findings.push(Finding {
             what: "network routing",
             found,
@@ -115,7 +115,7 @@ fn asking(ruleset: &Value) -> Option<Finding> {
     Some(Finding {
         what: "network names",
         found: Err(format!(
-            "a chain of the table {table} drops what it does not know of what comes to this host, and so the VMs' DNS questions"
+            "a chain of the table {table} drops unknown packets to this host, and so the VMs' DNS queries"
         )),
         advice: Some(
             "iptables -I INPUT -i hypeman+ -p udp --dport 53 -j ACCEPT && iptables -I INPUT -i hypeman+ -p tcp --dport 53 -j \
@@ -133,7 +133,9 @@ fn is_ours(table: &str) -> bool {
 /// Whether somebody else's rules drop what goes to VMs and from them, as docker's do.
 fn forwarding(ruleset: &Value) -> Finding {
     match dropping_table(ruleset) {
-        None => Finding { what: "network forwarding", found: Ok("nobody drops it".to_owned()), advice: None },
+        None => {
+            Finding { what: "network forwarding", found: Ok("no rule drops it".to_owned()), advice: None }
+        }
         Some(table) => {
             let allow =
                 |chain: &str, direction: &str| format!("iptables -I {chain} -{direction} hypeman+ -j ACCEPT");
@@ -141,7 +143,7 @@ fn forwarding(ruleset: &Value) -> Finding {
             Finding {
                 what: "network forwarding",
                 found: Err(format!(
-                    "the chain FORWARD of the table {table} drops what it does not know, and so what VMs on bridges send and get"
+                    "the chain FORWARD of the table {table} drops unknown packets, and so those of VMs on bridges"
                 )),
                 advice: Some(format!("{} && {}", allow(chain, "i"), allow(chain, "o"))),
             }

@@ -136,8 +136,7 @@ pub fn judge(evidence: Evidence<'_>) -> End {
             end(Reason::VmmExited, 137, "the VMM was told to quit over its API from outside".to_owned())
         }
         (None, VmmExit::Unknown) => {
-            let message =
-                "the VMM has ended, and nobody was there to see how; vmm.log may say why".to_owned();
+            let message = "the VMM ended while no shim ran; vmm.log may say why".to_owned();
             end(Reason::VmmExited, 125, message)
         }
         (None, VmmExit::Code(code)) => {

@@ -84,7 +84,7 @@ impl Guest {
             Ok(LeftOut::default())
         });
         let received = data::receive(&mut stream, pieces).await;
-        let written = written.await.map_err(std::io::Error::other).what("write what was copied")?;
+        let written = written.await.map_err(std::io::Error::other).what("write the copy")?;
         // A writer that has only heard that it breaks off does not know why.
         if written.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::UnexpectedEof) {
             received?;
@@ -127,7 +127,7 @@ impl Guest {
         let (mut reader, mut writer) = stream.split();
         let sending = async {
             data::send(pieces, &mut writer).await?;
-            let packed = packed.await.map_err(std::io::Error::other).what("read what is to be copied")?;
+            let packed = packed.await.map_err(std::io::Error::other).what("read the source")?;
             Ok::<_, Error>(packed?)
         };
         let mut word = std::pin::pin!(frames::read_message(&mut reader));

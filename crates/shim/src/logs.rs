@@ -66,7 +66,7 @@ pub(crate) fn take_over(
         }
         Err(error) => {
             journal.note(format_args!(
-                "{}: what the last shim had read and not written is missing: {error}",
+                "{}: output that the last shim had read and not written is missing: {error}",
                 names::APP_LOG
             ));
             open(launch, names::APP_LOG)
@@ -236,11 +236,11 @@ fn noter(shared: &Rc<Shared>, name: &'static str) -> impl FnMut(Event) + use<> {
     move |event| {
         shared.journal.note(format_args!("{name}: {event}"));
         let stalled = match &event {
-            Event::Stalled { error, loses_beyond: None } => Some(format!("what it prints waits: {error}")),
+            Event::Stalled { error, loses_beyond: None } => Some(format!("its output waits: {error}")),
             Event::Stalled { error, loses_beyond: Some(limit) } => {
-                Some(format!("what it prints beyond {limit} bytes is lost: {error}"))
+                Some(format!("output beyond {limit} bytes is lost: {error}"))
             }
-            Event::Losing => Some("what it prints is being lost: its log has no room for it".to_owned()),
+            Event::Losing => Some("its output is being lost: the log has no room for it".to_owned()),
             Event::Resumed | Event::Lost(_) => None,
             _ => return,
         };

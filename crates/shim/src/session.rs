@@ -108,7 +108,7 @@ async fn control(askers: mpsc::Sender<Opener>, shared: &Shared) -> Result<()> {
                 Report::Hello { .. } => continue,
             };
             let Some(asker) = waiting.borrow_mut().pop_front() else {
-                return Err(std::io::Error::other("it answers what nobody has asked"));
+                return Err(std::io::Error::other("it answers a request that was not sent"));
             };
             let _: std::result::Result<(), _> = Answer::send(asker, answer); // whoever asked may have gone
         }

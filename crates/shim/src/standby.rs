@@ -68,7 +68,7 @@ impl Suspension<'_> {
         let Err(error) = published else { return Ok(()) };
         self.shared.journal.note(format_args!("not put to standby: {error}"));
         if let Err(stuck) = standby::withdraw(Path::new(".")) {
-            self.shared.journal.note(format_args!("what was written of the snapshot stays: {stuck}"));
+            self.shared.journal.note(format_args!("cannot remove the unfinished snapshot: {stuck}"));
             if standby::is_whole(Path::new(".")) {
                 return Ok(()); // a VM that went on beside it would be torn in two
             }
@@ -100,11 +100,11 @@ impl Suspension<'_> {
         // Right after a restore the VMM may serve the connection late.
         self.vm.console_is_served().await;
         keeper.stop();
-        *log = timeout(WRITING, keeper.finish()).await.start("write what the guest has printed")?;
-        let written = log.as_mut().ok_or("its log is lost").start("write what the guest has printed")?;
+        *log = timeout(WRITING, keeper.finish()).await.start("write the guest's output")?;
+        let written = log.as_mut().ok_or("its log is lost").start("write the guest's output")?;
         timeout(WRITING, take_rest(self.shared, &**self.vm, self.kept, written))
             .await
-            .start("write what the guest has printed")??;
+            .start("write the guest's output")??;
         self.vm.snapshot(Path::new(standby::NEW)).await.start("write the snapshot")?;
         let launch = self.shared.launch.clone();
         let sealed = spawn_blocking(move || {

@@ -152,7 +152,7 @@ impl Vmm {
     /// there was such.
     pub(crate) fn memory(&self) -> Option<Result<OwnedFd>> {
         let memory = self.process.open_held(self.held?.console_memory);
-        Some(memory.map(OwnedFd::from).start("open what was read from the console"))
+        Some(memory.map(OwnedFd::from).start("open the console's buffer"))
     }
 
     /// The connection to the console that it holds, if it does and the console is a socket.
@@ -322,7 +322,7 @@ fn died(exit: VmmExit) -> Error {
     let how = match exit {
         VmmExit::Code(code) => format!("exit status: {code}"),
         VmmExit::Signal(signal) => format!("signal: {signal}"),
-        VmmExit::Unknown => "nobody knows how".to_owned(),
+        VmmExit::Unknown => "in an unknown way".to_owned(),
     };
     Error::new(Kind::Vmm, format_args!("the VMM ended before the VM was made ({how})"))
 }

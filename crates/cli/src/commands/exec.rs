@@ -91,7 +91,7 @@ async fn converse(exec: Exec, stream: UnixStream) -> Result<ExitCode> {
     let mut interrupted = 0;
     let code = loop {
         tokio::select! {
-            code = &mut shown => break code.context("show what the command prints")??,
+            code = &mut shown => break code.context("show the command's output")??,
             _ = resized.recv(), if is_terminal => {
                 let _ = say.send(Say::Resize(size()));
             }
@@ -166,7 +166,7 @@ impl Sink {
         drop(self.pieces);
         match self.written.await {
             Ok(Err(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
-            Ok(written) => written.map(|()| true).context("write what the command prints"),
+            Ok(written) => written.map(|()| true).context("write the command's output"),
             Err(_) => bail!("the output was not written"),
         }
     }

@@ -45,10 +45,10 @@ impl Supervisor {
         shared.journal.note(format_args!("took over the VM, pid {}: {from}", made.run.vmm.pid));
         match was_full {
             Some(true) => shared.journal.note(
-                "the console's connection was full: of what the guest has printed beyond it, a VMM that does not wait keeps 1 MiB",
+                "the console's connection was full: of the output beyond it, a VMM that does not wait keeps 1 MiB",
             ),
             None if keep::is_socket(&made.console) => shared.journal.note(format_args!(
-                "the console's connection was made anew, and what was in the old one is missing: {why_not}"
+                "the console was connected again, and output in the old connection is missing: {why_not}"
             )),
             Some(false) | None => {}
         }

@@ -106,7 +106,7 @@ fn stop(agent: &Agent) -> Result<()> {
         }
         None => match signal {
             Some(signal) => process::send(INIT, signal),
-            None => Err(std::io::Error::other("nobody knows how this init is asked to power off")),
+            None => Err(std::io::Error::other("there is no known way to ask this init to power off")),
         },
     }
 }
