@@ -24,7 +24,7 @@ use crate::leases::assert_nothing_left;
 use crate::promises;
 
 promises! {
-    [Need::NetworkNamespaces, QEMU] threads_and_commands_leave_nothing_of_their_vms;
+    [Need::NetworkNamespaces, QEMU, BUSYBOX] threads_and_commands_leave_nothing_of_their_vms;
     [QEMU] a_hundred_waiters_cost_no_thread_each;
     [QEMU, BUSYBOX]
         the_examples_do_what_they_say,
@@ -102,7 +102,19 @@ fn live(bed: &Bed, host: &Host, name: &str, network: &str) {
     host.remove(id, false).expect("remove");
 }
 
-/// The same by commands.
+/// Runs a VM of an image and a command in it, and stops and removes it.
+fn live_with_a_command(host: &Host, name: &str, network: &str) {
+    let prepared = host.prepare(&idle(name, network), &hypeman_image::Quiet).expect("prepare");
+    let (started, _) = host.run(&prepared).expect("run");
+    let ended = new_runtime().block_on(exec(&host.guest(&started.instance), "echo $((6 * 7)); exit 3"));
+    assert_eq!(ended, (b"42\n".to_vec(), Vec::new(), Ended::Exited(3)), "{name}");
+    let outcome = host.stop(name, DEADLINE).expect("stop").expect("an outcome");
+    assert_eq!(outcome.end.exit_code, 0, "{name}: {:?}", outcome.end);
+    drop(started);
+    host.remove(name, false).expect("remove");
+}
+
+/// As [`live`], by commands.
 fn live_by_commands(bed: &Bed, name: &str, network: &str) {
     let vm = Guest::new(bed, name).quiet().with(&["--network", network]).create();
     for command in [&["start"][..], &["standby"], &["restore"], &["kill"], &["rm"]] {
@@ -111,6 +123,8 @@ fn live_by_commands(bed: &Bed, name: &str, network: &str) {
 }
 
 fn threads_and_commands_leave_nothing_of_their_vms() {
+    kernel();
+    let _ = busybox(); // imports it
     let machine = netns::Host::new();
     let live = || {
         machine.enter();
@@ -138,6 +152,7 @@ fn live_on(bed: &Bed) {
                         (format!("vm-{vm}"), if vm.is_multiple_of(2) { "default" } else { "none" });
                     match thread % 2 {
                         _ if vm >= vms => return,
+                        _ if vm % 50 == 25 => live_with_a_command(host, &name, "default"),
                         0 => live(bed, host, &name, network),
                         _ => live_by_commands(bed, &name, network),
                     }
@@ -162,7 +177,7 @@ fn a_hundred_waiters_cost_no_thread_each() {
     let bed = Bed::new(scratch.path());
     let host = host(&bed);
     let vm = Guest::new(&bed, "waited-for").quiet().run();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime = new_runtime();
     let mut watches: Vec<_> = (0..100).map(|_| host.watch(&vm.name).expect("a watch")).collect();
     let seen = watches.iter_mut().map(hypeman_host::watch::Watch::next);
     let seen = runtime.block_on(futures_util::future::join_all(seen));
@@ -239,35 +254,47 @@ fn the_examples_do_what_they_say() {
 }
 
 fn a_command_in_a_guest_by_the_library() {
-    let bed = bed();
-    let host = host(bed);
-    let vm = Vm::named(bed, "by-library");
-    let request = CreateRequest {
-        name: Some(vm.name.clone()),
-        image: Some(busybox().to_owned()),
-        arguments: IDLE.map(str::to_owned).to_vec(),
-        settings: Settings { memory: 256 << 20, ..Settings::default() },
-        ..CreateRequest::default()
-    };
-    let (started, _) =
-        host.run(&host.prepare(&request, &hypeman_image::Quiet).expect("prepare")).expect("run");
+    let host = host(bed());
+    let vm = Vm::named(bed(), "by-library");
+    let prepared = host.prepare(&idle(&vm.name, "none"), &hypeman_image::Quiet).expect("prepare");
+    let (started, _) = host.run(&prepared).expect("run");
     let guest = host.guest(&started.instance);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(async {
-        let argv = ["sh", "-c", "echo out; echo err >&2; exit 3"].map(str::to_owned).to_vec();
-        let stream = guest.connect().await.expect("the agent");
-        let (mut output, _input) = start(stream, Exec { argv, ..Exec::default() }).await.expect("exec");
-        let (mut out, mut errors) = (Vec::new(), Vec::new());
-        let ended = loop {
-            match output.next().await.expect("an event") {
-                Event::Output(bytes) => out.extend(bytes),
-                Event::Errors(bytes) => errors.extend(bytes),
-                Event::Ended(ended) => break ended,
-            }
-        };
-        assert_eq!((&out[..], &errors[..], ended), (&b"out\n"[..], &b"err\n"[..], Ended::Exited(3)));
+    new_runtime().block_on(async {
+        let ended = exec(&guest, "echo out; echo err >&2; exit 3").await;
+        assert_eq!(ended, (b"out\n".to_vec(), b"err\n".to_vec(), Ended::Exited(3)));
         assert!(guest.stat("/bin", true).await.expect("stat").is_dir);
         let top = guest.top().await.expect("top").processes;
         assert!(top.iter().any(|process| process.command.contains("sleep")), "{top:?}");
     });
+}
+
+/// A request for a VM of an image, whose program ends when it is asked to.
+fn idle(name: &str, network: &str) -> CreateRequest {
+    CreateRequest {
+        name: Some(name.to_owned()),
+        image: Some(busybox().to_owned()),
+        arguments: IDLE.map(str::to_owned).to_vec(),
+        network: Some(network.to_owned()),
+        settings: Settings { memory: 256 << 20, ..Settings::default() },
+        ..CreateRequest::default()
+    }
+}
+
+/// Runs a script in a guest; returns its output, its errors and how it ended.
+async fn exec(guest: &hypeman_session::guest::Guest, script: &str) -> (Vec<u8>, Vec<u8>, Ended) {
+    let argv = ["sh", "-c", script].map(str::to_owned).to_vec();
+    let stream = guest.connect().await.expect("the agent");
+    let (mut output, _input) = start(stream, Exec { argv, ..Exec::default() }).await.expect("exec");
+    let (mut out, mut errors) = (Vec::new(), Vec::new());
+    loop {
+        match output.next().await.expect("an event") {
+            Event::Output(bytes) => out.extend(bytes),
+            Event::Errors(bytes) => errors.extend(bytes),
+            Event::Ended(ended) => return (out, errors, ended),
+        }
+    }
+}
+
+fn new_runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
