@@ -8,6 +8,7 @@ mod image;
 mod log_limits;
 mod logs;
 mod network;
+mod serve;
 mod snapshot;
 
 use std::ffi::OsString;
@@ -23,6 +24,7 @@ pub(crate) use guest::{CopyArguments, ExecArguments, ExportArguments};
 pub(crate) use image::{ImageCommand, ImageLimit, KernelCommand};
 pub(crate) use logs::{LogFormat, LogsArguments, Source, Tail};
 pub(crate) use network::{NetworkArguments, NetworkCommand};
+pub(crate) use serve::{ConfigArgument, ServeArguments, TokenArguments};
 pub(crate) use snapshot::{BecomeArguments, CompressionArgument, SnapshotCommand, SnapshotKind, TargetState};
 
 use crate::detach_keys::DetachKeys;
@@ -235,6 +237,10 @@ pub(crate) enum Command {
         #[command(flatten)]
         names: Names,
     },
+    /// Serve the HTTP API
+    Serve(ServeArguments),
+    /// Make a token for the HTTP API
+    Token(TokenArguments),
     /// Print a shell completion script
     Completion { shell: clap_complete::Shell },
 }

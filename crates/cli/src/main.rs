@@ -72,7 +72,6 @@ fn main() -> ExitCode {
     if let Some((data_dir, network)) = names() {
         return answer_names(&data_dir, &network);
     }
-    trace::show();
     // Answers a shell that asks what may come next, and ends then.
     CompleteEnv::with_factory(Arguments::command).complete();
     let arguments = match Arguments::try_parse() {

@@ -14,9 +14,11 @@ const LEVEL: &str = "HYPEMAN_LOG";
 /// Shows events of a level.
 struct Reports(Level);
 
-/// Shows what the libraries warn of; with `HYPEMAN_LOG=info`, `debug` or `trace` more.
-pub(crate) fn show() {
-    let level = std::env::var(LEVEL).ok().and_then(|level| level.parse().ok()).unwrap_or(Level::WARN);
+/// Shows what the libraries report: up to the level that `HYPEMAN_LOG` names, else `usual`, else
+/// warnings.
+pub(crate) fn show(usual: Option<Level>) {
+    let named = std::env::var(LEVEL).ok().and_then(|level| level.parse().ok());
+    let level = named.or(usual).unwrap_or(Level::WARN);
     let _ = tracing::subscriber::set_global_default(Reports(level)); // it is the first
 }
 

@@ -44,6 +44,12 @@ impl Host {
         clean_up(&self.instances, self.hypeman());
     }
 
+    /// Whether this user can make bridges; else VMs are connected by passt.
+    #[must_use]
+    pub fn can_bridge(&self) -> bool {
+        hypeman_network::can_bridge().is_ok()
+    }
+
     /// Makes a network.
     ///
     /// # Errors

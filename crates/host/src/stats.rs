@@ -1,7 +1,6 @@
 //! Resources of the host that instances use.
 
 use std::collections::HashMap;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Instant;
 
@@ -14,6 +13,7 @@ use serde::Serialize;
 use crate::error::{Needs, Result};
 use crate::host::Host;
 use crate::instance::Instance;
+use crate::resources::disks;
 
 /// Resources that an instance uses; names are upstream's where it has them.
 #[derive(Debug, Clone, Serialize)]
@@ -141,15 +141,8 @@ fn of_one(before: Option<&Sample>, now: &Sample, traffic: Option<Traffic>) -> Us
         allocated_vcpus: record.settings.vcpus,
         disk_read_bytes: now.moved.map(|(read, _)| read),
         disk_write_bytes: now.moved.map(|(_, written)| written),
-        disk_used_bytes: disk_used(&now.instance),
+        disk_used_bytes: disks(&now.instance),
         network_rx_bytes: traffic.map(|traffic| traffic.inbound),
         network_tx_bytes: traffic.map(|traffic| traffic.outbound),
     }
-}
-
-/// Returns the size of its own disks, without holes.
-fn disk_used(instance: &Instance) -> u64 {
-    const BLOCK: u64 = 512; // of st_blocks (stat(3type))
-    let files = std::fs::read_dir(instance.directory.join(names::DISKS)).into_iter().flatten().flatten();
-    files.filter_map(|file| file.metadata().ok()).map(|file| file.blocks() * BLOCK).sum()
 }

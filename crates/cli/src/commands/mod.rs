@@ -18,6 +18,7 @@ mod network;
 mod port;
 mod ps;
 mod run;
+mod serve;
 mod snapshot;
 mod stat;
 mod stats;
@@ -29,7 +30,7 @@ use anyhow::Result;
 use hypeman_host::{Config, Host};
 
 use crate::args::{Arguments, Command, Format, ImageCommand};
-use crate::output;
+use crate::{output, trace};
 
 /// Carries out a command.
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
@@ -40,10 +41,17 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     if let Command::Version { format } = &arguments.command {
         return version(format.format);
     }
-    let may_begin = arguments.command.may_begin();
+    // These find their data directory in a configuration too.
+    let command = match arguments.command {
+        Command::Serve(command) => return serve::serve(arguments.data_dir, &command),
+        Command::Token(command) => return serve::token(arguments.data_dir, command),
+        command => command,
+    };
+    trace::show(None);
+    let may_begin = command.may_begin();
     let config = Config::from_env(arguments.data_dir)?;
     let host = Host::open(Config { must_exist: config.must_exist && !may_begin, ..config })?;
-    match arguments.command {
+    match command {
         Command::Doctor { program, format } => {
             return doctor::doctor(&host, program.cloud_hypervisor.as_deref(), format.format);
         }
@@ -95,7 +103,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Version { .. } => {}
         Command::Logs(arguments) => logs::logs(&host, &arguments)?,
         Command::Rm { force, names } => return lifecycle::remove(&host, force, &names),
-        Command::Completion { .. } => {}
+        Command::Completion { .. } | Command::Serve(_) | Command::Token(_) => {}
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,0 +1,76 @@
+//! What all handlers share.
+
+use std::sync::Arc;
+
+use hypeman_host::Host;
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::Scopes;
+use crate::config::Config;
+use crate::refusal::{Answer, Refusal};
+use crate::token::Verifier;
+
+/// What all handlers share. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct App(Arc<Shared>);
+
+struct Shared {
+    host: Host,
+    config: Config,
+    verifier: Verifier,
+    scopes: Scopes,
+    stopping: CancellationToken,
+}
+
+impl App {
+    pub(crate) fn new(
+        host: Host,
+        config: Config,
+        verifier: Verifier,
+        scopes: Scopes,
+        stopping: CancellationToken,
+    ) -> App {
+        App(Arc::new(Shared { host, config, verifier, scopes, stopping }))
+    }
+
+    /// The host. Its functions block: see [`App::run`].
+    pub(crate) fn host(&self) -> &Host {
+        &self.0.host
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    pub(crate) fn verifier(&self) -> &Verifier {
+        &self.0.verifier
+    }
+
+    pub(crate) fn scopes(&self) -> &Scopes {
+        &self.0.scopes
+    }
+
+    /// Ends when the server ends: streams end with it.
+    pub(crate) fn stopping(&self) -> &CancellationToken {
+        &self.0.stopping
+    }
+
+    /// Does work that blocks, aside. It goes on when the client leaves: an operation is done to its
+    /// end.
+    ///
+    /// # Errors
+    /// The work's own.
+    pub(crate) async fn run<T, E>(
+        &self,
+        work: impl FnOnce(&Host) -> Result<T, E> + Send + 'static,
+    ) -> Answer<T>
+    where
+        T: Send + 'static,
+        E: Into<Refusal> + Send + 'static,
+    {
+        let app = self.clone();
+        let done = tokio::task::spawn_blocking(move || work(app.host())).await;
+        let panicked = |_| Refusal::internal("the server met a fault of its own; its log has it");
+        done.map_err(panicked)?.map_err(E::into)
+    }
+}

@@ -1,0 +1,112 @@
+//! The server: from its sockets to its end.
+
+use std::time::Duration;
+
+use hypeman_host::Host;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+use crate::config::Config;
+use crate::connection::Connections;
+use crate::listen::{Address, Listener};
+use crate::routes;
+use crate::secret::Secret;
+use crate::token::Verifier;
+
+/// How long requests may take to end when the server does.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Threads for work that blocks: waiting for a shim or for a disk.
+const BLOCKING_THREADS: usize = 512;
+
+/// Error of a server.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address is taken, or may not be taken.
+    #[error("listen on {address}")]
+    Listen {
+        /// The address.
+        address: String,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// A file cannot be used.
+    #[error(transparent)]
+    Files(#[from] hypeman_files::Error),
+    /// The system refused something.
+    #[error("start the server")]
+    System(#[from] std::io::Error),
+}
+
+/// Serves the API on `addresses`, or on the sockets that systemd has passed, until SIGTERM or
+/// SIGINT. Instances are left as they are. `ready` is told the addresses.
+///
+/// # Errors
+/// When an address cannot be listened on.
+pub fn serve(
+    host: Host,
+    config: Config,
+    secret: &Secret,
+    addresses: &[Address],
+    ready: impl FnOnce(&[String]),
+) -> Result<(), Error> {
+    hypeman_files::raise_descriptor_limit();
+    let verifier = Verifier::new(secret);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .build()?;
+    let served = runtime.block_on(async {
+        let listeners = listeners(addresses).await?;
+        let stopping = CancellationToken::new();
+        let app = App::new(host, config, verifier, routes::scopes(), stopping.clone());
+        run(app, listeners, stopping, ready).await
+    });
+    // Work that blocks, such as a stop that waits for its guest, is not waited for: what it has
+    // begun is as after a kill of a command.
+    runtime.shutdown_background();
+    served
+}
+
+async fn listeners(addresses: &[Address]) -> Result<Vec<Listener>, Error> {
+    let passed = Listener::inherited();
+    let passed = passed.map_err(|source| Error::Listen { address: "systemd's socket".to_owned(), source })?;
+    if !passed.is_empty() {
+        return Ok(passed);
+    }
+    let mut listeners = Vec::new();
+    for address in addresses {
+        let bound = Listener::bind(address).await;
+        listeners.push(bound.map_err(|source| Error::Listen { address: address.to_string(), source })?);
+    }
+    Ok(listeners)
+}
+
+async fn run(
+    app: App,
+    listeners: Vec<Listener>,
+    stopping: CancellationToken,
+    ready: impl FnOnce(&[String]),
+) -> Result<(), Error> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let connections = Connections::new(routes::router(app), stopping.clone());
+    ready(&listeners.iter().map(Listener::shown).collect::<Vec<_>>());
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]); // nobody may have asked
+    let accepting: Vec<_> =
+        listeners.into_iter().map(|listener| tokio::spawn(connections.clone().accept(listener))).collect();
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    stopping.cancel();
+    for accept in accepting {
+        let _ = accept.await; // one that panicked accepts no more either
+    }
+    if tokio::time::timeout(GRACE, connections.end()).await.is_err() {
+        tracing::warn!("requests were broken off that did not end in {} s", GRACE.as_secs());
+    }
+    Ok(())
+}
