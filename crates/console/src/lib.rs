@@ -10,6 +10,7 @@ pub mod buffer;
 pub mod capture;
 pub mod chain;
 pub mod event;
+mod hub;
 pub mod keyboard;
 pub mod line;
 pub mod lines;

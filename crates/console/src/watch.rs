@@ -3,16 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use inotify::{EventMask, EventStream, Inotify, WatchMask};
+use crate::hub::Subscription;
 
 /// Tells when something in the directory of a log has changed. Needs a tokio runtime.
 pub struct Watch {
     path: PathBuf,
-    events: EventStream<[u8; 4096]>,
-    /// Someone has removed the log, and its directory perhaps, of which nothing is told while we
-    /// have a file of it open.
-    is_gone: bool,
+    /// `None` when someone has removed the log, and its directory perhaps, of which nothing is told
+    /// while we have a file of it open.
+    subscription: Option<Subscription>,
 }
 
 /// How often a log is looked for that was removed.
@@ -26,67 +24,42 @@ impl Watch {
     /// When its directory is not there, or this user watches too much already
     /// (`/proc/sys/fs/inotify`).
     pub fn on(path: &Path) -> std::io::Result<Watch> {
-        let inotify = Inotify::init()?;
-        inotify.watches().add(directory(path), mask())?;
-        let events = inotify.into_event_stream([0; 4096])?;
-        Ok(Watch { path: path.to_owned(), events, is_gone: false })
+        let subscription = Some(Subscription::to(directory(path))?);
+        Ok(Watch { path: path.to_owned(), subscription })
     }
 
-    /// Waits for a change since the last call.
+    /// Waits for a change since the last call. May be dropped in between.
     ///
     /// # Errors
-    /// When the system stops telling.
+    /// When it cannot be watched any more.
     pub async fn changed(&mut self) -> std::io::Result<()> {
-        if self.is_gone {
+        let Some(subscription) = &self.subscription else {
             // Its writer makes it again.
-            while self.is_gone {
+            while self.subscription.is_none() {
                 tokio::time::sleep(LOOK).await;
                 self.watch_again()?;
             }
             return Ok(());
+        };
+        if subscription.next().await {
+            self.watch_again()?;
         }
-        match self.events.next().await {
-            Some(Ok(event)) => {
-                if event.mask.intersects(removal()) {
-                    self.watch_again()?;
-                }
-                Ok(())
-            }
-            Some(Err(error)) => Err(error),
-            None => Err(std::io::ErrorKind::UnexpectedEof.into()),
-        }
+        Ok(())
     }
 
-    /// Watches the directory in which the log is now, if it is there: another perhaps, and of the
-    /// same one this changes nothing.
+    /// Watches the directory in which the log is now, if it is there: another perhaps.
     fn watch_again(&mut self) -> std::io::Result<()> {
-        self.is_gone = !self.path.exists();
-        if !self.is_gone {
-            match self.events.watches().add(directory(&self.path), mask()) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => self.is_gone = true,
-                added => drop(added?),
-            }
-        }
+        self.subscription = match self.path.exists().then(|| Subscription::to(directory(&self.path))) {
+            None => None,
+            Some(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Some(subscription) => Some(subscription?),
+        };
         Ok(())
     }
 }
 
 fn directory(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-fn mask() -> WatchMask {
-    WatchMask::MODIFY
-        | WatchMask::CREATE
-        | WatchMask::MOVED_TO
-        | WatchMask::DELETE
-        | WatchMask::DELETE_SELF
-        | WatchMask::MOVE_SELF
-}
-
-/// Events after which the directory may be another.
-fn removal() -> EventMask {
-    EventMask::DELETE | EventMask::DELETE_SELF | EventMask::MOVE_SELF | EventMask::IGNORED
 }
 
 impl std::fmt::Debug for Watch {

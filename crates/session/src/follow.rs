@@ -11,7 +11,7 @@ pub struct Follower<T> {
     /// Reads the log.
     pub reader: Reader,
     watch: Watch,
-    ended: Pin<Box<dyn Future<Output = T>>>,
+    ended: Pin<Box<dyn Future<Output = T> + Send>>,
     end: Option<T>,
 }
 
@@ -24,7 +24,7 @@ impl<T> Follower<T> {
     pub fn open(
         path: &Path,
         start: Start,
-        ended: impl Future<Output = T> + 'static,
+        ended: impl Future<Output = T> + Send + 'static,
     ) -> std::io::Result<Follower<T>> {
         // Someone may have removed its directory: the log's writer makes it again.
         if let Some(directory) = path.parent() {
