@@ -5,6 +5,7 @@ mod create;
 mod guest;
 mod health;
 mod image;
+mod labels;
 mod log_limits;
 mod logs;
 mod network;
@@ -22,6 +23,7 @@ pub(crate) use choices::{Hypervisor, WaitFor};
 pub(crate) use create::{CreateArguments, ProgramArgument};
 pub(crate) use guest::{CopyArguments, ExecArguments, ExportArguments};
 pub(crate) use image::{ImageCommand, ImageLimit, KernelCommand};
+pub(crate) use labels::Labels;
 pub(crate) use logs::{LogFormat, LogsArguments, Source, Tail};
 pub(crate) use network::{NetworkArguments, NetworkCommand};
 pub(crate) use serve::{ConfigArgument, ServeArguments, TokenArguments};
@@ -111,6 +113,8 @@ pub(crate) enum Command {
         /// State of the copy [default: that of the source]
         #[arg(long, value_enum)]
         state: Option<TargetState>,
+        #[command(flatten)]
+        labels: Labels,
         /// Name, id or id prefix
         #[arg(value_name = "NAME", add = ArgValueCompleter::new(names::instances))]
         source: String,
@@ -148,7 +152,7 @@ pub(crate) enum Command {
         /// Print ids only
         #[arg(short, long)]
         quiet: bool,
-        /// Filter by name=, id=, status=, ancestor=, network=, health= or exited=
+        /// Filter by name=, id=, status=, ancestor=, network=, health=, exited= or label=
         #[arg(short, long, value_name = "KEY=VALUE")]
         filter: Vec<Filter>,
         /// Do not truncate output

@@ -19,13 +19,14 @@ pub(crate) enum Key {
     Network,
     Health,
     Exited,
+    Label,
 }
 
 impl FromStr for Filter {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Filter, String> {
-        const KEYS: [(&str, Key); 7] = [
+        const KEYS: [(&str, Key); 8] = [
             ("name", Key::Name),
             ("id", Key::Id),
             ("status", Key::Status),
@@ -33,6 +34,7 @@ impl FromStr for Filter {
             ("network", Key::Network),
             ("health", Key::Health),
             ("exited", Key::Exited),
+            ("label", Key::Label),
         ];
         let (key, value) = text.split_once('=').ok_or("it has to be KEY=VALUE")?;
         let found = KEYS.iter().find(|(name, _)| *name == key);

@@ -34,26 +34,29 @@ const MAX_STRING: usize = 128 * 1024;
 /// Environment every program finds, as docker gives it.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Words that replace those of a command; what is absent stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Replacement {
+    /// The entrypoint.
+    pub entrypoint: Option<Vec<String>>,
+    /// The arguments.
+    pub arguments: Option<Vec<String>>,
+}
+
 /// Joins the options with the image's configuration.
 ///
 /// # Errors
 /// When neither names a program, or a value cannot be passed to one.
 pub(crate) fn resolve(options: &CreateOptions, image: &Config) -> Result<CommandSpec> {
-    let argv = argv(options, image);
+    let (entrypoint, arguments) = words(options, image);
+    let argv = [entrypoint, arguments].concat();
     if argv.first().is_none_or(String::is_empty) {
         let reference = options.image.as_ref().map_or("", |(reference, _)| reference);
         return invalid(Field::Image, reference, "it has no command; give one after the image");
     }
     let env = environment(options, image);
-    if let Some(text) = argv.iter().chain(env.keys()).chain(env.values()).find(|text| text.contains('\0')) {
-        return invalid(Field::Argument, text, "it contains a NUL byte");
-    }
-    let long =
-        argv.iter().map(|text| (text, 0)).chain(env.iter().map(|(name, value)| (value, name.len() + 1)));
-    if let Some((text, _)) = long.into_iter().find(|(text, more)| text.len() + more >= MAX_STRING) {
-        let start: String = text.chars().take(20).collect();
-        return invalid(Field::Argument, format!("{start}..."), "must be shorter than 128 KiB");
-    }
+    let variables: Vec<String> = env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    check_words(argv.iter().chain(&variables))?;
     let workdir = match &options.request.workdir {
         Some(workdir) if !workdir.starts_with('/') => {
             return invalid(Field::WorkingDirectory, workdir, "must be absolute");
@@ -62,7 +65,7 @@ pub(crate) fn resolve(options: &CreateOptions, image: &Config) -> Result<Command
         // An image's may be relative, from the root.
         None => format!("/{}", image.working_dir.trim_start_matches('/')),
     };
-    let mode = if INITS.contains(&argv[0].as_str()) { Mode::Systemd } else { Mode::Exec };
+    let mode = mode(&argv);
     if mode == Mode::Systemd {
         let reason = "the image's command is a system's init, which runs as root in /";
         if let Some(user) = &options.request.user {
@@ -76,6 +79,7 @@ pub(crate) fn resolve(options: &CreateOptions, image: &Config) -> Result<Command
         mode,
         pid_namespace: argv[0] == SUPERVISOR,
         argv,
+        entrypoint_words: Some(entrypoint.len()),
         env,
         workdir,
         user: options.request.user.clone().unwrap_or_else(|| image.user.clone()),
@@ -84,6 +88,55 @@ pub(crate) fn resolve(options: &CreateOptions, image: &Config) -> Result<Command
         stdio: options.request.stdio,
         health: health::resolve(&options.request.health, image.health.as_ref())?,
     })
+}
+
+/// Replaces the entrypoint, the arguments, or both of a command. As at creation, an entrypoint drops
+/// the arguments that were there. `image` is the configuration of its image.
+///
+/// # Errors
+/// When neither names a program, or a word cannot be passed to one.
+pub(crate) fn replace(
+    command: &CommandSpec,
+    replacement: &Replacement,
+    image: &Config,
+) -> Result<CommandSpec> {
+    let known = || command.argv.starts_with(&image.entrypoint).then_some(image.entrypoint.len());
+    let words = command.entrypoint_words.or_else(known).unwrap_or(0).min(command.argv.len());
+    let (old_entrypoint, old_arguments) = command.argv.split_at(words);
+    let entrypoint = replacement.entrypoint.as_deref().unwrap_or(old_entrypoint);
+    let kept = if replacement.entrypoint.is_some() { &[] } else { old_arguments };
+    let argv = [entrypoint, replacement.arguments.as_deref().unwrap_or(kept)].concat();
+    if argv.first().is_none_or(String::is_empty) {
+        return invalid(Field::Command, "", "no program is left in it");
+    }
+    check_words(argv.iter())?;
+    Ok(CommandSpec {
+        mode: mode(&argv),
+        pid_namespace: argv[0] == SUPERVISOR,
+        entrypoint_words: Some(entrypoint.len()),
+        argv,
+        ..command.clone()
+    })
+}
+
+/// Refuses words that cannot be passed to a program.
+fn check_words<'a>(mut words: impl Iterator<Item = &'a String>) -> Result<()> {
+    words.try_for_each(|text| match text {
+        text if text.contains('\0') => invalid(Field::Argument, text, "it contains a NUL byte"),
+        text if text.len() >= MAX_STRING => {
+            let start: String = text.chars().take(20).collect();
+            invalid(Field::Argument, format!("{start}..."), "must be shorter than 128 KiB")
+        }
+        _ => Ok(()),
+    })
+}
+
+/// Mode of a command: a system's init, or a program.
+fn mode(argv: &[String]) -> Mode {
+    match argv.first() {
+        Some(program) if INITS.contains(&program.as_str()) => Mode::Systemd,
+        _ => Mode::Exec,
+    }
 }
 
 /// Merges the given limits with docker's limit of open files. The last one of a name counts.
@@ -103,14 +156,14 @@ pub(crate) fn warnings(image: &Config) -> Vec<String> {
 
 /// Merges the user's command with the image's: an entrypoint drops the image's command, arguments
 /// replace it.
-fn argv(options: &CreateOptions, image: &Config) -> Vec<String> {
+fn words<'a>(options: &'a CreateOptions, image: &'a Config) -> (&'a [String], &'a [String]) {
     let entrypoint = options.request.entrypoint.as_ref().unwrap_or(&image.entrypoint);
     let arguments = if options.request.arguments.is_empty() && options.request.entrypoint.is_none() {
         &image.cmd
     } else {
         &options.request.arguments
     };
-    entrypoint.iter().chain(arguments).cloned().collect()
+    (entrypoint, arguments)
 }
 
 fn environment(options: &CreateOptions, image: &Config) -> BTreeMap<String, String> {

@@ -50,6 +50,7 @@ fn record(store: &Store, options: &CreateOptions) -> Result<Record> {
         id: name::new_id()?,
         name: options.request.name.clone().map_or_else(name::random_name, Ok)?,
         created: Timestamp::now(),
+        tags: options.request.tags.clone(),
         image: options.image.as_ref().map(|(reference, image)| ImageUse {
             reference: reference.clone(),
             digest: image.digest.clone(),

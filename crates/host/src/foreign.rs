@@ -2,6 +2,7 @@
 //! file, and whose paths are those of another place. They become named snapshots as our own are: on
 //! a socket, and with all that belongs to them.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -72,6 +73,7 @@ pub(crate) fn import(
         name: Some(name.to_owned()),
         kind: Kind::Standby,
         created: Timestamp::now(),
+        tags: BTreeMap::new(),
         source,
         envelope: Envelope::of::<NamedSnapshot>(),
     };
@@ -138,6 +140,7 @@ fn record(name: &str, found: &Description, kernel: PathBuf, log: LogLimits) -> R
         id: name::new_id()?,
         name: name.to_owned(),
         created: Timestamp::now(),
+        tags: BTreeMap::new(),
         image: None,
         command: None,
         kernel: KernelUse::Own { source: kernel },

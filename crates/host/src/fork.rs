@@ -4,6 +4,7 @@
 //! All paths in the directory of an instance are relative to it, so what belongs to the machine is
 //! copied as it is. Logs, sockets and what was recorded of its runs are the source's own.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use hypeman_files::{AtPath, Draft};
@@ -37,8 +38,18 @@ pub enum Target {
     Stopped,
 }
 
-/// Forks the instance `source` as `name`, into the requested state or else that of its source. A
-/// running source is put to standby, copied, and resumed.
+/// A request for a fork.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ForkRequest {
+    /// Name of the fork.
+    pub name: String,
+    /// State of the fork; when absent that of its source, or the one that a snapshot was made for.
+    pub state: Option<Target>,
+    /// Tags of the fork; those of its source are not inherited.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// Forks the instance `source`. One that runs is put to standby, copied, and resumed.
 ///
 /// # Errors
 /// When the source has no memory to go on from and one was asked for, the name is taken, or the
@@ -46,13 +57,12 @@ pub enum Target {
 pub fn fork(
     store: &Store,
     source: &Instance,
-    name: &str,
-    target: Option<Target>,
+    request: &ForkRequest,
     programs: &Programs,
 ) -> Result<Instance> {
-    name::check(name)?;
+    name::check(&request.name)?;
     let state = source.observe()?.state;
-    let target = target.unwrap_or(match state {
+    let target = request.state.unwrap_or(match state {
         State::Created | State::Stopped => Target::Stopped,
         State::Standby => Target::Standby,
         _ => Target::Running,
@@ -62,7 +72,7 @@ pub fn fork(
     }
     let fork = while_asleep(store, source, programs, |source| {
         let unknown = format::unknown::<Record>(&source.directory.join(names::RECORD))?;
-        copy(store, &source.directory, (&source.record, &unknown), name, target)
+        copy(store, &source.directory, (&source.record, &unknown), request, target)
     })?;
     begin_or_remove(store, fork, target, programs)
 }
@@ -78,26 +88,25 @@ fn begin_or_remove(store: &Store, fork: Instance, target: Target, programs: &Pro
     }
 }
 
-/// Makes an instance `name` of a named snapshot; on another hypervisor, if one is given.
+/// Makes an instance of a named snapshot; on another hypervisor, if one is given.
 ///
 /// # Errors
 /// As [`fork`]; and when a snapshot with memory is to change its hypervisor.
 pub fn fork_snapshot(
     store: &Store,
     snapshot: &Snapshot,
-    name: &str,
-    target: Option<Target>,
+    request: &ForkRequest,
     hypervisor: Option<HypervisorKind>,
     programs: &Programs,
 ) -> Result<Instance> {
-    name::check(name)?;
-    let target = check_target(snapshot, target)?;
+    name::check(&request.name)?;
+    let target = check_target(snapshot, request.state)?;
     if target != Target::Stopped && snapshot.has_memory() {
         standby::manifest(&snapshot.directory)?; // before anything is copied
     }
     let source = Record { settings: settings(snapshot, hypervisor)?, ..snapshot.record.source.clone() };
     let unknown = snapshot.unknown_of_source()?;
-    let fork = copy(store, &snapshot.directory, (&source, &unknown), name, target)?;
+    let fork = copy(store, &snapshot.directory, (&source, &unknown), request, target)?;
     begin_or_remove(store, fork, target, programs)
 }
 
@@ -139,14 +148,15 @@ fn copy(
     store: &Store,
     from: &Path,
     (source, unknown): (&Record, &Unknown),
-    name: &str,
+    request: &ForkRequest,
     target: Target,
 ) -> Result<Instance> {
     let draft = Draft::begin(&store.directory())?;
     copy_machine(from, draft.path(), target != Target::Stopped && standby::is_whole(from))?;
     let record = Record {
         id: name::new_id()?,
-        name: name.to_owned(),
+        name: request.name.clone(),
+        tags: request.tags.clone(),
         created: Timestamp::now(),
         settings: Settings { network: network::of_fork(&source.settings.network), ..source.settings.clone() },
         envelope: Envelope::from::<Record>(&[&source.envelope]),

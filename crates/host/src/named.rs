@@ -2,28 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use hypeman_record::named::Kind;
 use hypeman_record::record::LogLimits;
 use hypeman_record::spec::HypervisorKind;
-use hypeman_snapshot::Algorithm;
 
 use crate::error::{Error, Result};
-use crate::fork::Target;
+use crate::fork::{ForkRequest, Target};
 use crate::host::Host;
 use crate::instance::Instance;
 use crate::snapshots::Snapshot;
+pub use crate::snapshots::SnapshotRequest;
 use crate::{compress, foreign, fork, rewind};
-
-/// A request for a snapshot of an instance.
-#[derive(Debug, Clone, Default)]
-pub struct SnapshotRequest {
-    /// Its name, if it is to have one.
-    pub name: Option<String>,
-    /// With memory or without; what the instance has when absent.
-    pub kind: Option<Kind>,
-    /// How its memory is compressed, in the background.
-    pub compression: Option<Algorithm>,
-}
 
 /// Options for restoring an instance from a snapshot.
 #[derive(Debug, Clone, Copy, Default)]
@@ -42,9 +30,8 @@ impl Host {
     /// asked for, or the name is taken, or the disk is full; nothing is left then.
     pub fn create_snapshot(&self, instance: &str, request: &SnapshotRequest) -> Result<Snapshot> {
         let (instance, programs) = (self.find(instance)?, self.programs()?);
-        let SnapshotRequest { name, kind, compression } = request;
-        let made = self.snapshots().create(&self.instances, &instance, *kind, name.as_deref(), &programs)?;
-        if let Some(algorithm) = compression.filter(|_| made.has_memory()) {
+        let made = self.snapshots().create(&self.instances, &instance, request, &programs)?;
+        if let Some(algorithm) = request.compression.filter(|_| made.has_memory()) {
             compress::begin(&made.directory, algorithm, self.hypeman())?;
         }
         Ok(made)
@@ -94,14 +81,18 @@ impl Host {
         Ok(instance)
     }
 
-    /// Makes an instance of a snapshot.
+    /// Makes an instance of a snapshot; on another hypervisor, if one is given.
     ///
     /// # Errors
     /// When the name is taken, or the snapshot cannot be used; nothing is left then.
-    pub fn fork_snapshot(&self, snapshot: &str, name: &str, resume: Resume) -> Result<Instance> {
+    pub fn fork_snapshot(
+        &self,
+        snapshot: &str,
+        request: &ForkRequest,
+        hypervisor: Option<HypervisorKind>,
+    ) -> Result<Instance> {
         let snapshot = self.snapshot(snapshot, None)?;
-        let Resume { state, hypervisor } = resume;
-        fork::fork_snapshot(&self.instances, &snapshot, name, state, hypervisor, &self.programs()?)
+        fork::fork_snapshot(&self.instances, &snapshot, request, hypervisor, &self.programs()?)
     }
 
     /// Removes a snapshot.

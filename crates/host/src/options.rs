@@ -31,6 +31,8 @@ const MOST_DISK: u64 = 15 << 40;
 pub struct CreateRequest {
     /// Name; made up when absent.
     pub name: Option<String>,
+    /// Tags (docker's labels), by key.
+    pub tags: BTreeMap<String, String>,
     /// Reference of the image, which is pulled when it is not here. Without one a kernel boots
     /// alone.
     pub image: Option<String>,

@@ -3,7 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use hypeman_files::AtPath;
-use hypeman_image::{Image, Progress};
+use hypeman_image::{Image, Progress, PullRequest};
 use hypeman_record::network::{Connection, DEFAULT, NetworkSettings};
 use hypeman_record::record::{KernelUse, Settings};
 use hypeman_record::spec::HypervisorKind;
@@ -102,7 +102,7 @@ impl Host {
         let images = self.images();
         let image = match images.get(reference) {
             Err(hypeman_image::Error::NotFound(_)) => images
-                .pull(reference, progress)
+                .pull(&PullRequest::of(reference), progress)
                 .map_err(|source| Error::NotPulled { reference: reference.to_owned(), source })?,
             other => other?,
         };

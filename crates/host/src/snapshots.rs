@@ -1,6 +1,7 @@
 //! Named snapshots: copies of an instance's machine, in a store of their own, which outlive their
 //! instance.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +13,7 @@ use hypeman_record::names;
 use hypeman_record::record::Record;
 use hypeman_record::state::State;
 use hypeman_record::unknown::Unknown;
-use hypeman_snapshot::standby;
+use hypeman_snapshot::{Algorithm, standby};
 use jiff::Timestamp;
 
 use crate::error::{Error, Field, Needs, Result, invalid};
@@ -27,6 +28,19 @@ const RECORD: &str = "named.json";
 
 /// The field of its record with that of its instance.
 const SOURCE: &str = "source";
+
+/// A request for a snapshot of an instance.
+#[derive(Debug, Clone, Default)]
+pub struct SnapshotRequest {
+    /// Its name, if it is to have one.
+    pub name: Option<String>,
+    /// With memory or without; what the instance has when absent.
+    pub kind: Option<Kind>,
+    /// Its tags, by key.
+    pub tags: BTreeMap<String, String>,
+    /// How its memory is compressed, in the background.
+    pub compression: Option<Algorithm>,
+}
 
 /// A named snapshot on disk.
 #[derive(Debug, Clone, PartialEq)]
@@ -105,15 +119,14 @@ impl Snapshots {
         &self,
         store: &Store,
         source: &Instance,
-        kind: Option<Kind>,
-        name: Option<&str>,
+        request: &SnapshotRequest,
         programs: &Programs,
     ) -> Result<Snapshot> {
-        if let Some(name) = name {
+        if let Some(name) = &request.name {
             name::check(name)?;
         }
         let state = source.observe()?.state;
-        let kind = kind.unwrap_or(match state {
+        let kind = request.kind.unwrap_or(match state {
             State::Created | State::Stopped => Kind::Stopped,
             _ => Kind::Standby,
         });
@@ -125,17 +138,18 @@ impl Snapshots {
         if let Some(needs) = needs {
             return Err(source.refused(state, needs));
         }
-        while_asleep(store, source, programs, |source| self.copy(source, kind, name))
+        while_asleep(store, source, programs, |source| self.copy(source, kind, request))
     }
 
-    fn copy(&self, source: &Instance, kind: Kind, name: Option<&str>) -> Result<Snapshot> {
+    fn copy(&self, source: &Instance, kind: Kind, request: &SnapshotRequest) -> Result<Snapshot> {
         let draft = self.draft()?;
         copy_machine(&source.directory, draft.path(), kind == Kind::Standby)?;
         let record = NamedSnapshot {
             id: name::new_id()?,
-            name: name.map(str::to_owned),
+            name: request.name.clone(),
             kind,
             created: Timestamp::now(),
+            tags: request.tags.clone(),
             source: source.record.clone(),
             envelope: Envelope::of::<NamedSnapshot>(),
         };

@@ -10,14 +10,18 @@ use hypeman_record::confinement::Strictness;
 use hypeman_record::guest::config::{self, GuestConfig, Mode};
 use hypeman_record::guest::{disk, status};
 use hypeman_record::launch::{Guest, Launch};
-use hypeman_record::names;
 use hypeman_record::network::NetworkConfig;
 use hypeman_record::record::{CommandSpec, KernelUse, OnReboot, Record};
 use hypeman_record::spec::{Disk, VmSpec};
+use hypeman_record::state::State;
+use hypeman_record::{format, names};
+use hypeman_snapshot::standby;
 use hypeman_vmm::findings::Findings;
 
-use crate::error::{Error, Field, Result};
+use crate::command::{self, Replacement};
+use crate::error::{Error, Field, Needs, Result, invalid};
 use crate::instance::Instance;
+use crate::machine::locked;
 use crate::spawn::{Begin, Programs, Started, become_starter, start_shim};
 use crate::store::Store;
 use crate::{accelerator, cmdline, network};
@@ -46,6 +50,31 @@ pub(crate) fn start_as(
         prepare(store, &Instance { record, directory: instance.directory.clone() }, programs)
     };
     start_shim(instance, programs, Begin::Boot, alive, order).map(Started::Now)
+}
+
+/// Replaces words of the command of an instance that does not run, and has no memory to go on from.
+///
+/// # Errors
+/// When it runs, or boots a kernel alone, or a word cannot be used.
+pub(crate) fn replace_command(
+    store: &Store,
+    instance: &Instance,
+    replacement: &Replacement,
+) -> Result<Instance> {
+    locked(instance, |instance| {
+        if standby::is_whole(&instance.directory) {
+            return Err(instance.refused(State::Standby, Needs::NoSnapshot));
+        }
+        let (Some(spec), Some(image)) = (&instance.record.command, &instance.record.image) else {
+            return invalid(Field::Command, "", "the instance boots a kernel alone");
+        };
+        let image = hypeman_image::Store::new(store.data_dir()).get(&image.digest)?;
+        let command = Some(command::replace(spec, replacement, &image.config)?);
+        let record = Record { command, ..instance.record.clone() };
+        check_config(&record)?;
+        format::rewrite(&instance.directory.join(names::RECORD), &record)?;
+        Ok(Instance { record, directory: instance.directory.clone() })
+    })
 }
 
 /// Resolves a record on this host, and writes the disks of this start.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use hypeman_image::kernel::Kernel;
-use hypeman_image::{Changes, Image, Progress};
+use hypeman_image::{Changes, Image, Progress, PullRequest};
 use hypeman_record::record::{KernelUse, Record};
 
 use crate::error::Result;
@@ -17,11 +17,27 @@ impl Host {
     /// When the registry does not give it, or it is too large, or the disk is full.
     pub fn pull_image(
         &self,
-        reference: &str,
+        request: &PullRequest,
         max_size: Option<u64>,
         progress: &dyn Progress,
     ) -> Result<Image> {
-        Ok(self.limited(max_size).pull(reference, progress)?)
+        Ok(self.limited(max_size).pull(request, progress)?)
+    }
+
+    /// Asks the registry which image a reference means; returns its digest.
+    ///
+    /// # Errors
+    /// When the registry has no such image, refuses, or cannot be reached.
+    pub fn resolve_image(&self, request: &PullRequest) -> Result<String> {
+        Ok(self.images().resolve(request)?)
+    }
+
+    /// Gives an image another name.
+    ///
+    /// # Errors
+    /// When there is no such image, or the name cannot be one.
+    pub fn tag_image(&self, query: &str, name: &str) -> Result<Image> {
+        Ok(self.images().tag(query, name)?)
     }
 
     /// Imports an image from a file or directory, or from `-`, standard input. `max_size` as for

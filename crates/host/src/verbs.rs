@@ -8,8 +8,9 @@ use hypeman_session::client::Outcome;
 use hypeman_session::keys::Keyboard;
 use hypeman_snapshot::Algorithm;
 
+use crate::command::Replacement;
 use crate::error::{Error, Needs, Result};
-use crate::fork::{self, Target};
+use crate::fork::{self, ForkRequest};
 use crate::host::Host;
 use crate::instance::Instance;
 use crate::watch::Watch;
@@ -39,6 +40,16 @@ impl Host {
     /// When it cannot be started, or is in standby; its logs are kept.
     pub fn start(&self, query: &str) -> Result<Started> {
         let instance = self.find_adopted(query)?;
+        self.start_found(instance)
+    }
+
+    /// As [`Host::start`], with words of its command replaced, from now on.
+    ///
+    /// # Errors
+    /// As [`Host::start`]; and when it runs, or has no command, or a word cannot be used.
+    pub fn start_with(&self, query: &str, replacement: &Replacement) -> Result<Started> {
+        let instance = self.find_adopted(query)?;
+        let instance = start::replace_command(&self.instances, &instance, replacement)?;
         self.start_found(instance)
     }
 
@@ -135,8 +146,8 @@ impl Host {
     /// # Errors
     /// When the name is taken, or the state needs memory that there is not, or the fork does not
     /// come to run; nothing is left then.
-    pub fn fork(&self, source: &str, name: &str, state: Option<Target>) -> Result<Instance> {
-        fork::fork(&self.instances, &self.find(source)?, name, state, &self.programs()?)
+    pub fn fork(&self, source: &str, request: &ForkRequest) -> Result<Instance> {
+        fork::fork(&self.instances, &self.find(source)?, request, &self.programs()?)
     }
 
     /// Removes an instance; one that runs only by `force`.

@@ -1,5 +1,6 @@
 //! Documents that describe instances and snapshots.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use hypeman_record::end::End;
@@ -73,6 +74,9 @@ pub struct SnapshotView {
     pub kind: Kind,
     /// When it was made.
     pub created_at: Timestamp,
+    /// The user's tags, by key.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
     /// Room that it takes; holes take none.
     pub size_bytes: u64,
     /// Id of the instance that it was made of.
@@ -118,6 +122,14 @@ impl Host {
         })
     }
 
+    /// Returns the address of an instance, if it is on a network.
+    ///
+    /// # Errors
+    /// When its record cannot be read.
+    pub fn lease(&self, instance: &Instance) -> Result<Option<Lease>> {
+        network::lease(&instance.directory)
+    }
+
     /// The published ports of an instance, as they can be reached now; none when it does not run.
     ///
     /// # Errors
@@ -142,6 +154,7 @@ impl Snapshot {
             name: record.name.clone(),
             kind: record.kind,
             created_at: record.created,
+            tags: record.tags.clone(),
             size_bytes: self.room()?,
             source_instance_id: record.source.id.clone(),
             source_instance_name: record.source.name.clone(),

@@ -6,8 +6,9 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result, content};
 
-/// The digest of some bytes.
-pub(crate) fn of(bytes: &[u8]) -> String {
+/// Returns the digest of some bytes.
+#[must_use]
+pub fn of(bytes: &[u8]) -> String {
     text(Sha256::digest(bytes).as_slice())
 }
 

@@ -35,6 +35,9 @@ pub enum Error {
     Pull {
         /// The image.
         reference: String,
+        /// Its kind: the registry has no such image, limits how often it is asked, or gives
+        /// something else.
+        kind: Kind,
         /// The failure, with a hint.
         reason: String,
     },
@@ -94,7 +97,7 @@ impl Error {
             Error::Ambiguous(_) => Kind::Ambiguous,
             Error::InUse { .. } => Kind::InUse,
             Error::Reference { .. } | Error::NotAKernel { .. } => Kind::Invalid,
-            Error::Pull { .. } => Kind::Remote,
+            Error::Pull { kind, .. } => *kind,
             Error::Content { .. } | Error::Digest { .. } => Kind::Damaged,
             Error::Tool { .. } => Kind::Internal,
             Error::KernelTaken(_) => Kind::Taken,

@@ -41,10 +41,14 @@ pub mod fuzz;
 
 pub use compression::decompressed;
 pub use config::{Changes, Config, Health};
+pub use digest::of as digest_of;
 pub use error::{Error, Result};
 pub use image::Image;
 pub use limits::DEFAULT_SIZE;
+pub use names::full as whole_name;
 pub use overlay::create_overlay;
-pub use progress::{Progress, Quiet};
+pub use progress::{Progress, Quiet, Stage};
+pub use pull::PullRequest;
+pub use registry::Login;
 pub use store::Store;
 pub use tool::find_tool;

@@ -50,8 +50,11 @@ impl Names {
     }
 }
 
-/// A reference in full, as docker understands it: `busybox` is `docker.io/library/busybox:latest`.
-pub(crate) fn full(reference: &str) -> Result<String> {
+/// Completes a reference as docker does: `busybox` is `docker.io/library/busybox:latest`.
+///
+/// # Errors
+/// When it is no reference.
+pub fn full(reference: &str) -> Result<String> {
     Reference::parse(reference).map(|reference| reference.whole())
 }
 

@@ -1,9 +1,20 @@
 //! Progress of long work, to show or cancel it.
 
+/// Stage of a pull.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Its layers are fetched.
+    Pulling,
+    /// Its disk is made.
+    Converting,
+}
+
 /// Is told what is being done and how far it is.
 pub trait Progress: Send + Sync {
     /// A piece of work begins; `total` is its size in bytes, when that is known.
     fn start(&self, what: &str, total: Option<u64>);
+    /// A stage of a pull begins.
+    fn stage(&self, _stage: Stage) {}
     /// So many bytes more are done.
     fn advance(&self, bytes: u64);
     /// Something that the user should know, and that is no obstacle.

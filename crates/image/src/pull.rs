@@ -12,8 +12,8 @@ use crate::digest;
 use crate::error::{Error, Result};
 use crate::limits::{MOST_DOCUMENT, Room};
 use crate::manifest::{Descriptor, Manifest};
-use crate::progress::Progress;
-use crate::reference::Reference;
+use crate::progress::{Progress, Quiet};
+use crate::reference::{DEFAULT_TAG, Reference};
 use crate::registry::{Failed, Login, Pace, Registry};
 use crate::source::{self, Source};
 use crate::spool::{Blob, Span};
@@ -27,35 +27,76 @@ const LOOK: Duration = Duration::from_millis(50);
 /// Most indexes that lead to a manifest: a hostile one may lead in a circle.
 const MOST_INDEXES: usize = 4;
 
+/// A request for an image from a registry.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PullRequest {
+    /// Reference of the image.
+    pub reference: String,
+    /// Digest of the image, when its name may mean another one by now.
+    pub digest: Option<String>,
+    /// Credentials; when absent those that docker would use.
+    pub login: Option<Login>,
+}
+
+impl PullRequest {
+    /// Requests an image by its reference, with the credentials that docker would use.
+    #[must_use]
+    pub fn of(reference: &str) -> PullRequest {
+        PullRequest { reference: reference.to_owned(), ..PullRequest::default() }
+    }
+}
+
 /// Fetches the manifest, the configuration and the layers into `scratch`, where they may take
 /// `most` bytes. The layers are verified when they are read.
 pub(crate) fn pull(
     reference: &Reference,
+    request: &PullRequest,
     scratch: &Path,
     most: u64,
     progress: &dyn Progress,
 ) -> Result<Source> {
-    // Fails only when it has been done before.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().at(scratch)?;
-    let told = |failure: Failed| match failure {
-        Failed::Own(error) => error,
-        failure => {
-            let reason = failure.explain(reference.host());
-            Error::Pull { reference: reference.whole(), reason }
-        }
-    };
-    let login = Login::of_docker(reference.host())
-        .map_err(|reason| Error::Pull { reference: reference.whole(), reason })?;
-    let registry = Registry::new(reference, login, Pace::default()).map_err(told)?;
-    let pull = Pull { registry, reference, scratch, progress };
-    let fetched = runtime.block_on(async {
+    let digest = request.digest.as_deref();
+    with_registry(reference, request, async |registry| {
+        let pull = Pull { registry, reference, digest, scratch, progress };
         tokio::select! {
             fetched = pull.fetch(most) => fetched,
             () = cancelled(progress) => Err(Failed::Own(Error::Cancelled)),
         }
-    });
-    fetched.map_err(told)
+    })
+}
+
+/// Asks the registry for the digest of the image for this host. Tries once.
+pub(crate) fn resolve(reference: &Reference, request: &PullRequest) -> Result<String> {
+    let (digest, scratch, progress) = (request.digest.as_deref(), Path::new(""), &Quiet);
+    with_registry(reference, request, async |registry| {
+        let pull = Pull { registry, reference, digest, scratch, progress };
+        pull.documents().await.map(|(digest, _, _)| digest)
+    })
+}
+
+/// Does something with the registry of a reference.
+fn with_registry<T>(
+    reference: &Reference,
+    request: &PullRequest,
+    work: impl AsyncFnOnce(Registry) -> std::result::Result<T, Failed>,
+) -> Result<T> {
+    // Fails only when it has been done before.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.at(Path::new("a runtime"))?;
+    let told = |failure: Failed| match failure {
+        Failed::Own(error) => error,
+        failure => {
+            let (kind, reason) = (failure.kind(), failure.explain(reference.host()));
+            Error::Pull { reference: reference.whole(), kind, reason }
+        }
+    };
+    let login = match &request.login {
+        Some(login) => login.clone(),
+        None => Login::of_docker(reference.host()).map_err(|reason| told(Failed::Refused(reason)))?,
+    };
+    let registry = Registry::new(reference, login, Pace::default()).map_err(told)?;
+    runtime.block_on(work(registry)).map_err(told)
 }
 
 /// Waits until the pull is cancelled.
@@ -69,6 +110,8 @@ async fn cancelled(progress: &dyn Progress) {
 struct Pull<'a> {
     registry: Registry,
     reference: &'a Reference,
+    /// Digest of the image, when its name may mean another one by now.
+    digest: Option<&'a str>,
     scratch: &'a Path,
     progress: &'a dyn Progress,
 }
@@ -112,8 +155,9 @@ impl Pull<'_> {
 
     /// The manifest for this host with its digest, and the configuration.
     async fn documents(&self) -> std::result::Result<(String, Manifest, Vec<u8>), Failed> {
-        let mut name = self.reference.digest().or(self.reference.tag()).unwrap_or("latest").to_owned();
-        let mut promised = self.reference.digest().map(str::to_owned);
+        let mut promised = self.digest.or(self.reference.digest()).map(str::to_owned);
+        let mut name =
+            promised.clone().unwrap_or_else(|| self.reference.tag().unwrap_or(DEFAULT_TAG).to_owned());
         for _ in 0..MOST_INDEXES {
             let text = self.registry.manifest(&name).await?;
             let digest = digest::of(&text);

@@ -12,11 +12,12 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use hypeman_files::with_causes;
+use hypeman_record::kind::Kind;
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderValue, RANGE, RETRY_AFTER, WWW_AUTHENTICATE};
 use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Client, Response, StatusCode, Url};
 
-pub(crate) use login::Login;
+pub use login::Login;
 pub(crate) use pace::Pace;
 
 use crate::error::Error;
@@ -74,6 +75,15 @@ impl Failed {
         match self {
             Failed::Answer { wait, .. } => *wait,
             _ => None,
+        }
+    }
+
+    /// Its kind.
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            Failed::NotFound => Kind::NotFound,
+            Failed::Answer { code: 429, .. } => Kind::RateLimited,
+            _ => Kind::Remote,
         }
     }
 

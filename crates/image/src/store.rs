@@ -11,7 +11,8 @@ use crate::error::{Error, Result};
 use crate::image::{Image, ImageRecord};
 use crate::limits::DEFAULT_SIZE;
 use crate::names::Names;
-use crate::progress::Progress;
+use crate::progress::{Progress, Stage};
+use crate::pull::PullRequest;
 use crate::reference::Reference;
 use crate::source::Source;
 use crate::{assemble, digest, import, names, pull};
@@ -43,11 +44,40 @@ impl Store {
     /// # Errors
     /// When the registry refuses, breaks off or sends something else, or the disk is full; nothing
     /// is left then.
-    pub fn pull(&self, reference: &str, progress: &dyn Progress) -> Result<Image> {
-        let full = Reference::parse(reference)?;
+    pub fn pull(&self, request: &PullRequest, progress: &dyn Progress) -> Result<Image> {
+        let full = Reference::parse(&request.reference)?;
         let staging = Draft::begin(&self.images)?;
-        let source = pull::pull(&full, staging.path(), self.most, progress)?;
+        progress.stage(Stage::Pulling);
+        let source = pull::pull(&full, request, staging.path(), self.most, progress)?;
+        progress.stage(Stage::Converting);
         self.adopt(&source, &[full.whole()], staging, progress)
+    }
+
+    /// Asks the registry which image a reference means for this host; returns its digest. Tries
+    /// once, and fetches no layer.
+    ///
+    /// # Errors
+    /// When the registry has no such image, refuses, or cannot be reached.
+    pub fn resolve(&self, request: &PullRequest) -> Result<String> {
+        pull::resolve(&Reference::parse(&request.reference)?, request)
+    }
+
+    /// Gives an image another name; the image that had the name loses it.
+    ///
+    /// # Errors
+    /// When there is no such image, or the name is none or has a digest.
+    pub fn tag(&self, query: &str, name: &str) -> Result<Image> {
+        let name = Reference::parse(name)?;
+        if name.digest().is_some() {
+            let reason = "a name with a digest is not given, it is the image's own".to_owned();
+            return Err(Error::Reference { reference: name.whole(), reason });
+        }
+        let _held = self.lock()?;
+        let image = self.get(query)?;
+        let mut names = Names::read(&self.images)?;
+        names.digests.insert(name.whole(), image.digest.clone());
+        names.write(&self.images)?;
+        self.read(&image.directory, &names)?.ok_or_else(|| Error::NotFound(query.to_owned()))
     }
 
     /// Takes an image from an OCI layout, an OCI or docker archive, or a root filesystem in a tar

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// Directories below a data directory that are their owner's alone.
-const PRIVATE: [&str; 4] = ["images", "instances", "kernels", "snapshots"];
+const PRIVATE: [&str; 5] = ["images", "instances", "kernels", "pulls", "snapshots"];
 
 /// A data directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +59,12 @@ impl DataDir {
     #[must_use]
     pub fn networks(&self) -> PathBuf {
         self.0.join("networks")
+    }
+
+    /// The directory of the pulls that servers were asked for.
+    #[must_use]
+    pub fn pulls(&self) -> PathBuf {
+        self.0.join("pulls")
     }
 
     /// The directory of all named snapshots.

@@ -50,6 +50,8 @@ pub enum Kind {
     Guest,
     /// A registry or another host does not give what it was asked for.
     Remote,
+    /// A registry limits how often it is asked.
+    RateLimited,
     /// A connection broke.
     Broken,
     /// It was cancelled.
@@ -101,7 +103,7 @@ mod tests {
     use super::*;
 
     /// All kinds.
-    const ALL: [Kind; 24] = [
+    const ALL: [Kind; 25] = [
         Kind::NotFound,
         Kind::Ambiguous,
         Kind::Taken,
@@ -123,6 +125,7 @@ mod tests {
         Kind::Vmm,
         Kind::Guest,
         Kind::Remote,
+        Kind::RateLimited,
         Kind::Broken,
         Kind::Cancelled,
         Kind::Internal,

@@ -29,6 +29,7 @@ pub mod network;
 pub mod process;
 pub mod program;
 pub mod protocol;
+pub mod pull;
 pub mod record;
 pub mod run;
 pub mod spec;

@@ -1,5 +1,7 @@
 //! Record of a named snapshot.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +19,9 @@ pub struct NamedSnapshot {
     pub kind: Kind,
     /// When it was made.
     pub created: Timestamp,
+    /// The user's tags, by key.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
     /// The instance of which it is, as it was.
     pub source: Record,
     /// Format and release, and what a newer one has added.

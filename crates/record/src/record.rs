@@ -22,6 +22,9 @@ pub struct Record {
     pub name: String,
     /// When it was created.
     pub created: Timestamp,
+    /// The user's tags (docker's labels), by key.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
     /// The image, unless only a kernel is booted.
     pub image: Option<ImageUse>,
     /// Command to run in the image; present exactly when `image` is.
@@ -133,6 +136,10 @@ pub struct CommandSpec {
     pub mode: Mode,
     /// Entrypoint and arguments.
     pub argv: Vec<String>,
+    /// Number of the first words of `argv` that are the entrypoint; records of before it was kept
+    /// do not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entrypoint_words: Option<usize>,
     /// The whole environment.
     pub env: BTreeMap<String, String>,
     /// Working directory.

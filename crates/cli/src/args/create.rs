@@ -8,6 +8,7 @@ use hypeman_record::guest::ulimit::Ulimit;
 
 use super::choices::{Accel, Confine, Hypervisor, OnReboot};
 use super::health::HealthArguments;
+use super::labels::Labels;
 use super::log_limits::LogLimitArguments;
 use super::network::NetworkArguments;
 use crate::{names, size};
@@ -17,6 +18,8 @@ pub(crate) struct CreateArguments {
     /// Name of the instance [default: random]
     #[arg(long)]
     pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) labels: Labels,
     /// Remove the instance when it ends
     #[arg(long)]
     pub(crate) rm: bool,

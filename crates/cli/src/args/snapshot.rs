@@ -10,6 +10,7 @@ use hypeman_snapshot::Algorithm;
 
 use super::FormatArgument;
 use super::choices::Hypervisor;
+use super::labels::Labels;
 use crate::names;
 
 #[derive(Debug, Subcommand)]
@@ -22,6 +23,8 @@ pub(crate) enum SnapshotCommand {
         /// Name of the snapshot
         #[arg(long)]
         name: Option<String>,
+        #[command(flatten)]
+        labels: Labels,
         #[command(flatten)]
         compression: CompressionArgument,
         /// Name, id or id prefix of the instance
@@ -67,6 +70,8 @@ pub(crate) enum SnapshotCommand {
     Fork {
         #[command(flatten)]
         into: BecomeArguments,
+        #[command(flatten)]
+        labels: Labels,
         /// Name, id or id prefix of the snapshot
         #[arg(add = ArgValueCompleter::new(names::snapshots))]
         snapshot: String,

@@ -26,6 +26,7 @@ pub(crate) fn request(arguments: &CreateArguments) -> Result<CreateRequest> {
     let entrypoint = |program: &String| if program.is_empty() { Vec::new() } else { vec![program.clone()] };
     Ok(CreateRequest {
         name: arguments.name.clone(),
+        tags: arguments.labels.tags(),
         image: arguments.image().map(str::to_owned),
         entrypoint: arguments.entrypoint.as_ref().map(entrypoint),
         arguments: arguments.arguments().to_vec(),

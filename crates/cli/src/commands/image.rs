@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use hypeman_host::Host;
-use hypeman_image::{Changes, Image};
+use hypeman_image::{Changes, Image, PullRequest};
 
 use crate::args::{ImageCommand, ImageLimit};
 use crate::each::each;
@@ -12,7 +12,8 @@ use crate::output;
 use crate::progress::Terminal;
 
 pub(crate) fn pull(host: &Host, limit: &ImageLimit, reference: &str) -> Result<()> {
-    output::line(&host.pull_image(reference, limit.max_size, &Terminal::new())?.digest)
+    let request = PullRequest::of(reference);
+    output::line(&host.pull_image(&request, limit.max_size, &Terminal::new())?.digest)
 }
 
 pub(crate) fn image(host: &Host, command: ImageCommand) -> Result<ExitCode> {

@@ -68,7 +68,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Resume(names) => return lifecycle::resume(&host, &names),
         Command::Standby(arguments) => return lifecycle::standby(&host, &arguments),
         Command::Restore(names) => return lifecycle::restore(&host, &names),
-        Command::Fork { state, source, name } => fork::fork(&host, &source, &name, state)?,
+        Command::Fork { state, labels, source, name } => {
+            fork::fork(&host, &source, name, state, &labels)?;
+        }
         Command::Snapshot(command) => return snapshot::snapshot(&host, command),
         Command::Exec(arguments) => return exec::exec(&host, &arguments),
         Command::Cp(arguments) => copy::copy(&host, &arguments)?,

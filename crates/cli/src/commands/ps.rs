@@ -1,5 +1,6 @@
 //! ps: the instances and their states.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -31,6 +32,7 @@ struct Row {
     network: String,
     ports: Vec<Published>,
     exit_code: Option<i32>,
+    tags: BTreeMap<String, String>,
 }
 
 /// How instances are listed.
@@ -46,9 +48,13 @@ pub(crate) struct Options {
     pub(crate) format: Format,
 }
 
-/// Whether all filters hold; of several of one kind one is enough, as docker has it.
+/// Whether all filters hold; of several of one kind one is enough, but for labels, as docker has
+/// it.
 fn fits(filters: &[Filter], row: &Row) -> bool {
-    filters.iter().all(|filter| filters.iter().any(|other| other.key == filter.key && holds(other, row)))
+    filters.iter().all(|filter| {
+        let is_enough = |other: &Filter| other.key == filter.key && holds(other, row);
+        holds(filter, row) || filter.key != Key::Label && filters.iter().any(is_enough)
+    })
 }
 
 /// Whether a filter holds of an instance.
@@ -69,6 +75,10 @@ fn holds(filter: &Filter, row: &Row) -> bool {
         }
         Key::Network => row.network == value,
         Key::Health => row.health.as_ref().map_or(value == "none", |health| output::word(health) == value),
+        Key::Label => match value.split_once('=') {
+            Some((key, value)) => row.tags.get(key).is_some_and(|found| found == value),
+            None => row.tags.contains_key(value),
+        },
         Key::Exited => row.exit_code.is_some_and(|code| code.to_string() == value),
     }
 }
@@ -170,5 +180,6 @@ fn row(host: &Host, instance: &Instance, mut seen: Observation) -> Row {
         network: record.settings.network.connection.to_string(),
         ports: published.unwrap_or_default(),
         exit_code: seen.end.map(|end| end.exit_code),
+        tags: record.tags.clone(),
     }
 }

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use hypeman_host::Host;
+use hypeman_host::fork::ForkRequest;
 use hypeman_host::named::{Resume, SnapshotRequest};
 use hypeman_host::snapshots::Snapshot;
 use hypeman_host::views::SnapshotView;
@@ -28,9 +29,10 @@ struct Document {
 
 pub(crate) fn snapshot(host: &Host, command: SnapshotCommand) -> Result<ExitCode> {
     match command {
-        SnapshotCommand::Create { kind, name, compression, instance } => {
+        SnapshotCommand::Create { kind, name, labels, compression, instance } => {
             let compression = compression.algorithm();
-            let request = SnapshotRequest { name, kind: kind.map(SnapshotKind::kind), compression };
+            let (kind, tags) = (kind.map(SnapshotKind::kind), labels.tags());
+            let request = SnapshotRequest { name, kind, tags, compression };
             output::line(&host.create_snapshot(&instance, &request)?.record.id)?;
         }
         SnapshotCommand::Import { name, disk, directory } => {
@@ -45,8 +47,10 @@ pub(crate) fn snapshot(host: &Host, command: SnapshotCommand) -> Result<ExitCode
             let restored = host.restore_snapshot(&instance, &snapshot, resume(&into))?;
             output::line(&restored.record.name)?;
         }
-        SnapshotCommand::Fork { into, snapshot, name } => {
-            output::line(&host.fork_snapshot(&snapshot, &name, resume(&into))?.record.id)?;
+        SnapshotCommand::Fork { into, labels, snapshot, name } => {
+            let Resume { state, hypervisor } = resume(&into);
+            let request = ForkRequest { name, state, tags: labels.tags() };
+            output::line(&host.fork_snapshot(&snapshot, &request, hypervisor)?.record.id)?;
         }
         SnapshotCommand::Rm { snapshots: queries } => {
             return Ok(each(&queries, |query| {

@@ -12,11 +12,30 @@ use super::{Failed, Registry, is_loopback};
 use crate::limits::MOST_ANSWER;
 
 /// Credentials of the user.
-#[derive(Debug, Clone)]
-pub(crate) enum Login {
+#[derive(Clone, PartialEq, Eq)]
+pub enum Login {
+    /// None.
     Anonymous,
-    Password { user: String, password: String },
+    /// A password.
+    Password {
+        /// Name of the user.
+        user: String,
+        /// The password.
+        password: String,
+    },
+    /// A token that the registry takes as it is.
     Token(String),
+}
+
+/// Shows no secret.
+impl std::fmt::Debug for Login {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Login::Anonymous => "Anonymous",
+            Login::Password { .. } => "Password(***)",
+            Login::Token(_) => "Token(***)",
+        })
+    }
 }
 
 impl Login {

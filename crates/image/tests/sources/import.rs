@@ -1,7 +1,7 @@
 use std::sync::atomic::Ordering;
 use std::{fs, os::unix::fs::FileExt, process::Command};
 
-use hypeman_image::{Changes, Error, Image, Progress, Quiet, Result};
+use hypeman_image::{Changes, Error, Image, Progress, PullRequest, Quiet, Result};
 use tar::EntryType;
 use tempfile::TempDir;
 
@@ -235,7 +235,7 @@ fn work_that_is_cancelled_leaves_nothing() {
             progress.0.store(0, Ordering::Relaxed);
             caller
         });
-        store.pull(&reference, &progress).unwrap_err()
+        store.pull(&PullRequest::of(&reference), &progress).unwrap_err()
     });
     assert!(matches!(error, Error::Cancelled), "{error}");
     assert_nothing_left(&dir);

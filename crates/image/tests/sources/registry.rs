@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-use hypeman_image::{Error, Quiet};
+use hypeman_image::{Error, PullRequest, Quiet};
 
 use crate::fixtures::{Layer, cat, layout, store_in};
 
@@ -75,24 +75,27 @@ fn a_pulled_image_is_the_one_that_was_pushed() {
     let Some(registry) = registry() else { return };
     let store = store_in(&registry.dir.path().join("data"));
     let reference = format!("127.0.0.1:{}/app:1", registry.port);
-    let image = store.pull(&reference, &Quiet).unwrap();
+    let image = store.pull(&PullRequest::of(&reference), &Quiet).unwrap();
     assert_eq!(cat(&image.rootfs(), "a"), "content");
     assert_eq!(image.names.join(" "), reference);
     assert_eq!(image.config.entrypoint, ["/bin/app"]);
     // A second pull finds it here.
-    assert_eq!(store.pull(&reference, &Quiet).unwrap().imported, image.imported);
+    assert_eq!(store.pull(&PullRequest::of(&reference), &Quiet).unwrap().imported, image.imported);
     let by_digest = format!("127.0.0.1:{}/app@{}", registry.port, image.digest);
-    assert_eq!(store.pull(&by_digest, &Quiet).unwrap().digest, image.digest);
+    assert_eq!(store.pull(&PullRequest::of(&by_digest), &Quiet).unwrap().digest, image.digest);
 }
 
 #[test]
 fn errors_name_the_image_and_the_registry() {
     let Some(registry) = registry() else { return };
     let store = store_in(&registry.dir.path().join("data"));
-    let missing = store.pull(&format!("127.0.0.1:{}/app:2", registry.port), &Quiet).unwrap_err().to_string();
+    let missing = store
+        .pull(&PullRequest::of(&format!("127.0.0.1:{}/app:2", registry.port)), &Quiet)
+        .unwrap_err()
+        .to_string();
     assert!(missing.contains("app:2") && missing.contains("look at its name"), "{missing}");
     let closed = format!("127.0.0.1:{}/app:1", free_port());
-    let refused = store.pull(&closed, &Quiet).unwrap_err().to_string();
+    let refused = store.pull(&PullRequest::of(&closed), &Quiet).unwrap_err().to_string();
     assert!(refused.contains(&closed) && refused.contains("refused"), "{refused}");
 }
 
@@ -130,7 +133,7 @@ fn a_layer_that_breaks_off_is_gone_on_with() {
     let Some(registry) = registry() else { return };
     let port = cutting_proxy(registry.port, 600 << 10, 1, false);
     let store = store_in(&registry.dir.path().join("data"));
-    let image = store.pull(&format!("127.0.0.1:{port}/app:1"), &Quiet).unwrap();
+    let image = store.pull(&PullRequest::of(&format!("127.0.0.1:{port}/app:1")), &Quiet).unwrap();
     assert_eq!(cat(&image.rootfs(), "a"), "content");
 }
 
@@ -174,7 +177,7 @@ fn a_registry_that_is_busy_is_asked_again() {
     let Some(registry) = registry() else { return };
     let port = busy_proxy(registry.port);
     let store = store_in(&registry.dir.path().join("data"));
-    store.pull(&format!("127.0.0.1:{port}/app:1"), &Quiet).unwrap();
+    store.pull(&PullRequest::of(&format!("127.0.0.1:{port}/app:1")), &Quiet).unwrap();
 }
 
 #[test]
@@ -185,9 +188,9 @@ fn a_registry_that_dies_within_a_layer_leaves_nothing_and_the_pull_can_be_run_ag
     let port = cutting_proxy(registry.port, 100 << 10, 1, true);
     let data = registry.dir.path().join("data");
     let store = store_in(&data);
-    let error = store.pull(&format!("127.0.0.1:{port}/app:1"), &Quiet).unwrap_err();
+    let error = store.pull(&PullRequest::of(&format!("127.0.0.1:{port}/app:1")), &Quiet).unwrap_err();
     assert!(matches!(error, Error::Pull { .. }), "{error}");
     let left = std::fs::read_dir(data.join("images")).unwrap().flatten().map(|e| e.file_name());
     assert_eq!(left.filter(|name| name != ".lock").count(), 0, "{error}");
-    store.pull(&format!("127.0.0.1:{}/app:1", registry.port), &Quiet).unwrap();
+    store.pull(&PullRequest::of(&format!("127.0.0.1:{}/app:1", registry.port)), &Quiet).unwrap();
 }
