@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::Scopes;
 use crate::config::Config;
+use crate::pulls::Pulls;
 use crate::refusal::{Answer, Refusal};
 use crate::token::Verifier;
 
@@ -19,6 +20,7 @@ struct Shared {
     config: Config,
     verifier: Verifier,
     scopes: Scopes,
+    pulls: Pulls,
     stopping: CancellationToken,
 }
 
@@ -30,7 +32,8 @@ impl App {
         scopes: Scopes,
         stopping: CancellationToken,
     ) -> App {
-        App(Arc::new(Shared { host, config, verifier, scopes, stopping }))
+        let pulls = Pulls::new(config.limits.max_concurrent_builds);
+        App(Arc::new(Shared { host, config, verifier, scopes, pulls, stopping }))
     }
 
     /// The host. Its functions block: see [`App::run`].
@@ -48,6 +51,10 @@ impl App {
 
     pub(crate) fn scopes(&self) -> &Scopes {
         &self.0.scopes
+    }
+
+    pub(crate) fn pulls(&self) -> &Pulls {
+        &self.0.pulls
     }
 
     /// Ends when the server ends: streams end with it.

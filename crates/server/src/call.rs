@@ -62,6 +62,18 @@ pub(crate) async fn parameters<P: DeserializeOwned + Send>(parts: &mut Parts) ->
     path.map(|Path(path)| path).map_err(|error| Refusal::malformed(error.body_text()))
 }
 
+/// Makes types places: structs with a field for each parameter of the path.
+macro_rules! place {
+    ($($place:ty),*) => {$(
+        impl $crate::call::Place for $place {
+            async fn read(parts: &mut axum::http::request::Parts) -> $crate::refusal::Answer<$place> {
+                $crate::call::parameters(parts).await
+            }
+        }
+    )*};
+}
+pub(crate) use place;
+
 /// Query or body of a request.
 pub(crate) trait Input: Sized + Send {
     fn read(parts: &Parts, body: Body) -> impl Future<Output = Answer<Self>> + Send;

@@ -29,6 +29,8 @@ pub struct Config {
     pub data_dir: Option<PathBuf>,
     /// Secret by which tokens are signed; one in the data directory when empty.
     pub jwt_secret: String,
+    /// Network of instances.
+    pub network: NetworkConfig,
     /// Hypervisors.
     pub hypervisor: HypervisorConfig,
     /// Limits of what clients may ask for.
@@ -44,11 +46,21 @@ impl Default for Config {
             port: 4973,
             data_dir: None,
             jwt_secret: String::new(),
+            network: NetworkConfig::default(),
             hypervisor: HypervisorConfig::default(),
             limits: Limits::default(),
             logging: Logging::default(),
         }
     }
+}
+
+/// Configuration of the network of instances.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NetworkConfig {
+    /// Network of instances: a name, `user` or `none`; ours alone. The best that the host can give
+    /// when absent.
+    pub default: Option<String>,
 }
 
 /// Configuration of hypervisors.

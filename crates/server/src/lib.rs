@@ -12,13 +12,16 @@ mod call;
 mod config;
 mod connection;
 mod hmac;
+mod lines;
 mod listen;
+mod pulls;
 mod refusal;
 mod routes;
 mod scope;
 mod secret;
 mod serve;
 mod shown;
+mod spool;
 mod token;
 
 pub use config::{Config, Found};

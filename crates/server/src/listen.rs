@@ -48,7 +48,7 @@ impl fmt::Display for Address {
 pub(crate) enum Listener {
     Tcp(TcpListener),
     /// With the file that is ours to remove, if it is.
-    Unix(UnixListener, Option<SocketFile>),
+    Unix(UnixListener, #[expect(dead_code, reason = "dropped with the listener")] Option<SocketFile>),
 }
 
 /// File of a Unix socket, which goes with its listener.

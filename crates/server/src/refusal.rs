@@ -83,6 +83,7 @@ impl Refusal {
     }
 
     /// Its code.
+    #[cfg(test)]
     pub(crate) fn code(&self) -> &'static str {
         self.code
     }
@@ -163,6 +164,7 @@ fn of_kind(kind: Kind, message: String) -> Refusal {
         Kind::Unsupported | Kind::NoKvm | Kind::NotConfined => Refusal::not_supported(message),
         Kind::NotInstalled => Refusal::new(StatusCode::NOT_IMPLEMENTED, "dependency_missing", message),
         Kind::DiskFull | Kind::NoAddress => Refusal::conflict("insufficient_resources", message).passing(),
+        Kind::RateLimited => Refusal::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", message),
         Kind::Remote => Refusal::invalid("registry_error", message),
         Kind::Denied
         | Kind::Damaged

@@ -1,7 +1,16 @@
 //! The routes, a file a resource.
 
 mod absent;
+mod copy;
+mod exec;
+mod guest;
+mod images;
+mod instances;
+mod lifecycle;
+mod logs;
+mod snapshots;
 mod system;
+mod wait;
 
 use axum::Router;
 use axum::http::Method;
@@ -17,6 +26,13 @@ use crate::refusal::Refusal;
 
 /// Version of the API that this server speaks, upstream's.
 pub(crate) const API_VERSION: &str = "0.3.0";
+
+/// The only platform whose images can run.
+pub(crate) const PLATFORM: &str = "linux/amd64";
+
+/// Method, path and scope of the operations over websockets, of which OpenAPI knows nothing.
+const WEBSOCKETS: [(&str, &str, &str); 2] =
+    [("GET", "/instances/{id}/exec", "instance:write"), ("GET", "/instances/{id}/cp", "instance:write")];
 
 /// The document to which the routes are added.
 #[derive(OpenApi)]
@@ -44,7 +60,14 @@ impl utoipa::Modify for Security {
 
 /// All routes with their documentation.
 fn documented() -> OpenApiRouter<App> {
-    OpenApiRouter::with_openapi(Document::openapi()).merge(system::routes())
+    OpenApiRouter::with_openapi(Document::openapi())
+        .merge(system::routes())
+        .merge(images::routes())
+        .merge(instances::routes())
+        .merge(lifecycle::routes())
+        .merge(wait::routes())
+        .merge(logs::routes())
+        .merge(snapshots::routes())
 }
 
 /// Returns the scope of each operation.
@@ -52,7 +75,8 @@ pub(crate) fn scopes() -> Scopes {
     let document = documented().split_for_parts().1;
     let mut scopes = Scopes::default();
     scopes.add_document(&serde_json::to_value(document).unwrap_or_default());
-    for (method, path, scope, _) in absent::OPERATIONS {
+    let others = absent::OPERATIONS.iter().map(|(method, path, scope, _)| (*method, *path, *scope));
+    for (method, path, scope) in others.chain(WEBSOCKETS) {
         if let (Ok(method), Ok(scope)) = (method.parse::<Method>(), scope.parse()) {
             scopes.add(method, path, scope);
         }
@@ -65,6 +89,8 @@ pub(crate) fn router(app: App) -> Router {
     let (router, _) = documented().split_for_parts();
     router
         .merge(absent::routes())
+        .merge(exec::routes())
+        .merge(copy::routes())
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(no_route)
         .layer(CatchPanicLayer::custom(panicked))

@@ -10,6 +10,7 @@ use crate::app::App;
 use crate::config::Config;
 use crate::connection::Connections;
 use crate::listen::{Address, Listener};
+use crate::pulls;
 use crate::routes;
 use crate::secret::Secret;
 use crate::token::Verifier;
@@ -91,6 +92,7 @@ async fn run(
 ) -> Result<(), Error> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    pulls::go_on(&app).await;
     let connections = Connections::new(routes::router(app), stopping.clone());
     ready(&listeners.iter().map(Listener::shown).collect::<Vec<_>>());
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]); // nobody may have asked

@@ -14,14 +14,11 @@ use hypeman_wire::system::{
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::API_VERSION;
+use super::{API_VERSION, PLATFORM};
 use crate::app::App;
 use crate::call::Call;
 use crate::refusal::Answer;
 use crate::shown;
-
-/// The only platform whose images can run.
-pub(crate) const PLATFORM: &str = "linux/amd64";
 
 /// Features of the API that exist here.
 const FEATURES: [&str; 4] = ["instances", "images", "exec", "logs"];

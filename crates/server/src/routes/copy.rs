@@ -1,0 +1,73 @@
+//! Files to a guest and from it, over a websocket: upstream's frames.
+
+mod download;
+mod upload;
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::ws::{Message, WebSocket};
+use axum::http::Response;
+use axum::routing::get;
+use futures_util::{SinkExt, StreamExt};
+use hypeman_session::Guest;
+use hypeman_wire::files::{CopyFrame, CopyRequest, Direction};
+
+use super::guest::{Upgrade, converse, next, send_document};
+use super::instances::InstanceId;
+use crate::app::App;
+use crate::call::{Call, parse};
+use crate::refusal::{Answer, Refusal};
+
+/// How long the first frame may take.
+const FIRST_FRAME: Duration = Duration::from_secs(30);
+
+pub(super) fn routes() -> Router<App> {
+    Router::new().route("/instances/{id}/cp", get(copy))
+}
+
+/// Copies one file or directory to a guest, or a tree from it.
+async fn copy(upgrade: Upgrade, call: Call<InstanceId>) -> Answer<Response<axum::body::Body>> {
+    converse(upgrade, call, conversation).await
+}
+
+async fn conversation(app: App, guest: Guest, socket: WebSocket) {
+    let (mut frames, mut from) = socket.split();
+    let request = match tokio::time::timeout(FIRST_FRAME, next(&mut from)).await {
+        Ok(Some(Message::Text(text))) => parse::<CopyRequest>(text.as_bytes()),
+        Ok(Some(_)) => Err(Refusal::malformed("the first frame has to be text")),
+        Ok(None) | Err(_) => return, // it has left, or says nothing
+    };
+    let last = match request {
+        Err(refusal) => Some(error(refusal.message(), "")),
+        Ok(request) => tokio::select! {
+            last = carry_out(&app, &guest, &request, &mut frames, from) => last,
+            () = app.stopping().cancelled() => Some(error("the server ends", &request.guest_path)),
+        },
+    };
+    if let Some(last) = last {
+        send_document(&mut frames, &last).await;
+    }
+    let _ = frames.close().await; // it may have left
+}
+
+async fn carry_out(
+    app: &App,
+    guest: &Guest,
+    request: &CopyRequest,
+    frames: &mut super::guest::Frames,
+    mut from: futures_util::stream::SplitStream<WebSocket>,
+) -> Option<CopyFrame> {
+    match request.direction {
+        Direction::To => upload::upload(app, guest, request, &mut from).await,
+        Direction::From => tokio::select! {
+            last = download::download(guest, request, frames) => last,
+            // It says nothing but that it leaves.
+            () = async { while next(&mut from).await.is_some() {} } => None,
+        },
+    }
+}
+
+fn error(message: &str, path: &str) -> CopyFrame {
+    CopyFrame::Error { message: message.to_owned(), path: path.to_owned() }
+}
