@@ -8,7 +8,10 @@ RUN_PACKAGES := qemu-system-x86 e2fsprogs squashfs-tools-ng kmod nftables passt
 BUILD_PACKAGES := gcc libc6-dev
 # What the demo shows it with, and the tests prove it with.
 DEMO_PACKAGES := busybox-static mmdebstrap logrotate
-TEST_PACKAGES := docker-registry skopeo apache2-utils socat iproute2 dnsmasq-base
+TEST_PACKAGES := docker-registry skopeo apache2-utils socat iproute2 dnsmasq-base curl
+# What upstream's clients need, where it does not come from elsewhere: a Python with venv and pip, and npm.
+CLIENT_PACKAGES := $(shell python3 -c "import ensurepip, venv" 2>/dev/null || echo python3-venv) \
+	$(shell command -v npm >/dev/null || echo nodejs npm)
 # Other ways of capturing, beside which ours is measured.
 BENCH_PACKAGES := conmon libvirt-daemon
 
@@ -23,7 +26,8 @@ demo:
 	@scripts/demo.sh $(TARGET)/debug/hypeman
 
 test:
-	@scripts/install.sh $(BUILD_PACKAGES) $(RUN_PACKAGES) $(DEMO_PACKAGES) $(TEST_PACKAGES)
+	@scripts/install.sh $(BUILD_PACKAGES) $(RUN_PACKAGES) $(DEMO_PACKAGES) $(TEST_PACKAGES) $(CLIENT_PACKAGES)
+	@scripts/sdks.sh
 	cargo build --workspace --bins --examples
 	cargo test --workspace --no-fail-fast
 

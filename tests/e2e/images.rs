@@ -1,17 +1,16 @@
 //! Images and kernels, as a user gets, uses and removes them.
 
 use std::io::Write;
-use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 
 use hypeman_tests::bed::Bed;
 use hypeman_tests::disk::SmallDisk;
 use hypeman_tests::fixtures::{self, bed, busybox, busybox_tar};
 use hypeman_tests::needs::{BUSYBOX, HTPASSWD, Need, QEMU, REGISTRY, SKOPEO};
+use hypeman_tests::registry::Registry;
 use hypeman_tests::vm::Instance;
-use hypeman_tests::wait::until;
 
 use crate::promises;
 
@@ -26,59 +25,10 @@ promises! {
         a_kernel_of_one_s_own_with_its_modules;
 }
 
-/// A registry that wants a password, with one image, `app:1`.
-struct Registry {
-    process: Child,
-    address: String,
-}
-
-const USER: &str = "ada:lovelace";
-
-impl Registry {
-    fn start(directory: &Path) -> Registry {
-        let port =
-            std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
-        let address = format!("127.0.0.1:{port}");
-        let (user, password) = USER.split_once(':').expect("user and password");
-        let passwords =
-            Command::new("htpasswd").args(["-Bbn", user, password]).output().expect("htpasswd").stdout;
-        std::fs::write(directory.join("htpasswd"), passwords).expect("write");
-        let config = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {0}/storage}}}}\n\
-             http: {{addr: '{address}'}}\nauth: {{htpasswd: {{realm: test, path: {0}/htpasswd}}}}\n",
-            directory.display()
-        );
-        std::fs::write(directory.join("config.yml"), config).expect("write");
-        let mut command = Command::new("docker-registry");
-        command.arg("serve").arg(directory.join("config.yml")).stdout(Stdio::null()).stderr(Stdio::null());
-        let process = command.spawn().expect("docker-registry");
-        until("the registry listens", || TcpStream::connect(&address).is_ok());
-        Registry { process, address }
-    }
-
-    /// Brings a root filesystem into the registry as an image.
-    fn push(&self, directory: &Path, rootfs: &Path) {
-        let layout = directory.join("layout");
-        let config = serde_json::json!({"Cmd": ["/bin/echo", "pulled"]});
-        hypeman_tests::layout::write(&layout, rootfs, &config);
-        let mut command = Command::new("skopeo");
-        command.args(["copy", "-q", "--insecure-policy", "--dest-tls-verify=false", "--dest-creds", USER]);
-        command.arg(format!("oci:{}", layout.display())).arg(format!("docker://{}/app:1", self.address));
-        assert!(command.status().expect("skopeo").success());
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
 fn pulled_with_docker_s_credentials() {
     let scratch = tempfile::tempdir().expect("a directory");
     let registry = Registry::start(scratch.path());
-    registry.push(scratch.path(), &busybox_tar());
+    registry.push(&busybox_tar(), "app:1", &["/bin/echo", "pulled"]);
     let bed = Bed::new(&scratch.path().join("data"));
     let reference = format!("{}/app:1", registry.address);
     let pull = |docker: &str| {

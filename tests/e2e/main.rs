@@ -4,6 +4,7 @@
 mod accelerator;
 mod actions;
 mod adoption;
+mod api;
 mod archives;
 mod attach;
 mod cloud_hypervisor;
@@ -77,6 +78,7 @@ fn main() {
         accelerator::tests,
         actions::tests,
         adoption::tests,
+        api::tests,
         archives::tests,
         attach::tests,
         cloud_hypervisor::tests,

@@ -16,6 +16,8 @@ pub mod measure;
 pub mod needs;
 pub mod netns;
 pub mod processes;
+pub mod registry;
+pub mod server;
 pub mod terminal;
 pub mod vm;
 pub mod wait;

@@ -29,6 +29,11 @@ pub enum Need {
     QemuKvm,
     /// Cloud Hypervisor or its double.
     CloudHypervisor,
+    /// A client of upstream's that `scripts/sdks.sh` has installed.
+    Client {
+        /// A file of it, below `target/sdk`.
+        file: &'static str,
+    },
 }
 
 /// QEMU.
@@ -43,6 +48,12 @@ pub const SKOPEO: Need = Need::Tool { name: "skopeo", package: "skopeo" };
 pub const HTPASSWD: Need = Need::Tool { name: "htpasswd", package: "apache2-utils" };
 /// To build a Debian.
 pub const MMDEBSTRAP: Need = Need::Tool { name: "mmdebstrap", package: "mmdebstrap" };
+/// To ask a server.
+pub const CURL: Need = Need::Tool { name: "curl", package: "curl" };
+/// Upstream's client in Python.
+pub const PYTHON_CLIENT: Need = Need::Client { file: "python/bin/python" };
+/// Upstream's client in JavaScript.
+pub const NPM_CLIENT: Need = Need::Client { file: "js/node_modules/@onkernel/hypeman" };
 /// The program of the small image.
 pub const BUSYBOX: Need = Need::Tool { name: "busybox", package: "busybox-static" };
 
@@ -61,6 +72,8 @@ impl Need {
                 .is_none()
                 .then(|| "no cgroup of version 2 can be made; run as root of a host with one".to_owned()),
             Need::NetworkNamespaces => namespaces().clone(),
+            Need::Client { file } => (!crate::server::sdks().join(file).exists())
+                .then(|| format!("target/sdk/{file} is missing: run scripts/sdks.sh")),
             Need::CloudHypervisor => crate::ch::lacking(),
             Need::QemuKvm => {
                 qemu_on_kvm().as_ref().err().map(|error| format!("{error}; run where KVM works"))

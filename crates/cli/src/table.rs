@@ -1,5 +1,6 @@
 //! Tables for people. On a terminal a row is a line: what does not fit is cut.
 
+use std::borrow::Cow;
 use std::io::{BufWriter, IsTerminal, Write};
 
 use anyhow::Result;
@@ -17,13 +18,24 @@ const LEAST: usize = 8;
 /// Prints a table, cut to the width of the terminal that it goes to.
 pub(crate) fn print(rows: Vec<Vec<String>>, width: Option<usize>) -> Result<()> {
     let rows: Vec<Vec<String>> =
-        rows.into_iter().map(|row| row.iter().map(|text| cell(text).into_owned()).collect()).collect();
-    let rows = width.map_or(rows.clone(), |width| fitted(&rows, width));
+        rows.into_iter().map(|row| row.into_iter().map(printable).collect()).collect();
+    let rows = match width {
+        Some(width) => fitted(&rows, width),
+        None => rows,
+    };
     let mut table = TabWriter::new(BufWriter::new(std::io::stdout().lock())).padding(PADDING);
     for row in rows {
         writeln!(table, "{}", row.join("\t"))?;
     }
     Ok(table.flush()?)
+}
+
+/// The text of a cell. As a rule it is printable as it is.
+fn printable(text: String) -> String {
+    match cell(&text) {
+        Cow::Borrowed(_) => text,
+        Cow::Owned(text) => text,
+    }
 }
 
 /// The width of the terminal that standard output is; `None` for anything else.

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::Scopes;
 use crate::config::Config;
+use crate::metrics::Metrics;
 use crate::pulls::Pulls;
 use crate::refusal::{Answer, Refusal};
 use crate::token::Verifier;
@@ -21,6 +22,7 @@ struct Shared {
     verifier: Verifier,
     scopes: Scopes,
     pulls: Pulls,
+    metrics: Metrics,
     stopping: CancellationToken,
 }
 
@@ -33,7 +35,7 @@ impl App {
         stopping: CancellationToken,
     ) -> App {
         let pulls = Pulls::new(config.limits.max_concurrent_builds);
-        App(Arc::new(Shared { host, config, verifier, scopes, pulls, stopping }))
+        App(Arc::new(Shared { host, config, verifier, scopes, pulls, metrics: Metrics::new(), stopping }))
     }
 
     /// The host. Its functions block: see [`App::run`].
@@ -55,6 +57,10 @@ impl App {
 
     pub(crate) fn pulls(&self) -> &Pulls {
         &self.0.pulls
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.0.metrics
     }
 
     /// Ends when the server ends: streams end with it.

@@ -4,6 +4,7 @@
 mod environment;
 mod file;
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use hypeman_wire::instance::Hypervisor;
@@ -35,6 +36,8 @@ pub struct Config {
     pub hypervisor: HypervisorConfig,
     /// Limits of what clients may ask for.
     pub limits: Limits,
+    /// Metrics for Prometheus.
+    pub metrics: MetricsConfig,
     /// Messages of the server.
     pub logging: Logging,
 }
@@ -49,6 +52,7 @@ impl Default for Config {
             network: NetworkConfig::default(),
             hypervisor: HypervisorConfig::default(),
             limits: Limits::default(),
+            metrics: MetricsConfig::default(),
             logging: Logging::default(),
         }
     }
@@ -100,6 +104,24 @@ impl Default for Limits {
             max_overlay_size: ByteSize(100 << 30),
             max_concurrent_builds: 3,
         }
+    }
+}
+
+/// Configuration of metrics.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MetricsConfig {
+    /// Address on which they are served, without a token.
+    pub listen_address: IpAddr,
+    /// Port on which they are served; 0 is none.
+    pub port: u16,
+    /// Most VMs that have labels of their own.
+    pub vm_label_budget: usize,
+}
+
+impl Default for MetricsConfig {
+    fn default() -> MetricsConfig {
+        MetricsConfig { listen_address: Ipv4Addr::LOCALHOST.into(), port: 9464, vm_label_budget: 200 }
     }
 }
 
@@ -234,6 +256,8 @@ mod tests {
         assert_eq!(jwt_secret, "123", "a text that looks like a number");
         assert_eq!(limits.max_overlay_size, Limits::default().max_overlay_size);
         assert_eq!(find("", &[]).unwrap().config, Config::default());
+        let variables = [("NETWORK__DEFAULT", "a"), ("HYPEMAN_NETWORK", "none")];
+        assert_eq!(find("", &variables).unwrap().config.network.default.as_deref(), Some("none"));
     }
 
     #[test]

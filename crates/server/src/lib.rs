@@ -14,7 +14,9 @@ mod connection;
 mod hmac;
 mod lines;
 mod listen;
+mod metrics;
 mod pulls;
+mod reference;
 mod refusal;
 mod routes;
 mod scope;
@@ -22,6 +24,8 @@ mod secret;
 mod serve;
 mod shown;
 mod spool;
+#[cfg(test)]
+mod tests;
 mod token;
 
 pub use config::{Config, Found};

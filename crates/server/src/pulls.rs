@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hypeman_host::Host;
 use hypeman_image::{Image, Login, Progress, PullRequest, Stage};
@@ -222,7 +222,9 @@ fn begin(app: &App, pull: Pull, login: Option<Login>) -> Answer<Job> {
 async fn carry_out(app: App, job: Job) {
     let _room = app.pulls().room.acquire().await;
     let (pull, login, progress) = (job.pull.clone(), job.login.clone(), job.progress.clone());
+    let began = Instant::now();
     let pulled = app.run(move |host| host.carry_out_pull(&pull, login, &*progress)).await;
+    app.metrics().pulled(began.elapsed(), pulled.is_ok());
     if let Err(refusal) = &pulled {
         tracing::warn!("pull {}: {}", job.pull.name, refusal.message());
     }

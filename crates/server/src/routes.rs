@@ -1,6 +1,8 @@
 //! The routes, a file a resource.
 
 mod absent;
+#[cfg(test)]
+mod conformity;
 mod copy;
 mod exec;
 mod guest;
@@ -9,6 +11,7 @@ mod instances;
 mod lifecycle;
 mod logs;
 mod snapshots;
+mod spec;
 mod system;
 mod wait;
 
@@ -22,6 +25,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::App;
 use crate::auth::{SCHEME, Scopes};
+use crate::metrics;
 use crate::refusal::Refusal;
 
 /// Version of the API that this server speaks, upstream's.
@@ -86,14 +90,17 @@ pub(crate) fn scopes() -> Scopes {
 
 /// Returns the router of all operations.
 pub(crate) fn router(app: App) -> Router {
-    let (router, _) = documented().split_for_parts();
+    let (router, document) = documented().split_for_parts();
+    let document = serde_json::to_value(document).unwrap_or_default();
     router
+        .merge(spec::routes(&document))
         .merge(absent::routes())
         .merge(exec::routes())
         .merge(copy::routes())
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(no_route)
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(axum::middleware::from_fn_with_state(app.clone(), metrics::note))
         .with_state(app)
 }
 

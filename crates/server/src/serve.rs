@@ -7,9 +7,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
-use crate::config::Config;
+use crate::config::{Config, MetricsConfig};
 use crate::connection::Connections;
 use crate::listen::{Address, Listener};
+use crate::metrics;
 use crate::pulls;
 use crate::routes;
 use crate::secret::Secret;
@@ -84,6 +85,18 @@ async fn listeners(addresses: &[Address]) -> Result<Vec<Listener>, Error> {
     Ok(listeners)
 }
 
+/// Listens for Prometheus. A port that is taken, by another server perhaps, keeps none from serving.
+async fn metrics(app: &App) -> Option<Listener> {
+    let MetricsConfig { listen_address, port, .. } = app.config().metrics;
+    if port == 0 {
+        return None;
+    }
+    let address = Address::Tcp((listen_address, port).into());
+    let bound = Listener::bind(&address).await;
+    let report = |error: &std::io::Error| tracing::warn!("no metrics are served on {address}: {error}");
+    bound.inspect_err(report).ok()
+}
+
 async fn run(
     app: App,
     listeners: Vec<Listener>,
@@ -93,11 +106,14 @@ async fn run(
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     pulls::go_on(&app).await;
+    let metrics = metrics(&app).await;
+    let for_prometheus = Connections::new(metrics::routes(app.clone()), stopping.clone());
     let connections = Connections::new(routes::router(app), stopping.clone());
     ready(&listeners.iter().map(Listener::shown).collect::<Vec<_>>());
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]); // nobody may have asked
-    let accepting: Vec<_> =
-        listeners.into_iter().map(|listener| tokio::spawn(connections.clone().accept(listener))).collect();
+    let accepted = listeners.into_iter().map(|listener| connections.clone().accept(listener));
+    let accepted = accepted.chain(metrics.map(|listener| for_prometheus.accept(listener)));
+    let accepting: Vec<_> = accepted.map(tokio::spawn).collect();
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}

@@ -7,6 +7,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::instance::Hypervisor;
+use crate::null::null_is_default;
 use crate::{Name, Tags};
 
 /// Request for a new instance. It is made and started.
@@ -59,7 +60,7 @@ pub struct CreateInstanceRequest {
     #[serde(default)]
     pub skip_guest_agent: bool,
     /// Not supported yet: secrets that an egress proxy puts into requests.
-    #[schema(value_type = Object, nullable = false)]
+    #[schema(value_type = Object, required = false)]
     pub credentials: Option<Value>,
     /// Not supported yet: how long it lives. `0s` is for ever.
     #[schema(nullable = false)]
@@ -71,23 +72,23 @@ pub struct CreateInstanceRequest {
     #[serde(default, deserialize_with = "null_is_default")]
     pub devices: Vec<String>,
     /// Not supported: a GPU of the host.
-    #[schema(value_type = Object, nullable = false)]
+    #[schema(value_type = Object, required = false)]
     pub gpu: Option<Value>,
     /// Not supported yet: volumes.
     #[serde(default, deserialize_with = "null_is_default")]
     #[schema(value_type = Vec<Object>)]
     pub volumes: Vec<Value>,
     /// Not supported yet: compression of its memory in standby.
-    #[schema(value_type = Object, nullable = false)]
+    #[schema(value_type = Object, required = false)]
     pub snapshot_policy: Option<Value>,
     /// Not supported yet: standby when it is idle.
-    #[schema(value_type = Object, nullable = false)]
+    #[schema(value_type = Object, required = false)]
     pub auto_standby: Option<Value>,
     /// Not supported yet: health checks. The image's own are carried out.
-    #[schema(value_type = Object, nullable = false)]
+    #[schema(value_type = Object, required = false)]
     pub health_check: Option<Value>,
     /// Not supported yet: restarts.
-    #[schema(value_type = Object, nullable = false)]
+    #[schema(value_type = Object, required = false)]
     pub restart_policy: Option<Value>,
 }
 
@@ -105,7 +106,7 @@ pub struct CreateNetwork {
     #[schema(nullable = false)]
     pub bandwidth_upload: Option<String>,
     /// Not supported yet: a proxy for what it sends.
-    #[schema(value_type = Object, nullable = false)]
+    #[schema(value_type = Object, required = false)]
     pub egress: Option<Value>,
 }
 
@@ -141,19 +142,49 @@ impl CreateInstanceRequest {
     }
 }
 
+/// Changes of an instance. None is supported yet; an empty document changes nothing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct UpdateInstanceRequest {
+    /// Not supported yet: new values of credentials.
+    #[schema(value_type = Object, required = false)]
+    pub env: Option<Value>,
+    /// Not supported yet: standby when it is idle.
+    #[schema(value_type = Object, required = false)]
+    pub auto_standby: Option<Value>,
+    /// Not supported yet: health checks.
+    #[schema(value_type = Object, required = false)]
+    pub health_check: Option<Value>,
+    /// Not supported yet: restarts.
+    #[schema(value_type = Object, required = false)]
+    pub restart_policy: Option<Value>,
+    /// Not supported yet: how long it lives.
+    #[schema(nullable = false)]
+    pub ttl: Option<String>,
+    /// Not supported yet: when it is removed.
+    #[schema(nullable = false)]
+    pub expires_at: Option<String>,
+}
+
+impl UpdateInstanceRequest {
+    /// Returns the first field that asks for a change.
+    #[must_use]
+    pub fn unsupported(&self) -> Option<&'static str> {
+        let asked = [
+            ("env", self.env.is_some()),
+            ("auto_standby", self.auto_standby.is_some()),
+            ("health_check", self.health_check.is_some()),
+            ("restart_policy", self.restart_policy.is_some()),
+            ("ttl", self.ttl.is_some()),
+            ("expires_at", self.expires_at.is_some()),
+        ];
+        asked.into_iter().find_map(|(field, is_asked)| is_asked.then_some(field))
+    }
+}
+
 /// Whether an object asks for something: it is not empty, and is not switched `off`.
 fn asks_for_something(value: &Value, off: &[(&str, Value)]) -> bool {
     let Value::Object(fields) = value else { return !value.is_null() };
     !fields.is_empty() && !off.iter().any(|(field, value)| fields.get(*field) == Some(value))
-}
-
-/// Reads null as the default: some clients send it for what was not set.
-pub(crate) fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: serde::Deserializer<'de>,
-    T: Default + Deserialize<'de>,
-{
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::create::null_is_default;
+use crate::null::null_is_default;
 
 /// First frame, from the client: the command.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -97,6 +97,7 @@ pub struct Instance {
     /// When it was created.
     pub created_at: Timestamp,
     /// When it is removed; always null, for nothing expires yet.
+    #[schema(required = true)]
     pub expires_at: Option<Timestamp>,
     /// When it was started last.
     pub started_at: Option<Timestamp>,

@@ -14,6 +14,7 @@ pub mod human;
 pub mod image;
 pub mod instance;
 pub mod name;
+mod null;
 pub mod snapshot;
 pub mod system;
 pub mod tags;

@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::create::null_is_default;
 use crate::instance::{Hypervisor, TargetState};
+use crate::null::null_is_default;
 use crate::{Name, Tags};
 
 /// Kind of a snapshot.

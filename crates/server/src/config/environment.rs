@@ -8,6 +8,10 @@ use super::{Config, Invalid};
 /// Between the parts of a key in the name of its variable.
 const SEPARATOR: &str = "__";
 
+/// Variables of the command line, which mean the same here and go before the others.
+const OF_THE_COMMAND_LINE: [(&str, [&str; 2]); 2] =
+    [("HYPEMAN_NETWORK", ["network", "default"]), ("HYPEMAN_HYPERVISOR", ["hypervisor", "default"])];
+
 /// Puts the variables that are set into a document.
 pub(super) fn overlay(
     document: &mut Value,
@@ -16,8 +20,9 @@ pub(super) fn overlay(
     let defaults = serde_yaml_ng::to_value(Config::default()).unwrap_or_default();
     let mut keys = Vec::new();
     collect(&defaults, &mut Vec::new(), &mut keys);
-    for key in keys {
-        let name = key.join(SEPARATOR).to_uppercase();
+    let of_keys = keys.into_iter().map(|key| (key.join(SEPARATOR).to_uppercase(), key));
+    let others = OF_THE_COMMAND_LINE.map(|(name, key)| (name.to_owned(), key.map(str::to_owned).to_vec()));
+    for (name, key) in of_keys.chain(others) {
         // An empty one is none.
         if let Some(text) = variable(&name).filter(|text| !text.is_empty()) {
             put(document, &key, value(&name, &key, &text)?);

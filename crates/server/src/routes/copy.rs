@@ -3,17 +3,18 @@
 mod download;
 mod upload;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::ws::{Message, WebSocket};
 use axum::http::Response;
 use axum::routing::get;
-use futures_util::{SinkExt, StreamExt};
+use futures_util::StreamExt;
+use futures_util::stream::SplitStream;
 use hypeman_session::Guest;
 use hypeman_wire::files::{CopyFrame, CopyRequest, Direction};
 
-use super::guest::{Upgrade, converse, next, send_document};
+use super::guest::{Upgrade, close, converse, next, send_document};
 use super::instances::InstanceId;
 use crate::app::App;
 use crate::call::{Call, parse};
@@ -21,6 +22,9 @@ use crate::refusal::{Answer, Refusal};
 
 /// How long the first frame may take.
 const FIRST_FRAME: Duration = Duration::from_secs(30);
+
+/// How long the client has to close the connection after the last frame.
+const LAST_FRAME: Duration = Duration::from_secs(30);
 
 pub(super) fn routes() -> Router<App> {
     Router::new().route("/instances/{id}/cp", get(copy))
@@ -40,15 +44,25 @@ async fn conversation(app: App, guest: Guest, socket: WebSocket) {
     };
     let last = match request {
         Err(refusal) => Some(error(refusal.message(), "")),
-        Ok(request) => tokio::select! {
-            last = carry_out(&app, &guest, &request, &mut frames, from) => last,
-            () = app.stopping().cancelled() => Some(error("the server ends", &request.guest_path)),
-        },
+        Ok(request) => {
+            let began = Instant::now();
+            let last = tokio::select! {
+                last = carry_out(&app, &guest, &request, &mut frames, &mut from) => last,
+                () = app.stopping().cancelled() => Some(error("the server ends", &request.guest_path)),
+            };
+            let is_success =
+                matches!(last, Some(CopyFrame::End { .. } | CopyFrame::Result { success: true, .. }));
+            app.metrics().copied(word(request.direction), began.elapsed(), is_success);
+            last
+        }
     };
-    if let Some(last) = last {
-        send_document(&mut frames, &last).await;
+    if let Some(last) = last
+        && send_document(&mut frames, &last).await
+    {
+        // The npm client takes a connection that is closed before it has closed its files for broken.
+        let _ = tokio::time::timeout(LAST_FRAME, async { while next(&mut from).await.is_some() {} }).await;
     }
-    let _ = frames.close().await; // it may have left
+    close(&mut frames).await;
 }
 
 async fn carry_out(
@@ -56,15 +70,23 @@ async fn carry_out(
     guest: &Guest,
     request: &CopyRequest,
     frames: &mut super::guest::Frames,
-    mut from: futures_util::stream::SplitStream<WebSocket>,
+    from: &mut SplitStream<WebSocket>,
 ) -> Option<CopyFrame> {
     match request.direction {
-        Direction::To => upload::upload(app, guest, request, &mut from).await,
+        Direction::To => upload::upload(app, guest, request, from).await,
         Direction::From => tokio::select! {
-            last = download::download(guest, request, frames) => last,
+            last = download::download(app, guest, request, frames) => last,
             // It says nothing but that it leaves.
-            () = async { while next(&mut from).await.is_some() {} } => None,
+            () = async { while next(from).await.is_some() {} } => None,
         },
+    }
+}
+
+/// Name of a direction in metrics.
+fn word(direction: Direction) -> &'static str {
+    match direction {
+        Direction::To => "to",
+        Direction::From => "from",
     }
 }
 

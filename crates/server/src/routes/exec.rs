@@ -1,6 +1,6 @@
 //! Commands in a guest, over a websocket: upstream's frames.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Bytes;
@@ -16,7 +16,7 @@ use hypeman_wire::exec::{ExecRequest, Exited, Resize};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::guest::{Frames, Upgrade, converse, next, send_document};
+use super::guest::{Frames, Upgrade, close, converse, next, send_document};
 use super::instances::InstanceId;
 use crate::app::App;
 use crate::call::{Call, parse};
@@ -59,14 +59,15 @@ async fn conversation(app: App, guest: Guest, socket: WebSocket) {
         Err(refusal) => {
             let error = serde_json::json!({ "error": refusal.message() });
             send_document(&mut frames, &error).await;
-            let _ = frames.close().await; // it may have left
-            return;
+            return close(&mut frames).await;
         }
     };
+    let began = Instant::now();
     let exit_code = run(&app, &guest, request, &mut frames, from).await;
+    app.metrics().executed(began.elapsed(), exit_code == Some(0));
     if let Some(exit_code) = exit_code {
         send_document(&mut frames, &Exited { exit_code }).await;
-        let _ = frames.close().await; // it may have left
+        close(&mut frames).await;
     }
 }
 
@@ -99,8 +100,8 @@ async fn run(
     aside.spawn(async move { drop(input.pass_on(Some(pieces), said).await) });
     let spool = Spool::new(app.host().data_dir().path());
     tokio::select! {
-        code = show(output, frames) => code,
-        () = read(from, typed, say, has_terminal, spool) => None,
+        code = show(app, output, frames) => code,
+        () = read(app, from, typed, say, has_terminal, spool) => None,
         () = app.stopping().cancelled() => None,
     }
 }
@@ -124,7 +125,7 @@ fn command(request: ExecRequest) -> Exec {
 }
 
 /// Sends what a command writes, to its end; its exit code.
-async fn show(mut output: Output, frames: &mut Frames) -> Option<i32> {
+async fn show(app: &App, mut output: Output, frames: &mut Frames) -> Option<i32> {
     loop {
         let bytes = match output.next().await {
             Ok(Event::Output(bytes) | Event::Errors(bytes)) => bytes,
@@ -138,6 +139,7 @@ async fn show(mut output: Output, frames: &mut Frames) -> Option<i32> {
                 return tell(frames, &reason).await.then_some(NOT_RUN);
             }
         };
+        app.metrics().exec_bytes(bytes.len(), 0);
         frames.send(Message::binary(bytes)).await.ok()?;
     }
 }
@@ -150,6 +152,7 @@ async fn tell(frames: &mut Frames, reason: &str) -> bool {
 /// Reads what a client sends, whether the command takes it or not: some send all input before they
 /// read anything. Returns when the client leaves.
 async fn read(
+    app: &App,
     mut from: SplitStream<WebSocket>,
     typed: mpsc::Sender<Vec<u8>>,
     say: mpsc::UnboundedSender<Say>,
@@ -174,6 +177,7 @@ async fn read(
                     },
                     Some(_) => continue,
                 };
+                app.metrics().exec_bytes(0, bytes.len());
                 if let Err(error) = spool.push(bytes) {
                     tracing::warn!("input of a command is lost: {error}");
                     return;

@@ -1,7 +1,7 @@
 //! The way into a guest over a websocket, for exec and cp.
 
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade, close_code};
 use axum::http::Response;
 use axum::{body::Body, response::IntoResponse};
 use futures_util::stream::SplitSink;
@@ -65,4 +65,10 @@ pub(super) async fn next(
 pub(super) async fn send_document(frames: &mut Frames, document: &impl serde::Serialize) -> bool {
     let text = serde_json::to_string(document).unwrap_or_default();
     frames.send(Message::text(text)).await.is_ok()
+}
+
+/// Closes a connection in good order.
+pub(super) async fn close(frames: &mut Frames) {
+    let frame = CloseFrame { code: close_code::NORMAL, reason: Utf8Bytes::default() };
+    let _ = frames.send(Message::Close(Some(frame))).await; // the client may have left
 }

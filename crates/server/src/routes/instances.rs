@@ -8,13 +8,12 @@ use hypeman_host::Host;
 use hypeman_host::instance::Instance;
 use hypeman_host::stats::{Usage, usage};
 use hypeman_image::Quiet;
-use hypeman_wire::create::CreateInstanceRequest;
+use hypeman_wire::create::{CreateInstanceRequest, UpdateInstanceRequest};
 use hypeman_wire::files::PathInfo;
 use hypeman_wire::instance::{self as wire, InstanceState, InstanceStats};
 use hypeman_wire::{Error, Tags};
 use serde::Deserialize;
-use serde_json::Value;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -127,29 +126,6 @@ async fn get(call: Call<InstanceId>) -> Answer<Body<wire::Instance>> {
     call.app.run(move |host| describe(host, &id)).await.map(Body)
 }
 
-/// Changes of an instance. None is supported yet; an empty document changes nothing.
-#[derive(Deserialize, ToSchema)]
-struct UpdateInstanceRequest {
-    /// Not supported yet: new values of credentials.
-    #[schema(value_type = Object, nullable = false)]
-    env: Option<Value>,
-    /// Not supported yet: standby when it is idle.
-    #[schema(value_type = Object, nullable = false)]
-    auto_standby: Option<Value>,
-    /// Not supported yet: health checks.
-    #[schema(value_type = Object, nullable = false)]
-    health_check: Option<Value>,
-    /// Not supported yet: restarts.
-    #[schema(value_type = Object, nullable = false)]
-    restart_policy: Option<Value>,
-    /// Not supported yet: how long it lives.
-    #[schema(nullable = false)]
-    ttl: Option<String>,
-    /// Not supported yet: when it is removed.
-    #[schema(nullable = false)]
-    expires_at: Option<String>,
-}
-
 /// Changes an instance.
 #[utoipa::path(
     patch, path = "/instances/{id}", tag = "Instances", operation_id = "updateInstance", params(InstanceId),
@@ -159,16 +135,8 @@ struct UpdateInstanceRequest {
 async fn update(call: Call<InstanceId, Json<UpdateInstanceRequest>>) -> Answer<Body<wire::Instance>> {
     let (InstanceId { id }, Json(changes)) = (call.path, call.input);
     let instance = call.app.run(move |host| describe(host, &id)).await?;
-    let asked = [
-        ("env", changes.env.is_some()),
-        ("auto_standby", changes.auto_standby.is_some()),
-        ("health_check", changes.health_check.is_some()),
-        ("restart_policy", changes.restart_policy.is_some()),
-        ("ttl", changes.ttl.is_some()),
-        ("expires_at", changes.expires_at.is_some()),
-    ];
-    match asked.into_iter().find(|(_, is_asked)| *is_asked) {
-        Some((field, _)) => Err(Refusal::not_supported(format!("{field} is not supported yet"))),
+    match changes.unsupported() {
+        Some(field) => Err(Refusal::not_supported(format!("{field} is not supported yet"))),
         None => Ok(Body(instance)),
     }
 }

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use super::super::guest::{Frames, send_document};
 use super::error;
+use crate::app::App;
 
 /// Size of a frame with data, in bytes: upstream's.
 const PIECE: usize = 32 << 10;
@@ -34,8 +35,13 @@ enum Part {
 }
 
 /// Sends a tree; the last frame, or `None` when the client has left.
-pub(super) async fn download(guest: &Guest, request: &CopyRequest, frames: &mut Frames) -> Option<CopyFrame> {
-    let mut sending = Sending { frames, is_begun: false };
+pub(super) async fn download(
+    app: &App,
+    guest: &Guest,
+    request: &CopyRequest,
+    frames: &mut Frames,
+) -> Option<CopyFrame> {
+    let mut sending = Sending { app, frames, is_begun: false };
     let sent = send_tree(guest, request, &mut sending).await;
     match sent {
         Ok(()) if sending.is_begun => Some(CopyFrame::End { is_final: true }),
@@ -55,6 +61,7 @@ enum Broken {
 
 /// The frames of a copy. A file's end is sent when it is known whether it was the last one.
 struct Sending<'a> {
+    app: &'a App,
     frames: &'a mut Frames,
     is_begun: bool,
 }
@@ -69,6 +76,7 @@ impl Sending<'_> {
                 ended && send_document(self.frames, &CopyFrame::Header(header)).await
             }
             Part::Data(bytes) => {
+                self.app.metrics().copy_bytes("from", bytes.len());
                 let mut is_sent = true;
                 for piece in pieces(bytes) {
                     is_sent = is_sent && self.frames.send(Message::Binary(piece)).await.is_ok();

@@ -12,7 +12,7 @@ use hypeman_wire::files::{CopyFrame, CopyRequest};
 use tar::{Builder, EntryType, Header};
 
 use super::super::guest::next;
-use super::error;
+use super::{error, word};
 use crate::app::App;
 
 /// Permissions of a file and of a directory, when the client names none.
@@ -35,7 +35,10 @@ pub(super) async fn upload(
     let mut received = Received { file: tempfile::tempfile_in(app.host().data_dir().path()), size: 0 };
     loop {
         match next(from).await {
-            Some(Message::Binary(bytes)) => received.write(&bytes),
+            Some(Message::Binary(bytes)) => {
+                app.metrics().copy_bytes(word(request.direction), bytes.len());
+                received.write(&bytes);
+            }
             Some(Message::Text(text)) => match serde_json::from_str(&text) {
                 Ok(CopyFrame::End { .. }) => break,
                 _ => return Some(error("a frame that is neither data nor the end", &request.guest_path)),

@@ -1,0 +1,111 @@
+//! A server of the HTTP API.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::bed::Bed;
+
+/// A server on a port of its own, which is killed with this.
+#[derive(Debug)]
+pub struct Server<'a> {
+    bed: &'a Bed,
+    process: Child,
+    /// Its address, as clients want it.
+    pub url: String,
+}
+
+impl<'a> Server<'a> {
+    /// Starts a server on the data directory of a bed.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn start(bed: &'a Bed) -> Server<'a> {
+        let mut command = bed.command(&["serve", "--listen", "127.0.0.1:0"]);
+        // Several servers run at once.
+        command.env("METRICS__PORT", "0");
+        // Several servers run at once.
+        command.env("METRICS__PORT", "0");
+        let mut process = command.stderr(Stdio::piped()).spawn().expect("hypeman serve");
+        let mut lines = BufReader::new(process.stderr.take().expect("a pipe")).lines();
+        let mut next = || lines.next().expect("a line").expect("text");
+        let url = loop {
+            let line = next();
+            if let Some((_, url)) = line.split_once(" on http://") {
+                break format!("http://{}", url.split(' ').next().unwrap_or_default());
+            }
+        };
+        // What it says later is shown with the test's own output.
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| eprintln!("server: {line}")));
+        Server { bed, process, url }
+    }
+
+    /// Runs a client with the server's address and a token for everything; it has to succeed.
+    ///
+    /// # Panics
+    /// When it fails, with all it said.
+    pub fn serves(&self, client: &mut Command) {
+        let token = self.bed.ok(&["token"]);
+        client.env("HYPEMAN_BASE_URL", &self.url).env("HYPEMAN_API_KEY", token);
+        let output = client.output().expect("run the client");
+        let told = [output.stdout, output.stderr].map(|told| String::from_utf8_lossy(&told).into_owned());
+        assert!(output.status.success(), "{}: {}", output.status, told.concat());
+    }
+
+    /// Asks for an operation; the status, and the answer.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    #[must_use]
+    pub fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&serde_json::Value>,
+    ) -> (u16, serde_json::Value) {
+        let token = self.bed.ok(&["token"]);
+        let mut curl = Command::new("curl");
+        curl.args(["-sS", "-X", method, "-w", "\n%{http_code}", "-H"])
+            .arg(format!("Authorization: Bearer {token}"));
+        if let Some(body) = body {
+            curl.args(["-H", "Content-Type: application/json", "-d"]).arg(body.to_string());
+        }
+        let output = curl.arg(format!("{}{path}", self.url)).output().expect("curl");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let (answer, status) = text.rsplit_once('\n').expect("a status");
+        (status.parse().expect("a status"), serde_json::from_str(answer).unwrap_or_default())
+    }
+
+    /// Sends the server a signal, and waits for its end; returns its exit code.
+    ///
+    /// # Panics
+    /// When it cannot be waited for.
+    pub fn end(&mut self, signal: Signal) -> Option<i32> {
+        if let Some(pid) = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, signal); // it may have ended
+        }
+        self.process.wait().expect("wait for the server").code()
+    }
+}
+
+impl Drop for Server<'_> {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Where upstream's clients are installed, by `scripts/sdks.sh`.
+#[must_use]
+pub fn sdks() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target").join("sdk")
+}
+
+/// The programs of the tests that drive a server by upstream's clients.
+#[must_use]
+pub fn drivers() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("sdk")
+}
