@@ -15,7 +15,7 @@ CLIENT_PACKAGES := $(shell python3 -c "import ensurepip, venv" 2>/dev/null || ec
 # Other ways of capturing, beside which ours is measured.
 BENCH_PACKAGES := conmon libvirt-daemon
 
-.PHONY: build demo test lint torture threads bench fuzz install clean
+.PHONY: build demo test lint torture threads api-fuzz bench fuzz install clean
 
 build:
 	cargo build --release --bins -p hypeman -p hypeman-guest
@@ -53,6 +53,14 @@ threads:
 	@scripts/install.sh $(BUILD_PACKAGES) $(RUN_PACKAGES) $(DEMO_PACKAGES)
 	cargo build --workspace --bins --examples
 	HYPEMAN_TEST_VMS=$(VMS) cargo test -p hypeman-tests --test e2e threads
+
+# Requests that schemathesis makes up from the specification, thousands of each kind.
+EXAMPLES ?= 500
+api-fuzz:
+	@scripts/install.sh $(BUILD_PACKAGES) $(RUN_PACKAGES) $(CLIENT_PACKAGES)
+	@scripts/sdks.sh
+	cargo build --workspace --bins
+	HYPEMAN_TEST_API_EXAMPLES=$(EXAMPLES) cargo test -p hypeman-tests --test e2e api::any_request
 
 bench:
 	@scripts/install.sh $(BUILD_PACKAGES) $(RUN_PACKAGES) $(DEMO_PACKAGES) $(TEST_PACKAGES) $(BENCH_PACKAGES)

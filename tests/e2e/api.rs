@@ -2,7 +2,8 @@
 
 use std::process::Command;
 
-use hypeman_tests::fixtures::{bed, busybox, busybox_tar};
+use hypeman_tests::bed::Bed;
+use hypeman_tests::fixtures::{bed, busybox, busybox_tar, testguest};
 use hypeman_tests::needs::{BUSYBOX, CURL, HTPASSWD, NPM_CLIENT, PYTHON_CLIENT, QEMU, REGISTRY, SKOPEO};
 use hypeman_tests::registry::{PASSWORD, Registry, USER};
 use hypeman_tests::server::{Server, drivers, sdks};
@@ -16,6 +17,7 @@ use crate::promises;
 promises! {
     [QEMU, BUSYBOX, REGISTRY, SKOPEO, HTPASSWD, PYTHON_CLIENT] upstream_s_python_client_works_unchanged;
     [QEMU, BUSYBOX, REGISTRY, SKOPEO, HTPASSWD, NPM_CLIENT] upstream_s_npm_client_works_unchanged;
+    [QEMU, PYTHON_CLIENT] any_request_is_answered_as_the_specification_says;
     [QEMU, BUSYBOX, CURL, PYTHON_CLIENT, NPM_CLIENT] the_examples_of_the_api_run;
     [QEMU, BUSYBOX, CURL] the_command_line_and_a_server_see_what_the_other_does;
 }
@@ -52,6 +54,33 @@ fn upstream_s_npm_client_works_unchanged() {
     let program = sdks().join("js/drive.mjs");
     std::fs::copy(drivers().join("js/drive.mjs"), &program).expect("copy");
     drive("js-app:1", Command::new("node").arg(program));
+}
+
+/// With `HYPEMAN_TEST_API_EXAMPLES` more requests of each kind are made, as by `make api-fuzz`.
+fn any_request_is_answered_as_the_specification_says() {
+    let examples = std::env::var("HYPEMAN_TEST_API_EXAMPLES").unwrap_or_else(|_| "5".to_owned());
+    let data_dir = tempfile::tempdir().expect("a directory");
+    let bed = Bed::new(data_dir.path());
+    // One that ends by itself, so that nobody waits for it.
+    let guest = ["--memory", "32m", "--kernel", testguest(), "--cmdline", "count=20 pause=200000"];
+    bed.ok(&[&["create", "--name", "fuzz"], &guest[..]].concat());
+    let snapshot = bed.ok(&["snapshot", "create", "fuzz"]);
+    let server = Server::start(&bed);
+    let mut schemathesis = Command::new(sdks().join("python/bin/schemathesis"));
+    schemathesis.args([
+        "--config-file",
+        "schemathesis.toml",
+        "run",
+        "--no-color",
+        "--max-examples",
+        &examples,
+    ]);
+    schemathesis.arg(format!("{}/spec.json", server.url)).env("SNAPSHOT", snapshot).current_dir(drivers());
+    server.serves(&mut schemathesis);
+    drop(server);
+    for id in bed.ok(&["ps", "-aq"]).lines() {
+        bed.ok(&["rm", "-f", id]);
+    }
 }
 
 fn the_examples_of_the_api_run() {

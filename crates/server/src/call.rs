@@ -118,13 +118,17 @@ impl<B: DeserializeOwned + Default + Send> Input for Optional<B> {
         let bytes = bytes(body).await?;
         match bytes.iter().all(u8::is_ascii_whitespace) {
             true => Ok(Optional(B::default())),
-            false => parse(&bytes).map(Optional),
+            false => parse::<Option<B>>(&bytes).map(|body| Optional(body.unwrap_or_default())),
         }
     }
 }
 
 /// Parses JSON; an error names the field.
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Answer<T> {
+    // serde takes a list for a struct as well.
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        return Err(Refusal::malformed("request body has an error: it has to be an object"));
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let parsed = serde_path_to_error::deserialize(&mut deserializer);
     let parsed = parsed.map_err(|error| {
@@ -203,7 +207,7 @@ mod tests {
         assert_eq!(read(r#"{"tail":3}"#).await.unwrap().tail, Some(3));
         let wrong = read(r#"{"tags":{"a":1}}"#).await.unwrap_err();
         assert!(wrong.message().contains("tags.a"), "{}", wrong.message());
-        for bad in ["", " ", "{", "[]", "{} x"] {
+        for bad in ["", " ", "{", "[]", " [null]", "{} x"] {
             assert_eq!(read(bad).await.unwrap_err().code(), "Bad Request", "{bad}");
         }
         let long = format!("{{\"unknown\":\"{}\"}}", "x".repeat(MAX_BODY));

@@ -6,6 +6,7 @@
 //!
 //! Must not know: stores, locks, shims.
 
+mod access;
 mod app;
 mod auth;
 mod call;
@@ -15,11 +16,13 @@ mod hmac;
 mod lines;
 mod listen;
 mod metrics;
+mod pulling;
 mod pulls;
 mod reference;
 mod refusal;
 mod routes;
 mod scope;
+mod scrape;
 mod secret;
 mod serve;
 mod shown;

@@ -1,28 +1,16 @@
 //! Metrics for Prometheus, by upstream's names where it has them.
 
-mod scrape;
+use std::time::Duration;
 
-use std::time::{Duration, Instant};
-
-use axum::extract::{MatchedPath, Request, State};
 use axum::http::{Method, StatusCode};
-use axum::middleware::Next;
-use axum::response::Response;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::app::App;
-
-pub(crate) use scrape::routes;
-
 /// Upper bounds of durations, in seconds.
 const DURATIONS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
-
-/// Path of requests for which there is no route: what strangers ask for is no label.
-const NO_ROUTE: &str = "unmatched";
 
 /// Operations on instances whose durations have metrics of their own.
 const OPERATIONS: [(&str, &str); 6] = [
@@ -146,7 +134,7 @@ impl Metrics {
     }
 
     /// Notes an answer.
-    fn answered(&self, method: &Method, path: &str, status: StatusCode, took: Duration) {
+    pub(crate) fn answered(&self, method: &Method, path: &str, status: StatusCode, took: Duration) {
         let (method_, path_) = (method.to_string(), path.to_owned());
         let answered = Answered { method: method_.clone(), path: path_.clone(), status: status.as_u16() };
         self.requests.get_or_create(&answered).inc();
@@ -160,7 +148,7 @@ impl Metrics {
     }
 
     /// Registers all that is counted.
-    fn register(&self, registry: &mut Registry) {
+    pub(crate) fn register(&self, registry: &mut Registry) {
         registry.register("http_requests", "Answers by route and status", self.requests.clone());
         let timed = |name: String, help: &str| (name, help.to_owned());
         let (name, help) = timed("http_request_duration".to_owned(), "Time until an answer began");
@@ -186,17 +174,4 @@ impl Metrics {
         registry.register_with_unit(name, help, Unit::Seconds, self.copy_durations.clone());
         registry.register("cp_bytes", "Bytes of copies", self.copy_bytes.clone());
     }
-}
-
-/// Notes each answer, and tells it in the log.
-pub(crate) async fn note(State(app): State<App>, request: Request, next: Next) -> Response {
-    let began = Instant::now();
-    let method = request.method().clone();
-    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
-    let path = request.uri().path().to_owned();
-    let response = next.run(request).await;
-    let (status, took) = (response.status(), began.elapsed());
-    app.metrics().answered(&method, route.as_deref().unwrap_or(NO_ROUTE), status, took);
-    tracing::info!("{method} {path} {} {:.1} ms", status.as_u16(), took.as_secs_f64() * 1e3);
-    response
 }

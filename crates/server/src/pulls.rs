@@ -1,17 +1,15 @@
-//! Pulls of images: jobs that survive their client. A later server goes on with those it finds.
+//! Pulls of images that are under way.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use hypeman_host::Host;
-use hypeman_image::{Image, Login, Progress, PullRequest, Stage};
-use hypeman_record::pull::{Progress as Recorded, Pull};
+use hypeman_image::{Login, Progress, Stage};
+use hypeman_record::pull::Pull;
 use hypeman_wire::image::ImageStatus;
 use tokio::sync::{Semaphore, watch};
 
-use crate::app::App;
 use crate::refusal::{Answer, Refusal};
 
 /// The pulls of a server.
@@ -19,7 +17,7 @@ pub(crate) struct Pulls {
     /// Those that are not done, by the whole name of the image.
     jobs: Mutex<HashMap<String, Job>>,
     /// Room for those that are carried out at once.
-    room: Semaphore,
+    pub(crate) room: Semaphore,
     next: AtomicU64,
 }
 
@@ -28,10 +26,10 @@ pub(crate) struct Pulls {
 pub(crate) struct Job {
     /// Its record.
     pub(crate) pull: Pull,
-    login: Option<Login>,
+    pub(crate) login: Option<Login>,
     /// Its place in the order of all.
     number: u64,
-    progress: Arc<JobProgress>,
+    pub(crate) progress: Arc<JobProgress>,
     state: watch::Receiver<State>,
 }
 
@@ -46,22 +44,9 @@ pub(crate) enum State {
     Ended(Answer<()>),
 }
 
-/// An image that was asked for.
-pub(crate) enum Asked {
-    /// It is here.
-    Ready(Box<Image>),
-    /// It is being pulled.
-    Job(Box<Job>),
-}
-
-/// An image whose digest the registry has told.
-enum Found {
-    Here(Box<Image>),
-    Elsewhere(Pull),
-}
-
-struct JobProgress {
-    state: watch::Sender<State>,
+/// Progress of a job, as its pull tells it.
+pub(crate) struct JobProgress {
+    pub(crate) state: watch::Sender<State>,
     is_cancelled: AtomicBool,
 }
 
@@ -136,7 +121,7 @@ impl Pulls {
     }
 
     /// Adds a job, if the name has none; returns the one that it has, and whether it is new.
-    fn add(&self, pull: Pull, login: Option<Login>) -> Answer<(Job, bool)> {
+    pub(crate) fn add(&self, pull: Pull, login: Option<Login>) -> Answer<(Job, bool)> {
         let mut jobs = self.lock();
         if let Some(job) = jobs.get(&pull.name) {
             return same_credentials(job, login.as_ref()).map(|()| (job.clone(), false));
@@ -154,7 +139,7 @@ impl Pulls {
     }
 
     /// Removes a job that has ended, unless its name has another by now.
-    fn remove(&self, job: &Job) {
+    pub(crate) fn remove(&self, job: &Job) {
         let mut jobs = self.lock();
         if jobs.get(&job.pull.name).is_some_and(|other| other.number == job.number) {
             jobs.remove(&job.pull.name);
@@ -163,101 +148,11 @@ impl Pulls {
 }
 
 /// Refuses credentials that are not those of the pull that is under way.
-fn same_credentials(job: &Job, login: Option<&Login>) -> Answer<()> {
+pub(crate) fn same_credentials(job: &Job, login: Option<&Login>) -> Answer<()> {
     if job.login.as_ref() == login {
         return Ok(());
     }
     let message =
         format!("{} is being pulled with other credentials; try again when that is done", job.pull.name);
     Err(Refusal::conflict("credential_conflict", message).passing())
-}
-
-/// Asks for an image by its whole name: asks the registry for its digest, and has it pulled if it
-/// is not here.
-///
-/// # Errors
-/// When the registry has no such image, refuses, or cannot be reached.
-pub(crate) async fn ask(
-    app: &App,
-    name: &str,
-    login: Option<Login>,
-    tags: BTreeMap<String, String>,
-) -> Answer<Asked> {
-    if let Some(job) = app.pulls().get(name) {
-        return same_credentials(&job, login.as_ref()).map(|()| Asked::Job(Box::new(job)));
-    }
-    let request = PullRequest { login: login.clone(), ..PullRequest::of(name) };
-    let has_credentials = login.is_some();
-    let name = name.to_owned();
-    let asked = app.run(move |host| {
-        let digest = host.resolve_image(&request)?;
-        let has_digest = request.reference.contains('@');
-        // A tag moves at once to an image that is here.
-        let image = match host.image(&digest) {
-            Ok(_) if !has_digest => Some(host.tag_image(&digest, &name)?),
-            Ok(image) => Some(image),
-            Err(_) => None,
-        };
-        let pull = host.ask_for_pull(&name, &digest, tags, has_credentials)?;
-        match image {
-            Some(image) => host.end_pull(&pull, None).map(|()| Found::Here(Box::new(image))),
-            None => Ok(Found::Elsewhere(pull)),
-        }
-    });
-    match asked.await? {
-        Found::Here(image) => Ok(Asked::Ready(image)),
-        Found::Elsewhere(pull) => begin(app, pull, login).map(|job| Asked::Job(Box::new(job))),
-    }
-}
-
-/// Has a pull carried out aside.
-fn begin(app: &App, pull: Pull, login: Option<Login>) -> Answer<Job> {
-    let (job, is_new) = app.pulls().add(pull, login)?;
-    if is_new {
-        tokio::spawn(carry_out(app.clone(), job.clone()));
-    }
-    Ok(job)
-}
-
-async fn carry_out(app: App, job: Job) {
-    let _room = app.pulls().room.acquire().await;
-    let (pull, login, progress) = (job.pull.clone(), job.login.clone(), job.progress.clone());
-    let began = Instant::now();
-    let pulled = app.run(move |host| host.carry_out_pull(&pull, login, &*progress)).await;
-    app.metrics().pulled(began.elapsed(), pulled.is_ok());
-    if let Err(refusal) = &pulled {
-        tracing::warn!("pull {}: {}", job.pull.name, refusal.message());
-    }
-    // First the job goes, then its end is told: who looks then finds the image.
-    app.pulls().remove(&job);
-    job.progress.state.send_replace(State::Ended(pulled.map(drop)));
-}
-
-/// Goes on with the pulls that a former server was asked for. One with lent credentials cannot go
-/// on without them.
-pub(crate) async fn go_on(app: &App) {
-    let found = app.run(|host: &Host| {
-        let asked = host.pulls()?.into_iter().filter(|pull| pull.progress == Recorded::Asked);
-        let (lost, found): (Vec<Pull>, Vec<Pull>) = asked.partition(|pull| pull.has_credentials);
-        for pull in lost {
-            let error = hypeman_image::Error::Pull {
-                reference: pull.name.clone(),
-                kind: hypeman_record::kind::Kind::Broken,
-                reason: "the server ended before it was done; ask for it again with credentials".to_owned(),
-            };
-            host.end_pull(&pull, Some(&error.into()))?;
-        }
-        Ok::<_, hypeman_host::Error>(found)
-    });
-    match found.await {
-        Ok(found) => {
-            for pull in found {
-                tracing::info!("going on with the pull of {}", pull.name);
-                let _ = begin(app, pull, None); // nobody else has begun one
-            }
-        }
-        Err(refusal) => {
-            tracing::warn!("pulls of a former server are not gone on with: {}", refusal.message())
-        }
-    }
 }

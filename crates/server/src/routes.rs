@@ -23,16 +23,13 @@ use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 
+use crate::access;
 use crate::app::App;
 use crate::auth::{SCHEME, Scopes};
-use crate::metrics;
 use crate::refusal::Refusal;
 
 /// Version of the API that this server speaks, upstream's.
 pub(crate) const API_VERSION: &str = "0.3.0";
-
-/// The only platform whose images can run.
-pub(crate) const PLATFORM: &str = "linux/amd64";
 
 /// Method, path and scope of the operations over websockets, of which OpenAPI knows nothing.
 const WEBSOCKETS: [(&str, &str, &str); 2] =
@@ -100,7 +97,7 @@ pub(crate) fn router(app: App) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(no_route)
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(axum::middleware::from_fn_with_state(app.clone(), metrics::note))
+        .layer(axum::middleware::from_fn_with_state(app.clone(), access::note))
         .with_state(app)
 }
 

@@ -10,9 +10,9 @@ use crate::app::App;
 use crate::config::{Config, MetricsConfig};
 use crate::connection::Connections;
 use crate::listen::{Address, Listener};
-use crate::metrics;
-use crate::pulls;
+use crate::pulling;
 use crate::routes;
+use crate::scrape;
 use crate::secret::Secret;
 use crate::token::Verifier;
 
@@ -105,9 +105,9 @@ async fn run(
 ) -> Result<(), Error> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    pulls::go_on(&app).await;
+    pulling::go_on(&app).await;
     let metrics = metrics(&app).await;
-    let for_prometheus = Connections::new(metrics::routes(app.clone()), stopping.clone());
+    let for_prometheus = Connections::new(scrape::routes(app.clone()), stopping.clone());
     let connections = Connections::new(routes::router(app), stopping.clone());
     ready(&listeners.iter().map(Listener::shown).collect::<Vec<_>>());
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]); // nobody may have asked

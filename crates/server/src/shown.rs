@@ -14,6 +14,9 @@ pub(crate) use create::{check_platform, create_request};
 pub(crate) use instance::{instance, state};
 pub(crate) use snapshot::{compression, snapshot};
 
+/// The only platform whose images can run.
+pub(crate) const PLATFORM: &str = "linux/amd64";
+
 /// Name of a hypervisor in the API.
 pub(crate) fn hypervisor(kind: HypervisorKind) -> Hypervisor {
     match kind {

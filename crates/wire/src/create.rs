@@ -7,7 +7,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::instance::Hypervisor;
-use crate::null::null_is_default;
+use crate::null::{null_is_default, object};
 use crate::{Name, Tags};
 
 /// Request for a new instance. It is made and started.
@@ -18,40 +18,38 @@ pub struct CreateInstanceRequest {
     /// Image, as `docker.io/library/nginx:latest`; pulled if it is not here.
     pub image: String,
     /// Platform of the image; only `linux/amd64` is supported.
-    #[schema(nullable = false, pattern = "^[a-z0-9]+/[a-z0-9]+(/[a-z0-9.]+)?$")]
+    #[schema(pattern = "^[a-z0-9]+/[a-z0-9]+(/[a-z0-9.]+)?$")]
     pub platform: Option<String>,
     /// Memory, as `512MB` or `2GB`.
-    #[schema(nullable = false, default = "1GB")]
+    #[schema(default = "1GB")]
     pub size: Option<String>,
     /// Memory that can be added while it runs; left out on a hypervisor that cannot add any.
-    #[schema(nullable = false)]
     pub hotplug_size: Option<String>,
     /// Size of the writable disk.
-    #[schema(nullable = false, default = "10GB")]
+    #[schema(default = "10GB")]
     pub overlay_size: Option<String>,
     /// Maximum rate of each disk, as `100MB/s`.
-    #[schema(nullable = false)]
     pub disk_io_bps: Option<String>,
     /// Number of vCPUs.
-    #[schema(nullable = false, default = 2)]
+    #[schema(default = 2)]
     pub vcpus: Option<i64>,
     /// Variables added to the image's environment.
     #[serde(default, deserialize_with = "null_is_default")]
+    #[schema(nullable)]
     pub env: BTreeMap<String, String>,
     /// Tags.
     #[serde(default, deserialize_with = "null_is_default")]
+    #[schema(nullable)]
     pub tags: Tags,
     /// Network.
-    #[serde(default, deserialize_with = "null_is_default")]
+    #[serde(default, deserialize_with = "object")]
+    #[schema(nullable)]
     pub network: CreateNetwork,
     /// Hypervisor; the server's default when left out.
-    #[schema(nullable = false)]
     pub hypervisor: Option<Hypervisor>,
     /// Replacement of the image's entrypoint and command.
-    #[schema(nullable = false)]
     pub entrypoint: Option<Vec<String>>,
     /// Replacement of the image's command.
-    #[schema(nullable = false)]
     pub cmd: Option<Vec<String>>,
     /// Has no effect: no kernel headers are installed in guests.
     #[serde(default)]
@@ -60,35 +58,34 @@ pub struct CreateInstanceRequest {
     #[serde(default)]
     pub skip_guest_agent: bool,
     /// Not supported yet: secrets that an egress proxy puts into requests.
-    #[schema(value_type = Object, required = false)]
+    #[schema(value_type = Option<Object>)]
     pub credentials: Option<Value>,
     /// Not supported yet: how long it lives. `0s` is for ever.
-    #[schema(nullable = false)]
     pub ttl: Option<String>,
     /// Not supported yet: when it is removed.
-    #[schema(nullable = false)]
     pub expires_at: Option<String>,
     /// Not supported: devices of the host.
     #[serde(default, deserialize_with = "null_is_default")]
+    #[schema(nullable)]
     pub devices: Vec<String>,
     /// Not supported: a GPU of the host.
-    #[schema(value_type = Object, required = false)]
+    #[schema(value_type = Option<Object>)]
     pub gpu: Option<Value>,
     /// Not supported yet: volumes.
     #[serde(default, deserialize_with = "null_is_default")]
-    #[schema(value_type = Vec<Object>)]
+    #[schema(value_type = Option<Vec<Object>>)]
     pub volumes: Vec<Value>,
     /// Not supported yet: compression of its memory in standby.
-    #[schema(value_type = Object, required = false)]
+    #[schema(value_type = Option<Object>)]
     pub snapshot_policy: Option<Value>,
     /// Not supported yet: standby when it is idle.
-    #[schema(value_type = Object, required = false)]
+    #[schema(value_type = Option<Object>)]
     pub auto_standby: Option<Value>,
     /// Not supported yet: health checks. The image's own are carried out.
-    #[schema(value_type = Object, required = false)]
+    #[schema(value_type = Option<Object>)]
     pub health_check: Option<Value>,
     /// Not supported yet: restarts.
-    #[schema(value_type = Object, required = false)]
+    #[schema(value_type = Option<Object>)]
     pub restart_policy: Option<Value>,
 }
 
@@ -100,13 +97,11 @@ pub struct CreateNetwork {
     #[schema(default = true)]
     pub enabled: bool,
     /// Maximum rate to the guest, as `1Gbps` or `125MB/s`.
-    #[schema(nullable = false)]
     pub bandwidth_download: Option<String>,
     /// Maximum rate from the guest.
-    #[schema(nullable = false)]
     pub bandwidth_upload: Option<String>,
     /// Not supported yet: a proxy for what it sends.
-    #[schema(value_type = Object, required = false)]
+    #[schema(value_type = Option<Object>)]
     pub egress: Option<Value>,
 }
 
@@ -146,22 +141,20 @@ impl CreateInstanceRequest {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct UpdateInstanceRequest {
     /// Not supported yet: new values of credentials.
-    #[schema(value_type = Object, required = false)]
+    #[schema(value_type = Option<Object>)]
     pub env: Option<Value>,
     /// Not supported yet: standby when it is idle.
-    #[schema(value_type = Object, required = false)]
+    #[schema(value_type = Option<Object>)]
     pub auto_standby: Option<Value>,
     /// Not supported yet: health checks.
-    #[schema(value_type = Object, required = false)]
+    #[schema(value_type = Option<Object>)]
     pub health_check: Option<Value>,
     /// Not supported yet: restarts.
-    #[schema(value_type = Object, required = false)]
+    #[schema(value_type = Option<Object>)]
     pub restart_policy: Option<Value>,
     /// Not supported yet: how long it lives.
-    #[schema(nullable = false)]
     pub ttl: Option<String>,
     /// Not supported yet: when it is removed.
-    #[schema(nullable = false)]
     pub expires_at: Option<String>,
 }
 
@@ -222,7 +215,13 @@ mod tests {
     #[test]
     fn unknown_fields_are_left_aside_and_known_ones_are_checked() {
         assert!(request(r#","new_field":1"#).is_ok());
-        for bad in [r#","vcpus":"2""#, r#","hypervisor":"xen""#, r#","env":{"A":1}"#, r#","cmd":"ls""#] {
+        for bad in [
+            r#","vcpus":"2""#,
+            r#","hypervisor":"xen""#,
+            r#","env":{"A":1}"#,
+            r#","cmd":"ls""#,
+            r#","network":[true]"#,
+        ] {
             assert!(request(bad).is_err(), "{bad}");
         }
     }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::Tags;
-use crate::null::null_is_default;
+use crate::null::{null_is_default, optional_object};
 
 /// How far an image is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -73,13 +73,14 @@ pub struct CreateImageRequest {
     /// Name, as `nginx:latest`.
     pub name: String,
     /// Platform; only `linux/amd64` is supported.
-    #[schema(nullable = false, pattern = "^[a-z0-9]+/[a-z0-9]+(/[a-z0-9.]+)?$")]
+    #[schema(pattern = "^[a-z0-9]+/[a-z0-9]+(/[a-z0-9.]+)?$")]
     pub platform: Option<String>,
     /// Credentials for this pull alone.
-    #[schema(nullable = false)]
+    #[serde(default, deserialize_with = "optional_object")]
     pub credentials: Option<RegistryCredentials>,
     /// Tags.
     #[serde(default, deserialize_with = "null_is_default")]
+    #[schema(nullable)]
     pub tags: Tags,
 }
 
@@ -88,13 +89,12 @@ pub struct CreateImageRequest {
 #[schema(as = PushCredentials)]
 pub struct RegistryCredentials {
     /// User name.
-    #[schema(nullable = false)]
     pub username: Option<String>,
     /// Password.
-    #[schema(nullable = false, format = "password")]
+    #[schema(format = "password")]
     pub password: Option<String>,
     /// Token, in place of both.
-    #[schema(nullable = false, format = "password")]
+    #[schema(format = "password")]
     pub registry_token: Option<String>,
 }
 

@@ -214,10 +214,8 @@ pub struct WaitForStateResponse {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StartInstanceRequest {
     /// Replacement of the entrypoint, from now on.
-    #[schema(nullable = false)]
     pub entrypoint: Option<Vec<String>>,
     /// Replacement of the command, from now on.
-    #[schema(nullable = false)]
     pub cmd: Option<Vec<String>>,
 }
 
@@ -230,7 +228,6 @@ pub struct ForkInstanceRequest {
     #[serde(default)]
     pub from_running: bool,
     /// State of the fork; that of its source when left out.
-    #[schema(nullable = false)]
     pub target_state: Option<TargetState>,
     /// Tags of the fork; none when left out.
     #[serde(default)]

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::instance::{Hypervisor, TargetState};
-use crate::null::null_is_default;
+use crate::null::{null_is_default, optional_object};
 use crate::{Name, Tags};
 
 /// Kind of a snapshot.
@@ -49,11 +49,10 @@ pub struct Compression {
     pub enabled: bool,
     /// How; zstd when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
     pub algorithm: Option<CompressionAlgorithm>,
     /// Level; only the default is supported: 1 of zstd, 0 of LZ4.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, minimum = 0, maximum = 19)]
+    #[schema(minimum = 0, maximum = 19)]
     pub level: Option<u8>,
 }
 
@@ -100,10 +99,9 @@ pub struct Snapshot {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StandbyInstanceRequest {
     /// Compression of the memory, in the background.
-    #[schema(nullable = false)]
+    #[serde(default, deserialize_with = "optional_object")]
     pub compression: Option<Compression>,
     /// Not supported yet: how long the compression waits.
-    #[schema(nullable = false)]
     pub compression_delay: Option<String>,
 }
 
@@ -113,13 +111,13 @@ pub struct CreateSnapshotRequest {
     /// With memory or without.
     pub kind: SnapshotKind,
     /// Name.
-    #[schema(nullable = false)]
     pub name: Option<Name>,
     /// Tags.
     #[serde(default, deserialize_with = "null_is_default")]
+    #[schema(nullable)]
     pub tags: Tags,
     /// Compression of the memory, in the background.
-    #[schema(nullable = false)]
+    #[serde(default, deserialize_with = "optional_object")]
     pub compression: Option<Compression>,
 }
 
@@ -127,10 +125,8 @@ pub struct CreateSnapshotRequest {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RestoreSnapshotRequest {
     /// State afterwards; when left out, that for which the snapshot was made.
-    #[schema(nullable = false)]
     pub target_state: Option<TargetState>,
     /// Hypervisor afterwards; only a snapshot without memory can change it.
-    #[schema(nullable = false)]
     pub target_hypervisor: Option<Hypervisor>,
 }
 
@@ -140,12 +136,11 @@ pub struct ForkSnapshotRequest {
     /// Name of the new instance.
     pub name: Name,
     /// State of the new instance; when left out, that for which the snapshot was made.
-    #[schema(nullable = false)]
     pub target_state: Option<TargetState>,
     /// Hypervisor of the new instance; only a snapshot without memory can change it.
-    #[schema(nullable = false)]
     pub target_hypervisor: Option<Hypervisor>,
     /// Tags of the new instance; those of the snapshot's instance are not inherited.
     #[serde(default, deserialize_with = "null_is_default")]
+    #[schema(nullable)]
     pub tags: Tags,
 }

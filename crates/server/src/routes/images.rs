@@ -16,7 +16,7 @@ use utoipa_axum::routes;
 
 use crate::app::App;
 use crate::call::{Call, Json, Query, place};
-use crate::pulls::{self, Asked};
+use crate::pulling::{self, Asked};
 use crate::refusal::{Answer, Refusal};
 use crate::shown;
 
@@ -98,7 +98,7 @@ async fn create(call: Call<(), Json<CreateImageRequest>>) -> Answer<(StatusCode,
     shown::check_platform(request.platform.as_deref())?;
     let name = whole(&request.name)?;
     let tags = request.tags.clone().into_map();
-    let image = match pulls::ask(&call.app, &name, login(request.credentials)?, tags.clone()).await? {
+    let image = match pulling::ask(&call.app, &name, login(request.credentials)?, tags.clone()).await? {
         Asked::Ready(image) => shown::image::ready(&name, &image, &tags),
         Asked::Job(job) => shown::image::pulled(&job, None),
     };
@@ -191,7 +191,7 @@ pub(super) async fn provide(app: &App, reference: &str, asks_registry: bool) -> 
             return Ok(());
         }
     }
-    match pulls::ask(app, &name, None, Default::default()).await? {
+    match pulling::ask(app, &name, None, Default::default()).await? {
         Asked::Ready(_) => Ok(()),
         Asked::Job(job) => job.ended(PATIENCE).await.unwrap_or_else(|| Err(not_ready(&name))),
     }

@@ -79,7 +79,7 @@ enum Source {
     get, path = "/instances/{id}/logs", tag = "Instances", operation_id = "getInstanceLogs",
     params(InstanceId, LogsQuery), security(("bearerAuth" = ["instance:read"])),
     responses(
-        (status = 200, body = String, content_type = "text/event-stream"),
+        (status = 200, body = serde_json::Value, content_type = "text/event-stream"),
         (status = "default", body = Error, content_type = "application/json"),
     ),
 )]

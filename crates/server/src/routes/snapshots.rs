@@ -58,7 +58,7 @@ place!(SnapshotId, InstanceSnapshot);
 
 /// Makes a snapshot of an instance. One that runs pauses for it, and goes on.
 #[utoipa::path(
-    post, path = "/instances/{id}/snapshots", tag = "Snapshots", operation_id = "createInstanceSnapshot",
+    post, path = "/instances/{id}/snapshots", tag = "Named snapshots", operation_id = "createInstanceSnapshot",
     params(InstanceId), request_body = CreateSnapshotRequest, security(("bearerAuth" = ["snapshot:write"])),
     responses((status = 201, body = Shown), (status = "default", body = Error)),
 )]
@@ -96,7 +96,7 @@ fn recoded(refusal: Refusal, code: &'static str) -> Refusal {
 /// Puts an instance that does not run back to a snapshot of it. One that cannot go on stays in
 /// standby.
 #[utoipa::path(
-    post, path = "/instances/{id}/snapshots/{snapshotId}/restore", tag = "Snapshots",
+    post, path = "/instances/{id}/snapshots/{snapshotId}/restore", tag = "Named snapshots",
     operation_id = "restoreInstanceSnapshot", params(InstanceSnapshot),
     request_body = RestoreSnapshotRequest, security(("bearerAuth" = ["snapshot:write"])),
     responses((status = 200, body = wire::Instance), (status = "default", body = Error)),
@@ -142,7 +142,7 @@ struct Filter {
 
 /// Lists snapshots, oldest first.
 #[utoipa::path(
-    get, path = "/snapshots", tag = "Snapshots", operation_id = "listSnapshots", params(Filter),
+    get, path = "/snapshots", tag = "Named snapshots", operation_id = "listSnapshots", params(Filter),
     security(("bearerAuth" = ["snapshot:read"])),
     responses((status = 200, body = Vec<Shown>), (status = "default", body = Error)),
 )]
@@ -168,7 +168,7 @@ async fn list(call: Call<(), Query<Filter>>) -> Answer<Body<Vec<Shown>>> {
 
 /// Returns a snapshot.
 #[utoipa::path(
-    get, path = "/snapshots/{snapshotId}", tag = "Snapshots", operation_id = "getSnapshot",
+    get, path = "/snapshots/{snapshotId}", tag = "Named snapshots", operation_id = "getSnapshot",
     params(SnapshotId), security(("bearerAuth" = ["snapshot:read"])),
     responses((status = 200, body = Shown), (status = "default", body = Error)),
 )]
@@ -179,7 +179,7 @@ async fn get(call: Call<SnapshotId>) -> Answer<Body<Shown>> {
 
 /// Removes a snapshot.
 #[utoipa::path(
-    delete, path = "/snapshots/{snapshotId}", tag = "Snapshots", operation_id = "deleteSnapshot",
+    delete, path = "/snapshots/{snapshotId}", tag = "Named snapshots", operation_id = "deleteSnapshot",
     params(SnapshotId), security(("bearerAuth" = ["snapshot:delete"])),
     responses((status = 204), (status = "default", body = Error)),
 )]
@@ -191,7 +191,7 @@ async fn delete(call: Call<SnapshotId>) -> Answer<StatusCode> {
 
 /// Makes an instance of a snapshot.
 #[utoipa::path(
-    post, path = "/snapshots/{snapshotId}/fork", tag = "Snapshots", operation_id = "forkSnapshot",
+    post, path = "/snapshots/{snapshotId}/fork", tag = "Named snapshots", operation_id = "forkSnapshot",
     params(SnapshotId), request_body = ForkSnapshotRequest, security(("bearerAuth" = ["snapshot:write"])),
     responses((status = 201, body = wire::Instance), (status = "default", body = Error)),
 )]

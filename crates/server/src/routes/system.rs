@@ -14,11 +14,11 @@ use hypeman_wire::system::{
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{API_VERSION, PLATFORM};
+use super::API_VERSION;
 use crate::app::App;
 use crate::call::Call;
 use crate::refusal::Answer;
-use crate::shown;
+use crate::shown::{self, PLATFORM};
 
 /// Features of the API that exist here.
 const FEATURES: [&str; 4] = ["instances", "images", "exec", "logs"];

@@ -8,10 +8,9 @@ use hypeman_record::spec::{HypervisorKind, RateLimit};
 use hypeman_wire::create::CreateInstanceRequest;
 use hypeman_wire::human;
 
-use super::hypervisor_kind;
+use super::{PLATFORM, hypervisor_kind};
 use crate::config::{ByteSize, Config};
 use crate::refusal::{Answer, Refusal};
-use crate::routes::PLATFORM;
 
 /// Upstream's defaults.
 const VCPUS: u32 = 2;

@@ -7,8 +7,8 @@ use hypeman_record::pull::{Progress, Pull};
 use hypeman_wire::Tags;
 use hypeman_wire::image::{self as wire, ImageStatus};
 
+use super::PLATFORM;
 use crate::pulls::Job;
-use crate::routes::PLATFORM;
 
 /// Describes an image that is here, by one of its whole names.
 pub(crate) fn ready(name: &str, image: &Image, tags: &BTreeMap<String, String>) -> wire::Image {

@@ -10,8 +10,7 @@ use hypeman_wire::instance::{self as wire, InstanceNetwork, InstanceState};
 use hypeman_wire::{Tags, human};
 use jiff::Timestamp;
 
-use super::hypervisor;
-use crate::routes::PLATFORM;
+use super::{PLATFORM, hypervisor};
 
 /// Describes an instance.
 pub(crate) fn instance(instance: &Instance, seen: &Observation, lease: Option<&Lease>) -> wire::Instance {

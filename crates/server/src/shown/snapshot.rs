@@ -12,6 +12,9 @@ use hypeman_wire::snapshot::{
 use super::hypervisor;
 use crate::refusal::{Answer, Refusal};
 
+/// Largest level that a client may ask for.
+const MAX_LEVEL: u8 = 19;
+
 /// Describes a snapshot.
 ///
 /// # Errors
@@ -58,16 +61,15 @@ pub(crate) fn snapshot(snapshot: &Snapshot) -> hypeman_host::Result<wire::Snapsh
 /// # Errors
 /// When the level is not the only one that there is.
 pub(crate) fn compression(wish: Option<&Compression>) -> Answer<Option<Algorithm>> {
+    if let Some(level) = wish.and_then(|wish| wish.level).filter(|level| *level > MAX_LEVEL) {
+        return Err(Refusal::malformed(format!("compression.level: {level}: it has to be 0 to {MAX_LEVEL}")));
+    }
     let Some(wish) = wish.filter(|wish| wish.enabled) else { return Ok(None) };
     let (algorithm, level) = match wish.algorithm.unwrap_or(CompressionAlgorithm::Zstd) {
         CompressionAlgorithm::Zstd => (Algorithm::Zstd, 1),
         CompressionAlgorithm::Lz4 => (Algorithm::Lz4, 0),
     };
     match wish.level {
-        Some(other) if other > 19 => {
-            let message = format!("compression.level: {other}: must be 0 to 19");
-            Err(Refusal::invalid("invalid_snapshot_compression", message))
-        }
         Some(other) if other != level => {
             let message = format!("compression.level: {} has only level {level} here", algorithm.name());
             Err(Refusal::not_supported(message))
