@@ -84,6 +84,11 @@ fuzz:
 PREFIX ?= /usr/local
 install: build
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(TARGET)/release/hypeman $(TARGET)/release/hypeman-init
+	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/lib/systemd/system
+	$(TARGET)/release/hypeman man $(DESTDIR)$(PREFIX)/share/man/man1
+	for unit in hypeman.service hypeman.socket hypeman-resume.service; do \
+		sed 's|@BINDIR@|$(PREFIX)/bin|' packaging/$$unit >$(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit || exit; \
+	done
 
 clean:
 	cargo clean

@@ -64,6 +64,7 @@ fn any_request_is_answered_as_the_specification_says() {
     // One that ends by itself, so that nobody waits for it.
     let guest = ["--memory", "32m", "--kernel", testguest(), "--cmdline", "count=20 pause=200000"];
     bed.ok(&[&["create", "--name", "fuzz"], &guest[..]].concat());
+    let _removed = RemovedOnDrop(&bed);
     let snapshot = bed.ok(&["snapshot", "create", "fuzz"]);
     let server = Server::start(&bed);
     let mut schemathesis = Command::new(sdks().join("python/bin/schemathesis"));
@@ -77,9 +78,16 @@ fn any_request_is_answered_as_the_specification_says() {
     ]);
     schemathesis.arg(format!("{}/spec.json", server.url)).env("SNAPSHOT", snapshot).current_dir(drivers());
     server.serves(&mut schemathesis);
-    drop(server);
-    for id in bed.ok(&["ps", "-aq"]).lines() {
-        bed.ok(&["rm", "-f", id]);
+}
+
+/// A bed whose instances are removed, however its test ends.
+struct RemovedOnDrop<'a>(&'a Bed);
+
+impl Drop for RemovedOnDrop<'_> {
+    fn drop(&mut self) {
+        for id in self.0.run(&["ps", "-aq"]).stdout.lines() {
+            let _ = self.0.run(&["rm", "-f", id]); // the test may have failed for that
+        }
     }
 }
 

@@ -16,7 +16,7 @@ promises! {
         a_signal_by_name,
         logs_tail,
         inspect_tells_all;
-    [QEMU] a_data_directory_200_characters_deep;
+    [QEMU] a_data_directory_200_characters_deep, what_ran_when_the_host_was_rebooted_is_started_again;
 }
 
 const PATIENT: &str = "trap 'echo bye; exit 4' TERM; echo ready; while :; do sleep 1; done";
@@ -102,4 +102,25 @@ fn inspect_tells_all() {
         "what runs need not be started, as with docker"
     );
     bed().fails(&["rm", "inspected"], &["inspected", "hypeman stop"]);
+}
+
+fn what_ran_when_the_host_was_rebooted_is_started_again() {
+    let data_dir = tempfile::tempdir().expect("a directory");
+    let bed = Bed::new(data_dir.path());
+    let [ran, stopped] = ["ran", "stopped"].map(|name| Guest::new(&bed, name).slow().run());
+    for instance in [&ran, &stopped] {
+        bed.ok(&["kill", &instance.name]);
+    }
+    // As a host leaves it that loses its power.
+    let path = ran.directory().join("run.json");
+    let mut run: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).expect("run.json")).expect("JSON");
+    run["boot_id"] = "00000000-0000-0000-0000-000000000000".into();
+    run["end"] = serde_json::Value::Null;
+    std::fs::write(&path, run.to_string()).expect("write");
+    assert_eq!(bed.ok(&["resume-all"]), ran.name);
+    assert_eq!((ran.state().as_str(), stopped.state().as_str()), ("Running", "Stopped"));
+    assert_eq!(bed.ok(&["resume-all"]), "");
+    for instance in [&ran, &stopped] {
+        bed.ok(&["rm", "-f", &instance.name]);
+    }
 }

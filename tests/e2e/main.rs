@@ -5,6 +5,7 @@ mod accelerator;
 mod actions;
 mod adoption;
 mod api;
+mod api_killed;
 mod archives;
 mod attach;
 mod cloud_hypervisor;
@@ -79,6 +80,7 @@ fn main() {
         actions::tests,
         adoption::tests,
         api::tests,
+        api_killed::tests,
         archives::tests,
         attach::tests,
         cloud_hypervisor::tests,

@@ -1,6 +1,8 @@
 //! A VM that is put to standby goes on where it was, and its console reads on as if nothing had
 //! happened.
 
+use std::io::Write;
+use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -10,8 +12,9 @@ use hypeman_tests::console::{assert_no_hole, assert_whole, boots, files, whole};
 use hypeman_tests::disk::SmallDisk;
 use hypeman_tests::fixtures::bed;
 use hypeman_tests::guest::Guest;
-use hypeman_tests::needs::{Need, QEMU};
+use hypeman_tests::needs::{BUSYBOX, Need, QEMU};
 use hypeman_tests::processes;
+use hypeman_tests::vm::Instance;
 use hypeman_tests::wait::{DEADLINE, until, within};
 use rustix::fs::FallocateFlags;
 use rustix::process::{Pid, Signal, kill_process};
@@ -32,6 +35,7 @@ promises! {
         a_stop_or_a_kill_goes_before_a_standby,
         a_vmm_that_dies_on_the_way_has_ended,
         two_who_put_it_to_standby_at_once;
+    [QEMU, BUSYBOX] a_kill_on_the_way_is_carried_out_also_when_its_asker_is_gone;
     [Need::CloudHypervisor]
         fifty_sleeps_on_cloud_hypervisor_lose_and_double_nothing,
         whoever_is_killed_on_the_way_the_vm_on_cloud_hypervisor_runs_or_sleeps;
@@ -142,6 +146,29 @@ fn a_stop_or_a_kill_goes_before_a_standby() {
             _ => panic!("{seen}"),
         }
     }
+}
+
+fn a_kill_on_the_way_is_carried_out_also_when_its_asker_is_gone() {
+    let name = "sleep-killed";
+    let vm = Instance::idle(bed(), name, &["--memory", "256m"]);
+    for _ in 0..20 {
+        bed().ok(&["wait", "--for", "running", name]);
+        let mut standby = bed().command(&["standby", name]).stderr(Stdio::null()).spawn().expect("standby");
+        let new = vm.directory().join("snapshot.new");
+        let _ = within(DEADLINE, || (new.exists() || vm.state() == "Standby").then_some(()));
+        if let Ok(mut shim) = UnixStream::connect(vm.directory().join("shim.sock")) {
+            let _ = shim.write_all(b"{\"op\":\"kill\"}\n"); // it may have ended
+        }
+        let _ = standby.wait();
+        until("it has ended or sleeps", || ["Stopped", "Standby"].contains(&&*vm.state()));
+        let journal = std::fs::read_to_string(vm.directory().join("logs/hypeman.log")).expect("hypeman.log");
+        if journal.contains("it was given up for another request") {
+            assert_eq!(vm.state(), "Stopped");
+            return;
+        }
+        bed().ok(&[if vm.state() == "Standby" { "restore" } else { "start" }, name]);
+    }
+    panic!("no kill came while the snapshot was being written");
 }
 
 fn a_vmm_that_dies_on_the_way_has_ended() {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
 use crate::bed::Bed;
 
@@ -60,23 +61,8 @@ impl<'a> Server<'a> {
     /// # Panics
     /// When there is no answer.
     #[must_use]
-    pub fn ask(
-        &self,
-        method: &str,
-        path: &str,
-        body: Option<&serde_json::Value>,
-    ) -> (u16, serde_json::Value) {
-        let token = self.bed.ok(&["token"]);
-        let mut curl = Command::new("curl");
-        curl.args(["-sS", "-X", method, "-w", "\n%{http_code}", "-H"])
-            .arg(format!("Authorization: Bearer {token}"));
-        if let Some(body) = body {
-            curl.args(["-H", "Content-Type: application/json", "-d"]).arg(body.to_string());
-        }
-        let output = curl.arg(format!("{}{path}", self.url)).output().expect("curl");
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let (answer, status) = text.rsplit_once('\n').expect("a status");
-        (status.parse().expect("a status"), serde_json::from_str(answer).unwrap_or_default())
+    pub fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
+        Client::new(self.bed).ask(&self.url, method, path, body).expect("an answer")
     }
 
     /// Sends the server a signal, and waits for its end; returns its exit code.
@@ -95,6 +81,39 @@ impl Drop for Server<'_> {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+}
+
+/// A client with a token for everything.
+#[derive(Debug)]
+pub struct Client {
+    token: String,
+}
+
+impl Client {
+    /// A client of the servers of a bed.
+    #[must_use]
+    pub fn new(bed: &Bed) -> Client {
+        Client { token: bed.ok(&["token"]) }
+    }
+
+    /// Asks the server at `url` for an operation; the status, and the answer if it is JSON. `None`
+    /// when there is no server, or it breaks off.
+    ///
+    /// # Panics
+    /// When there is no curl.
+    #[must_use]
+    pub fn ask(&self, url: &str, method: &str, path: &str, body: Option<&Value>) -> Option<(u16, Value)> {
+        let mut curl = Command::new("curl");
+        curl.args(["-s", "-X", method, "-w", "\n%{http_code}", "-H"]);
+        curl.arg(format!("Authorization: Bearer {}", self.token));
+        if let Some(body) = body {
+            curl.args(["-H", "Content-Type: application/json", "-d"]).arg(body.to_string());
+        }
+        let output = curl.arg(format!("{url}{path}")).output().expect("curl");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let (answer, status) = text.rsplit_once('\n').filter(|_| output.status.success())?;
+        Some((status.parse().ok()?, serde_json::from_str(answer).unwrap_or_default()))
     }
 }
 

@@ -122,6 +122,8 @@ pub(crate) enum Command {
         #[arg(value_name = "NEW")]
         name: String,
     },
+    /// Start the instances that ran when the host was rebooted
+    ResumeAll,
     /// Wait for instances to end and print their exit codes
     Wait {
         /// Wait until they run or are healthy, and print nothing
@@ -245,6 +247,9 @@ pub(crate) enum Command {
     Serve(ServeArguments),
     /// Make a token for the HTTP API
     Token(TokenArguments),
+    /// Write manual pages into a directory
+    #[command(hide = true)]
+    Man { directory: PathBuf },
     /// Print a shell completion script
     Completion { shell: clap_complete::Shell },
 }

@@ -137,7 +137,8 @@ pub(crate) fn json(text: &str) -> Cow<'_, str> {
 /// Text in which all that is no text is put otherwise, but for what is kept.
 fn replaced(text: &str, is_kept: impl Fn(char) -> bool, put: impl Fn(char, &mut Vec<u8>)) -> Cow<'_, str> {
     let is_replaced = |c: char| (c.is_control() || is_reordering(c)) && !is_kept(c);
-    if !text.contains(is_replaced) {
+    // As a rule it is plain ASCII, which is told by its bytes alone.
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) || !text.contains(is_replaced) {
         return text.into();
     }
     let mut out = Vec::with_capacity(text.len() + 16);

@@ -38,6 +38,7 @@ pub mod pulls;
 mod rename;
 pub mod request;
 pub mod resources;
+mod resume;
 mod rewind;
 pub mod runtimes;
 pub mod signal;

@@ -52,7 +52,8 @@ impl Suspension<'_> {
     ///
     /// # Errors
     /// When it cannot be written, or is given up for something more important; the VM goes on then,
-    /// and the console has the capture task that comes with the error.
+    /// unless it is to be ended by force, and the console has the capture task that comes with the
+    /// error.
     pub(crate) async fn save(
         &self,
         driver: &mut Driver,
@@ -73,7 +74,8 @@ impl Suspension<'_> {
                 return Ok(()); // a VM that went on beside it would be torn in two
             }
         }
-        let keeper = self.go_on(was_paused, keeper, log).await;
+        let stands_still = was_paused || driver.force().is_some();
+        let keeper = self.go_on(stands_still, keeper, log).await;
         Err((error, keeper))
     }
 
@@ -116,8 +118,8 @@ impl Suspension<'_> {
         sealed.await.start("write the snapshot")?
     }
 
-    /// Lets the VM go on whose snapshot was given up.
-    async fn go_on(&self, was_paused: bool, mut keeper: Keeper, log: Option<Writer>) -> Keeper {
+    /// Lets the VM go on whose snapshot was given up, unless it `stands_still`.
+    async fn go_on(&self, stands_still: bool, mut keeper: Keeper, log: Option<Writer>) -> Keeper {
         if let Err(error) = self.vm.abandon_snapshot().await {
             self.shared.journal.note(format_args!("the VMM does not give the snapshot up: {error}"));
         }
@@ -137,7 +139,7 @@ impl Suspension<'_> {
                 keeper
             }
         };
-        if !was_paused {
+        if !stands_still {
             match timeout(SWITCHING, self.vm.resume()).await {
                 Ok(Ok(())) => {
                     self.shared.journal.note("the VM goes on");

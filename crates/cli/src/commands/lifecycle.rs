@@ -26,6 +26,14 @@ pub(crate) fn start(host: &Host, names: &Names) -> Result<ExitCode> {
     }))
 }
 
+pub(crate) fn resume_all(host: &Host) -> Result<ExitCode> {
+    let ids: Vec<String> = host.interrupted()?.into_iter().map(|instance| instance.record.id).collect();
+    Ok(each(&ids, |id| {
+        let started = host.start(id)?;
+        output::line(&started.instance.record.name)
+    }))
+}
+
 pub(crate) fn stop(host: &Host, arguments: &StopArguments) -> Result<ExitCode> {
     Ok(each_at_once(&arguments.names.names, |name| {
         let outcome = host.stop(name, Duration::from_secs(arguments.time))?;

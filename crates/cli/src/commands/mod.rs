@@ -26,7 +26,8 @@ mod top;
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use clap::CommandFactory;
 use hypeman_host::{Config, Host};
 
 use crate::args::{Arguments, Command, Format, ImageCommand};
@@ -37,6 +38,11 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     // This one wants no data directory.
     if let Command::Completion { shell } = &arguments.command {
         return completion::completion(*shell);
+    }
+    if let Command::Man { directory } = &arguments.command {
+        clap_mangen::generate_to(Arguments::command(), directory)
+            .with_context(|| format!("write manual pages into {}", directory.display()))?;
+        return Ok(ExitCode::SUCCESS);
     }
     if let Command::Version { format } = &arguments.command {
         return version(format.format);
@@ -89,6 +95,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
             return port::port(&host, &name, port.as_deref(), format.format);
         }
         Command::Network(command) => return network::network(&host, command),
+        Command::ResumeAll => return lifecycle::resume_all(&host),
         Command::Wait { until: None, timeout: None, names } => return lifecycle::wait(&host, &names),
         Command::Wait { until, timeout, names } => {
             return lifecycle::wait_for(&host, until, timeout, &names);
@@ -105,7 +112,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Version { .. } => {}
         Command::Logs(arguments) => logs::logs(&host, &arguments)?,
         Command::Rm { force, names } => return lifecycle::remove(&host, force, &names),
-        Command::Completion { .. } | Command::Serve(_) | Command::Token(_) => {}
+        Command::Completion { .. } | Command::Man { .. } | Command::Serve(_) | Command::Token(_) => {}
     }
     Ok(ExitCode::SUCCESS)
 }
