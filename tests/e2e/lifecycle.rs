@@ -113,7 +113,8 @@ fn what_ran_when_the_host_was_rebooted_is_started_again() {
     }
     // As a host leaves it that loses its power.
     let path = ran.directory().join("run.json");
-    let mut run: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).expect("run.json")).expect("JSON");
+    let mut run: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&path).expect("run.json")).expect("JSON");
     run["boot_id"] = "00000000-0000-0000-0000-000000000000".into();
     run["end"] = serde_json::Value::Null;
     std::fs::write(&path, run.to_string()).expect("write");
