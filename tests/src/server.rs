@@ -44,6 +44,12 @@ impl<'a> Server<'a> {
         Server { bed, process, url }
     }
 
+    /// Its process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Runs a client with the server's address and a token for everything; it has to succeed.
     ///
     /// # Panics

@@ -1,0 +1,226 @@
+//! The HTTP API beside the same commands of `hypeman`. Prints tables for docs/performance.md.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use hypeman_tests::bed::Bed;
+use hypeman_tests::fixtures::{self, busybox, testguest};
+use hypeman_tests::measure::median;
+use hypeman_tests::needs::{BUSYBOX, QEMU};
+use hypeman_tests::server::Server;
+use hypeman_tests::vm::Instance;
+use tungstenite::Message;
+use tungstenite::client::IntoClientRequest;
+
+/// Instances that are listed.
+const LISTS: [usize; 2] = [1_000, 10_000];
+
+/// Rounds of each measurement.
+const ROUNDS: usize = 21;
+
+/// Size of the log that is read, in bytes.
+const LOG: u64 = 1 << 30;
+
+/// Followers of one VM.
+const FOLLOWERS: usize = 500;
+
+/// How long they follow.
+const FOLLOWED: Duration = Duration::from_secs(10);
+
+fn main() {
+    for need in [QEMU, BUSYBOX] {
+        if let Some(lacking) = need.lacking() {
+            println!("SKIPPED api: {lacking}");
+            return;
+        }
+    }
+    hypeman_files::raise_descriptor_limit();
+    calls();
+    lists();
+    logs();
+    followers();
+}
+
+/// A client with connections that are kept.
+struct Client {
+    agent: ureq::Agent,
+    url: String,
+    authorization: String,
+}
+
+impl Client {
+    fn new(bed: &Bed, server: &Server<'_>) -> Client {
+        let authorization = format!("Bearer {}", bed.ok(&["token"]));
+        Client { agent: ureq::Agent::new_with_defaults(), url: server.url.clone(), authorization }
+    }
+
+    /// Asks for something, and reads all of the answer.
+    fn get(&self, path: &str) {
+        let _ = std::io::copy(&mut self.open(path), &mut std::io::sink()).expect("an answer");
+    }
+
+    fn open(&self, path: &str) -> impl Read + use<> {
+        let request =
+            self.agent.get(format!("{}{path}", self.url)).header("authorization", &self.authorization);
+        request.call().expect("an answer").into_body().into_reader()
+    }
+
+    /// Runs a command in a guest, to its exit code.
+    fn exec(&self, name: &str) {
+        let url = format!("{}/instances/{name}/exec", self.url.replace("http://", "ws://"));
+        let mut request = url.into_client_request().expect("a request");
+        request.headers_mut().insert("authorization", self.authorization.parse().expect("a header"));
+        let (mut socket, _) = tungstenite::connect(request).expect("a websocket");
+        socket.send(Message::text(r#"{"command":["true"]}"#)).expect("sent");
+        while !socket.read().expect("a frame").is_text() {}
+    }
+}
+
+fn timed(work: impl FnOnce()) -> Duration {
+    let begin = Instant::now();
+    work();
+    begin.elapsed()
+}
+
+/// Medians of two ways, in turn, in milliseconds.
+fn in_turn(mut one: impl FnMut(), mut other: impl FnMut()) -> (f64, f64) {
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        first.push(timed(&mut one));
+        second.push(timed(&mut other));
+    }
+    (median(first), median(second))
+}
+
+fn run(bed: &Bed, arguments: &[&str]) {
+    let status = bed.command(arguments).stdout(Stdio::null()).status().expect("hypeman");
+    assert!(status.success(), "hypeman {arguments:?}");
+}
+
+fn row(what: &str, (command, api): (f64, f64)) {
+    println!("| {what} | {command:.1} ms | {api:.1} ms | {:.2} |", api / command);
+}
+
+fn head(what: &str) {
+    println!("\n| {what}, median of {ROUNDS} | command | API | API by command |\n|---|---|---|---|");
+}
+
+fn calls() {
+    let bed = fixtures::bed();
+    let server = Server::start(bed);
+    let client = Client::new(bed, &server);
+    let vm = Instance::idle(bed, "api-bench", &["--accel", "tcg"]);
+    bed.ok(&["exec", &vm.name, "true"]);
+    head("one call");
+    let describe = || client.get("/instances/api-bench");
+    row("`inspect`", in_turn(|| run(bed, &["inspect", "api-bench"]), describe));
+    let stat = || client.get("/instances/api-bench/stat?path=/bin/sh");
+    row("`stat`", in_turn(|| run(bed, &["stat", "api-bench", "/bin/sh"]), stat));
+    row(
+        "`exec` of `true`",
+        in_turn(|| run(bed, &["exec", "api-bench", "true"]), || client.exec("api-bench")),
+    );
+    let _ = busybox();
+}
+
+fn lists() {
+    head("a list");
+    for count in LISTS {
+        let scratch = tempfile::tempdir().expect("a directory");
+        let bed = Bed::new(scratch.path());
+        bed.ok(&["create", "--name", "i0", "--kernel", testguest()]);
+        multiply(&bed.data_dir.join("instances"), &bed.instance_directories()[0], count);
+        let server = Server::start(&bed);
+        let client = Client::new(&bed, &server);
+        let ours = || client.get("/instances");
+        row(&format!("{count} instances"), in_turn(|| run(&bed, &["ps", "-a", "--format", "json"]), ours));
+        println!("| memory of the server then | | {} KiB | |", resident(server.id()));
+    }
+}
+
+/// Makes many instances of one that was created.
+fn multiply(instances: &Path, first: &str, count: usize) {
+    let record = std::fs::read_to_string(instances.join(first).join("instance.json")).expect("a record");
+    for number in 1..count {
+        let id = format!("{number:024x}");
+        let directory = instances.join(&id);
+        std::fs::create_dir(&directory).expect("a directory");
+        let record = record.replace(first, &id).replace("\"i0\"", &format!("\"i{number}\""));
+        std::fs::write(directory.join("instance.json"), record).expect("a record");
+    }
+}
+
+/// Resident memory of a process in KiB (proc_pid_status(5)).
+fn resident(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
+fn logs() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let bed = Bed::new(scratch.path());
+    bed.ok(&["create", "--name", "log", "--kernel", testguest()]);
+    let log = bed.data_dir.join("instances").join(&bed.instance_directories()[0]).join("logs/app.log");
+    let line = format!("{}\n", "a line of a log, as programs print them ".repeat(2));
+    let lines = line.repeat((1 << 20) / line.len());
+    let mut file = std::fs::File::create(&log).expect("a log");
+    while file.metadata().expect("a log").len() < LOG {
+        std::io::Write::write_all(&mut file, lines.as_bytes()).expect("write");
+    }
+    let server = Server::start(&bed);
+    let client = Client::new(&bed, &server);
+    let command = timed(|| run(&bed, &["logs", "log"]));
+    let api = timed(|| client.get("/instances/log/logs?tail=1000000000"));
+    println!("\n| 1 GiB of log, once | time | speed by `hypeman logs` |\n|---|---|---|");
+    println!("| `hypeman logs` | {} ms | 1.00 |", command.as_millis());
+    println!(
+        "| server-sent events | {} ms | {:.2} |",
+        api.as_millis(),
+        command.as_secs_f64() / api.as_secs_f64()
+    );
+}
+
+fn followers() {
+    let bed = fixtures::bed();
+    let server = Server::start(bed);
+    // About 1 KB a second.
+    let program = [
+        "sh",
+        "-c",
+        "while sleep 0.1; do echo 0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789; done",
+    ];
+    let vm = Instance::run(bed, "api-followed", &[&["--accel", "tcg", busybox()][..], &program].concat());
+    vm.prints();
+    let before = cpu(server.id());
+    let lines: usize = std::thread::scope(|threads| {
+        let follow = || {
+            let client = Client::new(bed, &server);
+            let reader = BufReader::new(client.open("/instances/api-followed/logs?follow=true&tail=0"));
+            let deadline = Instant::now() + FOLLOWED;
+            reader
+                .lines()
+                .take_while(|_| Instant::now() < deadline)
+                .filter(|line| !line.as_ref().is_ok_and(String::is_empty))
+                .count()
+        };
+        let following: Vec<_> = (0..FOLLOWERS).map(|_| threads.spawn(follow)).collect();
+        following.into_iter().map(|follower| follower.join().expect("a follower")).sum()
+    });
+    let used = cpu(server.id()) - before;
+    println!("\n| {FOLLOWERS} followers of one VM for {} s | |\n|---|---|", FOLLOWED.as_secs());
+    println!("| lines that came | {lines} |");
+    println!("| CPU of the server | {used:.2} s |");
+    println!("| memory of the server | {} KiB |", resident(server.id()));
+}
+
+/// CPU time of a process in seconds.
+fn cpu(pid: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("a process");
+    let (_, fields) = stat.rsplit_once(") ").expect("fields");
+    let ticks: u64 =
+        fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("ticks")).sum();
+    ticks as f64 / rustix::param::clock_ticks_per_second() as f64
+}
