@@ -43,7 +43,7 @@ pub(crate) fn list_within<T: Serialize>(
         }
         Format::Table => {
             let header = header.iter().map(ToString::to_string).collect();
-            table::print(std::iter::once(header).chain(items.iter().map(row)).collect(), width)
+            table::print(std::iter::once(header).chain(items.iter().map(row)), width)
         }
         Format::Template(text) => {
             let form = Form::parse(text)?;

@@ -16,18 +16,28 @@ const PADDING: usize = 3;
 const LEAST: usize = 8;
 
 /// Prints a table, cut to the width of the terminal that it goes to.
-pub(crate) fn print(rows: Vec<Vec<String>>, width: Option<usize>) -> Result<()> {
-    let rows: Vec<Vec<String>> =
-        rows.into_iter().map(|row| row.into_iter().map(printable).collect()).collect();
-    let rows = match width {
-        Some(width) => fitted(&rows, width),
-        None => rows,
-    };
+pub(crate) fn print(rows: impl Iterator<Item = Vec<String>>, width: Option<usize>) -> Result<()> {
     let mut table = TabWriter::new(BufWriter::new(std::io::stdout().lock())).padding(PADDING);
-    for row in rows {
-        writeln!(table, "{}", row.join("\t"))?;
+    let rows = rows.map(|row| row.into_iter().map(printable).collect::<Vec<String>>());
+    match width {
+        // Its widths are known only when all rows are.
+        Some(width) => {
+            fitted(&rows.collect::<Vec<_>>(), width).iter().try_for_each(|row| line(&mut table, row))?
+        }
+        None => rows.into_iter().try_for_each(|row| line(&mut table, &row))?,
     }
     Ok(table.flush()?)
+}
+
+/// Writes a row.
+fn line(table: &mut impl Write, row: &[String]) -> std::io::Result<()> {
+    for (column, text) in row.iter().enumerate() {
+        if column > 0 {
+            table.write_all(b"\t")?;
+        }
+        table.write_all(text.as_bytes())?;
+    }
+    table.write_all(b"\n")
 }
 
 /// The text of a cell. As a rule it is printable as it is.

@@ -144,7 +144,10 @@ def test_start_and_stop():
     name = create_stopped()
     assert client.instances.start(name, cmd=PROGRAM).state in ("Initializing", "Running")
     wait(name)
-    next(line for line in client.instances.logs(name, follow=True) if line == "hello")
+    # A stream that the garbage collector closes may do so in the middle of another request, and
+    # wait for itself.
+    with client.instances.logs(name, follow=True) as lines:
+        next(line for line in lines if line == "hello")
     assert client.instances.start(name).state == "Running", "it runs already"
     stopped = client.instances.stop(name)
     assert (stopped.state, stopped.exit_code) == ("Stopped", 0), "the words stay"
@@ -157,10 +160,11 @@ def test_logs(vm):
     assert lines[:3] == ["hello", "line 1", "line 2"]
     assert len(list(client.instances.logs(vm, tail=2))) == 2
     followed = []
-    for line in client.instances.logs(vm, follow=True, tail=1):
-        followed.append(int(line.removeprefix("line ")))
-        if len(followed) == 5:
-            break
+    with client.instances.logs(vm, follow=True, tail=1) as stream:
+        for line in stream:
+            followed.append(int(line.removeprefix("line ")))
+            if len(followed) == 5:
+                break
     assert followed == list(range(followed[0], followed[0] + 5))
     assert any("the guest runs" in line for line in client.instances.logs(vm, source="hypeman"))
 
