@@ -1,13 +1,12 @@
 //! The HTTP API beside the same commands of `hypeman`. Prints tables for docs/performance.md.
 
 use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use hypeman_tests::bed::Bed;
 use hypeman_tests::fixtures::{self, busybox, testguest};
-use hypeman_tests::measure::median;
+use hypeman_tests::measure::{cpu_seconds, create_many, median, pss, timed};
 use hypeman_tests::needs::{BUSYBOX, QEMU};
 use hypeman_tests::server::Server;
 use hypeman_tests::vm::Instance;
@@ -78,18 +77,12 @@ impl Client {
     }
 }
 
-fn timed(work: impl FnOnce()) -> Duration {
-    let begin = Instant::now();
-    work();
-    begin.elapsed()
-}
-
 /// Medians of two ways, in turn, in milliseconds.
 fn in_turn(mut one: impl FnMut(), mut other: impl FnMut()) -> (f64, f64) {
     let (mut first, mut second) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        first.push(timed(&mut one));
-        second.push(timed(&mut other));
+        first.push(timed(&mut one).0);
+        second.push(timed(&mut other).0);
     }
     (median(first), median(second))
 }
@@ -122,7 +115,6 @@ fn calls() {
         "`exec` of `true`",
         in_turn(|| run(bed, &["exec", "api-bench", "true"]), || client.exec("api-bench")),
     );
-    let _ = busybox();
 }
 
 fn lists() {
@@ -130,33 +122,13 @@ fn lists() {
     for count in LISTS {
         let scratch = tempfile::tempdir().expect("a directory");
         let bed = Bed::new(scratch.path());
-        bed.ok(&["create", "--name", "i0", "--kernel", testguest()]);
-        multiply(&bed.data_dir.join("instances"), &bed.instance_directories()[0], count);
+        create_many(&bed, count);
         let server = Server::start(&bed);
         let client = Client::new(&bed, &server);
         let ours = || client.get("/instances");
         row(&format!("{count} instances"), in_turn(|| run(&bed, &["ps", "-a", "--format", "json"]), ours));
-        println!("| memory of the server then | | {} KiB | |", resident(server.id()));
+        println!("| memory of the server then (PSS) | | {} KiB | |", pss(server.id()));
     }
-}
-
-/// Makes many instances of one that was created.
-fn multiply(instances: &Path, first: &str, count: usize) {
-    let record = std::fs::read_to_string(instances.join(first).join("instance.json")).expect("a record");
-    for number in 1..count {
-        let id = format!("{number:024x}");
-        let directory = instances.join(&id);
-        std::fs::create_dir(&directory).expect("a directory");
-        let record = record.replace(first, &id).replace("\"i0\"", &format!("\"i{number}\""));
-        std::fs::write(directory.join("instance.json"), record).expect("a record");
-    }
-}
-
-/// Resident memory of a process in KiB (proc_pid_status(5)).
-fn resident(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
-    line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
 fn logs() {
@@ -172,8 +144,8 @@ fn logs() {
     }
     let server = Server::start(&bed);
     let client = Client::new(&bed, &server);
-    let command = timed(|| run(&bed, &["logs", "log"]));
-    let api = timed(|| client.get("/instances/log/logs?tail=1000000000"));
+    let (command, ()) = timed(|| run(&bed, &["logs", "log"]));
+    let (api, ()) = timed(|| client.get("/instances/log/logs?tail=1000000000"));
     println!("\n| 1 GiB of log, once | time | speed by `hypeman logs` |\n|---|---|---|");
     println!("| `hypeman logs` | {} ms | 1.00 |", command.as_millis());
     println!(
@@ -194,7 +166,7 @@ fn followers() {
     ];
     let vm = Instance::run(bed, "api-followed", &[&["--accel", "tcg", busybox()][..], &program].concat());
     vm.prints();
-    let before = cpu(server.id());
+    let before = cpu_seconds(server.id());
     let lines: usize = std::thread::scope(|threads| {
         let follow = || {
             let client = Client::new(bed, &server);
@@ -209,18 +181,9 @@ fn followers() {
         let following: Vec<_> = (0..FOLLOWERS).map(|_| threads.spawn(follow)).collect();
         following.into_iter().map(|follower| follower.join().expect("a follower")).sum()
     });
-    let used = cpu(server.id()) - before;
+    let used = cpu_seconds(server.id()) - before;
     println!("\n| {FOLLOWERS} followers of one VM for {} s | |\n|---|---|", FOLLOWED.as_secs());
     println!("| lines that came | {lines} |");
     println!("| CPU of the server | {used:.2} s |");
-    println!("| memory of the server | {} KiB |", resident(server.id()));
-}
-
-/// CPU time of a process in seconds.
-fn cpu(pid: u32) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("a process");
-    let (_, fields) = stat.rsplit_once(") ").expect("fields");
-    let ticks: u64 =
-        fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("ticks")).sum();
-    ticks as f64 / rustix::param::clock_ticks_per_second() as f64
+    println!("| memory of the server (PSS) | {} KiB |", pss(server.id()));
 }

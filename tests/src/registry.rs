@@ -2,8 +2,9 @@
 
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
+use crate::processes::KilledOnDrop;
 use crate::wait::until;
 
 /// User and password that the registry wants.
@@ -14,7 +15,7 @@ pub const PASSWORD: &str = "lovelace";
 /// A registry on a port of its own, which ends with this.
 #[derive(Debug)]
 pub struct Registry {
-    process: Child,
+    _process: KilledOnDrop,
     directory: PathBuf,
     /// Its address.
     pub address: String,
@@ -40,9 +41,9 @@ impl Registry {
         std::fs::write(directory.join("config.yml"), config).expect("write");
         let mut command = Command::new("docker-registry");
         command.arg("serve").arg(directory.join("config.yml")).stdout(Stdio::null()).stderr(Stdio::null());
-        let process = command.spawn().expect("docker-registry");
+        let process = KilledOnDrop(command.spawn().expect("docker-registry"));
         until("the registry listens", || TcpStream::connect(&address).is_ok());
-        Registry { process, directory: directory.to_owned(), address }
+        Registry { _process: process, directory: directory.to_owned(), address }
     }
 
     /// Brings a root filesystem into the registry as an image, `NAME:TAG`, with this command.
@@ -64,12 +65,5 @@ impl Registry {
         ]);
         command.arg(format!("oci:{}", layout.display())).arg(format!("docker://{}/{image}", self.address));
         assert!(command.status().expect("skopeo").success());
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }

@@ -2,18 +2,19 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::bed::Bed;
+use crate::processes::KilledOnDrop;
 
 /// A server on a port of its own, which is killed with this.
 #[derive(Debug)]
 pub struct Server<'a> {
     bed: &'a Bed,
-    process: Child,
+    process: KilledOnDrop,
     /// Its address, as clients want it.
     pub url: String,
 }
@@ -28,8 +29,6 @@ impl<'a> Server<'a> {
         let mut command = bed.command(&["serve", "--listen", "127.0.0.1:0"]);
         // Several servers run at once.
         command.env("METRICS__PORT", "0");
-        // Several servers run at once.
-        command.env("METRICS__PORT", "0");
         let mut process = command.stderr(Stdio::piped()).spawn().expect("hypeman serve");
         let mut lines = BufReader::new(process.stderr.take().expect("a pipe")).lines();
         let mut next = || lines.next().expect("a line").expect("text");
@@ -41,13 +40,13 @@ impl<'a> Server<'a> {
         };
         // What it says later is shown with the test's own output.
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| eprintln!("server: {line}")));
-        Server { bed, process, url }
+        Server { bed, process: KilledOnDrop(process), url }
     }
 
     /// Its process.
     #[must_use]
     pub fn id(&self) -> u32 {
-        self.process.id()
+        self.process.0.id()
     }
 
     /// Runs a client with the server's address and a token for everything; it has to succeed.
@@ -76,17 +75,10 @@ impl<'a> Server<'a> {
     /// # Panics
     /// When it cannot be waited for.
     pub fn end(&mut self, signal: Signal) -> Option<i32> {
-        if let Some(pid) = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw) {
+        if let Some(pid) = i32::try_from(self.id()).ok().and_then(Pid::from_raw) {
             let _ = kill_process(pid, signal); // it may have ended
         }
-        self.process.wait().expect("wait for the server").code()
-    }
-}
-
-impl Drop for Server<'_> {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        self.process.0.wait().expect("wait for the server").code()
     }
 }
 

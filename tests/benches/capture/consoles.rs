@@ -13,12 +13,11 @@ use hypeman_tests::bed::Bed;
 use hypeman_tests::ch;
 use hypeman_tests::console::assert_whole;
 use hypeman_tests::fixtures::testguest;
-use hypeman_tests::measure::pss;
+use hypeman_tests::measure::{cpu_seconds, pss};
 use hypeman_tests::processes;
 use testguest::Options;
 
 use crate::peers::{self, Running};
-use crate::report::cpu_seconds;
 
 const CONSOLES: usize = 500;
 

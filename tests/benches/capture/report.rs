@@ -27,15 +27,6 @@ pub(crate) fn machine() {
     );
 }
 
-/// User and system time of a process so far, in seconds (proc(5): fields 14 and 15 of its stat, in
-/// ticks of 10 ms).
-pub(crate) fn cpu_seconds(pid: u32) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("its stat");
-    let fields: Vec<&str> = stat.rsplit_once(')').expect("a stat line").1.split_whitespace().collect();
-    let ticks = |index: usize| fields[index].parse::<f64>().expect("ticks");
-    (ticks(11) + ticks(12)) / 100.0
-}
-
 /// As much as goes through a FIFO and through a unix socket, each way in turn; the best of some
 /// rounds.
 pub(crate) fn bulk() {

@@ -10,11 +10,10 @@ use std::time::{Duration, Instant};
 
 use hypeman_tests::bed::Bed;
 use hypeman_tests::fixtures::testguest;
-use hypeman_tests::measure::pss;
+use hypeman_tests::measure::{cpu_seconds, pss};
 use hypeman_tests::processes::KilledOnDrop;
 
 use crate::peers::{self, Running};
-use crate::report::cpu_seconds;
 
 const RATE: u64 = 1_000_000;
 /// Every so many bytes the delay of one is measured.

@@ -6,8 +6,9 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use hypeman_tests::measure::cpu_seconds;
+
 use crate::peers::{self, Running};
-use crate::report::cpu_seconds;
 
 /// Bytes of a round.
 const BYTES: u64 = 4_000_000;
