@@ -68,15 +68,11 @@ fn any_request_is_answered_as_the_specification_says() {
     let snapshot = bed.ok(&["snapshot", "create", "fuzz"]);
     let server = Server::start(&bed);
     let mut schemathesis = Command::new(sdks().join("python/bin/schemathesis"));
-    schemathesis.args([
-        "--config-file",
-        "schemathesis.toml",
-        "run",
-        "--no-color",
-        "--max-examples",
-        &examples,
-    ]);
-    schemathesis.arg(format!("{}/spec.json", server.url)).env("SNAPSHOT", snapshot).current_dir(drivers());
+    schemathesis.arg("--config-file").arg(drivers().join("schemathesis.toml"));
+    schemathesis.args(["run", "--no-color", "--max-examples", &examples]);
+    schemathesis.arg(format!("{}/spec.json", server.url)).env("SNAPSHOT", snapshot);
+    // It leaves files where it runs.
+    schemathesis.current_dir(data_dir.path());
     server.serves(&mut schemathesis);
 }
 
