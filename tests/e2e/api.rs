@@ -7,7 +7,7 @@ use hypeman_tests::fixtures::{bed, busybox, busybox_tar, testguest};
 use hypeman_tests::needs::{BUSYBOX, CURL, HTPASSWD, NPM_CLIENT, PYTHON_CLIENT, QEMU, REGISTRY, SKOPEO};
 use hypeman_tests::registry::{PASSWORD, Registry, USER};
 use hypeman_tests::server::{Server, drivers, sdks};
-use hypeman_tests::vm::{IDLE, Instance};
+use hypeman_tests::vm::Instance;
 use hypeman_tests::wait::until;
 use rustix::process::Signal;
 use serde_json::json;
@@ -104,12 +104,15 @@ fn the_examples_of_the_api_run() {
     }
 }
 
+/// A program that says when it ends as it is asked to.
+const READY: [&str; 3] = ["sh", "-c", "trap 'exit 0' TERM; echo ready; while :; do sleep 1; done"];
+
 fn the_command_line_and_a_server_see_what_the_other_does() {
     let bed = bed();
     let mut server = Server::start(bed);
     let named = Instance::named(bed, "api-both");
     let request = json!({
-        "name": named.name, "image": busybox(), "size": "256MB", "overlay_size": "1GB", "cmd": IDLE,
+        "name": named.name, "image": busybox(), "size": "256MB", "overlay_size": "1GB", "cmd": READY,
         "tags": {"api-both": "a"}, "network": {"enabled": false},
     });
     let (status, made) = server.ask("POST", "/instances", Some(&request));
@@ -122,6 +125,7 @@ fn the_command_line_and_a_server_see_what_the_other_does() {
     let mut server = Server::start(bed);
     let (status, seen) = server.ask("GET", "/instances/api-both", None);
     assert_eq!((status, &seen["state"]), (200, &json!("Running")));
+    until("its program takes signals", || bed.ok(&["logs", &named.name]).contains("ready"));
     bed.ok(&["stop", "-t", "20", &named.name]);
     let (_, stopped) = server.ask("GET", "/instances/api-both", None);
     assert_eq!((&stopped["state"], &stopped["exit_code"]), (&json!("Stopped"), &json!(0)));
