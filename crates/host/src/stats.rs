@@ -64,7 +64,7 @@ impl Host {
     /// When one that was named is not there, or does not run.
     pub fn sample(&self, names: &[String]) -> Result<Vec<Sample>> {
         if names.is_empty() {
-            return Ok(self.list()?.0.into_iter().filter_map(sample).collect());
+            return Ok(sample_all(self.list()?.0));
         }
         let sample = |name: &String| {
             let instance = self.find(name)?;
@@ -74,6 +74,12 @@ impl Host {
         };
         names.iter().map(sample).collect()
     }
+}
+
+/// Samples those of some instances that run.
+#[must_use]
+pub fn sample_all(instances: Vec<Instance>) -> Vec<Sample> {
+    instances.into_iter().filter_map(sample).collect()
 }
 
 /// `None` when it does not run.
@@ -137,7 +143,7 @@ fn of_one(before: Option<&Sample>, now: &Sample, traffic: Option<Traffic>) -> Us
         cpu_seconds: now.cpu,
         memory_rss_bytes: now.rss,
         memory_vms_bytes: now.virtual_size,
-        allocated_memory_bytes: record.settings.memory + record.settings.hotplug_memory.unwrap_or(0),
+        allocated_memory_bytes: record.settings.max_memory(),
         allocated_vcpus: record.settings.vcpus,
         disk_read_bytes: now.moved.map(|(read, _)| read),
         disk_write_bytes: now.moved.map(|(_, written)| written),

@@ -96,6 +96,28 @@ pub struct Settings {
     pub network: NetworkSettings,
 }
 
+impl Settings {
+    /// Memory in bytes that its guest may have, with all that can be added.
+    #[must_use]
+    pub fn max_memory(&self) -> u64 {
+        self.memory + self.hotplug_memory.unwrap_or(0)
+    }
+
+    /// Maximum rate of each disk in bytes a second.
+    #[must_use]
+    pub fn max_disk_rate(&self) -> Option<u64> {
+        self.disk_rate_limit.and_then(|limit| limit.bytes_per_second)
+    }
+}
+
+impl Record {
+    /// Size of the writable overlay in bytes; 0 without an image.
+    #[must_use]
+    pub fn overlay_size(&self) -> u64 {
+        if self.image.is_some() { self.settings.disk_size } else { 0 }
+    }
+}
+
 /// docker's defaults, as far as it has them: one vCPU, 512 MiB of memory and 10 GiB of disk, on
 /// QEMU.
 impl Default for Settings {

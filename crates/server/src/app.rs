@@ -83,7 +83,6 @@ impl App {
     {
         let app = self.clone();
         let done = tokio::task::spawn_blocking(move || work(app.host())).await;
-        let panicked = |_| Refusal::internal("the server met a fault of its own; its log has it");
-        done.map_err(panicked)?.map_err(E::into)
+        done.map_err(|_| Refusal::fault())?.map_err(E::into)
     }
 }

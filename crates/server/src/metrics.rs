@@ -44,8 +44,8 @@ pub(crate) struct Metrics {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Answered {
-    method: String,
-    path: String,
+    #[prometheus(flatten)]
+    route: Route,
     status: u16,
 }
 
@@ -135,10 +135,8 @@ impl Metrics {
 
     /// Notes an answer.
     pub(crate) fn answered(&self, method: &Method, path: &str, status: StatusCode, took: Duration) {
-        let (method_, path_) = (method.to_string(), path.to_owned());
-        let answered = Answered { method: method_.clone(), path: path_.clone(), status: status.as_u16() };
-        self.requests.get_or_create(&answered).inc();
-        let route = Route { method: method_, path: path_ };
+        let route = Route { method: method.to_string(), path: path.to_owned() };
+        self.requests.get_or_create(&Answered { route: route.clone(), status: status.as_u16() }).inc();
         self.durations.get_or_create(&route).observe(took.as_secs_f64());
         let operation = OPERATIONS.iter().position(|(of, _)| *of == path);
         if let Some(operation) = operation.filter(|_| method == Method::POST) {
@@ -150,19 +148,16 @@ impl Metrics {
     /// Registers all that is counted.
     pub(crate) fn register(&self, registry: &mut Registry) {
         registry.register("http_requests", "Answers by route and status", self.requests.clone());
-        let timed = |name: String, help: &str| (name, help.to_owned());
-        let (name, help) = timed("http_request_duration".to_owned(), "Time until an answer began");
-        registry.register_with_unit(name, help, Unit::Seconds, self.durations.clone());
+        timed(registry, "http_request_duration", "Time until an answer began", &self.durations);
         for (durations, (_, operation)) in self.operations.iter().zip(OPERATIONS) {
-            let (name, help) = timed(format!("instances_{operation}_duration"), "Time of the operation");
-            registry.register_with_unit(name, help, Unit::Seconds, durations.clone());
+            let name = format!("instances_{operation}_duration");
+            timed(registry, &name, "Time of the operation", durations);
         }
         registry.register("images_pulls", "Pulls that have ended", self.pulls.clone());
-        let (name, help) = timed("images_build_duration".to_owned(), "Time of a pull and of making its disk");
-        registry.register_with_unit(name, help, Unit::Seconds, self.pull_durations.clone());
+        let help = "Time of a pull and of making its disk";
+        timed(registry, "images_build_duration", help, &self.pull_durations);
         registry.register("exec_sessions", "Commands in guests that have ended", self.exec_sessions.clone());
-        let (name, help) = timed("exec_duration".to_owned(), "Time of a command in a guest");
-        registry.register_with_unit(name, help, Unit::Seconds, self.exec_durations.clone());
+        timed(registry, "exec_duration", "Time of a command in a guest", &self.exec_durations);
         registry.register("exec_bytes_sent", "Output of commands to clients", self.exec_sent.clone());
         registry.register(
             "exec_bytes_received",
@@ -170,8 +165,15 @@ impl Metrics {
             self.exec_received.clone(),
         );
         registry.register("cp_sessions", "Copies that have ended", self.copy_sessions.clone());
-        let (name, help) = timed("cp_duration".to_owned(), "Time of a copy");
-        registry.register_with_unit(name, help, Unit::Seconds, self.copy_durations.clone());
+        timed(registry, "cp_duration", "Time of a copy", &self.copy_durations);
         registry.register("cp_bytes", "Bytes of copies", self.copy_bytes.clone());
     }
+}
+
+/// Registers durations.
+fn timed<L>(registry: &mut Registry, name: &str, help: &str, durations: &Durations<L>)
+where
+    L: EncodeLabelSet + Clone + std::hash::Hash + Eq + std::fmt::Debug + Send + Sync + 'static,
+{
+    registry.register_with_unit(name, help, Unit::Seconds, durations.clone());
 }

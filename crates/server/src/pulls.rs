@@ -30,7 +30,6 @@ pub(crate) struct Job {
     /// Its place in the order of all.
     number: u64,
     pub(crate) progress: Arc<JobProgress>,
-    state: watch::Receiver<State>,
 }
 
 /// State of a job.
@@ -67,7 +66,7 @@ impl Progress for JobProgress {
 impl Job {
     /// How far it is.
     pub(crate) fn status(&self) -> ImageStatus {
-        match &*self.state.borrow() {
+        match &*self.progress.state.borrow() {
             State::Waiting => ImageStatus::Pending,
             State::At(Stage::Pulling) => ImageStatus::Pulling,
             State::At(Stage::Converting) => ImageStatus::Converting,
@@ -77,8 +76,9 @@ impl Job {
     }
 
     /// Waits for its end; `None` when the time is up before.
-    pub(crate) async fn ended(mut self, timeout: Duration) -> Option<Answer<()>> {
-        let ended = self.state.wait_for(|state| matches!(state, State::Ended(_)));
+    pub(crate) async fn ended(&self, timeout: Duration) -> Option<Answer<()>> {
+        let mut state = self.progress.state.subscribe();
+        let ended = state.wait_for(|state| matches!(state, State::Ended(_)));
         match tokio::time::timeout(timeout, ended).await.ok()?.as_deref() {
             Ok(State::Ended(answer)) => Some(answer.clone()),
             _ => Some(Err(Refusal::internal("the pull was broken off"))),
@@ -126,12 +126,11 @@ impl Pulls {
         if let Some(job) = jobs.get(&pull.name) {
             return same_credentials(job, login.as_ref()).map(|()| (job.clone(), false));
         }
-        let (state, receiver) = watch::channel(State::Waiting);
+        let state = watch::Sender::new(State::Waiting);
         let job = Job {
             login,
             number: self.next.fetch_add(1, Ordering::Relaxed),
             progress: Arc::new(JobProgress { state, is_cancelled: AtomicBool::new(false) }),
-            state: receiver,
             pull,
         };
         jobs.insert(job.pull.name.clone(), job.clone());

@@ -67,6 +67,11 @@ impl Refusal {
         Refusal::new(StatusCode::NOT_IMPLEMENTED, "not_supported", message)
     }
 
+    /// The field of a request asks for a feature that does not exist.
+    pub(crate) fn no_feature(field: &str) -> Refusal {
+        Refusal::not_supported(format!("{field} is not supported yet"))
+    }
+
     /// The state of a thing forbids the request.
     pub(crate) fn conflict(code: &'static str, message: impl Into<String>) -> Refusal {
         Refusal { may_pass: false, ..Refusal::new(StatusCode::CONFLICT, code, message) }
@@ -75,6 +80,11 @@ impl Refusal {
     /// A fault of the server or its host.
     pub(crate) fn internal(message: impl Into<String>) -> Refusal {
         Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", message)
+    }
+
+    /// Some code has panicked; the panic's own message is on standard error.
+    pub(crate) fn fault() -> Refusal {
+        Refusal::internal("the server met a fault of its own; its log has it")
     }
 
     /// The same, which may pass.

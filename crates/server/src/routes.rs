@@ -17,7 +17,8 @@ mod wait;
 
 use axum::Router;
 use axum::http::Method;
-use axum::response::{IntoResponse, Response};
+use axum::response::IntoResponse;
+use serde_json::Value;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -59,46 +60,54 @@ impl utoipa::Modify for Security {
     }
 }
 
-/// All routes with their documentation.
-fn documented() -> OpenApiRouter<App> {
-    OpenApiRouter::with_openapi(Document::openapi())
-        .merge(system::routes())
-        .merge(images::routes())
-        .merge(instances::routes())
-        .merge(lifecycle::routes())
-        .merge(wait::routes())
-        .merge(logs::routes())
-        .merge(snapshots::routes())
+/// All operations.
+pub(crate) struct Api {
+    /// Those that the document describes.
+    documented: Router<App>,
+    /// The OpenAPI document.
+    document: Value,
 }
 
-/// Returns the scope of each operation.
-pub(crate) fn scopes() -> Scopes {
-    let document = documented().split_for_parts().1;
-    let mut scopes = Scopes::default();
-    scopes.add_document(&serde_json::to_value(document).unwrap_or_default());
-    let others = absent::OPERATIONS.iter().map(|(method, path, scope, _)| (*method, *path, *scope));
-    for (method, path, scope) in others.chain(WEBSOCKETS) {
-        if let (Ok(method), Ok(scope)) = (method.parse::<Method>(), scope.parse()) {
-            scopes.add(method, path, scope);
-        }
+impl Api {
+    pub(crate) fn new() -> Api {
+        let (documented, document) = OpenApiRouter::with_openapi(Document::openapi())
+            .merge(system::routes())
+            .merge(images::routes())
+            .merge(instances::routes())
+            .merge(lifecycle::routes())
+            .merge(wait::routes())
+            .merge(logs::routes())
+            .merge(snapshots::routes())
+            .split_for_parts();
+        Api { documented, document: serde_json::to_value(document).unwrap_or_default() }
     }
-    scopes
-}
 
-/// Returns the router of all operations.
-pub(crate) fn router(app: App) -> Router {
-    let (router, document) = documented().split_for_parts();
-    let document = serde_json::to_value(document).unwrap_or_default();
-    router
-        .merge(spec::routes(&document))
-        .merge(absent::routes())
-        .merge(exec::routes())
-        .merge(copy::routes())
-        .method_not_allowed_fallback(method_not_allowed)
-        .fallback(no_route)
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(axum::middleware::from_fn_with_state(app.clone(), access::note))
-        .with_state(app)
+    /// Returns the scope of each operation.
+    pub(crate) fn scopes(&self) -> Scopes {
+        let mut scopes = Scopes::default();
+        scopes.add_document(&self.document);
+        let others = absent::OPERATIONS.iter().map(|(method, path, scope, _)| (*method, *path, *scope));
+        for (method, path, scope) in others.chain(WEBSOCKETS) {
+            if let (Ok(method), Ok(scope)) = (method.parse::<Method>(), scope.parse()) {
+                scopes.add(method, path, scope);
+            }
+        }
+        scopes
+    }
+
+    /// Returns the router of all operations.
+    pub(crate) fn router(self, app: App) -> Router {
+        self.documented
+            .merge(spec::routes(&self.document))
+            .merge(absent::routes())
+            .merge(exec::routes())
+            .merge(copy::routes())
+            .method_not_allowed_fallback(method_not_allowed)
+            .fallback(no_route)
+            .layer(CatchPanicLayer::custom(|_| Refusal::fault().into_response()))
+            .layer(axum::middleware::from_fn_with_state(app.clone(), access::note))
+            .with_state(app)
+    }
 }
 
 async fn no_route() -> Refusal {
@@ -107,11 +116,6 @@ async fn no_route() -> Refusal {
 
 async fn method_not_allowed() -> Refusal {
     Refusal::method_not_allowed()
-}
-
-/// Answers for a handler that has panicked; the panic's own message is on standard error.
-fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
-    Refusal::internal("the server met a fault of its own; its log has it").into_response()
 }
 
 #[cfg(test)]
@@ -134,7 +138,7 @@ mod tests {
                 format!("{} {} {}", text("method"), text("path"), text("scope"))
             })
             .collect();
-        let scopes = scopes();
+        let scopes = Api::new().scopes();
         let ours = scopes.list().map(|(method, path, scope)| format!("{method} {path} {scope}"));
         let ours: BTreeSet<String> = ours.collect();
         assert_eq!(wanted.difference(&ours).collect::<Vec<_>>(), Vec::<&String>::new(), "missing here");

@@ -8,7 +8,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hypeman_host::Host;
-use hypeman_host::stats::{Usage, usage};
+use hypeman_host::stats::{Usage, sample_all, usage};
 use hypeman_wire::image::ImageStatus;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -48,8 +48,8 @@ struct Vm {
 
 /// What a host has at a time.
 struct Now {
-    /// Instances by state and hypervisor.
-    instances: Vec<(String, String)>,
+    /// State and hypervisor of each instance.
+    states: Vec<(String, String)>,
     images: i64,
     usage: Vec<Usage>,
 }
@@ -77,14 +77,14 @@ fn now(host: &Host) -> hypeman_host::Result<Now> {
         let hypervisor = shown::word(shown::hypervisor(instance.record.settings.hypervisor));
         Some((seen.ok()?.state.to_string(), hypervisor))
     });
-    let instances = states.collect();
+    let states = states.collect();
     let images = i64::try_from(host.list_images()?.len()).unwrap_or(i64::MAX);
-    Ok(Now { instances, images, usage: usage(&[], &host.sample(&[])?)? })
+    Ok(Now { states, images, usage: usage(&[], &sample_all(instances))? })
 }
 
 fn register_host(registry: &mut Registry, now: &Now, app: &App) {
     let instances: Gauges<InState, i64, _> = Family::<InState, Gauge>::default();
-    for (state, hypervisor) in &now.instances {
+    for (state, hypervisor) in &now.states {
         let labels = InState { state: state.clone(), hypervisor: hypervisor.clone() };
         instances.get_or_create(&labels).inc();
     }

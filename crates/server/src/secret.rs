@@ -42,10 +42,8 @@ impl Secret {
 }
 
 fn read(path: &Path) -> hypeman_files::Result<Option<Secret>> {
-    let text = match std::fs::read_to_string(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        text => text.at(path)?,
-    };
+    let Some(bytes) = hypeman_files::read_existing(path)? else { return Ok(None) };
+    let text = String::from_utf8(bytes).map_err(std::io::Error::other).at(path)?;
     Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty()).map(Secret))
 }
 

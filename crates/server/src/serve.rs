@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use axum::Router;
 use hypeman_host::Host;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -11,7 +12,7 @@ use crate::config::{Config, MetricsConfig};
 use crate::connection::Connections;
 use crate::listen::{Address, Listener};
 use crate::pulling;
-use crate::routes;
+use crate::routes::Api;
 use crate::scrape;
 use crate::secret::Secret;
 use crate::token::Verifier;
@@ -62,8 +63,9 @@ pub fn serve(
     let served = runtime.block_on(async {
         let listeners = listeners(addresses).await?;
         let stopping = CancellationToken::new();
-        let app = App::new(host, config, verifier, routes::scopes(), stopping.clone());
-        run(app, listeners, stopping, ready).await
+        let api = Api::new();
+        let app = App::new(host, config, verifier, api.scopes(), stopping.clone());
+        run(app.clone(), api.router(app), listeners, stopping, ready).await
     });
     // Work that blocks, such as a stop that waits for its guest, is not waited for: what it has
     // begun is as after a kill of a command.
@@ -99,6 +101,7 @@ async fn metrics(app: &App) -> Option<Listener> {
 
 async fn run(
     app: App,
+    router: Router,
     listeners: Vec<Listener>,
     stopping: CancellationToken,
     ready: impl FnOnce(&[String]),
@@ -107,8 +110,8 @@ async fn run(
     let mut interrupt = signal(SignalKind::interrupt())?;
     pulling::go_on(&app).await;
     let metrics = metrics(&app).await;
-    let for_prometheus = Connections::new(scrape::routes(app.clone()), stopping.clone());
-    let connections = Connections::new(routes::router(app), stopping.clone());
+    let for_prometheus = Connections::new(scrape::routes(app), stopping.clone());
+    let connections = Connections::new(router, stopping.clone());
     ready(&listeners.iter().map(Listener::shown).collect::<Vec<_>>());
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]); // nobody may have asked
     let accepted = listeners.into_iter().map(|listener| connections.clone().accept(listener));

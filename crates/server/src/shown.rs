@@ -11,7 +11,7 @@ use hypeman_wire::instance::Hypervisor;
 use crate::refusal::{Answer, Refusal};
 
 pub(crate) use create::{check_platform, create_request};
-pub(crate) use instance::{instance, state};
+pub(crate) use instance::{instance, state, state_error};
 pub(crate) use snapshot::{compression, snapshot};
 
 /// The only platform whose images can run.

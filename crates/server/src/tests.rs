@@ -18,7 +18,7 @@ use crate::app::App;
 use crate::config::Config;
 use crate::connection::Connections;
 use crate::listen::{Address, Listener};
-use crate::routes;
+use crate::routes::Api;
 use crate::scope::Scope;
 use crate::secret::Secret;
 use crate::token::{Grant, Verifier, issue};
@@ -43,14 +43,15 @@ impl Bed {
         });
         let secret = Secret::of(None, data_dir.path()).unwrap();
         let stopping = CancellationToken::new();
+        let api = Api::new();
         let app = App::new(
             host.unwrap(),
             Config::default(),
             Verifier::new(&secret),
-            routes::scopes(),
+            api.scopes(),
             stopping.clone(),
         );
-        Bed { router: routes::router(app), secret, stopping, _data_dir: data_dir }
+        Bed { router: api.router(app), secret, stopping, _data_dir: data_dir }
     }
 
     fn token(&self, scopes: Option<Vec<Scope>>) -> String {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use crate::human::is_no_time;
 use crate::instance::Hypervisor;
 use crate::null::{null_is_default, object};
 use crate::{Name, Tags};
@@ -119,11 +120,11 @@ impl CreateInstanceRequest {
         let is_set = |value: &Option<Value>, off: &[(&str, Value)]| {
             value.as_ref().is_some_and(|value| asks_for_something(value, off))
         };
-        let asked = [
+        first_asked([
             ("network.egress", is_set(&self.network.egress, &[("enabled", false.into())])),
             ("skip_guest_agent", self.skip_guest_agent),
             ("credentials", is_set(&self.credentials, &[])),
-            ("ttl", self.ttl.as_deref().is_some_and(|ttl| !["", "0", "0s"].contains(&ttl))),
+            ("ttl", !is_no_time(self.ttl.as_deref())),
             ("expires_at", self.expires_at.is_some()),
             ("devices", !self.devices.is_empty()),
             ("gpu", is_set(&self.gpu, &[])),
@@ -132,8 +133,7 @@ impl CreateInstanceRequest {
             ("auto_standby", is_set(&self.auto_standby, &[("enabled", false.into())])),
             ("health_check", is_set(&self.health_check, &[("type", "none".into())])),
             ("restart_policy", is_set(&self.restart_policy, &[("policy", "never".into())])),
-        ];
-        asked.into_iter().find_map(|(field, is_asked)| is_asked.then_some(field))
+        ])
     }
 }
 
@@ -162,16 +162,20 @@ impl UpdateInstanceRequest {
     /// Returns the first field that asks for a change.
     #[must_use]
     pub fn unsupported(&self) -> Option<&'static str> {
-        let asked = [
+        first_asked([
             ("env", self.env.is_some()),
             ("auto_standby", self.auto_standby.is_some()),
             ("health_check", self.health_check.is_some()),
             ("restart_policy", self.restart_policy.is_some()),
             ("ttl", self.ttl.is_some()),
             ("expires_at", self.expires_at.is_some()),
-        ];
-        asked.into_iter().find_map(|(field, is_asked)| is_asked.then_some(field))
+        ])
     }
+}
+
+/// The first field that is asked for.
+fn first_asked<const N: usize>(fields: [(&'static str, bool); N]) -> Option<&'static str> {
+    fields.into_iter().find_map(|(field, is_asked)| is_asked.then_some(field))
 }
 
 /// Whether an object asks for something: it is not empty, and is not switched `off`.

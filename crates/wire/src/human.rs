@@ -58,6 +58,11 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     Duration::try_from(duration).map_err(|_| format!("the duration {text} is negative"))
 }
 
+/// Whether a time is left out; some clients send 0 for none.
+pub(crate) fn is_no_time(text: Option<&str>) -> bool {
+    text.is_none_or(|text| ["", "0", "0s"].contains(&text))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::Tags;
-use crate::null::{null_is_default, optional_object};
+use crate::null::{null_is_default, object};
 
 /// How far an image is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -76,7 +76,7 @@ pub struct CreateImageRequest {
     #[schema(pattern = "^[a-z0-9]+/[a-z0-9]+(/[a-z0-9.]+)?$")]
     pub platform: Option<String>,
     /// Credentials for this pull alone.
-    #[serde(default, deserialize_with = "optional_object")]
+    #[serde(default, deserialize_with = "object")]
     pub credentials: Option<RegistryCredentials>,
     /// Tags.
     #[serde(default, deserialize_with = "null_is_default")]

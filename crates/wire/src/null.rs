@@ -25,16 +25,3 @@ where
         _ => Err(D::Error::custom("it has to be an object")),
     }
 }
-
-/// As [`object`], for one that may be left out.
-pub(crate) fn optional_object<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
-where
-    D: serde::Deserializer<'de>,
-    T: DeserializeOwned,
-{
-    match Value::deserialize(deserializer)? {
-        Value::Null => Ok(None),
-        value @ Value::Object(_) => T::deserialize(value).map(Some).map_err(D::Error::custom),
-        _ => Err(D::Error::custom("it has to be an object")),
-    }
-}

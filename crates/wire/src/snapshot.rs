@@ -4,8 +4,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::human::is_no_time;
 use crate::instance::{Hypervisor, TargetState};
-use crate::null::{null_is_default, optional_object};
+use crate::null::{null_is_default, object};
 use crate::{Name, Tags};
 
 /// Kind of a snapshot.
@@ -99,10 +100,18 @@ pub struct Snapshot {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StandbyInstanceRequest {
     /// Compression of the memory, in the background.
-    #[serde(default, deserialize_with = "optional_object")]
+    #[serde(default, deserialize_with = "object")]
     pub compression: Option<Compression>,
     /// Not supported yet: how long the compression waits.
     pub compression_delay: Option<String>,
+}
+
+impl StandbyInstanceRequest {
+    /// Returns the first field that asks for a feature that does not exist.
+    #[must_use]
+    pub fn unsupported(&self) -> Option<&'static str> {
+        (!is_no_time(self.compression_delay.as_deref())).then_some("compression_delay")
+    }
 }
 
 /// Request for a snapshot of an instance.
@@ -117,7 +126,7 @@ pub struct CreateSnapshotRequest {
     #[schema(nullable)]
     pub tags: Tags,
     /// Compression of the memory, in the background.
-    #[serde(default, deserialize_with = "optional_object")]
+    #[serde(default, deserialize_with = "object")]
     pub compression: Option<Compression>,
 }
 

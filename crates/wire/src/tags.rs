@@ -26,6 +26,12 @@ impl Tags {
         self.0.is_empty()
     }
 
+    /// The tags by key.
+    #[must_use]
+    pub fn as_map(&self) -> &BTreeMap<String, String> {
+        &self.0
+    }
+
     /// Returns the tags by key.
     #[must_use]
     pub fn into_map(self) -> BTreeMap<String, String> {

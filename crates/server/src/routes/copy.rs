@@ -6,7 +6,7 @@ mod upload;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::extract::ws::{Message, WebSocket};
+use axum::extract::ws::WebSocket;
 use axum::http::Response;
 use axum::routing::get;
 use futures_util::StreamExt;
@@ -14,14 +14,11 @@ use futures_util::stream::SplitStream;
 use hypeman_session::Guest;
 use hypeman_wire::files::{CopyFrame, CopyRequest, Direction};
 
-use super::guest::{Upgrade, close, converse, next, send_document};
+use super::guest::{Frames, Upgrade, close, converse, first, next, send_document};
 use super::instances::InstanceId;
 use crate::app::App;
-use crate::call::{Call, parse};
-use crate::refusal::{Answer, Refusal};
-
-/// How long the first frame may take.
-const FIRST_FRAME: Duration = Duration::from_secs(30);
+use crate::call::Call;
+use crate::refusal::Answer;
 
 /// How long the client has to close the connection after the last frame.
 const LAST_FRAME: Duration = Duration::from_secs(30);
@@ -37,11 +34,7 @@ async fn copy(upgrade: Upgrade, call: Call<InstanceId>) -> Answer<Response<axum:
 
 async fn conversation(app: App, guest: Guest, socket: WebSocket) {
     let (mut frames, mut from) = socket.split();
-    let request = match tokio::time::timeout(FIRST_FRAME, next(&mut from)).await {
-        Ok(Some(Message::Text(text))) => parse::<CopyRequest>(text.as_bytes()),
-        Ok(Some(_)) => Err(Refusal::malformed("the first frame has to be text")),
-        Ok(None) | Err(_) => return, // it has left, or says nothing
-    };
+    let Some(request) = first::<CopyRequest>(&mut from).await else { return };
     let last = match request {
         Err(refusal) => Some(error(refusal.message(), "")),
         Ok(request) => {
@@ -69,7 +62,7 @@ async fn carry_out(
     app: &App,
     guest: &Guest,
     request: &CopyRequest,
-    frames: &mut super::guest::Frames,
+    frames: &mut Frames,
     from: &mut SplitStream<WebSocket>,
 ) -> Option<CopyFrame> {
     match request.direction {

@@ -16,15 +16,12 @@ use hypeman_wire::exec::{ExecRequest, Exited, Resize};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::guest::{Frames, Upgrade, close, converse, next, send_document};
+use super::guest::{Frames, Upgrade, close, converse, first, next, send_document};
 use super::instances::InstanceId;
 use crate::app::App;
-use crate::call::{Call, parse};
+use crate::call::Call;
 use crate::refusal::Answer;
 use crate::spool::Spool;
-
-/// How long the first frame may take.
-const FIRST_FRAME: Duration = Duration::from_secs(30);
 
 /// How long the guest's agent is waited for, unless the client wants more.
 const AGENT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -48,12 +45,7 @@ async fn exec(upgrade: Upgrade, call: Call<InstanceId>) -> Answer<Response<axum:
 
 async fn conversation(app: App, guest: Guest, socket: WebSocket) {
     let (mut frames, mut from) = socket.split();
-    let first = tokio::time::timeout(FIRST_FRAME, next(&mut from)).await;
-    let request = match first {
-        Ok(Some(Message::Text(text))) => parse::<ExecRequest>(text.as_bytes()),
-        Ok(Some(_)) => Err(crate::refusal::Refusal::malformed("the first frame has to be text")),
-        Ok(None) | Err(_) => return, // it has left, or says nothing
-    };
+    let Some(request) = first::<ExecRequest>(&mut from).await else { return };
     let request = match request {
         Ok(request) => request,
         Err(refusal) => {

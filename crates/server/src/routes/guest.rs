@@ -1,5 +1,7 @@
 //! The way into a guest over a websocket, for exec and cp.
 
+use std::time::Duration;
+
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade, close_code};
 use axum::http::Response;
@@ -9,14 +11,18 @@ use futures_util::{SinkExt, StreamExt};
 use hypeman_host::Needs;
 use hypeman_record::state::State;
 use hypeman_session::Guest;
+use serde::de::DeserializeOwned;
 
 use super::instances::InstanceId;
 use crate::app::App;
-use crate::call::Call;
+use crate::call::{Call, parse};
 use crate::refusal::{Answer, Refusal};
 
 /// Largest frame of a client's, in bytes: upstream's Python client sends all input in one.
 const MAX_FRAME: usize = 128 << 20;
+
+/// How long the first frame may take.
+const FIRST_FRAME: Duration = Duration::from_secs(30);
 
 /// The frames to a client.
 pub(super) type Frames = SplitSink<WebSocket, Message>;
@@ -46,6 +52,17 @@ pub(super) async fn converse<F: Future<Output = ()> + Send + 'static>(
     let app = call.app;
     let upgrade = upgrade.max_frame_size(MAX_FRAME).max_message_size(MAX_FRAME);
     Ok(upgrade.on_upgrade(move |socket| conversation(app, guest, socket)).into_response())
+}
+
+/// The first frame of a client's, a document; `None` when the client leaves, or says nothing.
+pub(super) async fn first<T: DeserializeOwned>(
+    frames: &mut (impl StreamExt<Item = Result<Message, axum::Error>> + Unpin),
+) -> Option<Answer<T>> {
+    match tokio::time::timeout(FIRST_FRAME, next(frames)).await {
+        Ok(Some(Message::Text(text))) => Some(parse(text.as_bytes())),
+        Ok(Some(_)) => Some(Err(Refusal::malformed("the first frame has to be text"))),
+        Ok(None) | Err(_) => None,
+    }
 }
 
 /// The next frame of a client's that has something in it; `None` when it leaves.

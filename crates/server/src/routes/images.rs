@@ -76,7 +76,7 @@ async fn list(call: Call<(), Query<Filter>>) -> Answer<Body<Vec<wire::Image>>> {
             shown.push(shown::image::recorded(&record));
         }
     }
-    shown.retain(|image| filter.tags.are_in(&image.tags.clone().into_map()));
+    shown.retain(|image| filter.tags.are_in(image.tags.as_map()));
     Ok(Body(shown))
 }
 

@@ -136,7 +136,7 @@ async fn update(call: Call<InstanceId, Json<UpdateInstanceRequest>>) -> Answer<B
     let (InstanceId { id }, Json(changes)) = (call.path, call.input);
     let instance = call.app.run(move |host| describe(host, &id)).await?;
     match changes.unsupported() {
-        Some(field) => Err(Refusal::not_supported(format!("{field} is not supported yet"))),
+        Some(field) => Err(Refusal::no_feature(field)),
         None => Ok(Body(instance)),
     }
 }

@@ -31,7 +31,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 }
 
 /// Finds an instance, with its state.
-fn find(host: &Host, id: &str) -> hypeman_host::Result<(Instance, State)> {
+pub(super) fn find(host: &Host, id: &str) -> hypeman_host::Result<(Instance, State)> {
     let instance = host.find(id)?;
     let state = host.observe(&instance)?.state;
     Ok((instance, state))
@@ -88,8 +88,8 @@ async fn stop(call: Call<InstanceId>) -> Answer<Body<wire::Instance>> {
 )]
 async fn standby(call: Call<InstanceId, Optional<StandbyInstanceRequest>>) -> Answer<Body<wire::Instance>> {
     let (InstanceId { id }, Optional(request)) = (call.path, call.input);
-    if request.compression_delay.as_deref().is_some_and(|delay| !["", "0", "0s"].contains(&delay)) {
-        return Err(Refusal::not_supported("compression_delay is not supported yet"));
+    if let Some(field) = request.unsupported() {
+        return Err(Refusal::no_feature(field));
     }
     let has_options = request.compression.is_some();
     let compression = shown::compression(request.compression.as_ref())?;

@@ -85,11 +85,12 @@ enum Source {
 )]
 async fn logs(call: Call<InstanceId, Query<LogsQuery>>) -> Answer<Response<Body>> {
     let (InstanceId { id }, Query(query)) = (call.path, call.input);
-    let (instance, watch) = call
-        .app
-        .run(move |host| host.find_adopted(&id).and_then(|found| Ok((host.watch(&found.record.id)?, found))))
-        .await
-        .map(|(watch, instance)| (instance, watch))?;
+    let found = call.app.run(move |host| {
+        let instance = host.find_adopted(&id)?;
+        let watch = query.follow.then(|| host.watch(&instance.record.id)).transpose()?;
+        Ok::<_, hypeman_host::Error>((instance, watch))
+    });
+    let (instance, watch) = found.await?;
     let logs = instance.logs();
     let path = match query.source {
         Source::App => logs.app,
@@ -101,7 +102,7 @@ async fn logs(call: Call<InstanceId, Query<LogsQuery>>) -> Answer<Response<Body>
         return Err(Refusal::new(axum::http::StatusCode::NOT_FOUND, "log_not_found", message));
     }
     let start = Start { lines: Some(query.tail), since: None };
-    let source = open(path, start, query.follow.then_some(watch))?;
+    let source = open(path, start, watch)?;
     let events = Events { source, lines: Lines::default(), silence: silence(), app: call.app, ended: false };
     let body = Body::from_stream(stream::unfold(events, |mut events| async move {
         events.next().await.map(|bytes| (bytes, events))

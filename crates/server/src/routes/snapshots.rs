@@ -18,7 +18,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::instances::{InstanceId, describe_again};
-use super::lifecycle::target;
+use super::lifecycle::{self, target};
 use crate::app::App;
 use crate::call::{Call, Json, Query, place};
 use crate::refusal::{Answer, Refusal};
@@ -106,8 +106,7 @@ async fn restore(call: Call<InstanceSnapshot, Json<RestoreSnapshotRequest>>) -> 
     let hypervisor = request.target_hypervisor.map(shown::hypervisor_kind).transpose()?;
     let resume = Resume { state: request.target_state.map(target), hypervisor };
     let restored = call.app.run(move |host| {
-        let instance = host.find(&id)?;
-        let state = host.observe(&instance)?.state;
+        let (instance, state) = lifecycle::find(host, &id)?;
         let snapshot = find(host, &snapshot)?;
         if snapshot.record.source.id != instance.record.id {
             let message = format!("snapshot {} is of another instance", snapshot.record.id);

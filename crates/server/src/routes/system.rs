@@ -47,20 +47,18 @@ async fn capabilities(call: Call) -> Answer<Json<Capabilities>> {
     let found = call.app.run(move |host| {
         let network = host.network(DEFAULT).ok().map(|view| view.network);
         let gateway = network.as_ref().map(|network| network.gateway().to_string());
-        Ok::<_, hypeman_host::Error>(Capabilities {
-            network: CapabilitiesNetwork {
-                model: if host.can_bridge() { NetworkModel::Bridge } else { NetworkModel::Nat },
-                gateway,
-                subnet: network.as_ref().map(|network| network.subnet.to_string()),
-                guest_to_guest: network.is_some_and(|network| !network.isolated),
-            },
-            ..of_runtimes(host.runtimes(), default)
-        })
+        let network = CapabilitiesNetwork {
+            model: if host.can_bridge() { NetworkModel::Bridge } else { NetworkModel::Nat },
+            gateway,
+            subnet: network.as_ref().map(|network| network.subnet.to_string()),
+            guest_to_guest: network.is_some_and(|network| !network.isolated),
+        };
+        Ok::<_, hypeman_host::Error>(of_found(host.runtimes(), default, network))
     });
     found.await.map(Json)
 }
 
-fn of_runtimes(runtimes: Vec<Runtime>, default: Hypervisor) -> Capabilities {
+fn of_found(runtimes: Vec<Runtime>, default: Hypervisor, network: CapabilitiesNetwork) -> Capabilities {
     let is_default = |runtime: &&Runtime| shown::hypervisor(runtime.hypervisor) == default;
     let available = runtimes.iter().find(is_default).is_some_and(|runtime| runtime.is_installed);
     Capabilities {
@@ -71,12 +69,7 @@ fn of_runtimes(runtimes: Vec<Runtime>, default: Hypervisor) -> Capabilities {
         host: CapabilitiesHost { os: std::env::consts::OS.to_owned(), arch: "amd64".to_owned() },
         default_runtime: CapabilitiesDefaultRuntime { name: shown::word(default), available },
         runtimes: runtimes.into_iter().map(runtime).collect(),
-        network: CapabilitiesNetwork {
-            model: NetworkModel::Nat,
-            gateway: None,
-            subnet: None,
-            guest_to_guest: false,
-        },
+        network,
         images: CapabilitiesImages {
             platforms: vec![PLATFORM.to_owned()],
             default_platform: PLATFORM.to_owned(),
@@ -104,22 +97,21 @@ fn runtime(runtime: Runtime) -> CapabilitiesRuntime {
 )]
 async fn resources(call: Call) -> Answer<Json<Resources>> {
     let found = call.app.run(|host| host.resources()).await?;
-    Ok(Json(of_found(&found)))
+    Ok(Json(allocated(&found)))
 }
 
-fn of_found(found: &Found) -> Resources {
+fn allocated(found: &Found) -> Resources {
     let running = found.instances.iter().filter(|(_, is_active)| *is_active).map(|(instance, _)| instance);
     let allocations: Vec<ResourceAllocation> = running
         .map(|instance| {
             let settings = &instance.record.settings;
-            let rate = settings.disk_rate_limit.and_then(|limit| limit.bytes_per_second);
             ResourceAllocation {
                 instance_id: instance.record.id.clone(),
                 instance_name: instance.record.name.clone(),
                 cpu: settings.vcpus,
-                memory_bytes: settings.memory + settings.hotplug_memory.unwrap_or(0),
-                disk_bytes: if instance.record.image.is_some() { settings.disk_size } else { 0 },
-                disk_io_bps: rate.unwrap_or(0),
+                memory_bytes: settings.max_memory(),
+                disk_bytes: instance.record.overlay_size(),
+                disk_io_bps: settings.max_disk_rate().unwrap_or(0),
                 network_download_bps: settings.network.rates.inbound.unwrap_or(0),
                 network_upload_bps: settings.network.rates.outbound.unwrap_or(0),
             }

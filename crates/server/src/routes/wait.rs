@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use axum::Json as Body;
-use hypeman_host::Error as HostError;
 use hypeman_host::observe::Observation;
 use hypeman_host::watch::Watch;
 use hypeman_record::state::State;
@@ -79,7 +78,7 @@ async fn until(watch: &mut Watch, wanted: InstanceState, deadline: Instant) -> A
             let seen = last.ok_or_else(|| Refusal::internal("the instance's state is not told"))?;
             return Ok(response(&seen, true));
         };
-        let seen = next.map_err(|error: HostError| Refusal::from(error))?;
+        let seen = next?;
         if shown::state(seen.state) == wanted || AT_REST.contains(&seen.state) {
             return Ok(response(&seen, false));
         }
@@ -88,9 +87,5 @@ async fn until(watch: &mut Watch, wanted: InstanceState, deadline: Instant) -> A
 }
 
 fn response(seen: &Observation, timed_out: bool) -> WaitForStateResponse {
-    WaitForStateResponse {
-        state: shown::state(seen.state),
-        state_error: seen.reason.clone().filter(|_| seen.state == State::Unknown),
-        timed_out,
-    }
+    WaitForStateResponse { state: shown::state(seen.state), state_error: shown::state_error(seen), timed_out }
 }

@@ -23,7 +23,7 @@ const OVERLAY: u64 = 10 << 30;
 /// 400 with a code for each kind of value, 501 for a feature.
 pub(crate) fn create_request(request: CreateInstanceRequest, config: &Config) -> Answer<CreateRequest> {
     if let Some(field) = request.unsupported() {
-        return Err(Refusal::not_supported(format!("{field} is not supported yet")));
+        return Err(Refusal::no_feature(field));
     }
     check_platform(request.platform.as_deref())?;
     let kind = hypervisor_kind(request.hypervisor.unwrap_or(config.hypervisor.default))?;

@@ -18,20 +18,18 @@ pub(crate) fn instance(instance: &Instance, seen: &Observation, lease: Option<&L
     let settings = &record.settings;
     let run = seen.run.as_ref();
     let end = seen.end.as_ref().filter(|end| end.reason != Reason::Standby);
-    let rate = settings.disk_rate_limit.and_then(|limit| limit.bytes_per_second);
-    let overlay = if record.image.is_some() { settings.disk_size } else { 0 };
     wire::Instance {
         id: record.id.clone(),
         name: record.name.clone(),
         image: record.image.as_ref().map(|image| image.reference.clone()).unwrap_or_default(),
         platform: record.image.as_ref().map(|_| PLATFORM.to_owned()),
         state: state(seen.state),
-        state_error: seen.reason.clone().filter(|_| seen.state == State::Unknown),
+        state_error: state_error(seen),
         size: human::size(settings.memory),
         hotplug_size: human::size(settings.hotplug_memory.unwrap_or(0)),
-        overlay_size: human::size(overlay),
+        overlay_size: human::size(record.overlay_size()),
         vcpus: settings.vcpus,
-        disk_io_bps: rate.map(human::rate),
+        disk_io_bps: settings.max_disk_rate().map(human::rate),
         env: record.command.as_ref().map(|command| command.env.clone()).unwrap_or_default(),
         tags: Tags::from(&record.tags),
         network: network(&settings.network, lease),
@@ -59,6 +57,11 @@ pub(crate) fn state(state: State) -> InstanceState {
         State::Standby => InstanceState::Standby,
         State::Unknown => InstanceState::Unknown,
     }
+}
+
+/// Why a state is unknown, if it is.
+pub(crate) fn state_error(seen: &Observation) -> Option<String> {
+    seen.reason.clone().filter(|_| seen.state == State::Unknown)
 }
 
 fn network(settings: &NetworkSettings, lease: Option<&Lease>) -> InstanceNetwork {
