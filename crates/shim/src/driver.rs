@@ -148,6 +148,9 @@ impl Driver {
         let mut care = Care::new(vm, process);
         care.press_at = self.deadline.map(|_| Instant::now());
         self.hear(&mut care, &status.borrow_and_update());
+        if self.force.is_some() {
+            care.work = Some(Work::quit(&care.vm)); // the order came while nobody drove the VM
+        }
         if std::mem::take(&mut self.wakes) {
             guest::has_slept(&self.shared, &care.vm);
         }

@@ -372,11 +372,6 @@ impl Supervisor {
                             Err((error, keeper)) => {
                                 console = keeper;
                                 let _ = asker.send(Err(order::Error::Standby(error)));
-                                // The order to end it came while nobody drove the VM.
-                                if self.driver.force().is_some() {
-                                    vmm.end().await;
-                                    break vmm.process.ended().await;
-                                }
                             }
                         }
                     }

@@ -120,7 +120,8 @@ fn drive_after<F: Future<Output = ()>>(
         let vm = Rc::new(vm);
         shared.enter(phase);
         let driven = async {
-            driver.meanwhile(first).await.expect("it is not given up");
+            let done = driver.meanwhile(first).await;
+            assert_eq!(done.is_none(), phase == Phase::Suspending, "only a snapshot is given up");
             driver.watch_over(vm.clone(), &process).await
         };
         let (left, ()) = tokio::join!(driven, test(orders, vm.clone(), shared));
@@ -243,6 +244,20 @@ fn a_stop_of_a_vm_that_is_being_taken_over_asks_its_guest() {
         assert_eq!(*vm.asked(), ["button"]);
         give(&orders, Order::Kill).await.unwrap();
     });
+}
+
+#[test]
+fn a_kill_that_comes_while_a_snapshot_is_written_is_carried_out() {
+    for answers in [true, false] {
+        let ended = drive_after(Phase::Suspending, pending(), vm(answers), async |orders, vm, _| {
+            give(&orders, Order::Kill).await.unwrap();
+            drop(vm);
+        });
+        assert!(
+            matches!(ended, (Left::Ended(VmmExit::Signal(9)), Some(Force::Asked))),
+            "answers: {answers}: {ended:?}"
+        );
+    }
 }
 
 #[test]
