@@ -28,6 +28,7 @@ demo:
 test:
 	@scripts/install.sh $(BUILD_PACKAGES) $(RUN_PACKAGES) $(DEMO_PACKAGES) $(TEST_PACKAGES) $(CLIENT_PACKAGES)
 	@scripts/sdks.sh
+	@scripts/promtool.sh
 	cargo build --workspace --bins --examples
 	cargo test --workspace --no-fail-fast
 

@@ -36,6 +36,7 @@ mod snapshots;
 mod standby;
 mod surroundings;
 mod systemd;
+mod telemetry;
 mod threads;
 mod tour;
 mod truth;
@@ -111,6 +112,7 @@ fn main() {
         standby::tests,
         surroundings::tests,
         systemd::tests,
+        telemetry::tests,
         threads::tests,
         tour::tests,
         truth::tests,

@@ -34,6 +34,8 @@ pub enum Need {
         /// A file of it, below `target/sdk`.
         file: &'static str,
     },
+    /// promtool, which `scripts/promtool.sh` has fetched.
+    Promtool,
 }
 
 /// QEMU.
@@ -74,6 +76,8 @@ impl Need {
             Need::NetworkNamespaces => namespaces().clone(),
             Need::Client { file } => (!crate::server::sdks().join(file).exists())
                 .then(|| format!("target/sdk/{file} is missing: run scripts/sdks.sh")),
+            Need::Promtool => (!crate::server::promtool().exists())
+                .then(|| "promtool is missing: run scripts/promtool.sh".to_owned()),
             Need::CloudHypervisor => crate::ch::lacking(),
             Need::QemuKvm => {
                 qemu_on_kvm().as_ref().err().map(|error| format!("{error}; run where KVM works"))

@@ -26,9 +26,18 @@ impl<'a> Server<'a> {
     /// When it does not start.
     #[must_use]
     pub fn start(bed: &'a Bed) -> Server<'a> {
+        Server::start_with(bed, &[])
+    }
+
+    /// Starts a server with variables of the environment.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn start_with(bed: &'a Bed, variables: &[(&str, &str)]) -> Server<'a> {
         let mut command = bed.command(&["serve", "--listen", "127.0.0.1:0"]);
         // Several servers run at once.
-        command.env("METRICS__PORT", "0");
+        command.env("METRICS__PORT", "0").envs(variables.iter().copied());
         let mut process = command.stderr(Stdio::piped()).spawn().expect("hypeman serve");
         let mut lines = BufReader::new(process.stderr.take().expect("a pipe")).lines();
         let mut next = || lines.next().expect("a line").expect("text");
@@ -119,6 +128,12 @@ impl Client {
 #[must_use]
 pub fn sdks() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target").join("sdk")
+}
+
+/// Prometheus' promtool, fetched by `scripts/promtool.sh`.
+#[must_use]
+pub fn promtool() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target/tools/bin/promtool")
 }
 
 /// The programs of the tests that drive a server by upstream's clients.

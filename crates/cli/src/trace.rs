@@ -2,45 +2,43 @@
 
 use std::fmt::{Debug, Write};
 
+use hypeman_server::Receiver;
 use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use crate::output;
 
 /// Names the least severe level that is shown.
 const LEVEL: &str = "HYPEMAN_LOG";
 
-/// Shows events of a level.
-struct Reports(Level);
+/// Shows events.
+struct Reports;
 
 /// Shows what the libraries report: up to the level that `HYPEMAN_LOG` names, else `usual`, else
-/// warnings.
-pub(crate) fn show(usual: Option<Level>) {
+/// warnings. The `receiver` chooses for itself.
+pub(crate) fn show(usual: Option<Level>, receiver: Option<Receiver>) {
     let named = std::env::var(LEVEL).ok().and_then(|level| level.parse().ok());
     let level = named.or(usual).unwrap_or(Level::WARN);
-    let _ = tracing::subscriber::set_global_default(Reports(level)); // it is the first
+    let is_shown = move |metadata: &tracing::Metadata<'_>| {
+        // Of those who send telemetry only what an operator should look at.
+        let target = metadata.target();
+        let is_ours = target.starts_with("hypeman") && *metadata.level() <= level;
+        metadata.is_event()
+            && (is_ours || target.starts_with("opentelemetry") && *metadata.level() <= Level::WARN)
+    };
+    let heard = tracing_subscriber::registry().with(receiver);
+    let heard = heard.with(Reports.with_filter(filter_fn(is_shown)));
+    let _ = tracing::subscriber::set_global_default(heard); // it is the first
 }
 
-impl Subscriber for Reports {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() <= self.0 && metadata.target().starts_with("hypeman")
-    }
-
-    fn event(&self, event: &Event<'_>) {
+impl<S: Subscriber> Layer<S> for Reports {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut text = Text(String::new());
         event.record(&mut text);
         output::complain(text.0);
     }
-
-    // The libraries have no spans.
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-    fn enter(&self, _: &Id) {}
-    fn exit(&self, _: &Id) {}
 }
 
 /// The message of an event, and its fields.

@@ -22,6 +22,8 @@ pub enum Event {
     Losing,
     /// So much was lost. The log tells it too.
     Lost(Loss),
+    /// The log was rotated so many times.
+    Rotated(u64),
     /// The disk was too slow for all that came: nothing was read for so long, in all, since this
     /// was last noted.
     Paused(Duration),
@@ -59,6 +61,7 @@ impl std::fmt::Display for Event {
                 "{} bytes of the guest's output were lost: there was no room for them",
                 loss.bytes
             ),
+            Event::Rotated(times) => write!(formatter, "rotated {times} times"),
             Event::Paused(time) => write!(
                 formatter,
                 "the disk was slower than the guest: the buffer was full, and reading paused for {} ms",

@@ -79,6 +79,8 @@ pub struct Log {
     /// How many bytes the file had after the last write.
     size: u64,
     times: TimesWriter,
+    /// Rotations that [`Log::take_rotations`] has not told yet.
+    rotations: u64,
 }
 
 impl Log {
@@ -96,7 +98,7 @@ impl Log {
         });
         let (size, identity) = (metadata.len(), Identity::of(&metadata));
         let (end, times) = (start.saturating_add(size), TimesWriter::open(path, identity));
-        Ok(Log { path: path.to_owned(), limits, file, end, size, times })
+        Ok(Log { path: path.to_owned(), limits, file, end, size, times, rotations: 0 })
     }
 
     /// Has a line begin with what is added next, for readers who tell lines apart by
@@ -202,7 +204,13 @@ impl Log {
                 std::fs::rename(chain::rotated(&self.path, number), chain::rotated(&self.path, number + 1))?;
             }
         }
+        self.rotations += 1;
         self.begin_file()
+    }
+
+    /// Returns how often it was rotated since this was last asked.
+    pub(crate) fn take_rotations(&mut self) -> u64 {
+        std::mem::take(&mut self.rotations)
     }
 
     /// Whether all the numbers that the limits allow are taken.
@@ -210,6 +218,15 @@ impl Log {
         let taken = chain::numbers(&self.path)?;
         Ok((1..=self.limits.max_files).all(|number| taken.contains(&number)))
     }
+}
+
+/// Returns how many bytes were ever written to the log at `path`, over all of its files. `None`
+/// where nothing tells: no such file, or a file system that keeps no extended attributes.
+#[must_use]
+pub fn written(path: &Path) -> Option<u64> {
+    let file = File::open(path).ok()?;
+    let size = file.metadata().ok()?.len();
+    Some(place::find(&file)?.saturating_add(size))
 }
 
 /// How many of `bytes` to write to a file of `size`: whole lines as far as they fit, and 0 to begin

@@ -243,6 +243,10 @@ impl Writer {
     }
 
     fn finish(&mut self, mut outcome: Outcome, pause: Duration, on_event: &mut dyn FnMut(Event)) {
+        let rotations = outcome.log.take_rotations();
+        if rotations > 0 {
+            on_event(Event::Rotated(rotations));
+        }
         let Some(error) = outcome.refused.take() else {
             if pause > TICK {
                 on_event(Event::Resumed);

@@ -14,6 +14,7 @@ mod cmdline;
 pub mod command;
 mod compress;
 pub mod config;
+pub mod console;
 mod create;
 mod delete;
 pub mod doctor;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hypeman_record::end::{self, End, Reason};
 use hypeman_record::guest::health::Health;
-use hypeman_record::protocol::{Request, Response};
+use hypeman_record::protocol::{Counts, Request, Response};
 use hypeman_record::run::{Ended, Run};
 use hypeman_record::state::State;
 use hypeman_record::{format, names, process, status};
@@ -37,6 +37,8 @@ pub struct Observation {
     pub reason: Option<String>,
     /// Result of its program's health checks, if there are any.
     pub health: Option<Health>,
+    /// Events of its console's log, if its shim counts them.
+    pub console: Option<Counts>,
     /// Whether a VMM runs without a shim.
     pub orphaned: bool,
     /// Whether a shim supervises it.
@@ -129,9 +131,9 @@ fn complete(instance: &Instance, holder: Holder, run: Option<Run>, asks_left: u3
 fn ask_shim(instance: &Instance) -> Result<Observation> {
     let mut client = instance.client()?;
     match client.ask(&Request::State)? {
-        Response::State { state, reason, health } => {
+        Response::State { state, reason, health, console } => {
             let shim_release = client.peer()?.release;
-            Ok(Observation { health, shim_release, ..supervised(state, reason) })
+            Ok(Observation { health, console, shim_release, ..supervised(state, reason) })
         }
         other => Err(client.wrong_answer(&other).into()),
     }
@@ -139,8 +141,17 @@ fn ask_shim(instance: &Instance) -> Result<Observation> {
 
 /// With a shim, of which nothing more is known.
 pub(crate) fn supervised(state: State, reason: Option<String>) -> Observation {
-    let (health, shim_release, run, end) = (None, None, None, None);
-    Observation { state, reason, health, orphaned: false, supervised: true, shim_release, run, end }
+    Observation {
+        state,
+        reason,
+        health: None,
+        console: None,
+        orphaned: false,
+        supervised: true,
+        shim_release: None,
+        run: None,
+        end: None,
+    }
 }
 
 /// Concludes without a shim: from its record of the end, or else from the host and the disks.
@@ -160,7 +171,7 @@ fn unsupervised(directory: &Path, holder: Holder, run: Option<Run>) -> Observati
         (_, None) => (State::Created, None, None),
         (_, Some(run)) => (State::Stopped, None, Some(ended(run, directory))),
     };
-    Observation { state, reason, health: None, orphaned, supervised: false, shim_release: None, run, end }
+    Observation { orphaned, supervised: false, run, end, ..supervised(state, reason) }
 }
 
 /// Concludes how a run ended that left no record.

@@ -124,6 +124,9 @@ pub enum Response {
         /// Result of the health checks, if there are any.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         health: Option<Health>,
+        /// What has happened to the console's log; shims of before it was counted do not tell.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        console: Option<Counts>,
     },
     /// To [`Request::Watch`].
     Seen(Seen),
@@ -149,6 +152,17 @@ pub enum Response {
         /// Why, in a sentence.
         message: String,
     },
+}
+
+/// Events of a console's log since the shim has captured it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Bytes that were lost, each told in the log.
+    pub lost: u64,
+    /// Rotations of the log that were ours.
+    pub rotations: u64,
+    /// Times at which the log could not be written, or the disk was too slow for the guest.
+    pub stalls: u64,
 }
 
 /// State of a VM as its shim sees it.

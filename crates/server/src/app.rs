@@ -32,10 +32,11 @@ impl App {
         config: Config,
         verifier: Verifier,
         scopes: Scopes,
+        metrics: Metrics,
         stopping: CancellationToken,
     ) -> App {
         let pulls = Pulls::new(config.limits.max_concurrent_builds);
-        App(Arc::new(Shared { host, config, verifier, scopes, pulls, metrics: Metrics::new(), stopping }))
+        App(Arc::new(Shared { host, config, verifier, scopes, pulls, metrics, stopping }))
     }
 
     /// The host. Its functions block: see [`App::run`].

@@ -6,7 +6,9 @@ mod file;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use hypeman_wire::human::parse_duration;
 use hypeman_wire::instance::Hypervisor;
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +40,8 @@ pub struct Config {
     pub limits: Limits,
     /// Metrics for Prometheus.
     pub metrics: MetricsConfig,
+    /// Telemetry for a collector.
+    pub otel: Otel,
     /// Messages of the server.
     pub logging: Logging,
 }
@@ -53,6 +57,7 @@ impl Default for Config {
             hypervisor: HypervisorConfig::default(),
             limits: Limits::default(),
             metrics: MetricsConfig::default(),
+            otel: Otel::default(),
             logging: Logging::default(),
         }
     }
@@ -122,6 +127,78 @@ pub struct MetricsConfig {
 impl Default for MetricsConfig {
     fn default() -> MetricsConfig {
         MetricsConfig { listen_address: Ipv4Addr::LOCALHOST.into(), port: 9464, vm_label_budget: 200 }
+    }
+}
+
+/// Configuration of the collector of traces, metrics and messages, by OTLP over HTTP.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Otel {
+    /// Whether there is one.
+    pub enabled: bool,
+    /// Address of the collector: host and port, or the beginning of a URL.
+    pub endpoint: String,
+    /// Name of this service.
+    pub service_name: String,
+    /// Name of this one among several; that of the host when absent.
+    pub service_instance_id: Option<String>,
+    /// Whether an address without a scheme is spoken to without TLS.
+    pub insecure: bool,
+    /// Time between two exports of metrics.
+    pub metric_export_interval: Interval,
+}
+
+/// Upstream's, but for the port: it speaks gRPC, on 4317.
+impl Default for Otel {
+    fn default() -> Otel {
+        Otel {
+            enabled: false,
+            endpoint: "127.0.0.1:4318".to_owned(),
+            service_name: "hypeman".to_owned(),
+            service_instance_id: None,
+            insecure: true,
+            metric_export_interval: Interval(Duration::from_secs(60)),
+        }
+    }
+}
+
+impl Otel {
+    /// Returns the URL of the collector.
+    pub(crate) fn base(&self) -> String {
+        let scheme = match (self.endpoint.contains("://"), self.insecure) {
+            (true, _) => "",
+            (false, true) => "http://",
+            (false, false) => "https://",
+        };
+        format!("{scheme}{}", self.endpoint.trim_end_matches('/'))
+    }
+
+    /// Returns the URL of a signal: `traces`, `metrics` or `logs`
+    /// (<https://opentelemetry.io/docs/specs/otlp/#otlphttp-request>).
+    pub(crate) fn url(&self, signal: &str) -> String {
+        format!("{}/v1/{signal}", self.base())
+    }
+}
+
+/// Time between two events, written as `60s`; never 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Interval(pub Duration);
+
+impl TryFrom<String> for Interval {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Interval, String> {
+        match parse_duration(&text)? {
+            Duration::ZERO => Err(format!("{text:?} is no interval; give one like 30s")),
+            interval => Ok(Interval(interval)),
+        }
+    }
+}
+
+impl From<Interval> for String {
+    fn from(interval: Interval) -> String {
+        format!("{}ms", interval.0.as_millis())
     }
 }
 

@@ -11,10 +11,13 @@ use crate::app::App;
 use crate::config::{Config, MetricsConfig};
 use crate::connection::Connections;
 use crate::listen::{Address, Listener};
+use crate::metrics::Metrics;
+use crate::observed;
 use crate::pulling;
 use crate::routes::Api;
 use crate::scrape;
 use crate::secret::Secret;
+use crate::telemetry::Telemetry;
 use crate::token::Verifier;
 
 /// How long requests may take to end when the server does.
@@ -52,6 +55,7 @@ pub fn serve(
     config: Config,
     secret: &Secret,
     addresses: &[Address],
+    telemetry: Telemetry,
     ready: impl FnOnce(&[String]),
 ) -> Result<(), Error> {
     hypeman_files::raise_descriptor_limit();
@@ -64,9 +68,13 @@ pub fn serve(
         let listeners = listeners(addresses).await?;
         let stopping = CancellationToken::new();
         let api = Api::new();
-        let app = App::new(host, config, verifier, api.scopes(), stopping.clone());
-        run(app.clone(), api.router(app), listeners, stopping, ready).await
+        let (meter, registry) = (telemetry.meter(), telemetry.registry());
+        let app = App::new(host, config, verifier, api.scopes(), Metrics::new(&meter), stopping.clone());
+        observed::register(&meter, &app);
+        let for_prometheus = scrape::routes(app.clone(), registry);
+        run(app.clone(), [api.router(app), for_prometheus], listeners, stopping, ready).await
     });
+    telemetry.end();
     // Work that blocks, such as a stop that waits for its guest, is not waited for: what it has
     // begun is as after a kill of a command.
     runtime.shutdown_background();
@@ -101,7 +109,7 @@ async fn metrics(app: &App) -> Option<Listener> {
 
 async fn run(
     app: App,
-    router: Router,
+    [router, for_prometheus]: [Router; 2],
     listeners: Vec<Listener>,
     stopping: CancellationToken,
     ready: impl FnOnce(&[String]),
@@ -110,7 +118,7 @@ async fn run(
     let mut interrupt = signal(SignalKind::interrupt())?;
     pulling::go_on(&app).await;
     let metrics = metrics(&app).await;
-    let for_prometheus = Connections::new(scrape::routes(app), stopping.clone());
+    let for_prometheus = Connections::new(for_prometheus, stopping.clone());
     let connections = Connections::new(router, stopping.clone());
     ready(&listeners.iter().map(Listener::shown).collect::<Vec<_>>());
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]); // nobody may have asked

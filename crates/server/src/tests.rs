@@ -18,9 +18,11 @@ use crate::app::App;
 use crate::config::Config;
 use crate::connection::Connections;
 use crate::listen::{Address, Listener};
+use crate::metrics::Metrics;
 use crate::routes::Api;
 use crate::scope::Scope;
 use crate::secret::Secret;
+use crate::telemetry::Telemetry;
 use crate::token::{Grant, Verifier, issue};
 
 /// A server with a data directory of its own.
@@ -44,13 +46,10 @@ impl Bed {
         let secret = Secret::of(None, data_dir.path()).unwrap();
         let stopping = CancellationToken::new();
         let api = Api::new();
-        let app = App::new(
-            host.unwrap(),
-            Config::default(),
-            Verifier::new(&secret),
-            api.scopes(),
-            stopping.clone(),
-        );
+        let config = Config::default();
+        let metrics = Metrics::new(&Telemetry::start(&config).unwrap().meter());
+        let verifier = Verifier::new(&secret);
+        let app = App::new(host.unwrap(), config, verifier, api.scopes(), metrics, stopping.clone());
         Bed { router: api.router(app), secret, stopping, _data_dir: data_dir }
     }
 

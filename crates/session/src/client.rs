@@ -293,7 +293,7 @@ mod tests {
         let mut client = Client::connect("old", scratch.path()).unwrap();
         assert_eq!(
             client.ask(&Request::State).unwrap(),
-            Response::State { state: State::Initializing, reason: None, health: None }
+            Response::State { state: State::Initializing, reason: None, health: None, console: None }
         );
         assert_eq!(client.peer().unwrap().release, None);
         assert_eq!(client.ask(&Request::Signal { signal: 0 }).unwrap(), Response::Done);

@@ -68,7 +68,7 @@ impl Events {
             }
             let answer = self.read().await?;
             self.is_asked = false;
-            let Some(Response::State { state, reason, health }) = answer else { return Ok(None) };
+            let Some(Response::State { state, reason, health, .. }) = answer else { return Ok(None) };
             let seen = Seen { generation: 0, state, reason, health, end: None };
             if let Some(next) = seen.after(self.last.as_ref()) {
                 return Ok(Some(self.last.insert(next).clone()));
@@ -103,8 +103,10 @@ mod tests {
     async fn a_shim_that_does_not_tell_by_itself_is_asked() {
         let scratch = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(scratch.path().join(names::SHIM_SOCKET)).unwrap();
-        let said =
-            |state| serde_json::to_string(&Response::State { state, reason: None, health: None }).unwrap();
+        let said = |state| {
+            let answer = Response::State { state, reason: None, health: None, console: None };
+            serde_json::to_string(&answer).unwrap()
+        };
         let abilities = vec!["state".to_owned()];
         let hello =
             serde_json::to_string(&Response::Hello { release: "0.0.9".to_owned(), abilities }).unwrap();

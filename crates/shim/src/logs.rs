@@ -15,6 +15,7 @@ use hypeman_console::writer::Writer;
 use hypeman_record::kind::Kind;
 use hypeman_record::launch::Launch;
 use hypeman_record::names;
+use hypeman_record::protocol::Counts;
 use hypeman_vmm::vm::{Console, Vm};
 use tokio::task::{JoinHandle, spawn_local};
 use tokio_util::sync::CancellationToken;
@@ -234,6 +235,12 @@ pub(crate) async fn take_rest(shared: &Rc<Shared>, vm: &dyn Vm, kept: &Keep, log
 fn noter(shared: &Rc<Shared>, name: &'static str) -> impl FnMut(Event) + use<> {
     let shared = shared.clone();
     move |event| {
+        if name == names::APP_LOG {
+            shared.counts.set(counted(shared.counts.get(), &event));
+        }
+        if matches!(event, Event::Rotated(_)) {
+            return; // a guest that floods would fill our own log with them
+        }
         shared.journal.note(format_args!("{name}: {event}"));
         let stalled = match &event {
             Event::Stalled { error, loses_beyond: None } => Some(format!("its output waits: {error}")),
@@ -248,6 +255,17 @@ fn noter(shared: &Rc<Shared>, name: &'static str) -> impl FnMut(Event) + use<> {
             shared.published.send_modify(|published| published.stalled = stalled);
         }
     }
+}
+
+/// Counts an event.
+fn counted(mut counts: Counts, event: &Event) -> Counts {
+    match event {
+        Event::Lost(loss) => counts.lost = counts.lost.saturating_add(loss.bytes),
+        Event::Rotated(times) => counts.rotations = counts.rotations.saturating_add(*times),
+        Event::Stalled { .. } | Event::Paused(_) => counts.stalls = counts.stalls.saturating_add(1),
+        _ => {}
+    }
+    counts
 }
 
 /// Captures, and begins anew with what can be had anew when a fault of ours has ended it: what was

@@ -138,7 +138,7 @@ async fn answer(request: &Request, shared: &Rc<Shared>, orders: &mpsc::Sender<As
         Request::State => {
             let (state, reason) = shared.state();
             let health = shared.published.borrow().health.clone();
-            return Response::State { state, reason, health };
+            return Response::State { state, reason, health, console: Some(shared.counts.get()) };
         }
         Request::Wait => return ended(shared, None).await,
         Request::Attach => return attach::answer(shared),

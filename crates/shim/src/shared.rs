@@ -1,7 +1,7 @@
 //! State that the tasks of one shim share: the launch, our own log, and the state of the VM as it
 //! is published.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::rc::Rc;
 
@@ -10,7 +10,7 @@ use hypeman_record::end::{End, Reason};
 use hypeman_record::guest::health::Health;
 use hypeman_record::guest::status::Status;
 use hypeman_record::launch::{Guest, Launch};
-use hypeman_record::protocol::Seen;
+use hypeman_record::protocol::{Counts, Seen};
 use hypeman_record::state::State;
 use hypeman_record::{names, status};
 use hypeman_vmm::vm::Paused;
@@ -48,6 +48,8 @@ pub(crate) struct Shared {
     pub(crate) journal: Rc<Journal>,
     /// The state of the VM, published by its driver.
     pub(crate) published: watch::Sender<Published>,
+    /// Events of the console's log.
+    pub(crate) counts: Cell<Counts>,
     /// Message that watchers received last.
     seen: RefCell<Option<Seen>>,
     /// Keyboard input for the guest.
@@ -74,6 +76,7 @@ impl Shared {
             launch,
             journal,
             published: watch::Sender::new(published),
+            counts: Cell::default(),
             seen: RefCell::new(None),
             keyboard: Keyboard::new(),
             agent: Agent::new(),

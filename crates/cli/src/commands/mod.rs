@@ -53,7 +53,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Token(command) => return serve::token(arguments.data_dir, command),
         command => command,
     };
-    trace::show(None);
+    trace::show(None, None);
     let may_begin = command.may_begin();
     let config = Config::from_env(arguments.data_dir)?;
     let host = Host::open(Config { must_exist: config.must_exist && !may_begin, ..config })?;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use hypeman_host::{Config as HostConfig, Host};
-use hypeman_server::{Address, Config, Found, Grant, Scope, Secret};
+use hypeman_server::{Address, Config, Found, Grant, Scope, Secret, Telemetry};
 
 use crate::args::{ConfigArgument, ServeArguments, TokenArguments};
 use crate::{output, trace};
@@ -15,7 +15,8 @@ const LOOPBACK: &str = "127.0.0.1";
 
 pub(crate) fn serve(data_dir: Option<PathBuf>, arguments: &ServeArguments) -> Result<ExitCode> {
     let Found { config, file, warnings } = find(&arguments.config)?;
-    trace::show(Some(config.logging.level.into()));
+    let telemetry = Telemetry::start(&config)?;
+    trace::show(Some(config.logging.level.into()), telemetry.receiver());
     warnings.iter().for_each(output::complain);
     let addresses = match &arguments.listen[..] {
         [] => configured(&config)?,
@@ -29,7 +30,7 @@ pub(crate) fn serve(data_dir: Option<PathBuf>, arguments: &ServeArguments) -> Re
         let addresses = addresses.join(" and ");
         output::complain(format_args!("serving {} on {addresses}{configured}", data_dir.display()));
     };
-    hypeman_server::serve(host, config, &secret, &addresses, ready)?;
+    hypeman_server::serve(host, config, &secret, &addresses, telemetry, ready)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -34,8 +34,15 @@ proptest! {
         let input = chunks.concat();
         let kept = whole(&path);
         prop_assert!(input.ends_with(&kept));
-        if chain::files(&path).unwrap().len() <= max_files as usize {
-            prop_assert_eq!(kept, input, "nothing is dropped before the limits ask for it");
+        let files = chain::files(&path).unwrap().len();
+        let rotations = usize::try_from(log.take_rotations()).unwrap();
+        if files <= max_files as usize {
+            prop_assert_eq!(rotations, files - 1);
+            prop_assert_eq!(&kept, &input, "nothing is dropped before the limits ask for it");
+        }
+        prop_assert!(rotations + 1 >= files && log.take_rotations() == 0);
+        if place::find(&log.file).is_some() {
+            prop_assert_eq!(written(&path), Some(input.len() as u64), "whatever was dropped");
         }
     }
 }
