@@ -4,7 +4,9 @@
 //! A store is a directory with a lock (`.lock`) and hidden entries beside those that have names:
 //! `.new-*` is being made by the process that holds the lock in it, `.removed-*` is on its way out.
 
+use std::io::ErrorKind;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::error::{AtPath, Result};
 use crate::lock::{Existing, Lock};
@@ -13,6 +15,10 @@ use crate::records::sync_directory;
 /// The lock in a draft. What is made lies beside it and gets its name without it, or is the whole
 /// directory.
 const LOCK: &str = "lock";
+
+/// How often a removal is tried again in which somebody still makes something, and the pause before.
+const TRIES: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// A hidden directory in a store. It goes away with this, or with the next draft when its process
 /// is killed.
@@ -101,9 +107,17 @@ pub fn remove_directory(directory: &Path, _held: &Lock) -> Result<()> {
     let name = directory.file_name().unwrap_or_default().to_string_lossy();
     let doomed = directory.with_file_name(format!(".removed-{name}-{}", std::process::id()));
     std::fs::rename(directory, &doomed).at(directory)?;
-    match std::fs::remove_dir_all(&doomed) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()), // swept away by another meanwhile
-        removed => removed.at(&doomed),
+    let mut tries = 0..TRIES;
+    loop {
+        return match std::fs::remove_dir_all(&doomed) {
+            // Somebody is still at work in it, by descriptors: it cannot be found any more.
+            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty && tries.next().is_some() => {
+                std::thread::sleep(PAUSE);
+                continue;
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()), // swept away by another meanwhile
+            removed => removed.at(&doomed),
+        };
     }
 }
 

@@ -4,14 +4,14 @@ use hypeman_record::protocol::Request;
 
 use crate::error::Result;
 use crate::instance::Instance;
-use crate::stop;
+use crate::stop::ask_active;
 
 /// Stops the vCPUs of a VM that runs; a paused one is left alone.
 ///
 /// # Errors
 /// When it does not run, or its shim or VMM does not answer.
 pub(crate) fn pause(instance: &Instance) -> Result<()> {
-    ask(instance, &Request::Pause)
+    ask_active(instance, &Request::Pause)
 }
 
 /// Lets them go on; of one whose vCPUs run nothing is asked.
@@ -19,10 +19,5 @@ pub(crate) fn pause(instance: &Instance) -> Result<()> {
 /// # Errors
 /// As [`pause`].
 pub(crate) fn resume(instance: &Instance) -> Result<()> {
-    ask(instance, &Request::Resume)
-}
-
-fn ask(instance: &Instance, request: &Request) -> Result<()> {
-    stop::require_active(instance)?;
-    instance.ask(request).map(drop)
+    ask_active(instance, &Request::Resume)
 }

@@ -5,8 +5,9 @@ use std::io::{BufRead, BufReader, PipeReader, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixListener;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::Child;
+use std::process::{Child, ExitStatus};
 use std::time::Duration;
 
 use command_fds::{CommandFdExt, FdMapping};
@@ -171,16 +172,24 @@ impl Shim {
                 Err(failed(kind, message))
             }
             Err(_) => {
-                let how =
-                    self.process.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
-                let log = instance.directory.join(names::HYPEMAN_LOG);
-                Err(failed(
-                    Kind::Internal,
-                    format!("the shim ended without a word ({how}); {} may say more", log.display()),
-                ))
+                let (kind, reason) = without_a_word(self.process.wait(), instance);
+                Err(failed(kind, reason))
             }
         }
     }
+}
+
+/// Kind and reason of the failure of a shim that has ended and not said why.
+fn without_a_word(ended: std::io::Result<ExitStatus>, instance: &Instance) -> (Kind, String) {
+    if ended.as_ref().is_ok_and(ExitStatus::success) {
+        return (Kind::Cancelled, "it was told to end before it ran".to_owned());
+    }
+    // One that is busy, and cannot answer who removes its instance, is killed.
+    let was_killed = ended.as_ref().is_ok_and(|status| status.signal().is_some());
+    let kind = if was_killed { Kind::Cancelled } else { Kind::Internal };
+    let how = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
+    let log = instance.directory.join(names::HYPEMAN_LOG);
+    (kind, format!("the shim ended without a word ({how}); {} may say more", log.display()))
 }
 
 pub(crate) fn listen(directory: &Path) -> Result<UnixListener> {

@@ -15,6 +15,7 @@ use crate::error::{Error, Needs, Result};
 use crate::instance::Instance;
 use crate::processes::{Holder, KILL_TIMEOUT, look, wait_for_shim};
 use crate::spawn::{Begin, Programs, Started, become_starter, start_shim};
+use crate::stop::ask_active;
 use crate::store::Store;
 use crate::{adopt, network};
 
@@ -33,7 +34,7 @@ pub(crate) fn standby(instance: &Instance, hypeman: &Path) -> Result<()> {
         }
         return Err(instance.refused(state, Needs::Running));
     }
-    instance.ask(&Request::Standby)?;
+    ask_active(instance, &Request::Standby)?;
     wait_for_shim(instance, KILL_TIMEOUT).map(drop)
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use hypeman_files::Lock;
 use hypeman_record::end::{Reason, end};
 use hypeman_record::guest::config::Mode;
+use hypeman_record::kind::Kind;
 use hypeman_record::protocol::Request;
 use hypeman_record::run::{Ended, Run};
 use hypeman_record::state::State;
@@ -99,8 +100,7 @@ pub(crate) fn kill_and_go_on(instance: &Instance) -> Result<()> {
 /// # Errors
 /// When it does not run, or has no init of ours to pass the signal on.
 pub(crate) fn signal(instance: &Instance, signal: i32) -> Result<()> {
-    require_active(instance)?;
-    instance.ask(&Request::Signal { signal }).map(|_| ())
+    ask_active(instance, &Request::Signal { signal })
 }
 
 /// Asks the guest to end, by its agent where it has one, and leaves the rest to it; returns when it
@@ -130,8 +130,23 @@ pub(crate) fn interrupt(instance: &Instance, signal: i32, times: u32) -> Result<
 /// # Errors
 /// When it does not run.
 pub(crate) fn power_button(instance: &Instance) -> Result<()> {
+    ask_active(instance, &Request::PowerButton)
+}
+
+/// Asks the shim of a VM that runs for something.
+///
+/// # Errors
+/// When it does not run, or has ended meanwhile; or the shim does not answer, or refuses.
+pub(crate) fn ask_active(instance: &Instance, request: &Request) -> Result<()> {
     require_active(instance)?;
-    instance.ask(&Request::PowerButton).map(|_| ())
+    match instance.ask(request) {
+        // As a shim does that goes with its VM, which may have been started again since.
+        Err(error) if error.has_hung_up() && !instance.observe()?.orphaned => {
+            let reason = "the VM ended before that was done".to_owned();
+            Err(Error::Shim { name: instance.record.name.clone(), kind: Kind::Broken, reason })
+        }
+        asked => asked.map(drop),
+    }
 }
 
 pub(crate) fn require_active(instance: &Instance) -> Result<()> {

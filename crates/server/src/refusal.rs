@@ -166,7 +166,7 @@ fn of_kind(kind: Kind, message: String) -> Refusal {
         Kind::Ambiguous => Refusal::conflict("ambiguous", message),
         Kind::Taken => Refusal::conflict("name_conflict", message),
         Kind::PortTaken => Refusal::conflict("port_in_use", message).passing(),
-        Kind::InUse => Refusal::conflict("conflict", message).passing(),
+        Kind::InUse | Kind::Cancelled => Refusal::conflict("conflict", message).passing(),
         Kind::Invalid => Refusal::invalid("invalid_request", message),
         Kind::WrongState | Kind::Unfit | Kind::Guest | Kind::Broken => {
             Refusal::conflict("invalid_state", message)
@@ -176,13 +176,9 @@ fn of_kind(kind: Kind, message: String) -> Refusal {
         Kind::DiskFull | Kind::NoAddress => Refusal::conflict("insufficient_resources", message).passing(),
         Kind::RateLimited => Refusal::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", message),
         Kind::Remote => Refusal::invalid("registry_error", message),
-        Kind::Denied
-        | Kind::Damaged
-        | Kind::Newer
-        | Kind::Silent
-        | Kind::Vmm
-        | Kind::Cancelled
-        | Kind::Internal => Refusal::internal(message),
+        Kind::Denied | Kind::Damaged | Kind::Newer | Kind::Silent | Kind::Vmm | Kind::Internal => {
+            Refusal::internal(message)
+        }
     }
 }
 

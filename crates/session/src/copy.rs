@@ -12,7 +12,7 @@ use tokio::net::UnixStream;
 
 use crate::background::in_background;
 use crate::error::{Error, Result, What};
-use crate::guest::Guest;
+use crate::guest::{Guest, in_time};
 use crate::plan::{self, Known, Plan};
 
 /// Maximum number of links on the way to a target, as in Linux (path_resolution(7)).
@@ -191,7 +191,7 @@ impl Guest {
 /// Requests a copy and waits until it begins.
 async fn begin(stream: &mut UnixStream, request: &Request) -> Result<()> {
     frames::write_message(stream, request).await?;
-    match frames::read_message(stream).await? {
+    match in_time(frames::read_message(stream)).await? {
         Copied::Begins => Ok(()),
         Copied::Failed(failure) => Err(Error::Guest(failure)),
         other @ Copied::Done { .. } => Err(Error::unexpected(&other)),

@@ -51,6 +51,9 @@ pub enum Error {
         /// The reason.
         reason: String,
     },
+    /// The guest's agent says nothing.
+    #[error("the guest's agent does not answer")]
+    NoAnswer,
     /// The guest's agent does not keep to the protocol.
     #[error("unexpected message from the guest's agent: {0}")]
     Unexpected(String),
@@ -92,7 +95,7 @@ impl Error {
             Error::Refused { kind, .. } => *kind,
             Error::NoInit { .. } => Kind::Unsupported,
             Error::Dial(_) => Kind::Internal,
-            Error::Guest(_) | Error::NotRun(_) | Error::Unexpected(_) => Kind::Guest,
+            Error::Guest(_) | Error::NotRun(_) | Error::NoAnswer | Error::Unexpected(_) => Kind::Guest,
             Error::Path { .. } => Kind::NotFound,
             Error::Io(error) | Error::At { source: error, .. } => Kind::of_io(error),
         }

@@ -1,15 +1,22 @@
 //! A guest whose agent can be asked.
 
+use std::io::ErrorKind;
 use std::os::unix::net::UnixStream as StdStream;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hypeman_agent::frames;
 use hypeman_agent::protocol::{Found, Processes, Request};
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
+use tokio::time::timeout;
 
 use crate::background::in_background;
 use crate::error::{Error, Result, What};
+
+/// Timeout for an answer that takes an agent no work. A guest that floods its console on a slow host
+/// has taken seconds.
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Connects to the agent of a guest, for one exchange. May block: it waits for a guest that boots.
 pub type Dial = Arc<dyn Fn() -> Result<StdStream> + Send + Sync>;
@@ -43,7 +50,7 @@ impl Guest {
     /// Describes the file at a path in the guest; a link at its end is followed if `follow`.
     ///
     /// # Errors
-    /// As [`Guest::connect`], and when the connection breaks. A path that cannot be looked at is
+    /// As [`Guest::connect`], and when the connection breaks or nothing is answered in time. A path that cannot be looked at is
     /// told in the answer.
     pub async fn stat(&self, path: &str, follow: bool) -> Result<Found> {
         self.ask(&Request::Stat { path: path.to_owned(), follow }).await
@@ -52,7 +59,7 @@ impl Guest {
     /// Lists the processes of the guest.
     ///
     /// # Errors
-    /// As [`Guest::connect`], and when the connection breaks.
+    /// As [`Guest::stat`].
     pub async fn top(&self) -> Result<Processes> {
         self.ask(&Request::Top).await
     }
@@ -61,8 +68,17 @@ impl Guest {
     async fn ask<T: DeserializeOwned>(&self, request: &Request) -> Result<T> {
         let mut stream = self.connect().await?;
         frames::write_message(&mut stream, request).await?;
-        Ok(frames::read_message(&mut stream).await?)
+        in_time(frames::read_message(&mut stream)).await
     }
+}
+
+/// Waits for an answer, for a time.
+pub(crate) async fn in_time<T>(answer: impl Future<Output = std::io::Result<T>>) -> Result<T> {
+    let answer = timeout(ANSWER_TIMEOUT, answer).await.map_err(|_| Error::NoAnswer)?;
+    answer.map_err(|error| match error.kind() {
+        ErrorKind::InvalidData => Error::Unexpected(error.to_string()),
+        _ => error.into(),
+    })
 }
 
 impl std::fmt::Debug for Guest {
