@@ -8,14 +8,14 @@ RUN_PACKAGES := qemu-system-x86 e2fsprogs squashfs-tools-ng kmod nftables passt
 BUILD_PACKAGES := gcc libc6-dev
 # What the demo shows it with, and the tests prove it with.
 DEMO_PACKAGES := busybox-static mmdebstrap logrotate
-TEST_PACKAGES := docker-registry skopeo apache2-utils socat iproute2 dnsmasq-base curl
+TEST_PACKAGES := docker-registry skopeo apache2-utils socat iproute2 dnsmasq-base curl lintian
 # What upstream's clients need, where it does not come from elsewhere: a Python with venv and pip, and npm.
 CLIENT_PACKAGES := $(shell python3 -c "import ensurepip, venv" 2>/dev/null || echo python3-venv) \
 	$(shell command -v npm >/dev/null || echo nodejs npm)
 # Other ways of capturing, beside which ours is measured.
 BENCH_PACKAGES := conmon libvirt-daemon
 
-.PHONY: build demo test lint torture threads api-fuzz bench fuzz install clean
+.PHONY: build demo test lint torture threads api-fuzz bench fuzz install deb clean
 
 build:
 	cargo build --release --bins -p hypeman -p hypeman-guest
@@ -29,6 +29,7 @@ test:
 	@scripts/install.sh $(BUILD_PACKAGES) $(RUN_PACKAGES) $(DEMO_PACKAGES) $(TEST_PACKAGES) $(CLIENT_PACKAGES)
 	@scripts/sdks.sh
 	@scripts/promtool.sh
+	@scripts/tool.sh cargo-deb 3.8.0
 	cargo build --workspace --bins --examples
 	cargo test --workspace --no-fail-fast
 
@@ -90,6 +91,13 @@ install: build
 	for unit in hypeman.service hypeman.socket hypeman-resume.service; do \
 		sed 's|@BINDIR@|$(PREFIX)/bin|' packaging/$$unit >$(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit || exit; \
 	done
+
+# A Debian package, checked, in target/debian.
+deb: build
+	@mkdir -p target/debian
+	scripts/deb.sh release target/debian/
+	@command -v lintian >/dev/null && lintian --fail-on error,warning target/debian/*.deb || \
+		! command -v lintian >/dev/null
 
 clean:
 	cargo clean

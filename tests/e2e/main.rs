@@ -25,6 +25,7 @@ mod logs;
 mod many;
 mod neighbours;
 mod network;
+mod package;
 mod pause;
 mod ports;
 mod program;
@@ -101,6 +102,7 @@ fn main() {
         many::tests,
         neighbours::tests,
         network::tests,
+        package::tests,
         pause::tests,
         ports::tests,
         program::tests,

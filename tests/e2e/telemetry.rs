@@ -7,9 +7,9 @@ use std::process::{Command, Stdio};
 
 use hypeman_tests::bed::Bed;
 use hypeman_tests::guest::Guest;
-use hypeman_tests::needs::{CURL, Need, PYTHON_CLIENT, QEMU};
+use hypeman_tests::needs::{CURL, PROMTOOL, PYTHON_CLIENT, QEMU, tool};
 use hypeman_tests::processes::{KilledOnDrop, is_alive};
-use hypeman_tests::server::{Server, drivers, promtool, sdks};
+use hypeman_tests::server::{Server, drivers, sdks};
 use hypeman_tests::wait::until;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -17,8 +17,8 @@ use serde_json::Value;
 use crate::promises;
 
 promises! {
-    [QEMU, CURL, PYTHON_CLIENT, Need::Promtool] what_happens_to_a_console_can_be_watched_from_afar;
-    [Need::Promtool] alerts_fire_when_they_should;
+    [QEMU, CURL, PYTHON_CLIENT, PROMTOOL] what_happens_to_a_console_can_be_watched_from_afar;
+    [PROMTOOL] alerts_fire_when_they_should;
 }
 
 /// So much is told in half a minute, and all that is waited for in a few seconds.
@@ -103,7 +103,8 @@ fn is_well_formed(text: &str) {
     let scratch = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(scratch.path(), text).expect("write");
     let input = std::fs::File::open(scratch.path()).expect("open");
-    let output = Command::new(promtool()).args(["check", "metrics"]).stdin(input).output().expect("promtool");
+    let output =
+        Command::new(tool("promtool")).args(["check", "metrics"]).stdin(input).output().expect("promtool");
     let told = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     let words = "non-counter metrics should not have \"_total\" suffix";
     let (meant, others): (Vec<&str>, Vec<&str>) = told.lines().partition(|line| {
@@ -171,7 +172,7 @@ fn alerts_fire_when_they_should() {
         ["check", "rules", rules.to_str().expect("UTF-8")],
         ["test", "rules", file.path().to_str().expect("UTF-8")],
     ] {
-        let output = Command::new(promtool()).args(arguments).output().expect("promtool");
+        let output = Command::new(tool("promtool")).args(arguments).output().expect("promtool");
         let told = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
         assert!(output.status.success(), "{told}");
     }

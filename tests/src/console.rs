@@ -61,3 +61,19 @@ pub fn assert_no_hole(file: &Path) {
     let metadata = std::fs::metadata(file).expect("metadata");
     assert!(metadata.blocks() * 512 >= metadata.len(), "{}: {metadata:?} has a hole", file.display());
 }
+
+/// Asserts that each run of [`crate::vm::COUNTING`] has printed its lines in order, each once. A
+/// restore goes on with the next one.
+///
+/// # Panics
+/// When one is missing or doubled, or the log has a hole.
+pub fn assert_counted(app_log: &Path) {
+    files(app_log).iter().for_each(|file| assert_no_hole(file));
+    let log = String::from_utf8(whole(app_log)).expect("text");
+    let mut last = None;
+    for line in log.lines().filter_map(|line| line.strip_prefix("line ")) {
+        let number: u64 = line.trim().parse().expect("a number");
+        assert!(number == 0 || last == Some(number - 1), "{number} after {last:?} in {}", app_log.display());
+        last = Some(number);
+    }
+}

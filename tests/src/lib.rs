@@ -7,6 +7,7 @@
 pub mod bed;
 pub mod ch;
 pub mod console;
+pub mod container;
 pub mod disk;
 pub mod fixtures;
 pub mod guest;

@@ -1,6 +1,6 @@
 //! Requirements of tests on the machine, and how to get them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use hypeman_record::spec::{CpuFeatures, HypervisorKind};
@@ -34,10 +34,21 @@ pub enum Need {
         /// A file of it, below `target/sdk`.
         file: &'static str,
     },
-    /// promtool, which `scripts/promtool.sh` has fetched.
-    Promtool,
+    /// A program that a script puts into `target/tools`.
+    Fetched {
+        /// Its name.
+        name: &'static str,
+        /// The script, with its arguments.
+        script: &'static str,
+    },
 }
 
+/// Prometheus' promtool.
+pub const PROMTOOL: Need = Need::Fetched { name: "promtool", script: "scripts/promtool.sh" };
+/// To make Debian packages.
+pub const CARGO_DEB: Need = Need::Fetched { name: "cargo-deb", script: "scripts/tool.sh cargo-deb 3.8.0" };
+/// To check Debian packages.
+pub const LINTIAN: Need = Need::Tool { name: "lintian", package: "lintian" };
 /// QEMU.
 pub const QEMU: Need = Need::Tool { name: "qemu-system-x86_64", package: "qemu-system-x86" };
 /// logrotate.
@@ -76,8 +87,9 @@ impl Need {
             Need::NetworkNamespaces => namespaces().clone(),
             Need::Client { file } => (!crate::server::sdks().join(file).exists())
                 .then(|| format!("target/sdk/{file} is missing: run scripts/sdks.sh")),
-            Need::Promtool => (!crate::server::promtool().exists())
-                .then(|| "promtool is missing: run scripts/promtool.sh".to_owned()),
+            Need::Fetched { name, script } => {
+                (!tool(name).exists()).then(|| format!("{name} is missing: run {script}"))
+            }
             Need::CloudHypervisor => crate::ch::lacking(),
             Need::QemuKvm => {
                 qemu_on_kvm().as_ref().err().map(|error| format!("{error}; run where KVM works"))
@@ -88,6 +100,12 @@ impl Need {
             }
         }
     }
+}
+
+/// The path of a program in `target/tools`.
+#[must_use]
+pub fn tool(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target/tools/bin").join(name)
 }
 
 /// The CPU features with which QEMU runs on KVM here, or why it does not; tried once.

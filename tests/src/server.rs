@@ -130,12 +130,6 @@ pub fn sdks() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target").join("sdk")
 }
 
-/// Prometheus' promtool, fetched by `scripts/promtool.sh`.
-#[must_use]
-pub fn promtool() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target/tools/bin/promtool")
-}
-
 /// The programs of the tests that drive a server by upstream's clients.
 #[must_use]
 pub fn drivers() -> PathBuf {

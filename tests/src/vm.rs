@@ -13,6 +13,10 @@ use crate::wait::{DEADLINE, until, within};
 /// A program that does nothing, until it is asked to end.
 pub const IDLE: [&str; 3] = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1; done"];
 
+/// A program that prints numbered lines, until it is asked to end.
+pub const COUNTING: [&str; 3] =
+    ["sh", "-c", "trap 'exit 0' TERM; i=0; while sleep 0.05; do echo \"line $i\"; i=$((i+1)); done"];
+
 /// An instance of a test's.
 #[derive(Debug)]
 pub struct Instance<'a> {

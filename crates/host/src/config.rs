@@ -1,6 +1,6 @@
 //! Where a host has its data and our programs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use hypeman_files::AtPath;
 use hypeman_record::data_dir::DataDir;
@@ -10,6 +10,9 @@ use crate::layout::{self, DATA_DIR, variable};
 
 /// Variable with the program that becomes PID 1 in guests.
 const INIT: &str = "HYPEMAN_INIT";
+
+/// Name of process 1 of guests.
+const INIT_NAME: &str = "hypeman-init";
 
 /// Variable with the maximum size of images.
 const MAX_IMAGE_SIZE: &str = "HYPEMAN_MAX_IMAGE_SIZE";
@@ -48,11 +51,20 @@ impl Config {
         Ok(Config {
             must_exist: data_dir.is_some() || variable(DATA_DIR).is_some(),
             data_dir: DataDir::new(&layout::data_dir(data_dir)?),
-            init: variable(INIT).map_or_else(|| hypeman.with_file_name("hypeman-init"), PathBuf::from),
+            init: variable(INIT).map_or_else(|| init_of(&hypeman), PathBuf::from),
             hypeman,
             max_image_size: max_image_size()?,
         })
     }
+}
+
+/// Returns the `hypeman-init` of a program: beside it, or where a package puts what nobody runs by
+/// hand.
+fn init_of(hypeman: &Path) -> PathBuf {
+    let beside = hypeman.with_file_name(INIT_NAME);
+    let prefix = hypeman.parent().and_then(Path::parent);
+    let packaged = prefix.map(|prefix| prefix.join("lib/hypeman").join(INIT_NAME));
+    packaged.filter(|packaged| packaged.exists() && !beside.exists()).unwrap_or(beside)
 }
 
 fn max_image_size() -> Result<u64> {
