@@ -15,7 +15,7 @@ CLIENT_PACKAGES := $(shell python3 -c "import ensurepip, venv" 2>/dev/null || ec
 # Other ways of capturing, beside which ours is measured.
 BENCH_PACKAGES := conmon libvirt-daemon
 
-.PHONY: build demo test lint torture threads api-fuzz bench fuzz install deb clean
+.PHONY: build demo test lint torture threads api-fuzz api-load bench fuzz install deb clean
 
 build:
 	cargo build --release --bins -p hypeman -p hypeman-guest
@@ -63,6 +63,13 @@ api-fuzz:
 	@scripts/sdks.sh
 	cargo build --workspace --bins
 	HYPEMAN_TEST_API_EXAMPLES=$(EXAMPLES) cargo test -p hypeman-tests --test e2e api::any_request
+
+# Sixteen clients, of the API and of the command line, on the same instances; in `make test` they go on for seconds only.
+LOAD_SECONDS ?= 300
+api-load:
+	@scripts/install.sh $(BUILD_PACKAGES) $(RUN_PACKAGES) $(DEMO_PACKAGES) $(TEST_PACKAGES)
+	cargo build --workspace --bins
+	HYPEMAN_TEST_API_LOAD_SECONDS=$(LOAD_SECONDS) cargo test -p hypeman-tests --test e2e api_load
 
 bench:
 	@scripts/install.sh $(BUILD_PACKAGES) $(RUN_PACKAGES) $(DEMO_PACKAGES) $(TEST_PACKAGES) $(BENCH_PACKAGES)

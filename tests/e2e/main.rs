@@ -5,7 +5,9 @@ mod accelerator;
 mod actions;
 mod adoption;
 mod api;
+mod api_hostile;
 mod api_killed;
+mod api_load;
 mod archives;
 mod attach;
 mod cloud_hypervisor;
@@ -82,7 +84,9 @@ fn main() {
         actions::tests,
         adoption::tests,
         api::tests,
+        api_hostile::tests,
         api_killed::tests,
+        api_load::tests,
         archives::tests,
         attach::tests,
         cloud_hypervisor::tests,

@@ -220,6 +220,37 @@ async fn a_head_that_is_too_large_is_refused_and_slow_clients_keep_nobody_waitin
 }
 
 #[tokio::test]
+async fn a_body_of_ten_gigabytes_is_refused_when_it_is_larger_than_any() {
+    let bed = Bed::new();
+    let address = serve(&bed).await;
+    let token = bed.token(None);
+    let announced = "content-length: 10737418240\r\n\r\n".to_owned();
+    // One that does not say how long it is, in pieces of 64 KiB.
+    let in_pieces = "transfer-encoding: chunked\r\n\r\n".to_owned();
+    let (plain, chunk) = (vec![b'x'; 1 << 16], [b"10000\r\n", &[b'x'; 1 << 16][..], b"\r\n"].concat());
+    for (length, piece) in [(announced, plain), (in_pieces, chunk)] {
+        let (mut from, mut to) = TcpStream::connect(address).await.unwrap().into_split();
+        let head =
+            format!("POST /instances HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n{length}");
+        to.write_all(head.as_bytes()).await.unwrap();
+        let flood = async {
+            let mut sent = 0_u64;
+            while sent < 10 << 30 && to.write_all(&piece).await.is_ok() {
+                sent += piece.len() as u64;
+            }
+            sent
+        };
+        let refused = async {
+            let mut answer = [0; 64];
+            let count = from.read(&mut answer).await.unwrap();
+            String::from_utf8_lossy(&answer[..count]).lines().next().unwrap_or_default().to_owned()
+        };
+        let (sent, line) = tokio::join!(flood, refused);
+        assert!(sent < 64 << 20 && line.contains(" 413 "), "{sent} bytes: {line}");
+    }
+}
+
+#[tokio::test]
 async fn a_connection_ends_with_its_request_when_the_server_stops() {
     let bed = Bed::new();
     let address = serve(&bed).await;
