@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use hypeman_tests::bed::Bed;
+use hypeman_tests::ch::double;
 use hypeman_tests::fixtures::{self, busybox, testguest};
 use hypeman_tests::measure::{cpu_seconds, create_many, median, pss, timed};
 use hypeman_tests::needs::{BUSYBOX, QEMU};
@@ -15,6 +16,12 @@ use tungstenite::client::IntoClientRequest;
 
 /// Instances that are listed.
 const LISTS: [usize; 2] = [1_000, 10_000];
+
+/// VMs that run beside a server.
+const VMS: usize = 1_000;
+
+/// How long the server is left alone.
+const IDLE: Duration = Duration::from_secs(20);
 
 /// Rounds of each measurement.
 const ROUNDS: usize = 21;
@@ -38,6 +45,7 @@ fn main() {
     hypeman_files::raise_descriptor_limit();
     calls();
     lists();
+    vms();
     logs();
     followers();
 }
@@ -122,12 +130,37 @@ fn lists() {
     for count in LISTS {
         let scratch = tempfile::tempdir().expect("a directory");
         let bed = Bed::new(scratch.path());
-        create_many(&bed, count);
+        create_many(&bed, count, &[]);
         let server = Server::start(&bed);
         let client = Client::new(&bed, &server);
         let ours = || client.get("/instances");
         row(&format!("{count} instances"), in_turn(|| run(&bed, &["ps", "-a", "--format", "json"]), ours));
         println!("| memory of the server then (PSS) | | {} KiB | |", pss(server.id()));
+    }
+}
+
+/// A server beside very many VMs, which are the double's: their VMMs take next to nothing.
+fn vms() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let bed = Bed::new(scratch.path());
+    let double = double(53);
+    let hypervisor = ["--hypervisor", "cloud-hypervisor", "--cloud-hypervisor", &double, "--memory", "32m"];
+    create_many(&bed, VMS, &[&hypervisor[..], &["--cmdline", "count=1 echo"]].concat());
+    let names: Vec<String> = (0..VMS).map(|number| format!("i{number}")).collect();
+    for names in names.chunks(50) {
+        run(&bed, &[&["start"], &names.iter().map(String::as_str).collect::<Vec<_>>()[..]].concat());
+    }
+    let server = Server::start(&bed);
+    let client = Client::new(&bed, &server);
+    head(&format!("{VMS} VMs that run"));
+    row("a list", in_turn(|| run(&bed, &["ps", "-a", "--format", "json"]), || client.get("/instances")));
+    println!("| memory of the server then (PSS) | | {} KiB | |", pss(server.id()));
+    let before = cpu_seconds(server.id());
+    std::thread::sleep(IDLE);
+    let used = cpu_seconds(server.id()) - before;
+    println!("| CPU of the server in {} s without a request | | {used:.2} s | |", IDLE.as_secs());
+    for names in names.chunks(50) {
+        run(&bed, &[&["rm", "-f"], &names.iter().map(String::as_str).collect::<Vec<_>>()[..]].concat());
     }
 }
 

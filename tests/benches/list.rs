@@ -13,7 +13,7 @@ const ROUNDS: usize = 21;
 fn main() {
     let scratch = tempfile::tempdir().expect("a directory");
     let bed = Bed::new(scratch.path());
-    create_many(&bed, INSTANCES);
+    create_many(&bed, INSTANCES, &[]);
     let instances = bed.data_dir.join("instances");
 
     let (mut peer, mut ours) = (Vec::new(), Vec::new());

@@ -43,13 +43,13 @@ pub fn pss(pid: u32) -> u64 {
     line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
-/// Makes `count` instances in an empty bed: one is created, and the others are copies of its
+/// Makes `count` instances with these options in an empty bed: one is created, and the others are copies of its
 /// record.
 ///
 /// # Panics
 /// When one cannot be made.
-pub fn create_many(bed: &Bed, count: usize) {
-    bed.ok(&["create", "--name", "i0", "--kernel", testguest()]);
+pub fn create_many(bed: &Bed, count: usize, options: &[&str]) {
+    bed.ok(&[&["create", "--name", "i0", "--kernel", testguest()], options].concat());
     let (instances, first) = (bed.data_dir.join("instances"), &bed.instance_directories()[0]);
     let record = std::fs::read_to_string(instances.join(first).join("instance.json")).expect("a record");
     for number in 1..count {
