@@ -319,12 +319,14 @@ fn spawn(
 }
 
 fn died(exit: VmmExit) -> Error {
-    let how = match exit {
-        VmmExit::Code(code) => format!("exit status: {code}"),
-        VmmExit::Signal(signal) => format!("signal: {signal}"),
-        VmmExit::Unknown => "in an unknown way".to_owned(),
+    let (kind, how) = match exit {
+        VmmExit::Code(code) => (Kind::Vmm, format!("exit status: {code}")),
+        // Somebody has killed it: who removes an instance that is busy, most often.
+        VmmExit::Signal(9) => (Kind::Cancelled, "signal: 9".to_owned()),
+        VmmExit::Signal(signal) => (Kind::Vmm, format!("signal: {signal}")),
+        VmmExit::Unknown => (Kind::Vmm, "in an unknown way".to_owned()),
     };
-    Error::new(Kind::Vmm, format_args!("the VMM ended before the VM was made ({how})"))
+    Error::new(kind, format_args!("the VMM ended before the VM was made ({how})"))
 }
 
 /// A FIFO for what the VMM prints. Both its ends are the VMM's as well (O_RDWR), so that it

@@ -75,8 +75,7 @@ async fn until(watch: &mut Watch, wanted: InstanceState, deadline: Instant) -> A
     let mut last: Option<Observation> = None;
     loop {
         let Ok(next) = tokio::time::timeout_at(deadline, watch.next()).await else {
-            let seen = last.ok_or_else(|| Refusal::internal("the instance's state is not told"))?;
-            return Ok(response(&seen, true));
+            return Ok(last.map_or_else(untold, |seen| response(&seen, true)));
         };
         let seen = next?;
         if shown::state(seen.state) == wanted || AT_REST.contains(&seen.state) {
@@ -84,6 +83,12 @@ async fn until(watch: &mut Watch, wanted: InstanceState, deadline: Instant) -> A
         }
         last = Some(seen);
     }
+}
+
+/// The answer when nothing was told of the instance in time: its shim is busy, or silent.
+fn untold() -> WaitForStateResponse {
+    let state_error = Some("its shim has not told its state in time".to_owned());
+    WaitForStateResponse { state: InstanceState::Unknown, state_error, timed_out: true }
 }
 
 fn response(seen: &Observation, timed_out: bool) -> WaitForStateResponse {
