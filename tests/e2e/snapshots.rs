@@ -1,14 +1,16 @@
 //! Named snapshots: what they keep outlives the instance, and can be had again, in place or as
 //! another.
 
+use std::process::Stdio;
+
 use hypeman_tests::bed::Bed;
 use hypeman_tests::ch::{ByHand, on_each, programs};
-use hypeman_tests::console::{assert_no_hole, boots, whole};
+use hypeman_tests::console::{assert_no_hole, assert_whole, boots, whole};
 use hypeman_tests::fixtures::{bed, busybox, testguest};
 use hypeman_tests::guest::Guest;
 use hypeman_tests::needs::{BUSYBOX, LOGROTATE, Need, QEMU};
 use hypeman_tests::vm::Instance;
-use hypeman_tests::wait::until;
+use hypeman_tests::wait::{eventually, until};
 use rustix::fs::{FileType, Mode};
 use serde_json::{Value, json};
 use testguest::Options;
@@ -21,6 +23,7 @@ promises! {
     [QEMU]
         a_snapshot_outlives_its_instance,
         what_a_snapshot_cannot_be_is_told,
+        a_vm_goes_on_whose_snapshot_was_broken_off,
         what_a_newer_release_has_added_stays;
     [Need::CloudHypervisor] a_snapshot_on_cloud_hypervisor_outlives_its_instance;
     [Need::CloudHypervisor, LOGROTATE] a_legacy_snapshot_comes_back_and_forks_on_a_socket;
@@ -198,6 +201,42 @@ fn what_a_snapshot_cannot_be_is_told() {
         serde_json::from_str(&bed.ok(&["snapshot", "inspect", "disks", "memory"])).expect("JSON");
     assert_eq!((&inspected[0]["kind"], &inspected[1]["kind"]), (&"Stopped".into(), &"Standby".into()));
     drop(vm);
+}
+
+/// A command that is killed while the VM sleeps for it. The next one that looks wakes the VM.
+fn a_vm_goes_on_whose_snapshot_was_broken_off() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let bed = Bed::new(scratch.path());
+    let guest = Guest::new(&bed, "naps").slow();
+    let options = guest.options();
+    let vm = guest.run();
+    let memory = vm.directory().join("snapshot");
+    for state in ["Running", "Paused"] {
+        vm.prints();
+        if state == "Paused" {
+            bed.ok(&["pause", "naps"]);
+        }
+        eventually("it was killed in the middle", || {
+            let mut command = bed.command(&["snapshot", "create", "naps"]);
+            let mut command = command.stdout(Stdio::null()).spawn().expect("hypeman");
+            while !memory.exists() && command.try_wait().expect("a child").is_none() {
+                std::thread::yield_now();
+            }
+            command.kill().and_then(|()| command.wait()).expect("kill -9");
+            memory.exists().then_some(())
+        });
+        assert_eq!(vm.state(), state);
+        assert!(!vm.directory().join("nap").exists());
+    }
+    bed.ok(&["resume", "naps"]);
+    vm.prints();
+    // One that is to sleep does so.
+    bed.ok(&["standby", "naps"]);
+    assert_eq!(vm.state(), "Standby");
+    bed.ok(&["restore", "naps"]);
+    vm.prints();
+    bed.ok(&["kill", "naps"]);
+    assert_whole(&vm.log(), &options);
 }
 
 fn an_instance_is_put_back_to_what_it_was() {

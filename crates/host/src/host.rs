@@ -7,6 +7,7 @@ use std::path::Path;
 use hypeman_image::kernel::Kernels;
 use hypeman_network::Networks;
 use hypeman_record::data_dir::DataDir;
+use hypeman_record::state::State;
 use hypeman_vmm::findings::Findings;
 
 use crate::error::{Error, Result};
@@ -16,7 +17,7 @@ use crate::snapshots::Snapshots;
 use crate::spawn::Programs;
 use crate::store::Store;
 use crate::watch::Watch;
-use crate::{adopt, config::Config, layout};
+use crate::{adopt, config::Config, layout, nap};
 
 /// A host with its data directory. Its functions block; they may be called from many threads at
 /// once, and beside other processes that do the same. Where a function takes the name of an
@@ -114,14 +115,21 @@ impl Host {
     }
 
     fn with_shim(&self, instance: &Instance, seen: Result<Observation>) -> Result<Observation> {
-        let lacks_one = seen.as_ref().is_ok_and(|seen| seen.orphaned);
-        if lacks_one && self.take_care_of(instance) { instance.observe() } else { seen }
+        let wants_care = seen.as_ref().is_ok_and(|seen| {
+            seen.orphaned || seen.state == State::Standby && nap::is_forgotten(&instance.directory)
+        });
+        if wants_care && self.take_care_of(instance) { instance.observe() } else { seen }
     }
 
-    /// Adopts a VM without a shim, and returns whether it has one then. A failed adoption is
-    /// traced: the VM can be looked at all the same.
+    /// Adopts a VM without a shim, wakes one whose nap was forgotten, and returns whether it has a
+    /// shim then. A failure is traced: the VM can be looked at all the same.
     fn take_care_of(&self, instance: &Instance) -> bool {
-        let adopted = adopt::adopt(instance, &self.config.hypeman);
+        let adopted = adopt::adopt(instance, &self.config.hypeman).and_then(|_| {
+            match nap::is_forgotten(&instance.directory) {
+                true => nap::wake_forgotten(&self.instances, instance, &self.programs()?),
+                false => Ok(()),
+            }
+        });
         if let Err(error) = &adopted {
             tracing::warn!("{}", hypeman_files::with_causes(error));
         }

@@ -28,6 +28,7 @@ mod layout;
 mod machine;
 mod name;
 pub mod named;
+mod nap;
 pub mod network;
 pub mod networks;
 pub mod observe;

@@ -7,13 +7,12 @@ use std::path::Path;
 
 use hypeman_files::{AtPath, copy_sparse, sync_directory};
 use hypeman_record::names;
-use hypeman_record::state::State;
 use hypeman_snapshot::{compression, standby};
 
 use crate::adopt::adopt;
 use crate::error::{Needs, Result};
 use crate::instance::Instance;
-use crate::pause::pause;
+use crate::nap::Nap;
 use crate::processes::{Holder, look};
 use crate::spawn::Programs;
 use crate::standby as sleep;
@@ -30,16 +29,13 @@ pub(crate) fn while_asleep<T>(
 ) -> Result<T> {
     adopt(source, &programs.hypeman)?;
     let state = source.observe()?.state;
-    if state.is_active() {
-        sleep::standby(source, &programs.hypeman)?;
+    if !state.is_active() {
+        return locked(source, work);
     }
+    let nap = Nap::begin(source, state)?;
+    sleep::standby(source, &programs.hypeman)?;
     let done = locked(source, work);
-    if state.is_active() {
-        sleep::restore(store, source, programs)?;
-    }
-    if state == State::Paused {
-        pause(source)?;
-    }
+    nap.wake(store, source, programs)?;
     done
 }
 

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::fork::{Target, begin, check_target, settings};
 use crate::instance::Instance;
 use crate::machine::{copy_machine, locked};
+use crate::nap;
 use crate::snapshots::Snapshot;
 use crate::spawn::Programs;
 use crate::store::Store;
@@ -32,6 +33,7 @@ pub(crate) fn rewind(
 ) -> Result<()> {
     let target = check_target(snapshot, target)?;
     let settings = settings(snapshot, hypervisor)?;
+    nap::give_up(instance)?;
     let instance = locked(instance, |instance| {
         let envelopes = [&snapshot.record.source.envelope, &instance.record.envelope];
         let record =

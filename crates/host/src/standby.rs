@@ -17,7 +17,7 @@ use crate::processes::{Holder, KILL_TIMEOUT, look, wait_for_shim};
 use crate::spawn::{Begin, Programs, Started, become_starter, start_shim};
 use crate::stop::ask_active;
 use crate::store::Store;
-use crate::{adopt, network};
+use crate::{adopt, nap, network};
 
 /// Writes a VM's memory into the directory of its instance, and ends its VMM; returns when that is
 /// done. One that sleeps already is left as it is. A VM whose shim was killed gets another first,
@@ -27,6 +27,7 @@ use crate::{adopt, network};
 /// When it does not run, or its snapshot cannot be written; then it runs on.
 pub(crate) fn standby(instance: &Instance, hypeman: &Path) -> Result<()> {
     adopt::adopt(instance, hypeman)?;
+    nap::give_up(instance)?;
     if look(&instance.directory)?.0 == Holder::Nobody {
         let state = instance.observe()?.state;
         if state == State::Standby {

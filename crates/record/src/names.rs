@@ -12,6 +12,8 @@ pub const LEASE: &str = "lease.json";
 pub const ATTACHED: &str = "attached.json";
 /// Held (flock) while the instance is changed.
 pub const LOCK: &str = "lock";
+/// The mark of a VM that is in standby only while something is done with its machine.
+pub const NAP: &str = "nap";
 /// The shim's pid; held (flock) by the shim as long as it lives.
 pub const SHIM_PID: &str = "shim.pid";
 /// Where a shim finds the lock of its pid among its descriptors.

@@ -107,6 +107,15 @@ async fn metrics(app: &App) -> Option<Listener> {
     bound.inspect_err(report).ok()
 }
 
+/// Looks at all instances, and so adopts VMs whose shim was killed while nobody looked, and wakes
+/// those that sleep only for a server that was killed.
+async fn take_care_of_all(app: App) {
+    let looked = app.run(|host| host.list().map(|(instances, _)| drop(host.observe_all(&instances))));
+    if let Err(refusal) = looked.await {
+        tracing::warn!("the instances could not be looked at: {}", refusal.message());
+    }
+}
+
 async fn run(
     app: App,
     [router, for_prometheus]: [Router; 2],
@@ -117,6 +126,7 @@ async fn run(
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     pulling::go_on(&app).await;
+    tokio::spawn(take_care_of_all(app.clone()));
     let metrics = metrics(&app).await;
     let for_prometheus = Connections::new(for_prometheus, stopping.clone());
     let connections = Connections::new(router, stopping.clone());
