@@ -11,8 +11,6 @@ use hypeman_tests::measure::{cpu_seconds, create_many, median, pss, timed};
 use hypeman_tests::needs::{BUSYBOX, QEMU};
 use hypeman_tests::server::Server;
 use hypeman_tests::vm::Instance;
-use tungstenite::Message;
-use tungstenite::client::IntoClientRequest;
 
 /// Instances that are listed.
 const LISTS: [usize; 2] = [1_000, 10_000];
@@ -73,16 +71,14 @@ impl Client {
             self.agent.get(format!("{}{path}", self.url)).header("authorization", &self.authorization);
         request.call().expect("an answer").into_body().into_reader()
     }
+}
 
-    /// Runs a command in a guest, to its exit code.
-    fn exec(&self, name: &str) {
-        let url = format!("{}/instances/{name}/exec", self.url.replace("http://", "ws://"));
-        let mut request = url.into_client_request().expect("a request");
-        request.headers_mut().insert("authorization", self.authorization.parse().expect("a header"));
-        let (mut socket, _) = tungstenite::connect(request).expect("a websocket");
-        socket.send(Message::text(r#"{"command":["true"]}"#)).expect("sent");
-        while !socket.read().expect("a frame").is_text() {}
-    }
+/// Runs a command in a guest, to its exit code.
+fn exec(client: &hypeman_tests::server::Client, server: &Server<'_>, name: &str) {
+    let path = format!("/instances/{name}/exec");
+    let socket = client.converse(&server.url, &path, &serde_json::json!({"command": ["true"]}));
+    let mut socket = socket.expect("a websocket");
+    while !socket.read().expect("a frame").is_text() {}
 }
 
 /// Medians of two ways, in turn, in milliseconds.
@@ -114,6 +110,7 @@ fn calls() {
     let client = Client::new(bed, &server);
     let vm = Instance::idle(bed, "api-bench", &["--accel", "tcg"]);
     bed.ok(&["exec", &vm.name, "true"]);
+    let dialer = hypeman_tests::server::Client::new(bed);
     head("one call");
     let describe = || client.get("/instances/api-bench");
     row("`inspect`", in_turn(|| run(bed, &["inspect", "api-bench"]), describe));
@@ -121,7 +118,7 @@ fn calls() {
     row("`stat`", in_turn(|| run(bed, &["stat", "api-bench", "/bin/sh"]), stat));
     row(
         "`exec` of `true`",
-        in_turn(|| run(bed, &["exec", "api-bench", "true"]), || client.exec("api-bench")),
+        in_turn(|| run(bed, &["exec", "api-bench", "true"]), || exec(&dialer, &server, "api-bench")),
     );
 }
 

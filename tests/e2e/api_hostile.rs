@@ -14,13 +14,11 @@ use hypeman_tests::fixtures::bed;
 use hypeman_tests::guest::Guest;
 use hypeman_tests::measure::pss;
 use hypeman_tests::needs::{BUSYBOX, CURL, QEMU};
-use hypeman_tests::server::Server;
+use hypeman_tests::server::{Client, Server, Socket};
 use hypeman_tests::vm::Instance;
 use hypeman_tests::wait::until;
 use serde_json::{Value, json};
-use tungstenite::client::IntoClientRequest;
-use tungstenite::stream::MaybeTlsStream;
-use tungstenite::{Message, WebSocket};
+use tungstenite::Message;
 
 use crate::promises;
 
@@ -39,8 +37,6 @@ const PER_STREAM: u64 = 64 << 10;
 /// Growth of the server that anything else here may cause, in bytes.
 const GROWTH: u64 = 64 << 20;
 
-type Socket = WebSocket<MaybeTlsStream<TcpStream>>;
-
 /// Sends the head of a request that is not read to its end; the connection, and its first line.
 fn ask(server: &Server<'_>, token: &str, path: &str) -> (BufReader<TcpStream>, String) {
     let address = server.url.trim_start_matches("http://");
@@ -53,13 +49,8 @@ fn ask(server: &Server<'_>, token: &str, path: &str) -> (BufReader<TcpStream>, S
     (stream, line)
 }
 
-fn socket(server: &Server<'_>, token: &str, path: &str, request: &Value) -> Socket {
-    let url = format!("{}{path}", server.url.replace("http://", "ws://"));
-    let mut head = url.into_client_request().expect("a request");
-    head.headers_mut().insert("authorization", format!("Bearer {token}").parse().expect("a header"));
-    let (mut socket, _) = tungstenite::connect(head).expect("a websocket");
-    socket.send(Message::text(request.to_string())).expect("sent");
-    socket
+fn socket(server: &Server<'_>, client: &Client, path: &str, request: &Value) -> Socket {
+    client.converse(&server.url, path, request).expect("a websocket")
 }
 
 /// Whether a server answers others, and has not grown much since it had so many bytes.
@@ -102,7 +93,7 @@ fn a_guest_that_floods_or_stalls_harms_nobody_else() {
         Instance::run(bed, "api-floods", &["--memory", "256m", hypeman_tests::fixtures::busybox(), "yes"]);
     bed.ok(&["wait", "--for", "running", "--timeout", "60", &vm.name]);
     let server = Server::start(bed);
-    let token = bed.ok(&["token"]);
+    let (client, token) = (Client::new(bed), bed.ok(&["token"]));
     assert_eq!(server.ask("GET", "/instances/api-floods/stat?path=/bin/sh", None).0, 200);
     let before = pss(server.id());
     // Each brings something, and then nobody reads on.
@@ -110,11 +101,11 @@ fn a_guest_that_floods_or_stalls_harms_nobody_else() {
     assert_eq!(status.trim(), "HTTP/1.1 200 OK");
     let path = |operation: &str| format!("/instances/api-floods/{operation}");
     let flood = json!({"command": ["sh", "-c", "yes & yes >&2"]});
-    let mut exec = socket(&server, &token, &path("exec"), &flood);
+    let mut exec = socket(&server, &client, &path("exec"), &flood);
     assert!(exec.read().expect("a frame").is_binary());
     bed.shell(&vm.name, "truncate -s 10G /tmp/large");
     let large = json!({"direction": "from", "guest_path": "/tmp/large", "is_dir": false});
-    let mut copy = socket(&server, &token, &path("cp"), &large);
+    let mut copy = socket(&server, &client, &path("cp"), &large);
     assert!(copy.read().expect("a frame").is_text());
     serves_others(&server, before, GROWTH);
     // A client that leaves ends what it has begun.
@@ -159,11 +150,11 @@ fn an_agent_that_lies_is_an_error() {
     let scratch = tempfile::tempdir().expect("a directory");
     let bed = &Bed::new(scratch.path());
     let server = &Server::start(bed);
-    let token = &bed.ok(&["token"]);
+    let client = &Client::new(bed);
     let before = pss(server.id());
     let exec = |name: &str| {
         let request = json!({"command": ["true"]});
-        let (told, code) = told(&mut socket(server, token, &format!("/instances/{name}/exec"), &request));
+        let (told, code) = told(&mut socket(server, client, &format!("/instances/{name}/exec"), &request));
         assert!(code == 127 && told.starts_with("Error: "), "{code} {told}");
     };
     let stat = |name: &str| {
@@ -172,7 +163,7 @@ fn an_agent_that_lies_is_an_error() {
     };
     let copy = |name: &str| {
         let request = json!({"direction": "from", "guest_path": "/a", "is_dir": false});
-        let mut copy = socket(server, token, &format!("/instances/{name}/cp"), &request);
+        let mut copy = socket(server, client, &format!("/instances/{name}/cp"), &request);
         let frame: Value = serde_json::from_slice(&copy.read().expect("a frame").into_data()).expect("JSON");
         assert_eq!(frame["type"], "error", "{frame}");
     };

@@ -6,19 +6,23 @@ use std::time::Duration;
 
 use hypeman_tests::bed::Bed;
 use hypeman_tests::console::assert_counted;
-use hypeman_tests::fixtures::{bed, busybox};
-use hypeman_tests::needs::{BUSYBOX, CURL, QEMU};
+use hypeman_tests::fixtures::{bed, busybox, busybox_tar};
+use hypeman_tests::needs::{BUSYBOX, CURL, QEMU, REGISTRY, SKOPEO};
+use hypeman_tests::registry::Registry;
 use hypeman_tests::server::{Client, Server};
 use hypeman_tests::vm::{COUNTING, Instance};
-use hypeman_tests::wait::until;
+use hypeman_tests::wait::{eventually, until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::promises;
 
 promises! {
-    [QEMU, BUSYBOX, CURL] a_server_killed_at_any_moment_leaves_whole_instances;
+    [QEMU, BUSYBOX, CURL, REGISTRY, SKOPEO] a_server_killed_at_any_moment_leaves_whole_instances;
 }
+
+/// Images that are pulled and removed.
+const PULLED: usize = 3;
 
 /// Kills of the server.
 const KILLS: usize = 100;
@@ -29,14 +33,25 @@ const CLIENTS: usize = 3;
 fn a_server_killed_at_any_moment_leaves_whole_instances() {
     let bed = bed();
     let image = busybox();
+    let scratch = tempfile::tempdir().expect("a directory");
+    let registry = Registry::start_open(scratch.path());
+    let pulled: Vec<String> =
+        (0..PULLED).map(|number| format!("{}/killed:{number}", registry.address)).collect();
+    for number in 0..PULLED {
+        registry.push(
+            &busybox_tar(),
+            &format!("killed:{number}"),
+            &["/bin/sh", "-c", &format!("exit {number}")],
+        );
+    }
     let address = Mutex::new(String::new());
     let is_over = AtomicBool::new(false);
     let answers = AtomicUsize::new(0);
     std::thread::scope(|threads| {
         for number in 0..CLIENTS {
-            let (address, is_over, answers) = (&address, &is_over, &answers);
+            let (address, is_over, answers, pulled) = (&address, &is_over, &answers, &pulled);
             threads.spawn(move || {
-                let mut client = Load::new(bed, number, image);
+                let mut client = Load::new(bed, number, image, pulled);
                 while !is_over.load(Ordering::Relaxed) {
                     let url = address.lock().unwrap_or_else(PoisonError::into_inner).clone();
                     if client.step(&url) {
@@ -56,6 +71,7 @@ fn a_server_killed_at_any_moment_leaves_whole_instances() {
     });
     assert!(answers.into_inner() > KILLS, "the clients were hardly served");
     check(bed);
+    check_images(bed, &pulled);
 }
 
 /// What one client does, again and again.
@@ -64,12 +80,14 @@ struct Load<'a> {
     random: fastrand::Rng,
     name: String,
     image: &'a str,
+    /// Images of a registry.
+    pulled: &'a [String],
 }
 
 impl<'a> Load<'a> {
-    fn new(bed: &Bed, number: usize, image: &'a str) -> Load<'a> {
+    fn new(bed: &Bed, number: usize, image: &'a str, pulled: &'a [String]) -> Load<'a> {
         let random = fastrand::Rng::with_seed(number as u64);
-        Load { client: Client::new(bed), random, name: format!("killed-{number}"), image }
+        Load { client: Client::new(bed), random, name: format!("killed-{number}"), image, pulled }
     }
 
     /// Asks for something; whether there was an answer.
@@ -79,7 +97,8 @@ impl<'a> Load<'a> {
             "name": self.name, "image": self.image, "size": "128MB", "overlay_size": "64MB",
             "vcpus": 1, "cmd": COUNTING, "network": {"enabled": false},
         });
-        let (method, path, body) = match self.random.u32(0..12) {
+        let pulled = &self.pulled[self.random.usize(0..self.pulled.len())];
+        let (method, path, body) = match self.random.u32(0..15) {
             0..3 => ("POST", "/instances".to_owned(), created),
             3 => ("POST", path("/standby"), Value::Null),
             4 => ("POST", path("/restore"), Value::Null),
@@ -93,6 +112,9 @@ impl<'a> Load<'a> {
                 format!("/images/{}/tag", self.image.replace('/', "%2F")),
                 json!({"target": "killed/tag"}),
             ),
+            11 => ("POST", "/images".to_owned(), json!({"name": pulled})),
+            12 => ("DELETE", format!("/images/{}", pulled.replace('/', "%2F")), Value::Null),
+            13 => return self.exec(url, &path("/exec")),
             _ => ("GET", path("/logs?tail=5"), Value::Null),
         };
         let body = Some(body).filter(|body| !body.is_null());
@@ -103,6 +125,44 @@ impl<'a> Load<'a> {
             }
             None => false, // killed
         }
+    }
+
+    /// Runs a command to its end; whether there was an answer.
+    fn exec(&self, url: &str, path: &str) -> bool {
+        let command = json!({"command": ["sh", "-c", "echo begun; sleep 0.2"]});
+        match self.client.converse(url, path, &command) {
+            Ok(mut socket) => loop {
+                match socket.read() {
+                    Ok(frame) if frame.is_text() => return true,
+                    Ok(_) => {}
+                    Err(_) => return false, // killed
+                }
+            },
+            Err(tungstenite::Error::Http(refused)) => {
+                assert!(refused.status().is_client_error(), "{path}: {refused:?}");
+                true
+            }
+            Err(_) => false, // killed
+        }
+    }
+}
+
+/// Each image is whole, or not there: a pull that was under way is gone on with.
+fn check_images(bed: &Bed, pulled: &[String]) {
+    let server = Server::start(bed);
+    for name in pulled {
+        let path = format!("/images/{}", name.replace('/', "%2F"));
+        let image = eventually("no pull is under way", || {
+            let (status, image) = server.ask("GET", &path, None);
+            let is_over = status == 404 || image["status"] == "ready";
+            assert_ne!(image["status"], "failed", "{image}");
+            is_over.then_some(image)
+        });
+        if image["status"] == "ready" {
+            bed.ok(&["image", "inspect", name]);
+            assert_eq!(server.ask("DELETE", &path, None).0, 204);
+        }
+        assert_ne!(bed.run(&["image", "inspect", name]).code, 0);
     }
 }
 

@@ -1,4 +1,4 @@
-//! A registry that wants a password.
+//! A registry.
 
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -22,20 +22,36 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Starts a registry, whose files are in `directory`.
+    /// Starts a registry that wants a password, whose files are in `directory`.
     ///
     /// # Panics
     /// When it does not start.
     #[must_use]
     pub fn start(directory: &Path) -> Registry {
+        let passwords = Command::new("htpasswd").args(["-Bbn", USER, PASSWORD]).output().expect("htpasswd");
+        std::fs::write(directory.join("htpasswd"), passwords.stdout).expect("write");
+        let path = directory.join("htpasswd");
+        Registry::configured(
+            directory,
+            &format!("auth: {{htpasswd: {{realm: test, path: {}}}}}", path.display()),
+        )
+    }
+
+    /// Starts a registry that is open to all.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn start_open(directory: &Path) -> Registry {
+        Registry::configured(directory, "")
+    }
+
+    fn configured(directory: &Path, auth: &str) -> Registry {
         let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
         let address = format!("127.0.0.1:{port}");
-        let passwords =
-            Command::new("htpasswd").args(["-Bbn", USER, PASSWORD]).output().expect("htpasswd").stdout;
-        std::fs::write(directory.join("htpasswd"), passwords).expect("write");
         let config = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {0}/storage}}}}\n\
-             http: {{addr: '{address}'}}\nauth: {{htpasswd: {{realm: test, path: {0}/htpasswd}}}}\n",
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}/storage}}}}\n\
+             http: {{addr: '{address}'}}\n{auth}\n",
             directory.display()
         );
         std::fs::write(directory.join("config.yml"), config).expect("write");

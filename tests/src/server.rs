@@ -1,11 +1,15 @@
 //! A server of the HTTP API.
 
 use std::io::{BufRead, BufReader};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use tungstenite::client::IntoClientRequest;
+use tungstenite::stream::MaybeTlsStream;
+use tungstenite::{Message, WebSocket};
 
 use crate::bed::Bed;
 use crate::processes::KilledOnDrop;
@@ -121,6 +125,23 @@ impl Client {
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let (answer, status) = text.rsplit_once('\n').filter(|_| output.status.success())?;
         Some((status.parse().ok()?, serde_json::from_str(answer).unwrap_or_default()))
+    }
+}
+
+/// A conversation over a websocket.
+pub type Socket = WebSocket<MaybeTlsStream<TcpStream>>;
+
+impl Client {
+    /// Begins a conversation with a guest: exec or cp, by its first frame.
+    ///
+    /// # Errors
+    /// When the server refuses, or there is none.
+    pub fn converse(&self, url: &str, path: &str, first: &Value) -> tungstenite::Result<Socket> {
+        let mut request = format!("{}{path}", url.replace("http://", "ws://")).into_client_request()?;
+        request.headers_mut().insert("authorization", format!("Bearer {}", self.token).parse()?);
+        let (mut socket, _) = tungstenite::connect(request)?;
+        socket.send(Message::text(first.to_string()))?;
+        Ok(socket)
     }
 }
 
