@@ -1,10 +1,15 @@
 //! create, start, stop, restart, kill, wait, logs, rm.
 
+use std::process::Stdio;
+
+use hypeman_files::Lock;
+use hypeman_record::names;
 use hypeman_tests::bed::Bed;
 use hypeman_tests::fixtures::{bed, busybox};
 use hypeman_tests::guest::Guest;
 use hypeman_tests::needs::{BUSYBOX, QEMU};
 use hypeman_tests::vm::Instance;
+use hypeman_tests::wait::until;
 
 use crate::promises;
 
@@ -16,10 +21,31 @@ promises! {
         a_signal_by_name,
         logs_tail,
         inspect_tells_all;
-    [QEMU] a_data_directory_200_characters_deep, what_ran_when_the_host_was_rebooted_is_started_again;
+    [QEMU]
+        a_data_directory_200_characters_deep,
+        a_removal_waits_for_one_who_starts_it_for_the_first_time,
+        what_ran_when_the_host_was_rebooted_is_started_again;
 }
 
 const PATIENT: &str = "trap 'echo bye; exit 4' TERM; echo ready; while :; do sleep 1; done";
+
+/// An instance that never had a shim, whose first one comes while a removal waits for its lock.
+fn a_removal_waits_for_one_who_starts_it_for_the_first_time() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let bed = Bed::new(scratch.path());
+    let vm = Guest::new(&bed, "first").create();
+    let directory = vm.directory();
+    let changed = Lock::acquire(&directory.join(names::LOCK)).expect("the lock of the instance");
+    let removal = bed.command(&["rm", "first"]).stderr(Stdio::piped()).spawn().expect("hypeman rm");
+    // proc_locks(5): an arrow is before those who wait.
+    let waiter = format!(" {} ", removal.id());
+    let waits = |locks: &str| locks.lines().any(|line| line.contains("->") && line.contains(&waiter));
+    until("the removal waits", || waits(&std::fs::read_to_string("/proc/locks").expect("the locks")));
+    let _starting = Lock::acquire(&directory.join(names::SHIM_PID)).expect("the lock of a shim");
+    drop(changed);
+    let outcome = removal.wait_with_output().expect("the removal");
+    assert!(!outcome.status.success() && directory.join(names::RECORD).exists(), "{outcome:?}");
+}
 
 fn stop_lets_the_program_end() {
     let vm = Instance::run(bed(), "patient", &[busybox(), "sh", "-c", PATIENT]);

@@ -26,12 +26,16 @@ pub(crate) fn remove(instance: &Instance, force: bool) -> Result<()> {
             wait_for_shim(instance, KILL_TIMEOUT)?; // it has only to go
         }
         // From here on nobody starts it; someone may have, since we looked.
-        let Some(_alone) = alone(instance)? else { continue };
+        let Some(alone) = alone(instance)? else { continue };
         let lock = match instance.lock() {
             // One that removes itself at its end was quicker, or another who removes it.
             Err(Error::NotFound(_)) if force => return Ok(()),
             lock => lock?,
         };
+        // One that never had a shim may have got its first while we waited for the lock.
+        if alone.is_none() && instance.directory.join(names::SHIM_PID).exists() {
+            continue;
+        }
         // Of one whose shim was killed nobody else has done so.
         if let Ok(Some(Run { cgroup: Some(cgroup), .. })) = format::read(&instance.directory.join(names::RUN))
         {
