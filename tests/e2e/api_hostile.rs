@@ -135,8 +135,8 @@ fn told(socket: &mut Socket) -> (String, i64) {
     }
 }
 
-/// What an agent says instead of an answer. The first says nothing, and the second hangs up; a message
-/// larger than any, messages that are none, what nobody has asked for, and noise.
+/// Answers of an agent that lies. The first says nothing, and the second hangs up; a message larger
+/// than any, messages that are none, data that nobody has asked for, and noise.
 const LIES: [Option<&[u8]>; 6] = [
     None,
     Some(b""),

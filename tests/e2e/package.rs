@@ -18,7 +18,7 @@ promises! {
         it_is_installed_used_upgraded_and_purged;
 }
 
-/// What the package depends on, and what the test uses.
+/// Packages on which ours depends, and those that the test uses.
 const PACKAGES: &str = "qemu-system-x86,e2fsprogs,squashfs-tools-ng,kmod,curl,procps";
 
 fn it_is_installed_used_upgraded_and_purged() {

@@ -115,7 +115,7 @@ fn is_well_formed(text: &str) {
     assert_eq!((meant.len(), others), (2, Vec::<&str>::new()), "{text}");
 }
 
-/// What is asked for in the dashboard and in alerts is documented, and so is all that is answered.
+/// Metrics that dashboard and alerts ask for are documented, and so are all that are answered.
 fn dashboards_and_alerts_name_what_there_is(text: &str) {
     let read = |path: &Path| std::fs::read_to_string(path).expect("a file of the packaging");
     let documents = packaging().with_file_name("docs");

@@ -8,8 +8,8 @@ use crate::needs::cgroups;
 use crate::processes::KilledOnDrop;
 use crate::wait::{DEADLINE, eventually, within};
 
-/// What stands in the place of firmware and initramfs. Of the host's devices only those that read
-/// and write nothing of its own.
+/// Script in the place of firmware and initramfs. It gives the Debian only those of the host's
+/// devices that hold nothing of the host's.
 const BOOT: &str = r#"
     cd "$1"
     mount --bind . .

@@ -43,8 +43,8 @@ pub fn pss(pid: u32) -> u64 {
     line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
-/// Makes `count` instances with these options in an empty bed: one is created, and the others are copies of its
-/// record.
+/// Makes `count` instances with these options in an empty bed: one is created, and the others are
+/// copies of it.
 ///
 /// # Panics
 /// When one cannot be made.
@@ -58,6 +58,8 @@ pub fn create_many(bed: &Bed, count: usize, options: &[&str]) {
         let record = record.replace(first, &id).replace("\"i0\"", &format!("\"i{number}\""));
         std::fs::create_dir(&directory).expect("a directory");
         std::fs::write(directory.join("instance.json"), record).expect("a record");
+        std::fs::hard_link(instances.join(first).join("kernel"), directory.join("kernel")).expect("a kernel");
+        std::fs::create_dir(directory.join("disks")).expect("a directory");
     }
 }
 

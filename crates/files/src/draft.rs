@@ -16,7 +16,8 @@ use crate::records::sync_directory;
 /// directory.
 const LOCK: &str = "lock";
 
-/// How often a removal is tried again in which somebody still makes something, and the pause before.
+/// Number of further tries of a removal in which somebody still makes something, and the pause
+/// before each.
 const TRIES: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(10);
 

@@ -17,7 +17,7 @@ use crate::snapshots::Snapshots;
 use crate::spawn::Programs;
 use crate::store::Store;
 use crate::watch::Watch;
-use crate::{adopt, config::Config, layout, nap};
+use crate::{adopt, config::Config, layout, machine, nap};
 
 /// A host with its data directory. Its functions block; they may be called from many threads at
 /// once, and beside other processes that do the same. Where a function takes the name of an
@@ -126,7 +126,7 @@ impl Host {
     fn take_care_of(&self, instance: &Instance) -> bool {
         let adopted = adopt::adopt(instance, &self.config.hypeman).and_then(|_| {
             match nap::is_forgotten(&instance.directory) {
-                true => nap::wake_forgotten(&self.instances, instance, &self.programs()?),
+                true => machine::wake_forgotten(&self.instances, instance, &self.programs()?),
                 false => Ok(()),
             }
         });

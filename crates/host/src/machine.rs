@@ -12,7 +12,8 @@ use hypeman_snapshot::{compression, standby};
 use crate::adopt::adopt;
 use crate::error::{Needs, Result};
 use crate::instance::Instance;
-use crate::nap::Nap;
+use crate::nap::{self, Nap};
+use crate::pause::pause;
 use crate::processes::{Holder, look};
 use crate::spawn::Programs;
 use crate::standby as sleep;
@@ -35,8 +36,29 @@ pub(crate) fn while_asleep<T>(
     let nap = Nap::begin(source, state)?;
     sleep::standby(source, &programs.hypeman)?;
     let done = locked(source, work);
-    nap.wake(store, source, programs)?;
+    wake(nap, store, source, programs)?;
     done
+}
+
+/// Lets a VM go on as it was before its nap.
+fn wake(nap: Nap, store: &Store, instance: &Instance, programs: &Programs) -> Result<()> {
+    let was_paused = nap.was_paused()?;
+    sleep::restore(store, instance, programs)?;
+    if was_paused {
+        pause(instance)?;
+    }
+    drop(nap);
+    Ok(())
+}
+
+/// Wakes a VM that naps, if the process that was to do so is gone.
+pub(crate) fn wake_forgotten(store: &Store, instance: &Instance, programs: &Programs) -> Result<()> {
+    let Some(nap) = nap::forgotten(&instance.directory)? else { return Ok(()) };
+    if look(&instance.directory)?.0 == Holder::Nobody && standby::is_whole(&instance.directory) {
+        tracing::info!("{} goes on: the process that was to wake it is gone", instance.record.name);
+        wake(nap, store, instance, programs)?;
+    }
+    Ok(())
 }
 
 /// Does something with an instance, as its record is then, that does not run and does not begin to

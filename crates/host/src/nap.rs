@@ -1,23 +1,16 @@
-//! Naps: a VM sleeps while something is done with its machine, and goes on afterwards, also when
-//! the process that does it is killed meanwhile: then the next that looks wakes it.
+//! Marks of VMs that sleep only while something is done with their machine. When the process that
+//! does it is killed, the mark tells the next that looks to wake the VM.
 
-use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use hypeman_files::{AtPath, Existing, Lock};
 use hypeman_record::names;
 use hypeman_record::state::State;
-use hypeman_snapshot::standby;
 
 use crate::error::Result;
 use crate::instance::Instance;
-use crate::pause::pause;
-use crate::processes::{Holder, look};
-use crate::spawn::Programs;
-use crate::standby as sleep;
-use crate::store::Store;
 
 /// Word in the mark of a VM that someone had paused.
 const PAUSED: &str = "paused";
@@ -43,15 +36,9 @@ impl Nap {
         Ok(Nap { path, held })
     }
 
-    /// Lets the VM go on, as it was before.
-    pub(crate) fn wake(self, store: &Store, instance: &Instance, programs: &Programs) -> Result<()> {
-        let mut word = String::new();
-        File::open(&self.path).and_then(|mut mark| mark.read_to_string(&mut word)).at(&self.path)?;
-        sleep::restore(store, instance, programs)?;
-        if word == PAUSED {
-            pause(instance)?;
-        }
-        Ok(())
+    /// Whether someone had paused the VM before.
+    pub(crate) fn was_paused(&self) -> Result<bool> {
+        Ok(std::fs::read_to_string(&self.path).at(&self.path)? == PAUSED)
     }
 }
 
@@ -72,23 +59,12 @@ pub(crate) fn is_forgotten(directory: &Path) -> bool {
 }
 
 /// Takes the mark of a forgotten nap.
-fn forgotten(directory: &Path) -> Result<Option<Nap>> {
+pub(crate) fn forgotten(directory: &Path) -> Result<Option<Nap>> {
     let path = directory.join(names::NAP);
     Ok(match Lock::try_acquire_existing(&path)? {
         Existing::Taken(held) => Some(Nap { path, held }),
         Existing::Missing | Existing::Held => None,
     })
-}
-
-/// Wakes a VM whose nap was forgotten.
-pub(crate) fn wake_forgotten(store: &Store, instance: &Instance, programs: &Programs) -> Result<()> {
-    let Some(nap) = forgotten(&instance.directory)? else { return Ok(()) };
-    let is_asleep = look(&instance.directory)?.0 == Holder::Nobody && standby::is_whole(&instance.directory);
-    if is_asleep {
-        tracing::info!("{} goes on: whoever was to wake it is gone", instance.record.name);
-        nap.wake(store, instance, programs)?;
-    }
-    Ok(())
 }
 
 /// Forgets that an instance naps, for somebody wants it to sleep. A nap under way is left alone.

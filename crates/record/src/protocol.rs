@@ -124,7 +124,7 @@ pub enum Response {
         /// Result of the health checks, if there are any.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         health: Option<Health>,
-        /// What has happened to the console's log; shims of before it was counted do not tell.
+        /// Events of the console's log; shims of before these were counted do not tell.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         console: Option<Counts>,
     },

@@ -31,18 +31,16 @@ pub(crate) async fn note(State(app): State<App>, request: Request, next: Next) -
         url.path = path,
         http.response.status_code = field::Empty,
     );
-    async {
+    let noted = async {
         let response = next.run(request).await;
         let (status, took) = (response.status(), began.elapsed());
         app.metrics().answered(&method, route, status, took);
-        let span = tracing::Span::current();
         span.record("http.response.status_code", status.as_u16());
         if status.is_server_error() {
             span.record("otel.status_code", "ERROR");
         }
         tracing::info!("{method} {path} {} {:.1} ms", status.as_u16(), took.as_secs_f64() * 1e3);
         response
-    }
-    .instrument(span.clone())
-    .await
+    };
+    noted.instrument(span.clone()).await
 }

@@ -15,7 +15,7 @@ use crate::shown;
 /// Age to which a sample serves: all metrics of a scrape are of the same one.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// What a host has at a time.
+/// A sample of a host.
 pub(crate) struct Sample {
     /// Number of instances by state and hypervisor.
     pub(crate) states: BTreeMap<(String, String), i64>,

@@ -108,7 +108,7 @@ async fn metrics(app: &App) -> Option<Listener> {
 }
 
 /// Looks at all instances, and so adopts VMs whose shim was killed while nobody looked, and wakes
-/// those that sleep only for a server that was killed.
+/// those that sleep only for a server that is gone.
 async fn take_care_of_all(app: App) {
     let looked = app.run(|host| host.list().map(|(instances, _)| drop(host.observe_all(&instances))));
     if let Err(refusal) = looked.await {

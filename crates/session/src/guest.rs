@@ -14,8 +14,8 @@ use tokio::time::timeout;
 use crate::background::in_background;
 use crate::error::{Error, Result, What};
 
-/// Timeout for an answer that takes an agent no work. A guest that floods its console on a slow host
-/// has taken seconds.
+/// Timeout for an answer that takes an agent no work. Guests that flood their consoles on a slow
+/// host have taken seconds.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Connects to the agent of a guest, for one exchange. May block: it waits for a guest that boots.
@@ -50,8 +50,8 @@ impl Guest {
     /// Describes the file at a path in the guest; a link at its end is followed if `follow`.
     ///
     /// # Errors
-    /// As [`Guest::connect`], and when the connection breaks or nothing is answered in time. A path that cannot be looked at is
-    /// told in the answer.
+    /// As [`Guest::connect`], and when the connection breaks or nothing is answered in time. A path
+    /// that cannot be looked at is told in the answer.
     pub async fn stat(&self, path: &str, follow: bool) -> Result<Found> {
         self.ask(&Request::Stat { path: path.to_owned(), follow }).await
     }
