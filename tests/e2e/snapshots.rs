@@ -225,8 +225,8 @@ fn a_vm_goes_on_whose_snapshot_was_broken_off() {
             command.kill().and_then(|()| command.wait()).expect("kill -9");
             memory.exists().then_some(())
         });
-        assert_eq!(vm.state(), state);
-        assert!(!vm.directory().join("nap").exists());
+        // Not that of a VM whose memory is still being written.
+        until("it goes on as it was", || vm.state() == state && !memory.exists());
     }
     bed.ok(&["resume", "naps"]);
     vm.prints();

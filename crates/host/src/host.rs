@@ -116,7 +116,8 @@ impl Host {
 
     fn with_shim(&self, instance: &Instance, seen: Result<Observation>) -> Result<Observation> {
         let wants_care = seen.as_ref().is_ok_and(|seen| {
-            seen.orphaned || seen.state == State::Standby && nap::is_forgotten(&instance.directory)
+            let may_nap = seen.supervised || seen.state == State::Standby;
+            seen.orphaned || may_nap && nap::is_forgotten(&instance.directory)
         });
         if wants_care && self.take_care_of(instance) { instance.observe() } else { seen }
     }

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use hypeman_files::{AtPath, copy_sparse, sync_directory};
 use hypeman_record::names;
+use hypeman_record::state::State;
 use hypeman_snapshot::{compression, standby};
 
 use crate::adopt::adopt;
@@ -51,14 +52,22 @@ fn wake(nap: Nap, store: &Store, instance: &Instance, programs: &Programs) -> Re
     Ok(())
 }
 
-/// Wakes a VM that naps, if the process that was to do so is gone.
+/// Wakes a VM that naps, if the process that was to do so is gone. One that is still on its way into
+/// its nap is left to the next that looks.
 pub(crate) fn wake_forgotten(store: &Store, instance: &Instance, programs: &Programs) -> Result<()> {
-    let Some(nap) = nap::forgotten(&instance.directory)? else { return Ok(()) };
-    if look(&instance.directory)?.0 == Holder::Nobody && standby::is_whole(&instance.directory) {
-        tracing::info!("{} goes on: the process that was to wake it is gone", instance.record.name);
-        wake(nap, store, instance, programs)?;
+    let state = instance.observe()?.state;
+    if matches!(state, State::Paused | State::Shutdown) {
+        return Ok(()); // or it was paused again already
     }
-    Ok(())
+    let Some(nap) = nap::forgotten(&instance.directory)? else { return Ok(()) };
+    match state {
+        State::Standby => {
+            tracing::info!("{} goes on: the process that was to wake it is gone", instance.record.name);
+            wake(nap, store, instance, programs)
+        }
+        State::Initializing | State::Running if nap.was_paused()? => pause(instance),
+        _ => Ok(()),
+    }
 }
 
 /// Does something with an instance, as its record is then, that does not run and does not begin to
