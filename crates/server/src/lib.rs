@@ -13,7 +13,6 @@ mod call;
 mod config;
 mod connection;
 mod hmac;
-mod lines;
 mod listen;
 mod metrics;
 mod observed;

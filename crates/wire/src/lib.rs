@@ -13,6 +13,7 @@ pub mod files;
 pub mod human;
 pub mod image;
 pub mod instance;
+pub mod lines;
 pub mod name;
 mod null;
 pub mod snapshot;

@@ -11,6 +11,7 @@ use futures_util::stream;
 use hypeman_console::reader::{Reader, Start};
 use hypeman_session::follow::Follower;
 use hypeman_wire::Error;
+use hypeman_wire::lines::Lines;
 use serde::Deserialize;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use utoipa::{IntoParams, ToSchema};
@@ -20,7 +21,6 @@ use utoipa_axum::routes;
 use super::instances::InstanceId;
 use crate::app::App;
 use crate::call::{Call, Query};
-use crate::lines::Lines;
 use crate::refusal::{Answer, Refusal};
 
 /// Read at once, in bytes.
@@ -197,6 +197,7 @@ impl Events {
             if count == 0 {
                 break;
             }
+            events.reserve(count + count / 4); // lines as they are, mostly
             self.lines.take(&chunk[..count], &mut events);
         }
         Ok(events.into())

@@ -1,11 +1,11 @@
-//! Lines as server-sent events (<https://html.spec.whatwg.org/multipage/server-sent-events.html>).
+//! Lines of a log as server-sent events (<https://html.spec.whatwg.org/multipage/server-sent-events.html>).
 
 /// Longest line that is one event, in bytes. A longer one is split.
 const MAX_LINE: usize = 1 << 20;
 
 /// Cuts bytes into lines, each an event with a JSON string.
 #[derive(Debug, Default)]
-pub(crate) struct Lines {
+pub struct Lines {
     /// A line whose end has not come.
     begun: Vec<u8>,
     /// Whether a part of it was told already.
@@ -14,7 +14,7 @@ pub(crate) struct Lines {
 
 impl Lines {
     /// Takes bytes, and adds the events of the lines that have their end.
-    pub(crate) fn take(&mut self, mut bytes: &[u8], events: &mut Vec<u8>) {
+    pub fn take(&mut self, mut bytes: &[u8], events: &mut Vec<u8>) {
         while !bytes.is_empty() {
             let room = MAX_LINE - self.begun.len();
             let within = &bytes[..bytes.len().min(room)];
@@ -41,7 +41,7 @@ impl Lines {
     }
 
     /// Adds the event of the line that has no end, if there is one.
-    pub(crate) fn finish(&mut self, events: &mut Vec<u8>) {
+    pub fn finish(&mut self, events: &mut Vec<u8>) {
         if !self.begun.is_empty() {
             event(&self.begun, events);
             self.begun.clear();
@@ -49,7 +49,7 @@ impl Lines {
     }
 
     /// Adds an event of our own.
-    pub(crate) fn note(&mut self, text: &str, events: &mut Vec<u8>) {
+    pub fn note(&mut self, text: &str, events: &mut Vec<u8>) {
         self.finish(events);
         event(text.as_bytes(), events);
     }
@@ -69,10 +69,21 @@ impl Lines {
 
 fn event(line: &[u8], events: &mut Vec<u8>) {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
+    if is_plain(line) {
+        events.extend_from_slice(b"data: \"");
+        events.extend_from_slice(line);
+        events.extend_from_slice(b"\"\n\n");
+        return;
+    }
     events.extend_from_slice(b"data: ");
     // Writing to memory does not fail.
     let _ = serde_json::to_writer(&mut *events, &String::from_utf8_lossy(line));
     events.extend_from_slice(b"\n\n");
+}
+
+/// Whether a line is a JSON string as it is, as most are: ASCII with nothing that is escaped.
+fn is_plain(line: &[u8]) -> bool {
+    line.is_ascii() && memchr::memchr2(b'"', b'\\', line).is_none() && !line.iter().any(|byte| *byte < b' ')
 }
 
 #[cfg(test)]
@@ -121,7 +132,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_line_is_lost_however_the_bytes_are_cut(
-            text in "[a-zä\n]{0,200}", cuts in proptest::collection::vec(0_usize..200, 0..8)
+            text in "[a-zä\"\\\\\u{1}\n]{0,200}", cuts in proptest::collection::vec(0_usize..200, 0..8)
         ) {
             let mut lines = Lines::default();
             let mut events = Vec::new();
@@ -133,7 +144,7 @@ mod tests {
                 from = cut;
             }
             lines.finish(&mut events);
-            prop_assert_eq!(strings(&events), text.lines().map(str::to_owned).collect::<Vec<_>>());
+            prop_assert_eq!(strings(&events), text.split_terminator('\n').map(str::to_owned).collect::<Vec<_>>());
         }
     }
 }
