@@ -15,6 +15,12 @@ impl Reader {
     /// Goes to where the last `lines` lines begin.
     pub(super) fn seek_lines(&mut self, lines: usize) -> std::io::Result<()> {
         let mut files = self.files()?;
+        let sizes = files.iter().map(|current| Ok(current.file.metadata()?.len()));
+        let size = sizes.sum::<std::io::Result<u64>>()?;
+        if lines as u64 >= size && !files.is_empty() {
+            self.current = Some(files.swap_remove(0)); // each line has a byte: it is all of them
+            return Ok(());
+        }
         // Newlines that belong to the lines wanted: the one at the very end closes the last line.
         let mut wanted = lines;
         let mut at_end = true;
