@@ -83,7 +83,7 @@ async fn run(
             let code = if let Error::NotRun(failure) = &error { failure.code } else { NOT_RUN };
             return tell(frames, &hypeman_files::with_causes(&error)).await.then_some(code);
         }
-        Err(_) => return tell(frames, "the guest's agent does not answer").await.then_some(NOT_RUN),
+        Err(_) => return tell(frames, &Error::NoAnswer.to_string()).await.then_some(NOT_RUN),
     };
     let (typed, pieces) = mpsc::channel(MOST_WAITING);
     let (say, said) = mpsc::unbounded_channel();
